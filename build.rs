@@ -1,0 +1,25 @@
+//! Where a built program finds its shared libraries, so that it starts from any folder with no
+//! variables set: libtorch through an rpath, ONNX Runtime through a path compiled in.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The name of ONNX Runtime's library in its wheel.
+const ORT_LIBRARY: &str = "libonnxruntime.so.1.30.0";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if let Some(libtorch) = env::var_os("DEP_TCH_LIBTORCH_LIB") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", PathBuf::from(libtorch).display());
+    }
+
+    println!("cargo:rerun-if-env-changed=ORT_DYLIB_PATH");
+    let root = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    let fetched = root.join(".runtime/onnxruntime/capi").join(ORT_LIBRARY);
+    println!("cargo:rerun-if-changed={}", fetched.display());
+    let chosen = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    let library = chosen.unwrap_or(fetched);
+    if Path::new(&library).exists() {
+        println!("cargo:rustc-env=COHORT_ORT_LIBRARY={}", library.display());
+    }
+}

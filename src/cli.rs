@@ -1,0 +1,74 @@
+//! The command line: which verbs there are and the options all of them share.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::ui::Ui;
+
+/// Compress an image model: train a cohort, select, export, verify, measure.
+#[derive(Debug, Parser)]
+#[command(name = "cohort", version, max_term_width = 80)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Print one JSON document to stdout instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress on stderr
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// ONNX Runtime's shared library [default: found by itself, see `cohort doctor`]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+}
+
+impl Common {
+    pub fn ui(&self) -> Ui {
+        Ui::detect(self.quiet)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a pipeline from start to report; finished stages are reused
+    Run(commands::run::Args),
+    /// Check a pipeline file without running it
+    Check(commands::check::Args),
+    /// Compare what the engines compute from an ONNX file
+    Verify(commands::verify::Args),
+    /// Measure the latency of ONNX files
+    Bench(commands::bench::Args),
+    /// Classify images with an exported model
+    Predict(commands::predict::Args),
+    /// List layers, shapes, parameters and MACs of a model
+    Inspect(commands::inspect::Args),
+    /// Say which libraries were found, where, and whether they load
+    Doctor(commands::doctor::Args),
+}
+
+impl Cli {
+    /// Runs the chosen verb.
+    ///
+    /// # Errors
+    /// Whatever stopped it; `crate::error::exit_code_of` gives the exit code.
+    pub fn dispatch(&self) -> anyhow::Result<()> {
+        match &self.verb {
+            Verb::Run(args) => commands::run::run(args, &self.common),
+            Verb::Check(args) => commands::check::run(args, &self.common),
+            Verb::Verify(args) => commands::verify::run(args, &self.common),
+            Verb::Bench(args) => commands::bench::run(args, &self.common),
+            Verb::Predict(args) => commands::predict::run(args, &self.common),
+            Verb::Inspect(args) => commands::inspect::run(args, &self.common),
+            Verb::Doctor(args) => commands::doctor::run(args, &self.common),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! One file a verb: its options, and what it prints.
+
+pub mod bench;
+pub mod check;
+pub mod doctor;
+pub mod inspect;
+pub mod predict;
+pub mod run;
+pub mod verify;

@@ -1,0 +1,21 @@
+//! A pipeline and a model file as they are written: strict structures, every default in one place,
+//! errors that say file, line, column and key path.
+//!
+//! This folder knows what may be written, not what it means: names are resolved, shapes inferred
+//! and budgets weighed in `plan`.
+
+mod model;
+mod parse;
+mod schema;
+mod stages;
+
+pub use model::{LayerSpec, ModelSpec};
+pub use parse::parse;
+pub use schema::{
+    Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, Data, Device, Digits, FlipSpec,
+    FolderSource, IdxSource, Pipeline, Source, Student,
+};
+pub use stages::{
+    Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights, Method,
+    MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Verify,
+};

@@ -1,0 +1,196 @@
+//! The top of a pipeline file: data, cohort, device.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::stages::Stage;
+
+/// A pipeline file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Version of this format; 1.
+    pub version: u32,
+    /// Names the run folder: `runs/<name>`.
+    pub name: String,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default)]
+    pub device: Device,
+    pub data: Data,
+    /// The students, two or more; the order decides nothing.
+    pub cohort: Vec<Student>,
+    pub stages: Vec<Stage>,
+}
+
+/// Where libtorch trains: `auto`, `cpu`, `cuda` or `cuda:<index>`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Device {
+    /// CUDA where libtorch sees it, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            other => {
+                other.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(Device::Cuda).ok_or_else(
+                    || format!("unknown device '{other}', expected auto, cpu, cuda or cuda:<index>"),
+                )
+            }
+        }
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Auto => "auto".into(),
+            Device::Cpu => "cpu".into(),
+            Device::Cuda(index) => format!("cuda:{index}"),
+        }
+    }
+}
+
+/// One peer of the cohort.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Student {
+    /// Names its files; letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// A ready architecture (`resnet20`) or the path of a model file, relative to the pipeline file.
+    pub model: String,
+}
+
+/// The images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    pub source: Source,
+    /// Share of the training images, stratified by class, held out for selection.
+    #[serde(default = "default_validation")]
+    pub validation: f64,
+    /// Applied to training images in this order.
+    #[serde(default)]
+    pub augment: Vec<Augment>,
+    /// Threads that decode and augment ahead of training; 0 takes half of the cores, at least one.
+    #[serde(default)]
+    pub workers: usize,
+}
+
+fn default_validation() -> f64 {
+    0.1
+}
+
+/// Where images come from. Relative paths start at the pipeline file; `${NAME}` is taken from the
+/// environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Source {
+    /// The 8×8 handwritten digits that come with the program.
+    Digits(Digits),
+    /// MNIST's format: `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, plain or `.gz`.
+    Idx(IdxSource),
+    /// CIFAR-10's binary version: `data_batch_{1..5}.bin`, `test_batch.bin`.
+    Cifar10(Cifar10Source),
+    /// CIFAR-100's binary version: `train.bin`, `test.bin`.
+    Cifar100(Cifar100Source),
+    /// A folder a class, under `train/` (and `val/`, `test/`) or directly under the root.
+    Folder(FolderSource),
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Digits {}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdxSource {
+    pub root: PathBuf,
+    /// Class names in label order; without them the labels' numbers.
+    #[serde(default)]
+    pub classes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cifar10Source {
+    pub root: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cifar100Source {
+    pub root: PathBuf,
+    #[serde(default)]
+    pub labels: Cifar100Labels,
+}
+
+/// Which of CIFAR-100's two labels is learned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cifar100Labels {
+    /// 20 superclasses.
+    Coarse,
+    /// 100 classes.
+    #[default]
+    Fine,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderSource {
+    pub root: PathBuf,
+    /// Height and width every image is resized to.
+    pub size: [usize; 2],
+    /// 1 for grey, 3 for RGB; every image is converted.
+    #[serde(default = "default_channels")]
+    pub channels: usize,
+    /// Share cut off as test split, stratified, where the tree has no `test/`; 0 for none.
+    #[serde(default)]
+    pub test: f64,
+}
+
+fn default_channels() -> usize {
+    3
+}
+
+/// One augmentation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Augment {
+    /// Zero padding on every side, then a random crop of the original size.
+    Crop(CropSpec),
+    /// Mirror left and right.
+    Flip(FlipSpec),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CropSpec {
+    /// Pixels.
+    pub padding: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlipSpec {
+    pub probability: f64,
+}
+
+impl Default for FlipSpec {
+    fn default() -> Self {
+        Self { probability: 0.5 }
+    }
+}

@@ -1,0 +1,361 @@
+//! The stages of a pipeline and every number they take, with its default.
+
+use serde::{Deserialize, Serialize};
+
+/// One stage, written as a map of one key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stage {
+    Pretrain(Pretrain),
+    Collaborate(Collaborate),
+    Select(Select),
+    Export(Export),
+    Verify(Verify),
+    Bench(Bench),
+    Report(Report),
+}
+
+impl Stage {
+    /// The stage's key in the file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Stage::Pretrain(_) => "pretrain",
+            Stage::Collaborate(_) => "collaborate",
+            Stage::Select(_) => "select",
+            Stage::Export(_) => "export",
+            Stage::Verify(_) => "verify",
+            Stage::Bench(_) => "bench",
+            Stage::Report(_) => "report",
+        }
+    }
+}
+
+/// Each student learns alone; its weights then start the collaboration and teach it as a frozen copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pretrain {
+    pub epochs: usize,
+    /// Images a step.
+    pub batch: usize,
+    pub keep: Keep,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+}
+
+impl Default for Pretrain {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch: 64,
+            keep: Keep::Best,
+            optimizer: Optimizer::default(),
+            schedule: Schedule::default(),
+        }
+    }
+}
+
+/// The students learn together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Collaborate {
+    pub method: Method,
+    pub start: Start,
+    pub epochs: usize,
+    /// Images a step.
+    pub batch: usize,
+    pub keep: Keep,
+    /// Weights that differ from the method's own.
+    pub loss: LossWeights,
+    pub optimizer: Optimizer,
+    pub schedule: Schedule,
+}
+
+impl Default for Collaborate {
+    fn default() -> Self {
+        Self {
+            method: Method::CtslMkt,
+            start: Start::Pretrained,
+            epochs: 20,
+            batch: 64,
+            keep: Keep::Best,
+            loss: LossWeights::default(),
+            optimizer: Optimizer::default(),
+            schedule: Schedule::default(),
+        }
+    }
+}
+
+/// Which weights of a student are kept: best on validation (ties to the later epoch), or the last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    #[default]
+    Best,
+    Last,
+}
+
+/// Where the collaboration starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// From the pre-trained weights, with the schedule restarted.
+    #[default]
+    Pretrained,
+    /// From new initial weights; the pre-trained copies only teach.
+    Fresh,
+}
+
+/// A named set of loss weights; the loop is the same for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Cross-entropy alone.
+    Plain,
+    /// Deep mutual learning (Zhang et al. 2018), mean over peers.
+    Dml,
+    /// Teacher-free self-distillation (Yuan et al. 2020).
+    TfKdSelf,
+    /// Relational distillation (Park et al. 2019) between peers.
+    RkdOnline,
+    /// All three kinds of knowledge (arXiv 2101.08471).
+    #[default]
+    CtslMkt,
+}
+
+/// Weights of the loss terms, as in the method's formula; what is not written is the method's own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossWeights {
+    /// Cross-entropy.
+    pub alpha: Option<f64>,
+    /// All mutual terms.
+    pub beta: Option<f64>,
+    /// Self-distillation from the frozen copy.
+    pub gamma: Option<f64>,
+    /// Distance relations, within the mutual terms.
+    pub beta0: Option<f64>,
+    /// Angle relations, within the mutual terms.
+    pub beta1: Option<f64>,
+    /// Peers' responses, within the mutual terms.
+    pub beta2: Option<f64>,
+    /// Temperature of the self-distillation.
+    pub temperature: Option<f64>,
+}
+
+/// How weights follow gradients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Optimizer {
+    Sgd(Sgd),
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Optimizer::Sgd(Sgd::default())
+    }
+}
+
+/// Stochastic gradient descent, PyTorch's form: decay is added to the gradient.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sgd {
+    /// Learning rate at the schedule's peak.
+    pub lr: f64,
+    pub momentum: f64,
+    pub nesterov: bool,
+    pub weight_decay: f64,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { lr: 0.05, momentum: 0.9, nesterov: false, weight_decay: 5e-4 }
+    }
+}
+
+/// How the learning rate goes, a factor on the optimiser's `lr`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Schedule {
+    Constant(Constant),
+    Cosine(Cosine),
+    OneCycle(OneCycle),
+    MultiStep(MultiStep),
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Schedule::OneCycle(OneCycle::default())
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Constant {}
+
+/// Down to 0 along half a cosine, step by step.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cosine {}
+
+/// Up along a line, then down to 0 along half a cosine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycle {
+    /// Share of all steps on the way up.
+    pub warmup: f64,
+}
+
+impl Default for OneCycle {
+    fn default() -> Self {
+        Self { warmup: 0.3 }
+    }
+}
+
+/// Times `factor` at the start of each of these epochs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiStep {
+    pub milestones: Vec<usize>,
+    #[serde(default = "default_factor")]
+    pub factor: f64,
+}
+
+fn default_factor() -> f64 {
+    0.1
+}
+
+/// Chooses one student on the validation split.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Select {
+    pub by: SelectBy,
+    pub budgets: Budgets,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelectBy {
+    #[default]
+    Accuracy,
+}
+
+/// What the chosen student may cost at most.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budgets {
+    pub max_params: Option<Limit>,
+    pub max_macs: Option<Limit>,
+    pub max_onnx_bytes: Option<Limit>,
+}
+
+/// A number (`250000`) or a share of the largest peer's (`25%`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "serde_yaml::Value", into = "String")]
+pub enum Limit {
+    Absolute(u64),
+    /// Per cent of the peer with the most parameters.
+    Percent(f64),
+}
+
+impl TryFrom<serde_yaml::Value> for Limit {
+    type Error = String;
+
+    fn try_from(value: serde_yaml::Value) -> Result<Self, String> {
+        let wrong = || format!("expected a whole number or a percentage such as 25%, found {value:?}");
+        if let Some(number) = value.as_u64() {
+            return Ok(Limit::Absolute(number));
+        }
+        let text = value.as_str().ok_or_else(wrong)?;
+        if let Some(percent) = text.strip_suffix('%') {
+            return match percent.trim().parse::<f64>() {
+                Ok(percent) if percent > 0.0 && percent.is_finite() => Ok(Limit::Percent(percent)),
+                _ => Err(wrong()),
+            };
+        }
+        text.parse().map(Limit::Absolute).map_err(|_| wrong())
+    }
+}
+
+impl From<Limit> for String {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::Absolute(number) => number.to_string(),
+            Limit::Percent(percent) => format!("{percent}%"),
+        }
+    }
+}
+
+/// Writes every student as ONNX.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Export {
+    pub fold_batch_norm: bool,
+    /// Adds the pooled features as a second output.
+    pub embedding: bool,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { fold_batch_norm: true, embedding: false }
+    }
+}
+
+/// What runs a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineName {
+    Torch,
+    OrtCpu,
+    OrtCuda,
+    Tract,
+}
+
+/// Proves that the exported file computes what the checkpoint does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    pub engines: Vec<EngineName>,
+    /// Validation images compared.
+    pub images: usize,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self { engines: vec![EngineName::Torch, EngineName::OrtCpu, EngineName::Tract], images: 256 }
+    }
+}
+
+/// Measures latency.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bench {
+    pub engines: Vec<EngineName>,
+    /// Batch sizes.
+    pub batch: Vec<usize>,
+    /// Intra-op threads; each count is a row of its own. 0 takes all cores the process may use.
+    pub threads: Vec<usize>,
+    /// Runs a cell, at least.
+    pub min_samples: usize,
+    /// Seconds a cell, at least.
+    pub min_seconds: f64,
+    /// Seconds a cell, at most.
+    pub max_seconds: f64,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self {
+            engines: vec![EngineName::OrtCpu, EngineName::Tract],
+            batch: vec![1, 8],
+            threads: vec![1],
+            min_samples: 1_000,
+            min_seconds: 5.0,
+            max_seconds: 30.0,
+        }
+    }
+}
+
+/// Writes `report.md` and `report.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Report {}

@@ -1,0 +1,38 @@
+//! Anything that runs a network on a batch of images: libtorch, ONNX Runtime, tract.
+//!
+//! `Engine` is the one trait of the project, because it has several real implementations and a
+//! fake one for tests. `tch` is named only in `torch.rs`, `ort` only in `ort.rs`, tract's runtime
+//! only in `tract.rs`.
+
+pub mod ort;
+pub mod tract;
+
+use ndarray::{ArrayD, ArrayViewD};
+
+/// A loaded network that can run.
+pub trait Engine {
+    /// What people call it, with what decides its numbers: `ONNX Runtime CPU`, `tract`.
+    fn name(&self) -> String;
+
+    /// Names of the outputs, in the order [`Engine::run`] gives them.
+    fn outputs(&self) -> Vec<String>;
+
+    /// Runs a batch, `[batch, channels, height, width]`, already normalised.
+    ///
+    /// # Errors
+    /// If the shape does not fit the network or the runtime fails.
+    fn run(&mut self, images: ArrayViewD<'_, f32>) -> anyhow::Result<Vec<ArrayD<f32>>>;
+
+    /// Copies a batch to where the engine reads it and allocates what a run needs, so that
+    /// [`Engine::run_bound`] does nothing but compute.
+    ///
+    /// # Errors
+    /// If the shape does not fit the network.
+    fn bind(&mut self, images: ArrayViewD<'_, f32>) -> anyhow::Result<()>;
+
+    /// Runs the bound batch and waits for the result.
+    ///
+    /// # Errors
+    /// If nothing is bound or the runtime fails.
+    fn run_bound(&mut self) -> anyhow::Result<()>;
+}

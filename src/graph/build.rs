@@ -1,0 +1,176 @@
+//! A checked graph, and the builder that is the only way to one.
+
+use std::collections::HashSet;
+
+use super::op::{Op, Shape};
+
+/// The place of a node in its graph's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(usize);
+
+impl NodeId {
+    /// Index into [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// One operation with a name of its own, the nodes it reads and the shape it gives (without batch).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    pub name: String,
+    pub op: Op,
+    pub inputs: Vec<NodeId>,
+    pub shape: Shape,
+}
+
+/// A named result of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub name: String,
+    pub node: NodeId,
+}
+
+/// Why a graph cannot be built. The message starts with the node's name.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("node '{node}' ({op}): {problem}")]
+pub struct GraphError {
+    pub node: String,
+    pub op: &'static str,
+    pub problem: String,
+}
+
+/// A network: nodes in topological order with every shape known. Node 0 is the input.
+///
+/// Image classifiers have the outputs [`Graph::LOGITS`] and [`Graph::EMBEDDING`] (the pooled
+/// features before the classifier).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    nodes: Vec<Node>,
+    outputs: Vec<Output>,
+}
+
+impl Graph {
+    pub const LOGITS: &'static str = "logits";
+    pub const EMBEDDING: &'static str = "embedding";
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The id of the node at `index`.
+    ///
+    /// # Panics
+    /// If the graph has no such node.
+    pub fn id(&self, index: usize) -> NodeId {
+        assert!(index < self.nodes.len(), "node {index} of {}", self.nodes.len());
+        NodeId(index)
+    }
+
+    /// The node behind a named output.
+    pub fn output(&self, name: &str) -> Option<NodeId> {
+        self.outputs.iter().find(|output| output.name == name).map(|output| output.node)
+    }
+
+    /// Shape of one image, `[channels, height, width]`.
+    pub fn input_shape(&self) -> &Shape {
+        &self.nodes[0].shape
+    }
+
+    /// Number of classes: the length of the logits.
+    pub fn classes(&self) -> usize {
+        self.output(Self::LOGITS).map_or(0, |id| self.node(id).shape.iter().product())
+    }
+
+    /// The shapes a node reads.
+    pub fn input_shapes(&self, node: &Node) -> Vec<&Shape> {
+        node.inputs.iter().map(|id| &self.nodes[id.0].shape).collect()
+    }
+
+    /// For every node, how many nodes and outputs read it.
+    pub fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0; self.nodes.len()];
+        let reads = self.nodes.iter().flat_map(|node| &node.inputs);
+        for id in reads.chain(self.outputs.iter().map(|output| &output.node)) {
+            uses[id.0] += 1;
+        }
+        uses
+    }
+}
+
+/// Adds nodes one after another and infers each shape as it goes.
+pub struct Builder {
+    nodes: Vec<Node>,
+    names: HashSet<String>,
+}
+
+impl Builder {
+    /// Starts a graph with the input node `image` of `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// If the shape is not three positive dimensions.
+    pub fn new(shape: Shape) -> Result<(Self, NodeId), GraphError> {
+        let mut builder = Self { nodes: Vec::new(), names: HashSet::new() };
+        let input = builder.add("image", Op::Input { shape }, &[])?;
+        Ok((builder, input))
+    }
+
+    /// Appends a node and returns its id.
+    ///
+    /// # Errors
+    /// If the name is taken or empty, or the input shapes do not fit the operation.
+    pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
+        let name = name.into();
+        let fail = |problem: String| GraphError { node: name.clone(), op: op.kind(), problem };
+        if name.is_empty() {
+            return Err(fail("a node needs a name".into()));
+        }
+        if matches!(op, Op::Input { .. }) && !self.nodes.is_empty() {
+            return Err(fail("a graph has one input".into()));
+        }
+        if self.names.contains(&name) {
+            return Err(fail("the name is used twice".into()));
+        }
+        let shapes: Vec<&Shape> = inputs.iter().map(|id| &self.nodes[id.0].shape).collect();
+        let shape = op.infer(&shapes).map_err(fail)?;
+        self.names.insert(name.clone());
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape });
+        Ok(NodeId(self.nodes.len() - 1))
+    }
+
+    /// Shape of a node already added, without the batch.
+    pub fn shape(&self, id: NodeId) -> &Shape {
+        &self.nodes[id.0].shape
+    }
+
+    /// Names the outputs and closes the graph.
+    pub fn finish(self, outputs: &[(&str, NodeId)]) -> Graph {
+        let outputs =
+            outputs.iter().map(|(name, node)| Output { name: (*name).into(), node: *node }).collect();
+        Graph { nodes: self.nodes, outputs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Conv2d;
+
+    #[test]
+    fn errors_name_the_node() {
+        let (mut builder, image) = Builder::new(vec![3, 8, 8]).unwrap();
+        builder.add("stem", Op::Conv2d(Conv2d::square(4, 3, 1)), &[image]).unwrap();
+        let twice = builder.add("stem", Op::Relu, &[image]).unwrap_err();
+        assert_eq!(twice.to_string(), "node 'stem' (relu): the name is used twice");
+        let linear = builder.add("fc", Op::Linear { out_features: 2, bias: true }, &[image]).unwrap_err();
+        assert!(linear.to_string().starts_with("node 'fc' (linear)"));
+    }
+}

@@ -1,0 +1,134 @@
+//! BatchNorm folding: a convolution and the normalisation after it as one convolution.
+
+use ndarray::ArrayD;
+
+use super::build::{Builder, Graph, GraphError, NodeId};
+use super::op::{Conv2d, Op};
+use super::weights::Weights;
+
+/// Folds every BatchNorm whose input is a convolution that nothing else reads. The folded
+/// convolution keeps its own name and has a bias; other BatchNorms stay. Computed in float64.
+///
+/// `W' = W · γ/√(σ² + ε)` per output channel, `b' = β + (b − μ) · γ/√(σ² + ε)`.
+///
+/// # Errors
+/// [`GraphError`] if a parameter is missing from `weights`.
+pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights), GraphError> {
+    let uses = graph.uses();
+    let foldable = |id: NodeId| -> Option<&Conv2d> {
+        let node = graph.node(id);
+        let Op::BatchNorm { .. } = node.op else { return None };
+        let before = node.inputs[0];
+        match &graph.node(before).op {
+            Op::Conv2d(conv) if uses[before.index()] == 1 => Some(conv),
+            _ => None,
+        }
+    };
+    let folded_convs: Vec<NodeId> = graph
+        .nodes()
+        .iter()
+        .enumerate()
+        .filter_map(|(index, node)| foldable(graph.id(index)).map(|_| node.inputs[0]))
+        .collect();
+
+    let (mut builder, input) = Builder::new(graph.input_shape().clone())?;
+    let mut new_ids = vec![input; graph.nodes().len()];
+    let mut folded = weights.clone();
+    for (index, node) in graph.nodes().iter().enumerate().skip(1) {
+        let id = graph.id(index);
+        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| new_ids[id.index()]).collect();
+        new_ids[index] = if foldable(id).is_some() {
+            fold_weights(graph, id, &mut folded)?;
+            inputs[0]
+        } else if folded_convs.contains(&id) {
+            let Op::Conv2d(conv) = &node.op else { unreachable!("only convolutions are listed") };
+            builder.add(&node.name, Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), &inputs)?
+        } else {
+            builder.add(&node.name, node.op.clone(), &inputs)?
+        };
+    }
+    let outputs: Vec<(&str, NodeId)> =
+        graph.outputs().iter().map(|output| (output.name.as_str(), new_ids[output.node.index()])).collect();
+    Ok((builder.finish(&outputs), folded))
+}
+
+fn fold_weights(graph: &Graph, norm: NodeId, weights: &mut Weights) -> Result<(), GraphError> {
+    let norm = graph.node(norm);
+    let conv = graph.node(norm.inputs[0]);
+    let Op::BatchNorm { eps, .. } = norm.op else { unreachable!("the caller matched a BatchNorm") };
+    let missing = |name: String| GraphError {
+        node: norm.name.clone(),
+        op: "batch_norm",
+        problem: format!("no weights '{name}'"),
+    };
+    let mut take = |node: &str, suffix: &str| {
+        let name = format!("{node}.{suffix}");
+        weights.remove(&name).ok_or_else(|| missing(name))
+    };
+    let mut kernel = take(&conv.name, "weight")?;
+    let bias = match &conv.op {
+        Op::Conv2d(Conv2d { bias: true, .. }) => Some(take(&conv.name, "bias")?),
+        _ => None,
+    };
+    let [gamma, beta, mean, variance] = [
+        take(&norm.name, "weight")?,
+        take(&norm.name, "bias")?,
+        take(&norm.name, "running_mean")?,
+        take(&norm.name, "running_var")?,
+    ];
+    let at = |array: &ArrayD<f32>, channel: usize| f64::from(array[[channel].as_slice()]);
+    let mut new_bias = beta.clone();
+    for (channel, mut filter) in kernel.outer_iter_mut().enumerate() {
+        let scale = at(&gamma, channel) / (at(&variance, channel) + eps).sqrt();
+        filter.mapv_inplace(|value| (f64::from(value) * scale) as f32);
+        let before = bias.as_ref().map_or(0.0, |bias| at(bias, channel));
+        new_bias[[channel].as_slice()] = (at(&beta, channel) + (before - at(&mean, channel)) * scale) as f32;
+    }
+    weights.insert(format!("{}.weight", conv.name), kernel);
+    weights.insert(format!("{}.bias", conv.name), new_bias);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{initial_weights, params};
+
+    fn conv_norm(shared: bool) -> Graph {
+        let (mut builder, image) = Builder::new(vec![2, 4, 4]).unwrap();
+        let conv = builder.add("conv", Op::Conv2d(Conv2d::square(3, 3, 1)), &[image]).unwrap();
+        let norm = builder.add("norm", Op::BatchNorm { eps: 1e-5, momentum: 0.1 }, &[conv]).unwrap();
+        let last = if shared { builder.add("sum", Op::Add, &[norm, conv]).unwrap() } else { norm };
+        builder.finish(&[(Graph::LOGITS, last)])
+    }
+
+    #[test]
+    fn folded_weights_are_the_formula() {
+        let graph = conv_norm(false);
+        let mut weights = initial_weights(&graph, 1);
+        for (name, value) in
+            [("norm.weight", 2.0), ("norm.bias", 0.5), ("norm.running_mean", 3.0), ("norm.running_var", 4.0)]
+        {
+            weights.insert(name, ArrayD::from_elem(vec![3], value));
+        }
+        let (folded, new) = fold_batch_norm(&graph, &weights).unwrap();
+        assert_eq!(folded.nodes().len(), 2);
+        new.fit(&folded).unwrap();
+        let scale = 2.0 / (4.0f64 + 1e-5).sqrt();
+        let before = f64::from(weights.get("conv.weight").unwrap()[[1, 1, 2, 0].as_slice()]);
+        let after = f64::from(new.get("conv.weight").unwrap()[[1, 1, 2, 0].as_slice()]);
+        assert!((after - before * scale).abs() < 1e-7);
+        assert!(
+            (f64::from(new.get("conv.bias").unwrap()[[0].as_slice()]) - (0.5 - 3.0 * scale)).abs() < 1e-6
+        );
+    }
+
+    #[test]
+    fn a_convolution_read_twice_stays() {
+        let graph = conv_norm(true);
+        let weights = initial_weights(&graph, 1);
+        let (folded, new) = fold_batch_norm(&graph, &weights).unwrap();
+        assert_eq!(params(&folded), params(&graph));
+        assert_eq!(new, weights);
+    }
+}

@@ -1,0 +1,21 @@
+//! A network as data: a list of nodes in topological order, over a closed set of operations.
+//!
+//! Everything else is a reading of that one list: shapes, parameters, cost, the libtorch forward
+//! pass, ONNX emission, BatchNorm folding. This folder knows no runtime, no file format but
+//! safetensors, and no data set.
+
+mod build;
+mod cost;
+mod fold;
+mod init;
+mod op;
+mod params;
+mod weights;
+
+pub use build::{Builder, Graph, GraphError, Node, NodeId, Output};
+pub use cost::{Cost, LayerCost, cost, layer_costs};
+pub use fold::fold_batch_norm;
+pub use init::initial_weights;
+pub use op::{Conv2d, Op, Pool, Shape};
+pub use params::{Init, ParamSpec, Role, node_params, params};
+pub use weights::{Weights, WeightsError};

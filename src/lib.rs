@@ -1,0 +1,27 @@
+//! Cohort compresses an image model: it trains a cohort of collaborating students, selects one,
+//! exports it to ONNX, proves that the export computes the same thing, and measures what it costs
+//! to run.
+//!
+//! Layers, each using only those after it: `commands` → `run` → `train`, `verify`, `bench`,
+//! `report` → `engine`, `onnx`, `torch` → `plan` → `zoo`, `data`, `graph`, `config`. Errors and
+//! the exit codes they carry are in `error`, progress in `ui`.
+
+pub mod bench;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod data;
+pub mod engine;
+pub mod error;
+pub mod graph;
+pub mod onnx;
+pub mod plan;
+pub mod report;
+pub mod run;
+#[cfg(feature = "train")]
+pub mod torch;
+#[cfg(feature = "train")]
+pub mod train;
+pub mod ui;
+pub mod verify;
+pub mod zoo;

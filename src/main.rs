@@ -1,0 +1,22 @@
+//! Parse, dispatch, print one error chain, exit with its code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cohort::cli::Cli;
+use cohort::error::{exit_code, exit_code_of, hint_of};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ort=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+
+    let Err(error) = Cli::parse().dispatch() else {
+        return ExitCode::from(exit_code::DONE);
+    };
+    anstream::eprintln!("error: {error:#}");
+    if let Some(hint) = hint_of(&error) {
+        anstream::eprintln!("\n  hint: {hint}");
+    }
+    ExitCode::from(exit_code_of(&error))
+}

@@ -1,0 +1,1 @@
+//! ONNX files: the only place that names protobuf.

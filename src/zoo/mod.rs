@@ -1,0 +1,1 @@
+//! Ready architectures: functions that build graphs, one file a family.
