@@ -13,11 +13,13 @@ pub mod config;
 pub mod data;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod graph;
 pub mod onnx;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod seed;
 #[cfg(feature = "train")]
 pub mod torch;
 #[cfg(feature = "train")]

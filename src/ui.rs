@@ -51,7 +51,14 @@ impl Ui {
         let bar = ProgressBar::with_draw_target(Some(total), target)
             .with_style(style)
             .with_prefix(label.to_string());
-        Bar { ui: self, bar, unit: unit.to_string(), started: Instant::now(), printed: Instant::now() }
+        Bar {
+            ui: self,
+            bar,
+            unit: unit.to_string(),
+            started: Instant::now(),
+            printed: Instant::now(),
+            skipped: 0,
+        }
     }
 }
 
@@ -62,6 +69,7 @@ pub struct Bar {
     unit: String,
     started: Instant,
     printed: Instant,
+    skipped: u64,
 }
 
 impl Bar {
@@ -72,6 +80,13 @@ impl Bar {
             self.printed = Instant::now();
             self.print_plain();
         }
+    }
+
+    /// Counts steps that an earlier run did; they do not enter the rate.
+    pub fn skip(&mut self, steps: u64) {
+        self.skipped = steps;
+        self.bar.inc(steps);
+        self.bar.reset_eta();
     }
 
     /// Text behind the bar, such as the current loss.
@@ -90,7 +105,7 @@ impl Bar {
 
     fn print_plain(&self) {
         let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        let rate = done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = (done - self.skipped) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
         let (label, unit, message) = (self.bar.prefix(), &self.unit, self.bar.message());
         anstream::eprintln!("{label}: {done}/{total} {unit}, {rate:.1} a second, {left:.0} s left {message}");

@@ -5,6 +5,8 @@
 //! only in `tract.rs`.
 
 pub mod ort;
+#[cfg(feature = "train")]
+pub mod torch;
 pub mod tract;
 
 use ndarray::{ArrayD, ArrayViewD};

@@ -1,6 +1,6 @@
 //! Named float32 arrays: what a checkpoint, an ONNX initializer and a libtorch variable share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -69,8 +69,8 @@ impl Weights {
         }
     }
 
-    /// The weights as the bytes of a safetensors file.
-    pub fn to_safetensors(&self) -> Vec<u8> {
+    /// The weights as the bytes of a safetensors file, with `metadata` in its header.
+    pub fn to_safetensors(&self, metadata: Option<HashMap<String, String>>) -> Vec<u8> {
         let buffers: Vec<(&str, &[usize], Vec<u8>)> = self
             .iter()
             .map(|(name, array)| {
@@ -82,7 +82,7 @@ impl Weights {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes);
             (*name, view.expect("four bytes an element"))
         });
-        safetensors::serialize(views, None).expect("float32 views serialise")
+        safetensors::serialize(views, metadata).expect("float32 views serialise")
     }
 
     /// Reads a safetensors file of float32 tensors.
@@ -124,7 +124,7 @@ mod tests {
         weights
             .insert("a.weight", ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![1.0, -2.5, 0.0, 3e-9]).unwrap());
         weights.insert("b", ArrayD::from_elem(IxDyn(&[3]), 0.5));
-        let bytes = weights.to_safetensors();
+        let bytes = weights.to_safetensors(None);
         assert_eq!(Weights::from_safetensors(&bytes), Ok(weights));
         for cut in [0, 4, 12, bytes.len() - 1] {
             assert!(Weights::from_safetensors(&bytes[..cut]).is_err(), "cut at {cut}");

@@ -1,0 +1,92 @@
+//! libtorch as an engine: the reference that the exported file is held against.
+
+use anyhow::{Context, Result};
+use ndarray::{ArrayD, ArrayViewD};
+use tch::{Kind, Tensor};
+
+use crate::config::Device;
+use crate::graph::{Graph, Weights};
+use crate::torch::{Mode, Network, batch_tensor, resolve_device, to_f32, to_f64};
+
+use super::Engine;
+
+/// A graph and its weights under libtorch, in float32, in inference mode.
+pub struct TorchEngine {
+    network: Network,
+    bound: Option<Tensor>,
+}
+
+impl TorchEngine {
+    /// Puts the network on a device.
+    ///
+    /// # Errors
+    /// If the weights do not fit the graph, or the device is not there.
+    pub fn new(graph: &Graph, weights: &Weights, device: Device) -> Result<Self> {
+        let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
+        Ok(Self { network, bound: None })
+    }
+}
+
+impl Engine for TorchEngine {
+    fn name(&self) -> String {
+        match self.network.device() {
+            tch::Device::Cpu => "libtorch CPU".into(),
+            tch::Device::Cuda(index) => format!("libtorch CUDA {index}"),
+            other => format!("libtorch {other:?}"),
+        }
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        self.network.graph().outputs().iter().map(|output| output.name.clone()).collect()
+    }
+
+    fn run(&mut self, images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f32>>> {
+        let _no_grad = tch::no_grad_guard();
+        let images = batch_tensor(images, self.network.device())?;
+        self.network.forward(&images, Mode::Eval)?.iter().map(to_f32).collect()
+    }
+
+    fn bind(&mut self, images: ArrayViewD<'_, f32>) -> Result<()> {
+        self.bound = Some(batch_tensor(images, self.network.device())?);
+        Ok(())
+    }
+
+    fn run_bound(&mut self) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let images = self.bound.as_ref().context("no batch is bound")?;
+        self.network.forward(images, Mode::Eval)?;
+        if let tch::Device::Cuda(index) = self.network.device() {
+            tch::Cuda::synchronize(index as i64);
+        }
+        Ok(())
+    }
+}
+
+/// The truth of a run: the checkpoint through its own training graph, unfolded, in float64 on the
+/// CPU.
+pub struct Truth {
+    network: Network,
+    logits: usize,
+}
+
+impl Truth {
+    /// Prepares the float64 network.
+    ///
+    /// # Errors
+    /// If the weights do not fit the graph or it has no logits.
+    pub fn new(graph: &Graph, weights: &Weights) -> Result<Self> {
+        let logits = graph.outputs().iter().position(|output| output.name == Graph::LOGITS);
+        let logits = logits.context("the graph has no output 'logits'")?;
+        Ok(Self { network: Network::new(graph, weights, tch::Device::Cpu, Kind::Double)?, logits })
+    }
+
+    /// Logits of a batch `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// If the batch does not fit.
+    pub fn logits(&self, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f64>> {
+        let _no_grad = tch::no_grad_guard();
+        let images = batch_tensor(images, tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
+        to_f64(&self.network.forward(&images, Mode::Eval)?[self.logits])
+    }
+}

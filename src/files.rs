@@ -1,0 +1,65 @@
+//! Files that are whole or not there: written under a temporary name, synced, then renamed.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::error::InputError;
+
+/// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one.
+///
+/// # Errors
+/// [`InputError`] with a remedy if the disk is full or the folder may not be written.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_folder(folder)?;
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        std::fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| explain(error, path)).context("nothing written before is lost")
+}
+
+/// Creates a folder and those above it.
+///
+/// # Errors
+/// [`InputError`] with a remedy if that is not allowed.
+pub fn create_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| explain(error, folder))
+}
+
+fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
+    let message = format!("cannot write {}: {error}", path.display());
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space and run the same command again",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "choose a folder you may write with --out"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "a file is where a folder is needed; move it away"
+        }
+        _ => return anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
+    };
+    InputError::new(message).hint(hint).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_place_of_a_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("taken");
+        write_atomic(&file, b"one").unwrap();
+        write_atomic(&file, b"two").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = write_atomic(&file.join("below"), b"x").unwrap_err();
+        assert!(error.chain().any(|cause| cause.is::<InputError>()), "{error:#}");
+    }
+}

@@ -1,0 +1,46 @@
+//! From the device a pipeline asks for to the one libtorch uses.
+
+use crate::config::Device;
+use crate::error::InputError;
+
+use super::facts::facts;
+
+/// Finds the device to train on. `auto` is the first CUDA device where there is one, else the CPU.
+///
+/// # Errors
+/// [`InputError`] if CUDA is asked for and libtorch does not see that device.
+pub fn resolve_device(wanted: Device) -> Result<tch::Device, InputError> {
+    let facts = facts();
+    match wanted {
+        Device::Cpu => Ok(tch::Device::Cpu),
+        Device::Auto if facts.devices == 0 => Ok(tch::Device::Cpu),
+        Device::Auto => Ok(tch::Device::Cuda(0)),
+        Device::Cuda(index) if index < facts.devices => Ok(tch::Device::Cuda(index)),
+        Device::Cuda(index) => Err(InputError::new(format!(
+            "device cuda:{index} was asked for, but libtorch sees {} CUDA devices",
+            facts.devices
+        ))
+        .hint("set `device: cpu` or `auto`, or see `cohort doctor` for what is missing")),
+    }
+}
+
+/// Sets how many threads libtorch uses inside one operation.
+pub fn set_threads(threads: usize) {
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+}
+
+/// How many threads libtorch uses inside one operation.
+pub fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
+/// The name of the device a pipeline's choice comes to: `cpu` or `cuda:<index>`.
+///
+/// # Errors
+/// As [`resolve_device`].
+pub fn device_name(wanted: Device) -> Result<String, InputError> {
+    Ok(match resolve_device(wanted)? {
+        tch::Device::Cuda(index) => format!("cuda:{index}"),
+        tch::Device::Cpu | tch::Device::Mps | tch::Device::Vulkan => "cpu".into(),
+    })
+}
