@@ -4,12 +4,14 @@
 //! This folder knows what may be written, not what it means: names are resolved, shapes inferred
 //! and budgets weighed in `plan`.
 
+mod layers;
 mod model;
 mod parse;
 mod schema;
 mod stages;
 
-pub use model::{LayerSpec, ModelSpec};
+pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
+pub use model::{Activation, Family, MobilenetV2, ModelSpec, ResnetCifar, ShufflenetV2, Vgg, Wrn};
 pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, Data, Device, Digits, FlipSpec,

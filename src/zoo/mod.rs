@@ -1,1 +1,18 @@
 //! Ready architectures: functions that build graphs, one file a family.
+//!
+//! The families have the form that the CIFAR distillation benchmarks use, down to the parameter
+//! count. This folder knows graphs and model files; it knows no data set and no runtime.
+
+mod blocks;
+mod build;
+mod layers;
+mod limits;
+mod mobilenet_v2;
+mod ready;
+mod resnet;
+mod shufflenet_v2;
+mod vgg;
+mod wrn;
+
+pub use build::build;
+pub use ready::{find_model, ready};

@@ -1,0 +1,76 @@
+//! What every family is made of: named layers on a graph under construction, and the common head.
+
+use crate::config::Activation;
+use crate::graph::{Builder, Conv2d, Graph, GraphError, NodeId, Op};
+
+/// Of every BatchNorm, as PyTorch has it.
+pub(super) const BATCH_NORM: Op = Op::BatchNorm { eps: 1e-5, momentum: 0.1 };
+
+/// A graph under construction.
+pub(super) struct Net {
+    builder: Builder,
+}
+
+/// A node, or the reason why it cannot be.
+pub(super) type Layer = Result<NodeId, GraphError>;
+
+impl Net {
+    /// Starts with the image, `[channels, height, width]`.
+    pub fn new(input: [usize; 3]) -> Result<(Self, NodeId), GraphError> {
+        let (builder, image) = Builder::new(input.to_vec())?;
+        Ok((Self { builder }, image))
+    }
+
+    /// Channels of a node that gives an image, features of one that gives a vector.
+    pub fn channels(&self, node: NodeId) -> usize {
+        self.builder.shape(node)[0]
+    }
+
+    pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Layer {
+        self.builder.add(name, op, inputs)
+    }
+
+    pub fn conv(&mut self, name: impl Into<String>, conv: Conv2d, x: NodeId) -> Layer {
+        self.add(name, Op::Conv2d(conv), &[x])
+    }
+
+    pub fn batch_norm(&mut self, name: impl Into<String>, x: NodeId) -> Layer {
+        self.add(name, BATCH_NORM, &[x])
+    }
+
+    pub fn relu(&mut self, name: impl Into<String>, x: NodeId) -> Layer {
+        self.add(name, Op::Relu, &[x])
+    }
+
+    pub fn activation(&mut self, name: impl Into<String>, kind: Activation, x: NodeId) -> Layer {
+        match kind {
+            Activation::Relu => self.relu(name, x),
+            Activation::Relu6 => self.add(name, Op::Clip { min: 0.0, max: 6.0 }, &[x]),
+        }
+    }
+
+    /// `<scope>.conv<suffix>` and `<scope>.bn<suffix>`.
+    pub fn conv_bn(&mut self, scope: &str, suffix: &str, conv: Conv2d, x: NodeId) -> Layer {
+        let x = self.conv(format!("{scope}.conv{suffix}"), conv, x)?;
+        self.batch_norm(format!("{scope}.bn{suffix}"), x)
+    }
+
+    /// [`Net::conv_bn`] and `<scope>.relu<suffix>`.
+    pub fn conv_bn_relu(&mut self, scope: &str, suffix: &str, conv: Conv2d, x: NodeId) -> Layer {
+        let x = self.conv_bn(scope, suffix, conv, x)?;
+        self.relu(format!("{scope}.relu{suffix}"), x)
+    }
+
+    /// Global mean, the embedding, one linear layer, the logits.
+    pub fn classify(mut self, x: NodeId, classes: usize) -> Result<Graph, GraphError> {
+        let pooled = self.add("pool", Op::GlobalAvgPool, &[x])?;
+        let embedding = self.add("flatten", Op::Flatten, &[pooled])?;
+        let logits =
+            self.add("classifier", Op::Linear { out_features: classes, bias: true }, &[embedding])?;
+        Ok(self.finish(logits, embedding))
+    }
+
+    pub fn finish(self, logits: NodeId, embedding: NodeId) -> Graph {
+        self.builder.finish(&[(Graph::LOGITS, logits), (Graph::EMBEDDING, embedding)])
+    }
+}

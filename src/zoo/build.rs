@@ -1,0 +1,66 @@
+//! From a model file to a graph.
+
+use super::{layers, mobilenet_v2, resnet, shufflenet_v2, vgg, wrn};
+use crate::config::{Family, ModelSpec};
+use crate::error::InputError;
+use crate::graph::{Graph, GraphError};
+
+/// Why a family cannot build a network.
+#[derive(Debug)]
+pub(super) enum BuildError {
+    /// A number of the model file is not one the family takes.
+    Number(InputError),
+    /// The numbers do not fit the input.
+    Graph(GraphError),
+}
+
+impl From<InputError> for BuildError {
+    fn from(error: InputError) -> Self {
+        BuildError::Number(error)
+    }
+}
+
+impl From<GraphError> for BuildError {
+    fn from(error: GraphError) -> Self {
+        BuildError::Graph(error)
+    }
+}
+
+/// Builds the network for images of `[channels, height, width]`.
+///
+/// The graph has two outputs: [`Graph::LOGITS`] of `[classes]`, and [`Graph::EMBEDDING`], the
+/// features before the classifier.
+///
+/// # Errors
+/// [`InputError`] if a number is not one the family takes, with the nearest that is, or if the
+/// images are too small, with the node that does not fit.
+pub fn build(spec: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Graph, anyhow::Error> {
+    if classes == 0 {
+        return Err(InputError::new("a classifier needs at least one class, found 0").into());
+    }
+    let built = match spec {
+        ModelSpec::Family(Family::ResnetCifar(numbers)) => resnet::build(numbers, input, classes),
+        ModelSpec::Family(Family::Wrn(numbers)) => wrn::build(numbers, input, classes),
+        ModelSpec::Family(Family::Vgg(numbers)) => vgg::build(numbers, input, classes),
+        ModelSpec::Family(Family::MobilenetV2(numbers)) => mobilenet_v2::build(numbers, input, classes),
+        ModelSpec::Family(Family::ShufflenetV2(numbers)) => shufflenet_v2::build(numbers, input, classes),
+        ModelSpec::Layers(list) => layers::build(list, input, classes),
+    };
+    built.map_err(|error| match error {
+        BuildError::Number(error) => error.into(),
+        BuildError::Graph(error) => misfit(spec, &error, input).into(),
+    })
+}
+
+fn misfit(spec: &ModelSpec, error: &GraphError, [channels, height, width]: [usize; 3]) -> InputError {
+    let remedy = match spec {
+        ModelSpec::Family(Family::Vgg(_)) => {
+            "vgg halves the image three times: take images of at least 8x8, or another family"
+        }
+        ModelSpec::Family(
+            Family::ResnetCifar(_) | Family::Wrn(_) | Family::MobilenetV2(_) | Family::ShufflenetV2(_),
+        ) => "every dimension of an image must be at least 1 and fit in memory",
+        ModelSpec::Layers(_) => "a node's number is its layer's place in the list, from 0",
+    };
+    InputError::new(format!("for images of {channels}x{height}x{width}, {error}")).hint(remedy)
+}

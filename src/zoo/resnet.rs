@@ -1,0 +1,40 @@
+//! ResNet for small images (He et al. 2016), as CIFAR benchmarks have it: where a block changes the
+//! shape, its shortcut is a 1×1 convolution with BatchNorm.
+
+use super::blocks::{Layer, Net};
+use super::build::BuildError;
+use super::limits;
+use crate::config::ResnetCifar;
+use crate::graph::{Conv2d, Graph, NodeId, Op};
+
+const FAMILY: &str = "resnet_cifar";
+
+pub(super) fn build(spec: &ResnetCifar, input: [usize; 3], classes: usize) -> Result<Graph, BuildError> {
+    let blocks = limits::blocks(FAMILY, spec.depth, 2)?;
+    let stem = spec.stem.unwrap_or(spec.width);
+    limits::channels(FAMILY, "width", spec.width)?;
+    limits::channels(FAMILY, "stem", stem)?;
+    let (mut net, image) = Net::new(input)?;
+    let mut x = net.conv_bn_relu("stem", "", Conv2d::square(stem, 3, 1), image)?;
+    for stage in 0..3 {
+        for block in 0..blocks {
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let scope = format!("stage{}.{block}", stage + 1);
+            x = basic_block(&mut net, &scope, spec.width << stage, stride, x)?;
+        }
+    }
+    Ok(net.classify(x, classes)?)
+}
+
+/// `relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`.
+fn basic_block(net: &mut Net, scope: &str, channels: usize, stride: usize, x: NodeId) -> Layer {
+    let inner = net.conv_bn_relu(scope, "1", Conv2d::square(channels, 3, stride), x)?;
+    let body = net.conv_bn(scope, "2", Conv2d::square(channels, 3, 1), inner)?;
+    let shortcut = if stride == 1 && net.channels(x) == channels {
+        x
+    } else {
+        net.conv_bn(&format!("{scope}.shortcut"), "", Conv2d::square(channels, 1, stride), x)?
+    };
+    let sum = net.add(format!("{scope}.add"), Op::Add, &[body, shortcut])?;
+    net.relu(format!("{scope}.relu2"), sum)
+}
