@@ -1,1 +1,19 @@
-//! To be written.
+//! The cohort loop: losses, optimiser, schedule, checkpoint, evaluation.
+//!
+//! One loop trains any number of students on the same batches; a method is a set of loss weights,
+//! and training alone is the loop with cross-entropy only. Knows no pipeline file and no ONNX.
+
+mod checkpoint;
+mod cohort;
+mod evaluate;
+pub mod losses;
+mod metrics;
+pub mod optimizer;
+mod schedule;
+pub mod step;
+
+pub use checkpoint::CheckpointError;
+pub use cohort::{Job, Outcome, Start, Trained, train};
+pub use evaluate::{Score, evaluate, evaluate_weights};
+pub use metrics::{EpochRecord, StudentRecord};
+pub use schedule::learning_rate;

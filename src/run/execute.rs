@@ -1,0 +1,192 @@
+//! Walks through the stages: reuse, run, record.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::bench::Environment;
+use crate::config::Stage;
+use crate::data::Dataset;
+use crate::error::{GateFailed, InputError, Interrupted};
+use crate::files::write_atomic;
+use crate::plan::Plan;
+use crate::report::Report;
+use crate::torch;
+use crate::ui::Ui;
+
+use super::folder::RunFolder;
+use super::key::{Inputs, stage_key};
+use super::manifest::{Artifacts, Manifest, SCHEMA, StageEntry, Status, hash_outputs};
+use super::stages::{self, Context};
+
+/// How a plan is run.
+pub struct Options<'a> {
+    /// The run folder.
+    pub out: PathBuf,
+    pub ui: Ui,
+    /// Set when the user asks to stop.
+    pub stop: &'a AtomicBool,
+    /// The command that goes on after an interruption.
+    pub resume: String,
+}
+
+/// Runs every stage that is not already done and returns what the folder now says.
+///
+/// # Errors
+/// [`GateFailed`] after the report is written if a gate did not hold; [`Interrupted`] on request;
+/// [`InputError`] if the folder is in use or holds an artifact that was changed.
+pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Report> {
+    let folder = RunFolder::new(&options.out);
+    let _lock = folder.lock()?;
+    let known = Manifest::load(folder.root())?;
+    options.ui.line(format!("reading {} images", plan.data.train_images));
+    let data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;
+    write_atomic(&folder.resolved_pipeline(), plan.resolved_yaml()?.as_bytes())?;
+
+    let mut run = Run::new(plan, options, &folder, &data, known)?;
+    let mut gate = None;
+    for stage in &plan.pipeline.stages {
+        if gate.is_some() && !matches!(stage, Stage::Report(_)) {
+            continue;
+        }
+        if let Some(failed) = run.stage(stage)? {
+            gate = Some(failed);
+        }
+    }
+    match gate {
+        Some(failed) => Err(failed.into()),
+        None => crate::report::collect(&folder),
+    }
+}
+
+/// A run while it goes on.
+struct Run<'a> {
+    context: Context<'a>,
+    manifest: Manifest,
+    /// Hashes of all files of the stages done so far.
+    artifacts: BTreeMap<String, String>,
+    machine: Value,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        plan: &'a Plan,
+        options: &'a Options<'a>,
+        folder: &'a RunFolder,
+        data: &'a Dataset,
+        known: Option<Manifest>,
+    ) -> Result<Self> {
+        let environment = Environment::read();
+        let device = torch::device_name(plan.pipeline.device)?;
+        let threads = torch::threads();
+        let stages = match known {
+            Some(known) => {
+                warn_if_elsewhere(&known, &device, threads, options.ui);
+                known.stages
+            }
+            None => Vec::new(),
+        };
+        let manifest = Manifest {
+            schema: SCHEMA,
+            name: plan.pipeline.name.clone(),
+            seed: plan.pipeline.seed,
+            device,
+            threads,
+            versions: environment.versions.clone(),
+            data: data.fingerprint.clone(),
+            stages,
+        };
+        let machine = serde_json::json!({
+            "cpu": environment.cpu_model, "threads": environment.available_threads, "versions": environment.versions,
+        });
+        let context = Context { plan, options, folder, data };
+        Ok(Self { context, manifest, artifacts: BTreeMap::new(), machine })
+    }
+
+    /// Runs or reuses one stage; a gate that did not hold comes back after its files are recorded.
+    fn stage(&mut self, stage: &Stage) -> Result<Option<GateFailed>> {
+        let name = stage.name();
+        let ui = self.context.options.ui;
+        if self.context.options.stop.load(Ordering::Relaxed) {
+            return Err(Interrupted { resume: self.context.options.resume.clone() }.into());
+        }
+        let inputs = Inputs {
+            data: &self.manifest.data,
+            artifacts: &self.artifacts,
+            device: &self.manifest.device,
+            machine: &self.machine,
+        };
+        let key = stage_key(self.context.plan, stage, &inputs)?;
+        if let Some(outputs) = self.reusable(name, &key)? {
+            ui.line(format!("{name}: done before, reused"));
+            self.artifacts.extend(outputs);
+            return Ok(None);
+        }
+        self.clear_the_way(name, &key)?;
+        let mut entry = StageEntry {
+            name: name.to_string(),
+            key: key.clone(),
+            status: Status::Running,
+            seconds: 0.0,
+            outputs: BTreeMap::new(),
+        };
+        self.record(entry.clone())?;
+        let started = Instant::now();
+        let done = stages::run(&self.context, stage, &key)?;
+        entry.seconds = started.elapsed().as_secs_f64();
+        entry.outputs = hash_outputs(self.context.folder.root(), &done.files)?;
+        entry.status = if done.gate.is_some() { Status::GateFailed } else { Status::Done };
+        self.artifacts.extend(entry.outputs.clone());
+        self.record(entry)?;
+        stages::clean_up(self.context.folder, stage)?;
+        Ok(done.gate)
+    }
+
+    /// The outputs of a stage that is done with this key and whose files are as they were written.
+    fn reusable(&self, name: &str, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+        let entry = self.manifest.stage(name).filter(|entry| entry.key == key && entry.status == Status::Done);
+        let Some(entry) = entry else { return Ok(None) };
+        let root = self.context.folder.root();
+        match entry.artifacts(root)? {
+            Artifacts::Intact => Ok(Some(entry.outputs.clone())),
+            Artifacts::Missing(path) => {
+                self.context.options.ui.line(format!("{name}: {path} is gone, running the stage again"));
+                Ok(None)
+            }
+            Artifacts::Changed(path) => {
+                let file = root.join(path);
+                Err(InputError::new(format!("{} is not what stage '{name}' wrote", file.display()))
+                    .hint("put the original back, or delete the file to run the stage again")
+                    .into())
+            }
+        }
+    }
+
+    /// Moves aside what another configuration left; an unfinished stage of this one stays.
+    fn clear_the_way(&self, name: &str, key: &str) -> Result<()> {
+        match self.manifest.stage(name) {
+            Some(entry) if entry.key == key && entry.status == Status::Running => Ok(()),
+            Some(entry) => self.context.folder.retire(name, &entry.key),
+            None => self.context.folder.retire(name, "unknown"),
+        }
+    }
+
+    fn record(&mut self, entry: StageEntry) -> Result<()> {
+        self.manifest.put(entry);
+        self.manifest.save(self.context.folder.root())
+    }
+}
+
+fn warn_if_elsewhere(known: &Manifest, device: &str, threads: usize, ui: Ui) {
+    if known.device != device || known.threads != threads {
+        ui.warn(format!(
+            "this run began on {} with {} threads and goes on on {device} with {threads}; a stage resumed here \
+             will not end with the very same weights",
+            known.device, known.threads
+        ));
+    }
+}

@@ -1,0 +1,173 @@
+//! Where things lie in a run folder, and the lock that keeps it to one process.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::error::InputError;
+use crate::files::create_folder;
+
+/// A run folder: paths by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+/// Held while a process works in a run folder.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl RunFolder {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Folder of a stage, such as `02-collaborate`. The report lies in the root.
+    pub fn stage(&self, name: &str) -> PathBuf {
+        let number = ["pretrain", "collaborate", "select", "export", "verify", "bench"]
+            .iter()
+            .position(|stage| *stage == name);
+        match number {
+            Some(index) => self.root.join(format!("{:02}-{name}", index + 1)),
+            None => self.root.clone(),
+        }
+    }
+
+    /// A student's kept weights after a training stage.
+    pub fn weights(&self, stage: &str, student: &str) -> PathBuf {
+        self.stage(stage).join(format!("{student}.safetensors"))
+    }
+
+    /// Epoch and validation score of every student's kept weights.
+    pub fn training_result(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("result.json")
+    }
+
+    /// One line an epoch.
+    pub fn metrics(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("metrics.jsonl")
+    }
+
+    pub fn checkpoint(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("checkpoint")
+    }
+
+    /// Which student was chosen, and why.
+    pub fn choice(&self) -> PathBuf {
+        self.stage("select").join("choice.json")
+    }
+
+    /// Every student's score on the test split.
+    pub fn test_scores(&self) -> PathBuf {
+        self.stage("select").join("test.json")
+    }
+
+    /// A student's exported file.
+    pub fn onnx(&self, student: &str) -> PathBuf {
+        self.stage("export").join(format!("{student}.onnx"))
+    }
+
+    /// The chosen student's exported file.
+    pub fn chosen_onnx(&self) -> PathBuf {
+        self.onnx("student")
+    }
+
+    pub fn verify_report(&self) -> PathBuf {
+        self.stage("verify").join("report.json")
+    }
+
+    pub fn bench_report(&self) -> PathBuf {
+        self.stage("bench").join("bench.json")
+    }
+
+    pub fn resolved_pipeline(&self) -> PathBuf {
+        self.root.join("pipeline.resolved.yaml")
+    }
+
+    pub fn report_json(&self) -> PathBuf {
+        self.root.join("report.json")
+    }
+
+    pub fn report_markdown(&self) -> PathBuf {
+        self.root.join("report.md")
+    }
+
+    /// Takes the folder for this process, creating it first.
+    ///
+    /// # Errors
+    /// [`InputError`] if another process works in it, or it cannot be written.
+    pub fn lock(&self) -> Result<Lock> {
+        create_folder(&self.root)?;
+        let path = self.root.join(".lock");
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(|error| {
+            InputError::new(format!("cannot write {}: {error}", path.display()))
+                .hint("choose a folder you may write with --out")
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another process works in {}", self.root.display());
+                Err(InputError::new(message).hint("wait for it, or choose another folder with --out").into())
+            }
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        }
+    }
+
+    /// Moves a stage's files to `old/`, so that a changed configuration destroys nothing.
+    ///
+    /// # Errors
+    /// If the folder cannot be moved.
+    pub fn retire(&self, stage: &str, key: &str) -> Result<()> {
+        let from = self.stage(stage);
+        if from == self.root || !from.exists() {
+            return Ok(());
+        }
+        let old = self.root.join("old");
+        create_folder(&old)?;
+        let short = key.get(..8).unwrap_or("unknown");
+        let mut to = old.join(format!("{stage}-{short}"));
+        let mut copy = 2;
+        while to.exists() {
+            to = old.join(format!("{stage}-{short}-{copy}"));
+            copy += 1;
+        }
+        std::fs::rename(&from, &to)
+            .with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path().join("run"));
+        let held = folder.lock().unwrap();
+        let error = folder.lock().unwrap_err();
+        assert!(error.to_string().starts_with("another process works in"));
+        drop(held);
+        folder.lock().unwrap();
+    }
+
+    #[test]
+    fn retired_stages_do_not_overwrite_each_other() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::new(root.path());
+        for _ in 0..2 {
+            create_folder(&folder.stage("export")).unwrap();
+            folder.retire("export", "0123456789").unwrap();
+        }
+        assert!(root.path().join("old/export-01234567").exists());
+        assert!(root.path().join("old/export-01234567-2").exists());
+    }
+}

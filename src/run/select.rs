@@ -1,0 +1,128 @@
+//! Choosing one student: the best on validation among those a budget allows.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Budgets, Limit};
+use crate::error::GateFailed;
+use crate::train::Score;
+
+/// Two-sided 95 % quantile of the normal distribution.
+const Z_95: f64 = 1.959_964;
+
+/// One student as the choice sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    pub name: String,
+    pub validation: Score,
+    pub params: u64,
+    pub macs: u64,
+    pub onnx_bytes: u64,
+    /// Budgets it exceeds, as sentences; empty if it may be chosen.
+    pub exceeds: Vec<String>,
+}
+
+/// The choice and its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    pub student: String,
+    /// The peer with the most parameters, which the student is compared with.
+    pub largest: String,
+    pub reason: String,
+    /// Allowed students that are within the noise of the chosen one.
+    pub within_noise: Vec<String>,
+    pub candidates: Vec<Candidate>,
+}
+
+/// Chooses by validation accuracy; among equals the one with fewer parameters.
+///
+/// # Errors
+/// [`GateFailed`] if no student is within the budgets.
+pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choice> {
+    let largest = candidates.iter().max_by_key(|candidate| candidate.params);
+    let Some(largest) = largest.cloned() else { anyhow::bail!("there is no student to choose from") };
+    for candidate in &mut candidates {
+        candidate.exceeds = exceeded(candidate, &largest, budgets);
+    }
+    let allowed: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.exceeds.is_empty()).collect();
+    let best = allowed.iter().copied().max_by(|a, b| {
+        a.validation.accuracy.total_cmp(&b.validation.accuracy).then(b.params.cmp(&a.params))
+    });
+    let Some(best) = best else {
+        let all: Vec<String> =
+            candidates.iter().map(|candidate| format!("'{}': {}", candidate.name, candidate.exceeds.join(", "))).collect();
+        return Err(GateFailed(format!("no student is within the budgets ({})", all.join("; "))).into());
+    };
+    let within_noise: Vec<String> = allowed
+        .iter()
+        .filter(|other| other.name != best.name && !distinguishable(&best.validation, &other.validation))
+        .map(|other| other.name.clone())
+        .collect();
+    let excluded = candidates.len() - allowed.len();
+    let mut reason = format!("best validation accuracy, {:.2} %", 100.0 * best.validation.accuracy);
+    if excluded > 0 {
+        reason += &format!(", among the {} of {} students within the budgets", allowed.len(), candidates.len());
+    }
+    if !within_noise.is_empty() {
+        reason += &format!("; not distinguishable from {} on this split", within_noise.join(", "));
+    }
+    Ok(Choice { student: best.name.clone(), largest: largest.name, reason, within_noise, candidates })
+}
+
+fn exceeded(candidate: &Candidate, largest: &Candidate, budgets: &Budgets) -> Vec<String> {
+    let limits = [
+        ("parameters", budgets.max_params, candidate.params, largest.params),
+        ("MACs", budgets.max_macs, candidate.macs, largest.macs),
+        ("ONNX bytes", budgets.max_onnx_bytes, candidate.onnx_bytes, largest.onnx_bytes),
+    ];
+    let mut exceeds = Vec::new();
+    for (what, limit, value, of) in limits {
+        let allowed = match limit {
+            None => continue,
+            Some(Limit::Absolute(number)) => number as f64,
+            Some(Limit::Percent(percent)) => of as f64 * percent / 100.0,
+        };
+        if value as f64 > allowed {
+            exceeds.push(format!("{value} {what}, allowed {allowed:.0}"));
+        }
+    }
+    exceeds
+}
+
+/// Whether two accuracies differ by more than the 95 % interval of their difference, taken as if
+/// they came from different images.
+fn distinguishable(a: &Score, b: &Score) -> bool {
+    let variance = |score: &Score| score.accuracy * (1.0 - score.accuracy) / score.images.max(1) as f64;
+    (a.accuracy - b.accuracy).abs() > Z_95 * (variance(a) + variance(b)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, accuracy: f64, params: u64) -> Candidate {
+        let validation = Score { accuracy, loss: 0.1, images: 1_000 };
+        Candidate { name: name.into(), validation, params, macs: params, onnx_bytes: 4 * params, exceeds: Vec::new() }
+    }
+
+    #[test]
+    fn the_best_within_budget_is_chosen() {
+        let peers = || vec![candidate("big", 0.95, 1_000), candidate("mid", 0.90, 300), candidate("tiny", 0.80, 100)];
+        let budgets = |percent| Budgets { max_params: Some(Limit::Percent(percent)), ..Budgets::default() };
+        assert_eq!(choose(peers(), &Budgets::default()).unwrap().student, "big");
+        assert_eq!(choose(peers(), &budgets(30.0)).unwrap().student, "mid");
+        let tiny = choose(peers(), &budgets(29.0)).unwrap();
+        assert_eq!((tiny.student.as_str(), tiny.largest.as_str()), ("tiny", "big"));
+        assert!(tiny.reason.contains("1 of 3"), "{}", tiny.reason);
+        let error = choose(peers(), &budgets(5.0)).unwrap_err();
+        assert!(error.is::<GateFailed>() && error.to_string().contains("100 parameters, allowed 50"), "{error}");
+    }
+
+    #[test]
+    fn ties_go_to_the_smaller_and_noise_is_named() {
+        let choice = choose(vec![candidate("a", 0.9, 500), candidate("b", 0.9, 400), candidate("c", 0.895, 50)], &Budgets::default());
+        let choice = choice.unwrap();
+        assert_eq!(choice.student, "b");
+        assert_eq!(choice.within_noise, ["a", "c"]);
+    }
+}

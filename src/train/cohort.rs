@@ -1,0 +1,253 @@
+//! The loop: epochs of steps, an evaluation and a checkpoint after each.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tch::Kind;
+
+use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Schedule, Sgd};
+use crate::data::{Dataset, TrainingOrder, batches_per_epoch, training_batches};
+use crate::error::Interrupted;
+use crate::files::write_atomic;
+use crate::graph::{Graph, Weights, fold_batch_norm};
+use crate::torch::{Network, batch_tensor, resolve_device, to_f32};
+use crate::ui::{Bar, Ui};
+
+use super::checkpoint::{self, Progress, StudentState};
+use super::evaluate::{Score, evaluate, on_device};
+use super::metrics::{COLUMNS, EpochRecord, Sums, record};
+use super::optimizer::SgdState;
+use super::schedule::learning_rate;
+use super::step::{Student, step};
+
+/// One peer at the start of a stage.
+pub struct Start<'a> {
+    pub name: &'a str,
+    pub graph: &'a Graph,
+    pub weights: Weights,
+    /// Frozen copy for the self-distillation.
+    pub frozen: Option<Weights>,
+}
+
+/// A training stage: everything that decides its result, and where it keeps its state.
+pub struct Job<'a> {
+    /// What progress is called: `pretrain`, `collaborate`.
+    pub stage: &'a str,
+    /// Identifies the configuration; a checkpoint of another key is ignored.
+    pub key: &'a str,
+    pub students: Vec<Start<'a>>,
+    pub terms: LossTerms,
+    pub data: &'a Dataset,
+    pub augment: &'a [Augment],
+    pub workers: usize,
+    pub epochs: usize,
+    pub batch: usize,
+    pub keep: Keep,
+    pub optimizer: &'a Optimizer,
+    pub schedule: &'a Schedule,
+    pub device: Device,
+    /// Seed of the batch order and the augmentation.
+    pub seed: u64,
+    pub checkpoint: &'a Path,
+    pub metrics: &'a Path,
+    pub ui: Ui,
+    /// Set when the user asks to stop.
+    pub stop: &'a AtomicBool,
+    /// The command that goes on after an interruption.
+    pub resume: &'a str,
+}
+
+/// A student when the stage has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trained {
+    pub name: String,
+    pub weights: Weights,
+    /// Epoch (from 1) the weights are of.
+    pub epoch: usize,
+    pub validation: Score,
+}
+
+/// What a stage leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    pub students: Vec<Trained>,
+    pub history: Vec<EpochRecord>,
+}
+
+/// A stage while it runs.
+struct Cohort<'a> {
+    job: &'a Job<'a>,
+    students: Vec<Student>,
+    kept: Vec<Option<Weights>>,
+    progress: Progress,
+}
+
+/// Trains the cohort to the end of its last epoch, from the newest checkpoint if there is one.
+///
+/// # Errors
+/// [`Interrupted`] when `stop` was set, with a checkpoint written;
+/// [`crate::error::InputError`] when a loss is not finite, an image cannot be read, or the disk is
+/// full.
+pub fn train(job: &Job<'_>) -> Result<Outcome> {
+    let mut cohort = Cohort::start(job)?;
+    cohort.restore()?;
+    let steps = batches_per_epoch(job.data.train.len(), job.batch);
+    anyhow::ensure!(steps > 0, "the training split is smaller than one batch");
+    let mut bar = job.ui.bar(job.stage, (job.epochs * steps) as u64, "steps");
+    bar.skip((cohort.progress.epoch * steps + cohort.progress.batch) as u64);
+    while cohort.progress.epoch < job.epochs {
+        cohort.epoch(steps, &mut bar)?;
+    }
+    cohort.finish()
+}
+
+impl<'a> Cohort<'a> {
+    fn start(job: &'a Job<'a>) -> Result<Self> {
+        let device = resolve_device(job.device)?;
+        let Optimizer::Sgd(sgd) = job.optimizer;
+        let mut students = Vec::with_capacity(job.students.len());
+        for start in &job.students {
+            let network = Network::new(start.graph, &start.weights, device, Kind::Float)
+                .with_context(|| format!("student '{}'", start.name))?;
+            let frozen = match &start.frozen {
+                Some(weights) => {
+                    let (graph, weights) = fold_batch_norm(start.graph, weights)?;
+                    Some(Network::new(&graph, &weights, device, Kind::Float)?)
+                }
+                None => None,
+            };
+            let optimizer = SgdState::new(&network, sgd)?;
+            students.push(Student { name: start.name.to_string(), network, frozen, optimizer });
+        }
+        let count = students.len();
+        let progress = Progress {
+            key: job.key.to_string(),
+            epoch: 0,
+            batch: 0,
+            sums: vec![[0.0; COLUMNS]; count],
+            history: Vec::new(),
+            kept: vec![None; count],
+        };
+        Ok(Self { job, students, kept: vec![None; count], progress })
+    }
+
+    fn restore(&mut self) -> Result<()> {
+        let found = checkpoint::load(self.job.checkpoint, self.job.key, self.students.len())?;
+        let Some((progress, states)) = found else { return Ok(()) };
+        for ((student, kept), state) in self.students.iter_mut().zip(&mut self.kept).zip(states) {
+            student.network.load(&state.weights)?;
+            let velocity = batch_tensor(state.velocity.view(), student.network.device())?;
+            student.optimizer.restore(&velocity)?;
+            *kept = state.kept;
+        }
+        self.job.ui.line(format!(
+            "{}: going on at epoch {} of {}, batch {}",
+            self.job.stage,
+            (progress.epoch + 1).min(self.job.epochs),
+            self.job.epochs,
+            progress.batch + 1
+        ));
+        self.progress = progress;
+        self.write_metrics()
+    }
+
+    fn epoch(&mut self, steps: usize, bar: &mut Bar) -> Result<()> {
+        let job = self.job;
+        let (epoch, first_batch) = (self.progress.epoch, self.progress.batch);
+        let names: Vec<&str> = job.students.iter().map(|start| start.name).collect();
+        let mut sums = Sums::new(self.progress.sums.clone(), first_batch, epoch);
+        let order = TrainingOrder { batch: job.batch, seed: job.seed, epoch, first_batch };
+        let data = job.data;
+        let batches = training_batches(&data.train, job.augment, &data.normalization, order, job.workers);
+        let Optimizer::Sgd(Sgd { lr: peak, .. }) = job.optimizer;
+        let started = Instant::now();
+        let mut lr = 0.0;
+        for (index, batch) in (first_batch..).zip(batches) {
+            if job.stop.load(Ordering::Relaxed) {
+                return self.interrupt(&mut sums, &names);
+            }
+            let batch = batch?;
+            let (images, labels) = on_device(&batch.images, &batch.labels, &self.students[0].network)?;
+            lr = learning_rate(job.schedule, *peak, epoch * steps + index, steps, job.epochs);
+            sums.add(step(&mut self.students, &job.terms, &images, &labels, lr)?, &names)?;
+            bar.inc(1);
+        }
+        let rate = ((steps - first_batch) * job.batch) as f64 / started.elapsed().as_secs_f64();
+        let totals = sums.finish(&names)?.to_vec();
+        self.close_epoch(&totals, sums.steps(), lr)?;
+        bar.line(self.epoch_line(rate));
+        Ok(())
+    }
+
+    /// Scores the students, keeps what is to be kept, and writes the checkpoint.
+    fn close_epoch(&mut self, totals: &[[f64; COLUMNS]], steps: usize, lr: f64) -> Result<()> {
+        let job = self.job;
+        let networks: Vec<&Network> = self.students.iter().map(|student| &student.network).collect();
+        let scores = evaluate(&networks, &job.data.validation, &job.data.normalization)?;
+        let mut records = Vec::with_capacity(self.students.len());
+        for (index, score) in scores.into_iter().enumerate() {
+            let student = &self.students[index];
+            records.push(record(&student.name, &totals[index], &job.terms, steps, job.batch, score));
+            let better = match (job.keep, self.progress.kept[index]) {
+                (Keep::Last, _) | (Keep::Best, None) => true,
+                (Keep::Best, Some((_, best))) => score.accuracy >= best.accuracy,
+            };
+            if better {
+                self.kept[index] = Some(student.network.weights()?);
+                self.progress.kept[index] = Some((self.progress.epoch + 1, score));
+            }
+        }
+        self.progress.history.push(EpochRecord { epoch: self.progress.epoch + 1, lr, students: records });
+        self.progress.epoch += 1;
+        self.progress.batch = 0;
+        self.progress.sums = vec![[0.0; COLUMNS]; self.students.len()];
+        self.save()?;
+        self.write_metrics()
+    }
+
+    fn interrupt(&mut self, sums: &mut Sums, names: &[&str]) -> Result<()> {
+        self.progress.sums = sums.finish(names)?.to_vec();
+        self.progress.batch = sums.steps();
+        self.save()?;
+        Err(Interrupted { resume: self.job.resume.to_string() }.into())
+    }
+
+    fn save(&self) -> Result<()> {
+        let mut states = Vec::with_capacity(self.students.len());
+        for (student, kept) in self.students.iter().zip(&self.kept) {
+            let weights = student.network.weights()?;
+            let velocity = to_f32(student.optimizer.velocity())?;
+            states.push(StudentState { weights, velocity, kept: kept.clone() });
+        }
+        checkpoint::save(self.job.checkpoint, &self.progress, &states)
+    }
+
+    /// Writes all records again: no line can be lost or doubled.
+    fn write_metrics(&self) -> Result<()> {
+        let lines = self.progress.history.iter().map(|record| Ok(serde_json::to_string(record)? + "\n"));
+        write_atomic(self.job.metrics, lines.collect::<Result<String>>()?.as_bytes())
+    }
+
+    fn epoch_line(&self, images_per_second: f64) -> String {
+        let Some(last) = self.progress.history.last() else { return String::new() };
+        let scores = last
+            .students
+            .iter()
+            .map(|student| format!("{} {:.2} %", student.name, 100.0 * student.validation.accuracy));
+        let scores = scores.collect::<Vec<_>>().join(", ");
+        let (stage, epochs) = (self.job.stage, self.job.epochs);
+        format!("{stage} {}/{epochs}: validation {scores}; {images_per_second:.0} images/s", last.epoch)
+    }
+
+    fn finish(self) -> Result<Outcome> {
+        let mut trained = Vec::with_capacity(self.students.len());
+        for ((student, kept), score) in self.students.iter().zip(self.kept).zip(self.progress.kept) {
+            let weights = kept.context("no epoch was finished")?;
+            let (epoch, validation) = score.context("no epoch was finished")?;
+            trained.push(Trained { name: student.name.clone(), weights, epoch, validation });
+        }
+        Ok(Outcome { students: trained, history: self.progress.history })
+    }
+}

@@ -1,0 +1,85 @@
+//! Accuracy and loss of a network on a split, without augmentation.
+
+use anyhow::{Context, Result};
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::config::Device;
+use crate::data::{Normalization, Split, ordered_batches};
+use crate::graph::{Graph, Weights};
+use crate::torch::{Mode, Network, batch_tensor, resolve_device};
+
+use super::losses::cross_entropy;
+
+/// Images a forward pass when nothing is learned.
+const BATCH: usize = 256;
+
+/// How well a network does on a split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of images whose largest logit is the label's.
+    pub accuracy: f64,
+    /// Mean cross-entropy.
+    pub loss: f64,
+    pub images: usize,
+}
+
+/// Scores several networks on the same images, decoding each batch once.
+///
+/// # Errors
+/// If an image cannot be read or libtorch fails.
+pub fn evaluate(networks: &[&Network], split: &Split, normalization: &Normalization) -> Result<Vec<Score>> {
+    let _no_grad = tch::no_grad_guard();
+    let mut correct = vec![0.0; networks.len()];
+    let mut loss = vec![0.0; networks.len()];
+    for batch in ordered_batches(split, normalization, BATCH) {
+        let batch = batch?;
+        for (index, network) in networks.iter().enumerate() {
+            let (images, labels) = on_device(&batch.images, &batch.labels, network)?;
+            let (logits, _) = network.classify(&images, Mode::Eval)?;
+            correct[index] += hits(&logits, &labels)?.f_double_value(&[])?;
+            loss[index] += cross_entropy(&logits, &labels)?.f_double_value(&[])? * batch.labels.len() as f64;
+        }
+    }
+    let images = split.len();
+    let share = |sum: f64| sum / images.max(1) as f64;
+    Ok(correct
+        .iter()
+        .zip(&loss)
+        .map(|(c, l)| Score { accuracy: share(*c), loss: share(*l), images })
+        .collect())
+}
+
+/// Scores weights that are not being trained.
+///
+/// # Errors
+/// If the weights do not fit the graph, and as [`evaluate`].
+pub fn evaluate_weights(
+    graph: &Graph,
+    weights: &Weights,
+    device: Device,
+    split: &Split,
+    normalization: &Normalization,
+) -> Result<Score> {
+    let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
+    let scores = evaluate(&[&network], split, normalization)?;
+    scores.into_iter().next().context("one network has one score")
+}
+
+/// Copies a batch to a network's device.
+///
+/// # Errors
+/// If memory runs out there.
+pub fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
+    let device = network.device();
+    Ok((batch_tensor(images.view(), device)?, Tensor::f_from_slice(labels)?.f_to_device(device)?))
+}
+
+/// How many of a batch are right, as a float scalar on the device.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn hits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    Ok(logits.f_argmax(-1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Float)?)
+}

@@ -1,0 +1,158 @@
+//! What an epoch measured: sums while it runs, one record when it ends.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::config::LossTerms;
+use crate::error::InputError;
+use crate::torch::to_f64;
+
+use super::evaluate::Score;
+
+/// Columns of a step's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Term {
+    CrossEntropy,
+    Distance,
+    Angle,
+    Response,
+    SelfDistillation,
+    Total,
+    Hits,
+}
+
+/// Length of a step's row.
+pub const COLUMNS: usize = 7;
+
+const TERMS: [(Term, &str); COLUMNS] = [
+    (Term::CrossEntropy, "cross_entropy"),
+    (Term::Distance, "distance"),
+    (Term::Angle, "angle"),
+    (Term::Response, "response"),
+    (Term::SelfDistillation, "self_distillation"),
+    (Term::Total, "total"),
+    (Term::Hits, "hits"),
+];
+
+/// Steps whose rows stay on the device before they are read, so that a GPU is not waited for at
+/// every step.
+const PENDING: usize = 32;
+
+/// One line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 1.
+    pub epoch: usize,
+    /// Learning rate of the epoch's last step.
+    pub lr: f64,
+    pub students: Vec<StudentRecord>,
+}
+
+/// One student's epoch. Losses are means over batches, without their weights; a term that is off is
+/// `null`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudentRecord {
+    pub name: String,
+    pub cross_entropy: Option<f64>,
+    pub distance: Option<f64>,
+    pub angle: Option<f64>,
+    pub response: Option<f64>,
+    pub self_distillation: Option<f64>,
+    /// The weighted sum that was minimised.
+    pub total: f64,
+    /// On the augmented training images, while learning.
+    pub train_accuracy: f64,
+    pub validation: Score,
+}
+
+/// Sums over the steps of an epoch.
+pub struct Sums {
+    pending: Vec<Tensor>,
+    /// `[students][COLUMNS]`.
+    sums: Vec<[f64; COLUMNS]>,
+    steps: usize,
+    epoch: usize,
+}
+
+impl Sums {
+    /// Starts with what a checkpoint held, all zero at an epoch's start.
+    pub fn new(sums: Vec<[f64; COLUMNS]>, steps: usize, epoch: usize) -> Self {
+        Self { pending: Vec::new(), sums, steps, epoch }
+    }
+
+    /// Adds a step's rows, `[students, COLUMNS]`.
+    ///
+    /// # Errors
+    /// [`InputError`] if a loss is not finite; it names term, student, epoch and batch.
+    pub fn add(&mut self, rows: Tensor, names: &[&str]) -> Result<()> {
+        self.pending.push(rows);
+        if self.pending.len() >= PENDING { self.drain(names) } else { Ok(()) }
+    }
+
+    /// Reads what is still on the device and returns the sums.
+    ///
+    /// # Errors
+    /// As [`Sums::add`].
+    pub fn finish(&mut self, names: &[&str]) -> Result<&[[f64; COLUMNS]]> {
+        self.drain(names)?;
+        Ok(&self.sums)
+    }
+
+    /// Steps summed so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    fn drain(&mut self, names: &[&str]) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let rows = to_f64(&Tensor::f_stack(&self.pending, 0)?.f_to_kind(Kind::Double)?)?;
+        self.pending.clear();
+        for step in rows.outer_iter() {
+            for (student, row) in step.outer_iter().enumerate() {
+                for (column, value) in row.iter().enumerate() {
+                    if !value.is_finite() {
+                        return Err(diverged(TERMS[column].1, names[student], self.epoch, self.steps));
+                    }
+                    self.sums[student][column] += value;
+                }
+            }
+            self.steps += 1;
+        }
+        Ok(())
+    }
+}
+
+fn diverged(term: &str, student: &str, epoch: usize, step: usize) -> anyhow::Error {
+    let (epoch, batch) = (epoch + 1, step + 1);
+    InputError::new(format!("'{term}' of student '{student}' is not finite at epoch {epoch}, batch {batch}"))
+        .hint("lower the learning rate or the term's weight; the last good checkpoint is kept")
+        .into()
+}
+
+/// Turns one student's sums into its record.
+pub fn record(
+    name: &str,
+    sums: &[f64; COLUMNS],
+    terms: &LossTerms,
+    steps: usize,
+    batch: usize,
+    validation: Score,
+) -> StudentRecord {
+    let mean = |term: Term| sums[term as usize] / steps.max(1) as f64;
+    let if_on = |on: bool, term: Term| on.then(|| mean(term));
+    let mutual = |weight: f64| terms.beta > 0.0 && weight > 0.0;
+    StudentRecord {
+        name: name.to_string(),
+        cross_entropy: if_on(terms.alpha > 0.0, Term::CrossEntropy),
+        distance: if_on(mutual(terms.beta0), Term::Distance),
+        angle: if_on(mutual(terms.beta1), Term::Angle),
+        response: if_on(mutual(terms.beta2), Term::Response),
+        self_distillation: if_on(terms.gamma > 0.0, Term::SelfDistillation),
+        total: mean(Term::Total),
+        train_accuracy: mean(Term::Hits) / batch as f64,
+        validation,
+    }
+}
