@@ -5,12 +5,16 @@
 //! and budgets weighed in `plan`.
 
 mod layers;
+mod load;
 mod model;
 mod parse;
+mod places;
 mod schema;
 mod stages;
+mod terms;
 
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
+pub use load::{LoadedPipeline, load_pipeline, quickstart};
 pub use model::{Activation, Family, MobilenetV2, ModelSpec, ResnetCifar, ShufflenetV2, Vgg, Wrn};
 pub use parse::parse;
 pub use schema::{
@@ -21,3 +25,4 @@ pub use stages::{
     Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights, Method,
     MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Verify,
 };
+pub use terms::LossTerms;

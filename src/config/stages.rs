@@ -257,6 +257,16 @@ pub enum Limit {
     Percent(f64),
 }
 
+impl Limit {
+    /// The most that is allowed, where the peer with the most parameters has `largest`.
+    pub fn allowed(self, largest: u64) -> f64 {
+        match self {
+            Limit::Absolute(number) => number as f64,
+            Limit::Percent(percent) => largest as f64 * percent / 100.0,
+        }
+    }
+}
+
 impl TryFrom<serde_yaml::Value> for Limit {
     type Error = String;
 

@@ -3,28 +3,20 @@
 //! Knows files and pixels; knows no network and no runtime. Everything random here comes from
 //! (seed, epoch, sample), so any batch of any epoch can be made again.
 
-use std::path::Path;
+mod augment;
+mod batches;
+mod cifar;
+mod decode;
+mod digits;
+mod folder;
+mod idx;
+mod load;
+mod source;
+mod split;
+mod store;
 
-use anyhow::Result;
-
-/// What a source holds, found without decoding its images.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DataInfo {
-    /// `[channels, height, width]` of every image once loaded.
-    pub shape: [usize; 3],
-    /// Class names in label order.
-    pub classes: Vec<String>,
-    pub train_images: usize,
-    /// Images of a validation split the source has of its own.
-    pub validation_images: Option<usize>,
-    pub test_images: Option<usize>,
-}
-
-/// Reads headers and names only.
-///
-/// # Errors
-/// If a file is missing, truncated or not what it should be.
-pub fn describe(source: &crate::config::Source, base: &Path) -> Result<DataInfo> {
-    let _ = (source, base);
-    anyhow::bail!("to be written")
-}
+pub use batches::{Batch, TrainingOrder, batches_per_epoch, ordered_batches, training_batches};
+pub use decode::decode_image;
+pub use load::{Dataset, Normalization, load};
+pub use source::{DataInfo, describe};
+pub use store::Split;

@@ -1,13 +1,16 @@
 //! Anything that runs a network on a batch of images: libtorch, ONNX Runtime, tract.
 //!
 //! `Engine` is the one trait of the project, because it has several real implementations and a
-//! fake one for tests. `tch` is named only in `torch.rs`, `ort` only in `ort.rs`, tract's runtime
+//! fake one for tests. `tch` is named only in `torch.rs`, `ort` only under `ort/`, tract's runtime
 //! only in `tract.rs`.
 
+mod open;
 pub mod ort;
 #[cfg(feature = "train")]
 pub mod torch;
 pub mod tract;
+
+pub use open::{EngineOptions, engine_names, open};
 
 use ndarray::{ArrayD, ArrayViewD};
 

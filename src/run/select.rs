@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Budgets, Limit};
+use crate::config::Budgets;
 use crate::error::GateFailed;
 use crate::train::Score;
 
@@ -77,11 +77,8 @@ fn exceeded(candidate: &Candidate, largest: &Candidate, budgets: &Budgets) -> Ve
     ];
     let mut exceeds = Vec::new();
     for (what, limit, value, of) in limits {
-        let allowed = match limit {
-            None => continue,
-            Some(Limit::Absolute(number)) => number as f64,
-            Some(Limit::Percent(percent)) => of as f64 * percent / 100.0,
-        };
+        let Some(limit) = limit else { continue };
+        let allowed = limit.allowed(of);
         if value as f64 > allowed {
             exceeds.push(format!("{value} {what}, allowed {allowed:.0}"));
         }
@@ -99,6 +96,7 @@ fn distinguishable(a: &Score, b: &Score) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Limit;
 
     fn candidate(name: &str, accuracy: f64, params: u64) -> Candidate {
         let validation = Score { accuracy, loss: 0.1, images: 1_000 };

@@ -1,0 +1,212 @@
+//! A pipeline file as a whole: text, overrides, variables, and the place of every key.
+
+use std::path::{Path, PathBuf};
+
+use serde_yaml::{Mapping, Value};
+
+use crate::error::InputError;
+
+use super::parse::{from_value, parse};
+use super::places::Places;
+use super::schema::{Pipeline, Source};
+
+const QUICKSTART: &str = include_str!("../../pipelines/quickstart.yaml");
+
+/// A pipeline as written, with what is needed to say where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedPipeline {
+    pub pipeline: Pipeline,
+    /// Folder where relative paths start.
+    pub base: PathBuf,
+    /// The file's name as the user gave it.
+    pub file: String,
+    places: Places,
+    /// Key path and text of each `--set`.
+    overrides: Vec<(String, String)>,
+}
+
+impl LoadedPipeline {
+    /// Where a key stands: `file:line:column: key.path`, or the override that set it.
+    pub fn place(&self, path: &str) -> String {
+        if let Some((_, text)) = self.overrides.iter().rev().find(|(set, _)| path.starts_with(set.as_str())) {
+            return format!("--set {text}");
+        }
+        match self.places.of(path) {
+            Some((line, column)) => format!("{}:{line}:{column}: {path}", self.file),
+            None => format!("{}: {path}", self.file),
+        }
+    }
+}
+
+/// Reads a pipeline file and applies overrides, each `key.path=value`. In a path, `stages.select`
+/// is the stage of that name and `cohort.tiny` the student of that name.
+///
+/// # Errors
+/// [`InputError`] if the file is missing, or it or an override is not what a pipeline may hold.
+pub fn load_pipeline(path: &Path, overrides: &[String]) -> Result<LoadedPipeline, InputError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        InputError::new(format!("cannot read the pipeline file {}: {error}", path.display()))
+            .hint("give the path of a YAML file, or none for the quick start")
+    })?;
+    let base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    read(&text, &path.display().to_string(), base, overrides)
+}
+
+/// The pipeline that comes with the program.
+///
+/// # Errors
+/// [`InputError`] if an override is not what a pipeline may hold.
+pub fn quickstart(overrides: &[String]) -> Result<LoadedPipeline, InputError> {
+    read(QUICKSTART, "quick start", Path::new("."), overrides)
+}
+
+fn read(text: &str, file: &str, base: &Path, overrides: &[String]) -> Result<LoadedPipeline, InputError> {
+    let mut pipeline: Pipeline = parse(text, file)?;
+    let mut applied = Vec::new();
+    if !overrides.is_empty() {
+        let mut value: Value = parse(text, file)?;
+        for text in overrides {
+            let path = set(&mut value, text)?;
+            pipeline = from_value(value.clone(), &format!("--set {text}"))?;
+            applied.push((path, text.clone()));
+        }
+    }
+    let places = Places::read(text);
+    let mut loaded =
+        LoadedPipeline { pipeline, base: base.to_path_buf(), file: file.to_string(), places, overrides: applied };
+    expand_root(&mut loaded)?;
+    Ok(loaded)
+}
+
+/// Sets one key and returns its path in the document.
+fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
+    let fail = |problem: &str| {
+        InputError::new(format!("--set {text}: {problem}"))
+            .hint("write key.path=value, such as --set stages.collaborate.epochs=5 or --set cohort.tiny.model=resnet14")
+    };
+    let (path, value) = text.split_once('=').ok_or_else(|| fail("there is no '='"))?;
+    let value: Value = serde_yaml::from_str(value).map_err(|error| fail(&error.to_string()))?;
+    let mut node = document;
+    let mut place = String::new();
+    for key in path.split('.') {
+        if key.is_empty() {
+            return Err(fail("a key is empty"));
+        }
+        node = match node {
+            Value::Sequence(items) => {
+                let index = find(items, key).ok_or_else(|| fail(&format!("'{key}' is not in {place}")))?;
+                place += &format!("[{index}]");
+                let item = &mut items[index];
+                match item.get(key) {
+                    Some(_) => {
+                        place += &format!(".{key}");
+                        item.get_mut(key).ok_or_else(|| fail("the key is not there"))?
+                    }
+                    None => item,
+                }
+            }
+            other => {
+                if other.is_null() {
+                    *other = Value::Mapping(Mapping::new());
+                }
+                let map = other.as_mapping_mut().ok_or_else(|| fail(&format!("{place} holds no keys")))?;
+                place += if place.is_empty() { "" } else { "." };
+                place += key;
+                map.entry(Value::from(key)).or_insert(Value::Null)
+            }
+        };
+    }
+    *node = value;
+    Ok(place)
+}
+
+/// An item by number, by its one key, or by its `name`.
+fn find(items: &[Value], key: &str) -> Option<usize> {
+    match key.parse::<usize>() {
+        Ok(index) => (index < items.len()).then_some(index),
+        Err(_) => items.iter().position(|item| {
+            item.get(key).is_some() || item.get("name").and_then(Value::as_str) == Some(key)
+        }),
+    }
+}
+
+/// Puts environment variables into the source's root.
+fn expand_root(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
+    let (root, kind) = match &mut loaded.pipeline.data.source {
+        Source::Digits(_) => return Ok(()),
+        Source::Idx(source) => (&mut source.root, "idx"),
+        Source::Cifar10(source) => (&mut source.root, "cifar10"),
+        Source::Cifar100(source) => (&mut source.root, "cifar100"),
+        Source::Folder(source) => (&mut source.root, "folder"),
+    };
+    let written = root.display().to_string();
+    match expand(&written, |name| std::env::var(name).ok()) {
+        Ok(text) => {
+            *root = PathBuf::from(text);
+            Ok(())
+        }
+        Err(problem) => {
+            let place = loaded.place(&format!("data.source.{kind}.root"));
+            Err(InputError::new(format!("{place}: {problem} in '{written}'"))
+                .hint("set the variable, or write the folder itself"))
+        }
+    }
+}
+
+/// Replaces `${NAME}` and `${NAME:-otherwise}`.
+fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (inside, after) = after.split_once('}').ok_or("'${' without '}'")?;
+        let (name, otherwise) = match inside.split_once(":-") {
+            Some((name, otherwise)) => (name, Some(otherwise.to_string())),
+            None => (inside, None),
+        };
+        let value = variable(name).filter(|value| !value.is_empty()).or(otherwise);
+        expanded += before;
+        expanded += &value.ok_or_else(|| format!("the environment has no variable {name}"))?;
+        rest = after;
+    }
+    Ok(expanded + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Limit, Stage};
+
+    #[test]
+    fn overrides_find_stages_and_students_by_name() {
+        let set = |list: &[&str]| quickstart(&list.iter().map(|text| (*text).to_string()).collect::<Vec<_>>());
+        let loaded = set(&["seed=99", "stages.select.budgets.max_params=123", "cohort.0.name=huge"]).unwrap();
+        assert_eq!(loaded.pipeline.seed, 99);
+        assert_eq!(loaded.pipeline.cohort[0].name, "huge");
+        let select = loaded.pipeline.stages.iter().find_map(|stage| match stage {
+            Stage::Select(select) => Some(select.budgets.max_params),
+            _ => None,
+        });
+        assert_eq!(select, Some(Some(Limit::Absolute(123))));
+        assert_eq!(loaded.place("seed"), "--set seed=99");
+        for (text, problem) in [
+            ("seed", "there is no '='"),
+            ("stages.nothing.x=1", "'nothing' is not in stages"),
+            ("sead=1", "unknown field `sead`"),
+            ("seed.x=1", "seed holds no keys"),
+        ] {
+            let error = set(&[text]).unwrap_err();
+            assert!(error.message.contains(problem), "{}", error.message);
+            assert!(error.message.starts_with(&format!("--set {text}: ")), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn variables_are_expanded() {
+        let variable = |name: &str| (name == "A").then(|| "/x".to_string());
+        assert_eq!(expand("${A}/b", variable).unwrap(), "/x/b");
+        assert_eq!(expand("${B:-y}/${A}", variable).unwrap(), "y//x");
+        assert_eq!(expand("plain", variable).unwrap(), "plain");
+        assert!(expand("${B}", variable).unwrap_err().contains("no variable B"));
+        assert!(expand("${A", variable).is_err());
+    }
+}

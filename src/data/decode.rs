@@ -1,0 +1,94 @@
+//! One image file to pixels of a wanted size, within limits that hold for hostile files too.
+
+use std::path::Path;
+
+use anyhow::Result;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+
+use crate::error::InputError;
+
+/// Pixels along one side of an image file, at most.
+const MAX_SIDE: u32 = 20_000;
+
+/// Bytes the decoder of one image may allocate.
+const MAX_DECODED_BYTES: u64 = 512 << 20;
+
+/// Decodes a PNG or JPEG, turned as its EXIF orientation says, converts it to grey (1 channel) or
+/// RGB (3), stretches it to the wanted size (bilinear, antialiased) and returns its bytes, planar
+/// `[channels, height, width]`.
+///
+/// # Errors
+/// [`InputError`] with the file's path if it is missing, truncated, no image, or too large.
+pub fn decode_image(path: &Path, [channels, height, width]: [usize; 3]) -> Result<Vec<u8>> {
+    let fail = |problem: String| InputError::new(format!("{}: {problem}", path.display()));
+    let image = decode(path).map_err(|problem| fail(problem).hint("replace the file or remove it"))?;
+    let image = match channels {
+        1 => DynamicImage::ImageLuma8(image.into_luma8()),
+        3 => DynamicImage::ImageRgb8(image.into_rgb8()),
+        other => return Err(fail(format!("cannot be read with {other} channels, only 1 or 3")).into()),
+    };
+    let mut resized = DynamicImage::new(width as u32, height as u32, image.color());
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Resizer::new().resize(&image, &mut resized, &options).map_err(|error| fail(error.to_string()))?;
+    let bytes = resized.into_bytes();
+    let area = height * width;
+    Ok((0..channels * area).map(|index| bytes[index % area * channels + index / area]).collect())
+}
+
+fn decode(path: &Path) -> Result<DynamicImage, String> {
+    let text = |error: image::ImageError| error.to_string();
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODED_BYTES);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(text)?;
+    if decoder.total_bytes() > MAX_DECODED_BYTES {
+        let (width, height) = decoder.dimensions();
+        return Err(format!("{width}x{height} pixels need more than {MAX_DECODED_BYTES} bytes"));
+    }
+    let orientation = decoder.orientation().map_err(text)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(text)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn planar_rgb_of_the_wanted_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        image::RgbImage::from_pixel(7, 5, image::Rgb([10, 20, 30])).save(&path).unwrap();
+        let pixels = decode_image(&path, [3, 2, 4]).unwrap();
+        assert_eq!(pixels, [[10; 8], [20; 8], [30; 8]].concat());
+        assert_eq!(decode_image(&path, [1, 1, 1]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn hostile_files_are_refused_by_name() {
+        // A PNG signature and a header of 100,000 x 100,000 grey pixels with a right checksum.
+        let mut header = b"IHDR\x00\x01\x86\xa0\x00\x01\x86\xa0\x08\x00\x00\x00\x00".to_vec();
+        let mut crc = flate2::Crc::new();
+        crc.update(&header);
+        header.extend(crc.sum().to_be_bytes());
+        let huge = [b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d".as_slice(), &header].concat();
+        for bytes in [huge.as_slice(), b"", b"\xff\xd8\xff\xe0\x00", b"no image at all"] {
+            let file = file(bytes);
+            let error = decode_image(file.path(), [3, 8, 8]).unwrap_err();
+            assert!(error.is::<InputError>(), "{error:#}");
+            assert!(error.to_string().starts_with(&file.path().display().to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The whole data set of a run: splits, normalisation, fingerprint.
+
+use std::path::Path;
+
+use anyhow::Result;
+use rayon::prelude::{IntoParallelIterator, ParallelIterator};
+
+use crate::config::Data;
+use crate::error::InputError;
+use crate::seed::derive_seed;
+
+use super::batches::Table;
+use super::source::{DataInfo, open};
+use super::split::stratified;
+use super::store::Split;
+
+/// Broken image files named in one message, at most.
+const NAMED_FILES: usize = 10;
+
+/// Everything a run reads.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub info: DataInfo,
+    pub train: Split,
+    pub validation: Split,
+    /// Opened once, after the choice.
+    pub test: Option<Split>,
+    pub normalization: Normalization,
+    /// blake3 of pixels, labels, class names and how they are split.
+    pub fingerprint: String,
+}
+
+/// Per-channel mean and deviation of the training images, on the scale 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalization {
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// `(byte / 255 − mean) / std` for every byte and channel.
+    pub(super) fn table(&self) -> Table {
+        let normalised = |byte: usize, channel: usize| {
+            ((byte as f64 / 255.0 - f64::from(self.mean[channel])) / f64::from(self.std[channel])) as f32
+        };
+        (0..self.mean.len()).map(|channel| std::array::from_fn(|byte| normalised(byte, channel))).collect()
+    }
+
+    /// Normalises one image, planar `[channels, height, width]`.
+    pub fn apply(&self, pixels: &[u8]) -> Vec<f32> {
+        let table = self.table();
+        let plane = pixels.len() / table.len().max(1);
+        pixels.iter().enumerate().map(|(index, &byte)| table[index / plane][usize::from(byte)]).collect()
+    }
+}
+
+/// Reads a source, decoding every image once, cuts the validation split and computes the
+/// normalisation from what is left to learn from. The same `seed` gives the same splits.
+///
+/// # Errors
+/// [`InputError`] if files are missing or damaged; broken images are named together.
+pub fn load(data: &Data, base: &Path, seed: u64) -> Result<Dataset> {
+    let opened = open(&data.source, base)?;
+    let (train, validation) = match opened.validation {
+        Some(validation) => (opened.train, validation),
+        None => stratified(&opened.train, data.validation, derive_seed(seed, &["validation"])),
+    };
+    if train.is_empty() || validation.is_empty() {
+        let (learn, held) = (train.len(), validation.len());
+        let problem = format!("{learn} images to learn from and {held} to validate on; both must be there");
+        return Err(InputError::new(problem).hint("change `data.validation`, the share held out").into());
+    }
+    let (digests, sums) = scan(&train)?;
+    let normalization = sums.normalization(train.len() * train.shape()[1] * train.shape()[2]);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?}", opened.info).as_bytes());
+    fingerprint(&mut hasher, &train, &digests);
+    for split in [Some(&validation), opened.test.as_ref()].into_iter().flatten() {
+        fingerprint(&mut hasher, split, &scan(split)?.0);
+    }
+    Ok(Dataset {
+        info: opened.info,
+        train,
+        validation,
+        test: opened.test,
+        normalization,
+        fingerprint: hasher.finalize().to_hex().to_string(),
+    })
+}
+
+fn fingerprint(hasher: &mut blake3::Hasher, split: &Split, digests: &[blake3::Hash]) {
+    hasher.update(&(split.len() as u64).to_le_bytes());
+    for ((sample, label), digest) in split.samples.iter().zip(split.labels.iter()).zip(digests) {
+        hasher.update(&sample.to_le_bytes()).update(&label.to_le_bytes()).update(digest.as_bytes());
+    }
+}
+
+/// Sums of the bytes and of their squares, by channel: whole numbers, so that no order matters.
+struct Sums {
+    bytes: Vec<u64>,
+    squares: Vec<u64>,
+}
+
+impl Sums {
+    /// Mean and deviation over `count` values a channel. A channel that never changes gets
+    /// deviation 1.
+    fn normalization(&self, count: usize) -> Normalization {
+        let count = count as f64;
+        let mut normalization = Normalization { mean: Vec::new(), std: Vec::new() };
+        for (&sum, &square) in self.bytes.iter().zip(&self.squares) {
+            let mean = sum as f64 / count;
+            let deviation = (square as f64 / count - mean * mean).max(0.0).sqrt();
+            normalization.mean.push((mean / 255.0) as f32);
+            normalization.std.push(if deviation > 0.0 { (deviation / 255.0) as f32 } else { 1.0 });
+        }
+        normalization
+    }
+}
+
+/// Decodes every image of a split: its hash, and the sums of all.
+fn scan(split: &Split) -> Result<(Vec<blake3::Hash>, Sums)> {
+    let [channels, height, width] = split.shape();
+    let scanned: Vec<Result<(blake3::Hash, Vec<[u64; 2]>)>> = (0..split.len())
+        .into_par_iter()
+        .map(|place| {
+            let pixels = split.image(place)?;
+            let planes = pixels.chunks_exact(height * width);
+            let sums = planes.map(|plane| {
+                plane.iter().fold([0, 0], |[sum, square], &byte| {
+                    [sum + u64::from(byte), square + u64::from(byte) * u64::from(byte)]
+                })
+            });
+            Ok((blake3::hash(&pixels), sums.collect()))
+        })
+        .collect();
+    let mut digests = Vec::with_capacity(split.len());
+    let mut total = Sums { bytes: vec![0; channels], squares: vec![0; channels] };
+    let mut problems = Vec::new();
+    for one in scanned {
+        match one {
+            Ok((digest, sums)) => {
+                digests.push(digest);
+                for (channel, [sum, square]) in sums.into_iter().enumerate() {
+                    total.bytes[channel] += sum;
+                    total.squares[channel] += square;
+                }
+            }
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    if problems.is_empty() { Ok((digests, total)) } else { Err(broken(&problems).into()) }
+}
+
+fn broken(problems: &[String]) -> InputError {
+    let named = problems.iter().take(NAMED_FILES).cloned().collect::<Vec<_>>().join("\n  ");
+    let more = problems.len().saturating_sub(NAMED_FILES);
+    let rest = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+    InputError::new(format!("{} images cannot be read:\n  {named}{rest}", problems.len()))
+        .hint("replace the files or remove them")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Digits, FolderSource, Source};
+
+    fn data(source: Source) -> Data {
+        Data { source, validation: 0.2, augment: Vec::new(), workers: 1 }
+    }
+
+    #[test]
+    fn statistics_come_from_the_training_part() {
+        let set = load(&data(Source::Digits(Digits {})), Path::new("."), 3).unwrap();
+        let mut values = Vec::new();
+        for place in 0..set.train.len() {
+            values.extend(set.train.image(place).unwrap().iter().map(|&byte| f64::from(byte) / 255.0));
+        }
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        assert!((mean - f64::from(set.normalization.mean[0])).abs() < 1e-6);
+        assert!((variance.sqrt() - f64::from(set.normalization.std[0])).abs() < 1e-6);
+        let applied = set.normalization.apply(&[255]);
+        assert!((f64::from(applied[0]) - (1.0 - mean) / variance.sqrt()).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_fingerprint_follows_the_split() {
+        let source = Source::Digits(Digits {});
+        let print = |seed| load(&data(source.clone()), Path::new("."), seed).unwrap().fingerprint;
+        assert_eq!(print(1), print(1));
+        assert_ne!(print(1), print(2));
+    }
+
+    #[test]
+    fn all_broken_images_are_named_together() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["ant", "bee"] {
+            let class = folder.path().join(class);
+            std::fs::create_dir(&class).unwrap();
+            image::GrayImage::new(3, 3).save(class.join("good.png")).unwrap();
+            image::GrayImage::new(3, 3).save(class.join("fine.png")).unwrap();
+            std::fs::write(class.join("bad.png"), b"\x89PNG").unwrap();
+        }
+        let source =
+            FolderSource { root: folder.path().into(), size: [4, 4], channels: 1, test: 0.0 };
+        let error = load(&data(Source::Folder(source)), Path::new("."), 0).unwrap_err().to_string();
+        assert!(error.contains("ant/bad.png") || error.contains("bee/bad.png"), "{error}");
+    }
+}

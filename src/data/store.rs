@@ -1,0 +1,114 @@
+//! Where pixels lie: in memory, or in image files that are decoded when they are asked for.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Result;
+
+use super::decode::decode_image;
+
+/// Decoded bytes of image files kept in memory, at most; what does not fit is decoded each time.
+const CACHE_BYTES: usize = 2 << 30;
+
+/// Pixels of equally sized images, planar `[channels, height, width]` of bytes.
+#[derive(Debug)]
+pub(super) enum Store {
+    Memory { shape: [usize; 3], pixels: Vec<u8> },
+    Files { shape: [usize; 3], paths: Vec<PathBuf>, decoded: Vec<OnceLock<Box<[u8]>>>, cached: AtomicUsize },
+}
+
+impl Store {
+    pub fn memory(shape: [usize; 3], pixels: Vec<u8>) -> Self {
+        Store::Memory { shape, pixels }
+    }
+
+    pub fn files(shape: [usize; 3], paths: Vec<PathBuf>) -> Self {
+        let decoded = paths.iter().map(|_| OnceLock::new()).collect();
+        Store::Files { shape, paths, decoded, cached: AtomicUsize::new(0) }
+    }
+
+    pub fn shape(&self) -> [usize; 3] {
+        match self {
+            Store::Memory { shape, .. } | Store::Files { shape, .. } => *shape,
+        }
+    }
+
+    /// Pixels of one image.
+    ///
+    /// # Errors
+    /// If its file cannot be decoded.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        let bytes = self.shape().iter().product::<usize>();
+        match self {
+            Store::Memory { pixels, .. } => Ok(Cow::Borrowed(&pixels[index * bytes..][..bytes])),
+            Store::Files { shape, paths, decoded, cached } => {
+                if let Some(pixels) = decoded[index].get() {
+                    return Ok(Cow::Borrowed(pixels));
+                }
+                let pixels = decode_image(&paths[index], *shape)?;
+                if cached.fetch_add(bytes, Ordering::Relaxed) + bytes > CACHE_BYTES {
+                    return Ok(Cow::Owned(pixels));
+                }
+                Ok(Cow::Borrowed(decoded[index].get_or_init(|| pixels.into_boxed_slice())))
+            }
+        }
+    }
+}
+
+/// Some images of a source with their labels. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Split {
+    pub(super) store: Arc<Store>,
+    /// Places in the store; a sample's place is its identity.
+    pub(super) samples: Arc<[u32]>,
+    /// Label of each sample, in the order of `samples`.
+    pub(super) labels: Arc<[u32]>,
+}
+
+impl Split {
+    /// All images of a store.
+    pub(super) fn whole(store: Store, labels: Vec<u32>) -> Self {
+        let samples = (0..labels.len() as u32).collect();
+        Self { store: Arc::new(store), samples, labels: labels.into() }
+    }
+
+    /// The samples at these places of this split.
+    pub(super) fn pick(&self, places: &[usize]) -> Self {
+        let samples = places.iter().map(|&place| self.samples[place]).collect();
+        let labels = places.iter().map(|&place| self.labels[place]).collect();
+        Self { store: Arc::clone(&self.store), samples, labels }
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// `[channels, height, width]` of every image.
+    pub fn shape(&self) -> [usize; 3] {
+        self.store.shape()
+    }
+
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// The first `count` images, or all if there are fewer.
+    pub fn first(&self, count: usize) -> Self {
+        self.pick(&(0..count.min(self.len())).collect::<Vec<_>>())
+    }
+
+    /// Pixels of the image at `place`.
+    ///
+    /// # Errors
+    /// If its file cannot be decoded.
+    pub(super) fn image(&self, place: usize) -> Result<Cow<'_, [u8]>> {
+        self.store.image(self.samples[place] as usize)
+    }
+}

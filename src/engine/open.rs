@@ -1,0 +1,64 @@
+//! From an ONNX file and an engine's name to an engine.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::config::EngineName;
+use crate::error::InputError;
+use crate::onnx::OnnxFile;
+
+use super::Engine;
+use super::ort::OrtEngine;
+use super::tract::TractEngine;
+
+/// How an engine is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Intra-op threads, at least 1.
+    pub threads: usize,
+    /// Whether the runtime may rewrite the graph.
+    pub optimize: bool,
+    /// Whether CUDA may compute float32 products in TF32.
+    pub tf32: bool,
+    /// ONNX Runtime's shared library, if the user named one.
+    pub ort_library: Option<PathBuf>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { threads: 1, optimize: true, tf32: false, ort_library: None }
+    }
+}
+
+/// Loads an exported file into an engine.
+///
+/// # Errors
+/// [`InputError`] if the runtime is missing or refuses the file, or if the engine is libtorch, which
+/// runs graphs with weights instead of ONNX files.
+pub fn open(file: &OnnxFile, engine: EngineName, options: &EngineOptions) -> Result<Box<dyn Engine>> {
+    match engine {
+        EngineName::OrtCpu => Ok(Box::new(OrtEngine::cpu(file, options)?)),
+        EngineName::OrtCuda => Ok(Box::new(OrtEngine::cuda(file, options)?)),
+        EngineName::Tract => Ok(Box::new(TractEngine::new(file, options)?)),
+        EngineName::Torch => Err(InputError::new(format!("libtorch cannot run {}", file.path.display()))
+            .hint("the engines for an ONNX file are ort-cpu, ort-cuda and tract")
+            .into()),
+    }
+}
+
+/// Reads a comma-separated list of engines, as on the command line.
+///
+/// # Errors
+/// [`InputError`] with the names there are.
+pub fn engine_names(list: &[String]) -> Result<Vec<EngineName>, InputError> {
+    let parse = |name: &String| match name.as_str() {
+        "torch" => Ok(EngineName::Torch),
+        "ort-cpu" => Ok(EngineName::OrtCpu),
+        "ort-cuda" => Ok(EngineName::OrtCuda),
+        "tract" => Ok(EngineName::Tract),
+        other => Err(InputError::new(format!("there is no engine '{other}'"))
+            .hint("the engines are torch, ort-cpu, ort-cuda and tract")),
+    };
+    list.iter().map(parse).collect()
+}

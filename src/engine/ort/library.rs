@@ -1,0 +1,120 @@
+//! Finding ONNX Runtime's shared library and opening it once.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use ort::environment::Environment;
+use ort::ep::{CUDA, ExecutionProvider};
+
+use crate::error::InputError;
+
+/// The version of ONNX Runtime's C interface this program is built for.
+const API_VERSION: u32 = 24;
+
+/// The variable that names the library, as `ort` and others have it.
+const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// What is known of ONNX Runtime in this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    pub library: PathBuf,
+    pub version: String,
+    /// Whether this build of the library has the CUDA provider.
+    pub cuda: bool,
+}
+
+struct Loaded {
+    environment: Environment,
+    library: PathBuf,
+    version: String,
+}
+
+static LOADED: OnceLock<Result<Loaded, InputError>> = OnceLock::new();
+
+/// The process's one environment. The first call decides which library is used.
+pub(super) fn environment(named: Option<&Path>) -> Result<&'static Environment, InputError> {
+    loaded(named).map(|loaded| &loaded.environment)
+}
+
+/// Looks at ONNX Runtime.
+///
+/// # Errors
+/// [`InputError`] if it cannot be found or loaded.
+pub fn facts(named: Option<&Path>) -> Result<Facts, InputError> {
+    let loaded = loaded(named)?;
+    let cuda = CUDA::is_available().unwrap_or(false);
+    Ok(Facts { library: loaded.library.clone(), version: loaded.version.clone(), cuda })
+}
+
+fn loaded(named: Option<&Path>) -> Result<&'static Loaded, InputError> {
+    LOADED.get_or_init(|| load(named)).as_ref().map_err(InputError::clone)
+}
+
+fn load(named: Option<&Path>) -> Result<Loaded, InputError> {
+    let mut tried = Vec::new();
+    for (origin, path, required) in candidates(named) {
+        match probe(&path) {
+            Ok(version) => return open(path, version),
+            Err(problem) if required => {
+                return Err(InputError::new(format!("{origin} {}: {problem}", path.display()))
+                    .hint("name the file libonnxruntime.so of ONNX Runtime 1.24 or later"));
+            }
+            Err(problem) => tried.push(format!("\n  {origin} {}: {problem}", path.display())),
+        }
+    }
+    Err(InputError::new(format!("ONNX Runtime cannot be loaded; tried{}", tried.concat()))
+        .hint("run `make setup`, or name the library with --ort-lib or ORT_DYLIB_PATH; the engine tract needs none"))
+}
+
+/// Where the library may be, in order; what the user named is not passed over.
+fn candidates(named: Option<&Path>) -> Vec<(&'static str, PathBuf, bool)> {
+    let mut candidates = Vec::new();
+    if let Some(path) = named {
+        candidates.push(("--ort-lib", path.to_path_buf(), true));
+    }
+    if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        candidates.push((VARIABLE, path.into(), true));
+    }
+    let program = std::env::current_exe().ok();
+    if let Some(folder) = program.as_deref().and_then(Path::parent) {
+        candidates.push(("beside the program:", folder.join("libonnxruntime.so"), false));
+    }
+    if let Some(path) = option_env!("COHORT_ORT_LIBRARY") {
+        candidates.push(("as built:", path.into(), false));
+    }
+    candidates.push(("on the system:", "libonnxruntime.so".into(), false));
+    candidates
+}
+
+/// Opens the library and asks for its version, before `ort` sees it: a library that is too old or
+/// something else altogether must be an error here, not a deadlock there.
+fn probe(path: &Path) -> Result<String, String> {
+    #[repr(C)]
+    struct ApiBase {
+        get_api: unsafe extern "C" fn(u32) -> *const c_void,
+        get_version: unsafe extern "C" fn() -> *const c_char,
+    }
+    type GetBase = unsafe extern "C" fn() -> *const ApiBase;
+
+    // SAFETY: opening runs the library's initialisers; the user or the set-up chose this file.
+    let library = unsafe { libloading::Library::new(path) }.map_err(|error| error.to_string())?;
+    // SAFETY: the symbol's type is that of ONNX Runtime's C interface, unchanged since its start.
+    let (found, version) = unsafe {
+        let base = library.get::<GetBase>(b"OrtGetApiBase\0").map_err(|error| error.to_string())?();
+        if base.is_null() {
+            return Err("OrtGetApiBase gives nothing".into());
+        }
+        let version = CStr::from_ptr(((*base).get_version)()).to_string_lossy().into_owned();
+        (!((*base).get_api)(API_VERSION).is_null(), version)
+    };
+    if found { Ok(version) } else { Err(format!("version {version} is too old, 1.{API_VERSION} is needed")) }
+}
+
+fn open(library: PathBuf, version: String) -> Result<Loaded, InputError> {
+    let fail = |problem: String| InputError::new(format!("ONNX Runtime {}: {problem}", library.display()));
+    let builder = ort::init_from(&library).map_err(|error| fail(error.to_string()))?;
+    let environment = builder.with_name("cohort").with_telemetry(false).build();
+    let environment = environment.map_err(|error| fail(error.to_string()))?;
+    Ok(Loaded { environment, library, version })
+}

@@ -1,0 +1,8 @@
+//! ONNX Runtime, loaded when it is first needed.
+
+mod library;
+mod placement;
+mod session;
+
+pub use library::{Facts, facts};
+pub use session::OrtEngine;

@@ -1,0 +1,97 @@
+//! Which execution provider really runs each node.
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+use anyhow::{Result, bail};
+use ort::AsPointer;
+use ort::session::Session;
+
+/// Nodes that must run where they were asked to run; shape arithmetic may stay on the CPU.
+const COMPUTE: [&str; 10] = [
+    "Conv",
+    "FusedConv",
+    "Gemm",
+    "FusedGemm",
+    "MatMul",
+    "FusedMatMul",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "BatchNormalization",
+];
+
+/// One node of the optimised graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub provider: String,
+    pub name: String,
+    pub op: String,
+}
+
+/// Refuses a session in which a compute node runs on another provider than `wanted`.
+pub(super) fn require(session: &Session, wanted: &str) -> Result<()> {
+    let placed = read(session)?;
+    if placed.is_empty() {
+        bail!("ONNX Runtime does not say which provider runs the nodes");
+    }
+    let elsewhere: Vec<String> = placed
+        .iter()
+        .filter(|node| node.provider != wanted && COMPUTE.contains(&node.op.as_str()))
+        .map(|node| format!("{} ({}) on {}", node.name, node.op, node.provider))
+        .collect();
+    if elsewhere.is_empty() { Ok(()) } else { bail!("not on {wanted}: {}", elsewhere.join(", ")) }
+}
+
+/// Reads the assignment that `session.record_ep_graph_assignment_info` keeps.
+fn read(session: &Session) -> Result<Vec<Placed>> {
+    let api = ort::api();
+    let mut placed = Vec::new();
+    // SAFETY: the session outlives this call and owns all that is read here; every pointer is
+    // written by the call before it is read, and its status is checked.
+    unsafe {
+        let (mut subgraphs, mut count) = (ptr::null(), 0usize);
+        check((api.Session_GetEpGraphAssignmentInfo)(session.ptr(), &mut subgraphs, &mut count))?;
+        for subgraph in (0..count).map(|index| *subgraphs.add(index)) {
+            let provider = text(|out| (api.EpAssignedSubgraph_GetEpName)(subgraph, out))?;
+            let (mut nodes, mut count) = (ptr::null(), 0usize);
+            check((api.EpAssignedSubgraph_GetNodes)(subgraph, &mut nodes, &mut count))?;
+            for node in (0..count).map(|index| *nodes.add(index)) {
+                placed.push(Placed {
+                    provider: provider.clone(),
+                    name: text(|out| (api.EpAssignedNode_GetName)(node, out))?,
+                    op: text(|out| (api.EpAssignedNode_GetOperatorType)(node, out))?,
+                });
+            }
+        }
+    }
+    Ok(placed)
+}
+
+/// Reads a string that ONNX Runtime keeps.
+///
+/// # Safety
+/// `read` must write a C string that lives as long as the session.
+unsafe fn text(read: impl FnOnce(*mut *const c_char) -> ort_sys::OrtStatusPtr) -> Result<String> {
+    let mut out = ptr::null();
+    check(read(&mut out))?;
+    if out.is_null() {
+        return Ok(String::new());
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
+}
+
+fn check(status: ort_sys::OrtStatusPtr) -> Result<()> {
+    if status.0.is_null() {
+        return Ok(());
+    }
+    let api = ort::api();
+    // SAFETY: a status that is not null is ours to read and to release.
+    let message = unsafe {
+        let message = CStr::from_ptr((api.GetErrorMessage)(status.0)).to_string_lossy().into_owned();
+        (api.ReleaseStatus)(status.0);
+        message
+    };
+    bail!("ONNX Runtime: {message}")
+}

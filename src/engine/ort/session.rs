@@ -1,0 +1,155 @@
+//! ONNX Runtime as an engine, on the CPU and on CUDA.
+
+use anyhow::{Context, Result, anyhow};
+use ndarray::{ArrayD, ArrayViewD};
+use ort::ep::{self, ExecutionProviderDispatch};
+use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, Session};
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::{Tensor, TensorRef};
+
+use crate::error::InputError;
+use crate::onnx::OnnxFile;
+
+use super::super::{Engine, EngineOptions};
+use super::library::environment;
+use super::placement;
+
+/// The CUDA provider's own name.
+const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
+
+/// A session, and the batch that is bound to it.
+pub struct OrtEngine {
+    session: Session,
+    name: String,
+    input: String,
+    outputs: Vec<String>,
+    cuda: bool,
+    bound: Option<IoBinding>,
+}
+
+impl OrtEngine {
+    /// Loads a file for the CPU provider.
+    ///
+    /// # Errors
+    /// [`InputError`] if the library is missing or refuses the file.
+    pub fn cpu(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
+        Self::new(file, options, "ONNX Runtime CPU", None)
+    }
+
+    /// Loads a file for the CUDA provider.
+    ///
+    /// # Errors
+    /// [`InputError`] if the provider cannot load, or if a compute node would run elsewhere: ONNX
+    /// Runtime would fall back to the CPU without a word.
+    pub fn cuda(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
+        let provider = ep::CUDA::default()
+            .with_tf32(options.tf32)
+            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Exhaustive)
+            .build()
+            .error_on_failure();
+        let name = if options.tf32 { "ONNX Runtime CUDA (TF32)" } else { "ONNX Runtime CUDA" };
+        let engine = Self::new(file, options, name, Some(provider))?;
+        placement::require(&engine.session, CUDA_PROVIDER)
+            .map_err(|error| InputError::new(format!("{}: {error:#}", file.path.display())))?;
+        Ok(engine)
+    }
+
+    fn new(
+        file: &OnnxFile,
+        options: &EngineOptions,
+        name: &str,
+        provider: Option<ExecutionProviderDispatch>,
+    ) -> Result<Self> {
+        let environment = environment(options.ort_library.as_deref())?;
+        let cuda = provider.is_some();
+        let session = session(environment, file, options, provider).map_err(|problem| {
+            let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));
+            if cuda { refused.hint("see `cohort doctor` for what the CUDA provider lacks") } else { refused }
+        })?;
+        let input = session.inputs().first().context("the session has no input")?.name().to_string();
+        let outputs = session.outputs().iter().map(|output| output.name().to_string()).collect();
+        Ok(Self { session, name: name.to_string(), input, outputs, cuda, bound: None })
+    }
+}
+
+fn session(
+    environment: &ort::environment::Environment,
+    file: &OnnxFile,
+    options: &EngineOptions,
+    provider: Option<ExecutionProviderDispatch>,
+) -> Result<Session, String> {
+    let level = if options.optimize { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
+    let builder = Session::builder(environment).map_err(|error| error.to_string())?;
+    let builder = builder
+        .with_log_level(LogLevel::Error)
+        .and_then(|builder| builder.with_intra_threads(options.threads))
+        .and_then(|builder| builder.with_inter_threads(1))
+        .and_then(|builder| builder.with_optimization_level(level))
+        .and_then(|builder| builder.with_config_entry("session.force_spinning_stop", "1"))
+        .and_then(|builder| builder.with_config_entry("session.record_ep_graph_assignment_info", "1"))
+        .and_then(|builder| match provider {
+            Some(provider) => builder.with_execution_providers([provider]),
+            None => Ok(builder),
+        });
+    let mut builder = builder.map_err(|error| error.to_string())?;
+    builder.commit_from_memory(&file.bytes).map_err(|error| error.to_string())
+}
+
+impl Engine for OrtEngine {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        self.outputs.clone()
+    }
+
+    fn run(&mut self, images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f32>>> {
+        let images = images.as_standard_layout();
+        let input = TensorRef::from_array_view(images.view())?;
+        let outputs = self.session.run(ort::inputs![self.input.as_str() => input])?;
+        let mut arrays = Vec::with_capacity(self.outputs.len());
+        for name in &self.outputs {
+            arrays.push(outputs[name.as_str()].try_extract_array::<f32>()?.to_owned());
+        }
+        Ok(arrays)
+    }
+
+    fn bind(&mut self, images: ArrayViewD<'_, f32>) -> Result<()> {
+        self.bound = None;
+        let shapes: Vec<Vec<i64>> = self
+            .run(images.view())?
+            .iter()
+            .map(|output| output.shape().iter().map(|&dim| dim as i64).collect())
+            .collect();
+        let mut binding = self.session.create_binding()?;
+        let input = Tensor::from_array(images.as_standard_layout().into_owned())?;
+        if self.cuda {
+            binding.bind_input(self.input.as_str(), &input.to(AllocationDevice::CUDA, 0)?)?;
+            let device = MemoryInfo::new(AllocationDevice::CUDA, 0, AllocatorType::Device, MemoryType::Default)?;
+            for name in &self.outputs {
+                binding.bind_output_to_device(name.as_str(), &device)?;
+            }
+        } else {
+            binding.bind_input(self.input.as_str(), &input)?;
+            for (name, shape) in self.outputs.iter().zip(shapes) {
+                let output = Tensor::<f32>::new(self.session.allocator(), shape)?;
+                binding.bind_output(name.as_str(), output)?;
+            }
+        }
+        binding.synchronize_inputs()?;
+        self.bound = Some(binding);
+        Ok(())
+    }
+
+    fn run_bound(&mut self) -> Result<()> {
+        let binding = self.bound.as_ref().ok_or_else(|| anyhow!("no batch is bound"))?;
+        self.session.run_binding(binding)?;
+        if self.cuda {
+            binding.synchronize_outputs()?;
+        }
+        Ok(())
+    }
+}

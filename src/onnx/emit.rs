@@ -1,0 +1,205 @@
+//! From a graph and its weights to the bytes of an ONNX file.
+
+use anyhow::{Context, Result};
+use prost::Message;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+
+use crate::graph::{Graph, Node, NodeId, Op, Pool, Weights, node_params};
+
+use super::metadata::Metadata;
+use super::proto::{batched, float, floats, indices, int, ints, node};
+
+/// Operator set of emitted files, taken by ONNX Runtime since 1.12 and by tract.
+pub const OPSET: i64 = 17;
+
+/// IR version of emitted files, the one of that operator set.
+pub const IR_VERSION: i64 = 8;
+
+/// What an emitted file holds beside the logits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EmitOptions {
+    /// Adds the embedding as a second output.
+    pub embedding: bool,
+}
+
+/// Writes the graph as an ONNX file: nodes and tensors carry the graph's names, the batch is
+/// symbolic on input and outputs.
+///
+/// # Errors
+/// If the weights do not fit the graph, or an output that is asked for is not there.
+pub fn emit(graph: &Graph, weights: &Weights, metadata: &Metadata, options: &EmitOptions) -> Result<Vec<u8>> {
+    weights.fit(graph)?;
+    let mut outputs = vec![Graph::LOGITS];
+    if options.embedding {
+        outputs.push(Graph::EMBEDDING);
+    }
+    let mut emitter = Emitter { graph, weights, nodes: Vec::new(), initializers: Vec::new() };
+    for (index, node) in graph.nodes().iter().enumerate().skip(1) {
+        emitter.node(graph.id(index), node)?;
+    }
+    let mut values = Vec::new();
+    for name in outputs {
+        let id = graph.output(name).with_context(|| format!("the graph has no output '{name}'"))?;
+        emitter.nodes.push(node(&format!("{name}.output"), "Identity", &[emitter.tensor(id)], name, vec![]));
+        values.push(batched(name, &graph.node(id).shape));
+    }
+    let (nodes, initializers) = (emitter.nodes, emitter.initializers);
+    let graph_proto = GraphProto {
+        name: metadata.student.clone(),
+        node: without_identities(nodes),
+        initializer: initializers,
+        input: vec![batched(&graph.nodes()[0].name, graph.input_shape())],
+        output: values,
+        ..GraphProto::default()
+    };
+    let model = ModelProto {
+        ir_version: IR_VERSION,
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        producer_name: env!("CARGO_PKG_NAME").into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        graph: Some(graph_proto),
+        metadata_props: metadata.to_props()?,
+        ..ModelProto::default()
+    };
+    Ok(model.encode_to_vec())
+}
+
+struct Emitter<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    nodes: Vec<NodeProto>,
+    initializers: Vec<TensorProto>,
+}
+
+impl<'a> Emitter<'a> {
+    /// The tensor a node gives, which has the node's name.
+    fn tensor(&self, id: NodeId) -> &'a str {
+        &self.graph.node(id).name
+    }
+
+    fn node(&mut self, id: NodeId, written: &Node) -> Result<()> {
+        let name = &written.name;
+        let mut inputs: Vec<String> = written.inputs.iter().map(|id| self.tensor(*id).to_string()).collect();
+        for spec in node_params(self.graph, written) {
+            let array = self.weights.get(&spec.name).context("weights were checked to fit")?;
+            self.initializers.push(floats(&spec.name, array));
+            inputs.push(spec.name);
+        }
+        let (op, attributes) = match &written.op {
+            Op::Input { .. } => return Ok(()),
+            Op::Conv2d(conv) => (
+                "Conv",
+                vec![
+                    pair("kernel_shape", conv.kernel),
+                    pair("strides", conv.stride),
+                    pads(conv.padding),
+                    pair("dilations", conv.dilation),
+                    int("group", conv.groups as i64),
+                ],
+            ),
+            Op::BatchNorm { eps, momentum } => {
+                ("BatchNormalization", vec![float("epsilon", *eps), float("momentum", 1.0 - momentum)])
+            }
+            Op::Relu => ("Relu", vec![]),
+            Op::Clip { min, max } => {
+                for (suffix, bound) in [("min", *min), ("max", *max)] {
+                    let bound_name = format!("{name}.{suffix}");
+                    let scalar = ndarray::ArrayD::from_elem(vec![], bound as f32);
+                    self.initializers.push(floats(&bound_name, &scalar));
+                    inputs.push(bound_name);
+                }
+                ("Clip", vec![])
+            }
+            Op::MaxPool(pool) => ("MaxPool", window(pool)),
+            Op::AvgPool { pool, count_include_pad } => {
+                let mut attributes = window(pool);
+                attributes.push(int("count_include_pad", i64::from(*count_include_pad)));
+                ("AveragePool", attributes)
+            }
+            Op::GlobalAvgPool => ("GlobalAveragePool", vec![]),
+            Op::Flatten => ("Flatten", vec![int("axis", 1)]),
+            Op::Linear { .. } => ("Gemm", vec![int("transB", 1)]),
+            Op::Add => return self.add(name, &inputs),
+            Op::Concat => ("Concat", vec![int("axis", 1)]),
+            Op::SliceChannels { start, end } => {
+                for (suffix, value) in [("starts", *start), ("ends", *end), ("axes", 1)] {
+                    let index_name = format!("{name}.{suffix}");
+                    self.initializers.push(indices(&index_name, &[value as i64]));
+                    inputs.push(index_name);
+                }
+                ("Slice", vec![])
+            }
+            Op::ChannelShuffle { groups } => return self.shuffle(id, *groups, &inputs[0]),
+        };
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        self.nodes.push(node(name, op, &inputs, name, attributes));
+        Ok(())
+    }
+
+    /// A sum as a chain of two-input additions, which every runtime fuses.
+    fn add(&mut self, name: &str, inputs: &[String]) -> Result<()> {
+        let mut sum = inputs[0].clone();
+        for (index, input) in inputs.iter().enumerate().skip(1) {
+            let last = index + 1 == inputs.len();
+            let to = if last { name.to_string() } else { format!("{name}.{index}") };
+            self.nodes.push(node(&to, "Add", &[&sum, input], &to, vec![]));
+            sum = to;
+        }
+        Ok(())
+    }
+
+    /// `[b, c, h, w]` seen as `[b, groups, c / groups, h·w]`, the middle two swapped.
+    fn shuffle(&mut self, id: NodeId, groups: usize, input: &str) -> Result<()> {
+        let written = self.graph.node(id);
+        let [channels, height, width] = written.shape[..] else {
+            anyhow::bail!("node '{}' shuffles something that is no image", written.name)
+        };
+        let name = &written.name;
+        let names = ["grouped", "swapped", "grouped.shape", "shape"].map(|suffix| format!("{name}.{suffix}"));
+        let [grouped, swapped, to_groups, back] = &names;
+        let split = [0, groups as i64, (channels / groups) as i64, (height * width) as i64];
+        self.initializers.push(indices(to_groups, &split));
+        self.initializers.push(indices(back, &[0, channels as i64, height as i64, width as i64]));
+        self.nodes.push(node(grouped, "Reshape", &[input, to_groups], grouped, vec![]));
+        self.nodes.push(node(swapped, "Transpose", &[grouped], swapped, vec![ints("perm", [0, 2, 1, 3])]));
+        self.nodes.push(node(name, "Reshape", &[swapped, back], name, vec![]));
+        Ok(())
+    }
+}
+
+fn pair(name: &str, [vertical, horizontal]: [usize; 2]) -> tract_onnx::pb::AttributeProto {
+    ints(name, [vertical as i64, horizontal as i64])
+}
+
+fn pads([vertical, horizontal]: [usize; 2]) -> tract_onnx::pb::AttributeProto {
+    ints("pads", [vertical, horizontal, vertical, horizontal].map(|value| value as i64))
+}
+
+fn window(pool: &Pool) -> Vec<tract_onnx::pb::AttributeProto> {
+    vec![
+        pair("kernel_shape", pool.kernel),
+        pair("strides", pool.stride),
+        pads(pool.padding),
+        int("ceil_mode", i64::from(pool.ceil_mode)),
+    ]
+}
+
+/// Gives a tensor that only an output's Identity reads the output's name, and drops the Identity.
+fn without_identities(mut nodes: Vec<NodeProto>) -> Vec<NodeProto> {
+    while let Some(place) = nodes.iter().position(|node| {
+        node.op_type == "Identity" && reads(&nodes, &node.input[0]) == 1 && produced(&nodes, &node.input[0])
+    }) {
+        let identity = nodes.remove(place);
+        let outputs = nodes.iter_mut().flat_map(|node| &mut node.output);
+        outputs.filter(|output| **output == identity.input[0]).for_each(|output| output.clone_from(&identity.output[0]));
+    }
+    nodes
+}
+
+fn reads(nodes: &[NodeProto], tensor: &str) -> usize {
+    nodes.iter().flat_map(|node| &node.input).filter(|input| *input == tensor).count()
+}
+
+fn produced(nodes: &[NodeProto], tensor: &str) -> bool {
+    nodes.iter().flat_map(|node| &node.output).any(|output| output == tensor)
+}

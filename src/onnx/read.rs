@@ -1,0 +1,201 @@
+//! An ONNX file as found, with its structure checked before any runtime sees it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use prost::Message;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_shape_proto::dimension;
+use tract_onnx::pb::type_proto::Value;
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
+
+use crate::error::InputError;
+
+use super::metadata::Metadata;
+
+/// Bytes of a file, at most: protobuf's own limit.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// One dimension of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    Fixed(usize),
+    /// Free, with its name, which may be empty.
+    Symbolic(String),
+}
+
+/// Name and shape of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    pub name: String,
+    pub dims: Vec<Dim>,
+}
+
+/// An ONNX file of one float32 image input, `[batch, channels, height, width]`.
+#[derive(Debug, Clone)]
+pub struct OnnxFile {
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+    pub input: TensorInfo,
+    pub outputs: Vec<TensorInfo>,
+    pub metadata: Option<Metadata>,
+    pub(super) model: ModelProto,
+}
+
+impl OnnxFile {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`InputError`] if it is missing, truncated, no ONNX, or not an image network with float32
+    /// input.
+    pub fn load(path: &Path) -> Result<Self> {
+        let fail = |problem: String| InputError::new(format!("cannot read {}: {problem}", path.display()));
+        let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
+        if size > MAX_BYTES {
+            return Err(fail(format!("{size} bytes, at most {MAX_BYTES} are read")).into());
+        }
+        let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+        Self::from_bytes(bytes, path)
+    }
+
+    /// Checks the bytes of a file; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`OnnxFile::load`].
+    pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+        let fail = |problem: String| {
+            InputError::new(format!("{}: {problem}", path.display()))
+                .hint("export the model again, with one float32 input [batch, channels, height, width]")
+        };
+        let model = ModelProto::decode(bytes.as_slice()).map_err(|error| fail(format!("no ONNX file ({error})")))?;
+        let graph = model.graph.as_ref().ok_or_else(|| fail("no ONNX file (it holds no graph)".into()))?;
+        check(graph).map_err(fail)?;
+        let input = image_input(graph).map_err(fail)?;
+        let outputs = graph.output.iter().map(tensor_info).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        if outputs.is_empty() {
+            return Err(fail("the graph has no output".into()).into());
+        }
+        let metadata = Metadata::from_model(&model);
+        Ok(Self { path: path.to_path_buf(), bytes, input, outputs, metadata, model })
+    }
+
+    /// `[channels, height, width]` of one image, if the file fixes them.
+    pub fn image_shape(&self) -> Option<[usize; 3]> {
+        let fixed = |dim: &Dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Symbolic(_) => None,
+        };
+        let sizes: Option<Vec<usize>> = self.input.dims[1..].iter().map(fixed).collect();
+        sizes?.try_into().ok()
+    }
+
+    /// The batch size, if the file fixes it.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        match self.input.dims[0] {
+            Dim::Fixed(size) => Some(size),
+            Dim::Symbolic(_) => None,
+        }
+    }
+
+    /// Size of the file.
+    pub fn size_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+/// Checks what a runtime takes for granted: nodes in order, tensors made once, initializers whole.
+fn check(graph: &GraphProto) -> Result<(), String> {
+    let mut known: HashSet<&str> = HashSet::from([""]);
+    for tensor in &graph.initializer {
+        check_initializer(tensor)?;
+        known.insert(&tensor.name);
+    }
+    known.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
+    known.extend(graph.input.iter().map(|input| input.name.as_str()));
+    for (index, node) in graph.node.iter().enumerate() {
+        let name = if node.name.is_empty() { format!("number {index}") } else { format!("'{}'", node.name) };
+        if let Some(input) = node.input.iter().find(|input| !known.contains(input.as_str())) {
+            let op = &node.op_type;
+            return Err(format!("node {name} ({op}) reads '{input}', which nothing before it gives"));
+        }
+        for output in node.output.iter().filter(|output| !output.is_empty()) {
+            if !known.insert(output) {
+                return Err(format!("node {name} gives '{output}', which is there already"));
+            }
+        }
+    }
+    match graph.output.iter().find(|output| !known.contains(output.name.as_str())) {
+        Some(output) => Err(format!("no node gives the output '{}'", output.name)),
+        None => Ok(()),
+    }
+}
+
+fn check_initializer(tensor: &TensorProto) -> Result<(), String> {
+    let name = &tensor.name;
+    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
+        return Err(format!("initializer '{name}' lies in another file, which is not supported"));
+    }
+    let elements = tensor.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
+    let Some(elements) = elements else {
+        return Err(format!("initializer '{name}' has impossible dimensions {:?}", tensor.dims));
+    };
+    let Some(bytes) = element_bytes(tensor.data_type) else { return Ok(()) };
+    let typed = [
+        tensor.float_data.len(),
+        tensor.int32_data.len(),
+        tensor.int64_data.len(),
+        tensor.double_data.len(),
+        tensor.uint64_data.len(),
+    ];
+    let held = match tensor.raw_data.len() {
+        0 => typed.into_iter().max().unwrap_or(0) as u64,
+        raw => raw as u64 / bytes,
+    };
+    if held != elements {
+        return Err(format!("initializer '{name}' claims {elements} values {:?} and holds {held}", tensor.dims));
+    }
+    Ok(())
+}
+
+/// Bytes of one element, for the types whose size is plain.
+fn element_bytes(data_type: i32) -> Option<u64> {
+    match DataType::try_from(data_type).ok()? {
+        DataType::Float | DataType::Int32 | DataType::Uint32 => Some(4),
+        DataType::Double | DataType::Int64 | DataType::Uint64 => Some(8),
+        DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(1),
+        _ => None,
+    }
+}
+
+fn image_input(graph: &GraphProto) -> Result<TensorInfo, String> {
+    let initializers: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let inputs: Vec<&ValueInfoProto> =
+        graph.input.iter().filter(|input| !initializers.contains(input.name.as_str())).collect();
+    let [input] = inputs[..] else { return Err(format!("{} inputs, expected one image", inputs.len())) };
+    let info = tensor_info(input)?;
+    if info.dims.len() != 4 {
+        return Err(format!("input '{}' has {} dimensions, expected 4", info.name, info.dims.len()));
+    }
+    Ok(info)
+}
+
+fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
+    let name = value.name.clone();
+    let Some(Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
+        return Err(format!("'{name}' is no tensor"));
+    };
+    if tensor.elem_type != DataType::Float as i32 {
+        let found = DataType::try_from(tensor.elem_type).map_or("unknown", |kind| kind.as_str_name());
+        return Err(format!("'{name}' is of type {found}, only FLOAT is supported"));
+    }
+    let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
+    let dims = shape.iter().map(|dim| match &dim.value {
+        Some(dimension::Value::DimValue(size)) if *size > 0 => Ok(Dim::Fixed(*size as usize)),
+        Some(dimension::Value::DimValue(size)) => Err(format!("'{name}' has a dimension of {size}")),
+        Some(dimension::Value::DimParam(symbol)) => Ok(Dim::Symbolic(symbol.clone())),
+        None => Ok(Dim::Symbolic(String::new())),
+    });
+    let dims = dims.collect::<Result<Vec<_>, _>>()?;
+    Ok(TensorInfo { name, dims })
+}

@@ -1,0 +1,128 @@
+//! Layers, shapes, parameters and MACs, of a graph and of an ONNX file.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use crate::graph::{Graph, layer_costs};
+
+use super::read::OnnxFile;
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerRow {
+    pub name: String,
+    pub op: String,
+    /// Of one image, without the batch; `None` where it could not be inferred.
+    pub shape: Option<Vec<usize>>,
+    pub params: u64,
+    /// For one image; `None` where the shape is unknown.
+    pub macs: Option<u64>,
+}
+
+/// Sums over all layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    pub params: u64,
+    pub macs: u64,
+}
+
+impl Totals {
+    pub fn of(rows: &[LayerRow]) -> Self {
+        Self {
+            params: rows.iter().map(|row| row.params).sum(),
+            macs: rows.iter().filter_map(|row| row.macs).sum(),
+        }
+    }
+}
+
+/// What an ONNX file says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    pub producer: String,
+    pub ir_version: i64,
+    pub opset: i64,
+    pub bytes: u64,
+}
+
+/// The rows of a graph.
+pub fn graph_rows(graph: &Graph) -> Vec<LayerRow> {
+    let nodes = graph.nodes().iter().zip(layer_costs(graph));
+    let rows = nodes.map(|(node, cost)| LayerRow {
+        name: node.name.clone(),
+        op: node.op.kind().to_string(),
+        shape: Some(node.shape.clone()),
+        params: cost.params,
+        macs: Some(cost.macs),
+    });
+    rows.collect()
+}
+
+impl OnnxFile {
+    pub fn summary(&self) -> Summary {
+        let opset = self.model.opset_import.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
+        let producer = format!("{} {}", self.model.producer_name, self.model.producer_version);
+        Summary {
+            producer: producer.trim().to_string(),
+            ir_version: self.model.ir_version,
+            opset: opset.map_or(0, |set| set.version),
+            bytes: self.size_bytes(),
+        }
+    }
+
+    /// The file's nodes. `shapes` holds tensor shapes by name for a batch of one, batch included.
+    /// Parameters are float initializers, each counted where it is read first; running statistics
+    /// and the bounds of Clip are no parameters.
+    pub fn rows(&self, shapes: &HashMap<String, Vec<usize>>) -> Vec<LayerRow> {
+        let Some(graph) = &self.model.graph else { return Vec::new() };
+        let sizes: HashMap<&str, &[i64]> = graph
+            .initializer
+            .iter()
+            .filter(|tensor| tensor.data_type == DataType::Float as i32)
+            .map(|tensor| (tensor.name.as_str(), tensor.dims.as_slice()))
+            .collect();
+        let mut counted = HashSet::new();
+        let rows = graph.node.iter().map(|node| {
+            let shape = node.output.first().and_then(|output| shapes.get(output));
+            let read = node.input.iter().enumerate().filter(|(place, _)| match node.op_type.as_str() {
+                "BatchNormalization" => *place < 3,
+                "Clip" => false,
+                _ => true,
+            });
+            let params = read
+                .filter(|(_, input)| counted.insert(input.as_str()))
+                .filter_map(|(_, input)| sizes.get(input.as_str()))
+                .map(|dims| elements(dims))
+                .sum();
+            LayerRow {
+                name: if node.name.is_empty() { node.output.join(",") } else { node.name.clone() },
+                op: node.op_type.clone(),
+                shape: shape.map(|shape| shape.iter().skip(1).copied().collect()),
+                params,
+                macs: macs(node, shape, &sizes),
+            }
+        });
+        rows.collect()
+    }
+}
+
+fn elements(dims: &[i64]) -> u64 {
+    dims.iter().map(|&dim| dim.max(0) as u64).product()
+}
+
+/// Multiply-accumulates for one image: outputs times the length of the sum behind each.
+fn macs(node: &NodeProto, shape: Option<&Vec<usize>>, sizes: &HashMap<&str, &[i64]>) -> Option<u64> {
+    let weight = node.input.get(1).and_then(|name| sizes.get(name.as_str()));
+    let outputs = |shape: &Vec<usize>| shape.iter().map(|&dim| dim as u64).product::<u64>();
+    match (node.op_type.as_str(), weight) {
+        ("Conv", Some(dims)) => Some(outputs(shape?) * elements(&dims[1..])),
+        ("Gemm" | "MatMul", Some(dims)) => {
+            let shape = shape?;
+            let last = *shape.last()? as u64;
+            Some(outputs(shape) * (elements(dims) / last.max(1)))
+        }
+        _ => Some(0),
+    }
+}

@@ -1,0 +1,252 @@
+//! Checks on a pipeline's own numbers and names, without models and data.
+
+use std::collections::HashSet;
+
+use crate::config::{
+    Augment, Bench, Collaborate, EngineName, Limit, Optimizer, Pipeline, Pretrain, Schedule, Select, Source,
+    Stage, Verify,
+};
+use crate::data::DataInfo;
+
+use super::problems::Problems;
+
+/// The version of the pipeline format this program reads.
+const VERSION: u32 = 1;
+
+/// Name of the chosen student's file, which no student may have.
+const RESERVED: &str = "student";
+
+/// Every check that needs the pipeline alone.
+pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
+    if pipeline.version != VERSION {
+        let problem = format!("found {}, this program reads {VERSION}", pipeline.version);
+        problems.add("version", problem, format!("write `version: {VERSION}`"));
+    }
+    name("name", &pipeline.name, problems);
+    cohort(pipeline, problems);
+    data(pipeline, problems);
+    order(&pipeline.stages, problems);
+    for (index, stage) in pipeline.stages.iter().enumerate() {
+        let mut numbers = Numbers { path: format!("stages[{index}].{}", stage.name()), problems };
+        match stage {
+            Stage::Pretrain(settings) => pretrain(settings, &mut numbers),
+            Stage::Collaborate(settings) => collaborate(pipeline, settings, &mut numbers),
+            Stage::Select(settings) => select(settings, &mut numbers),
+            Stage::Export(_) | Stage::Report(_) => {}
+            Stage::Verify(settings) => verify(settings, &mut numbers),
+            Stage::Bench(settings) => bench(settings, &mut numbers),
+        }
+    }
+}
+
+/// Checks that need the number of images.
+pub(super) fn check_sizes(pipeline: &Pipeline, data: &DataInfo, problems: &mut Problems<'_>) {
+    let held = match data.validation_images {
+        Some(_) => 0,
+        None => (data.train_images as f64 * pipeline.data.validation).round() as usize,
+    };
+    let left = data.train_images.saturating_sub(held);
+    for (index, stage) in pipeline.stages.iter().enumerate() {
+        let batch = match stage {
+            Stage::Pretrain(settings) => settings.batch,
+            Stage::Collaborate(settings) => settings.batch,
+            Stage::Select(_) | Stage::Export(_) | Stage::Verify(_) | Stage::Bench(_) | Stage::Report(_) => continue,
+        };
+        if batch > left {
+            let path = format!("stages[{index}].{}.batch", stage.name());
+            let problem = format!("a batch of {batch} is more than the {left} images to learn from");
+            problems.add(&path, problem, "take a smaller batch");
+        }
+    }
+}
+
+fn name(path: &str, name: &str, problems: &mut Problems<'_>) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) || name.len() > 100 {
+        let problem = format!("'{name}' cannot name a file");
+        problems.add(path, problem, "use letters, digits, '-', '_' and '.', no '.' at the start");
+    }
+}
+
+fn cohort(pipeline: &Pipeline, problems: &mut Problems<'_>) {
+    if pipeline.cohort.is_empty() {
+        problems.add("cohort", "there is no student", "add `- {name: tiny, model: resnet8}`");
+    }
+    let mut seen = HashSet::new();
+    for (index, student) in pipeline.cohort.iter().enumerate() {
+        let path = format!("cohort[{index}].name");
+        name(&path, &student.name, problems);
+        if student.name == RESERVED {
+            problems.add(&path, "'student' is the chosen one's file", "choose another name");
+        }
+        if !seen.insert(student.name.to_lowercase()) {
+            problems.add(&path, format!("the name '{}' is used twice", student.name), "choose another name");
+        }
+    }
+}
+
+fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
+    let mut numbers = Numbers { path: "data".into(), problems };
+    let validation = pipeline.data.validation;
+    numbers.require("validation", validation > 0.0 && validation < 1.0, "a share between 0 and 1", validation);
+    if let Source::Folder(folder) = &pipeline.data.source {
+        numbers.path = "data.source.folder".into();
+        let sides = folder.size.iter().all(|side| (1..=4_096).contains(side));
+        numbers.require("size", sides, "height and width from 1 to 4096", format!("{:?}", folder.size));
+        numbers.require("channels", [1, 3].contains(&folder.channels), "1 or 3", folder.channels);
+        numbers.require("test", (0.0..1.0).contains(&folder.test), "a share from 0 to below 1", folder.test);
+    }
+    for (index, augment) in pipeline.data.augment.iter().enumerate() {
+        numbers.path = format!("data.augment[{index}]");
+        match augment {
+            Augment::Crop(crop) => {
+                numbers.require("crop.padding", (1..=1_024).contains(&crop.padding), "1 to 1024 pixels", crop.padding);
+            }
+            Augment::Flip(flip) => {
+                let share = (0.0..=1.0).contains(&flip.probability);
+                numbers.require("flip.probability", share, "a share from 0 to 1", flip.probability);
+            }
+        }
+    }
+}
+
+/// Stages must stand in the one order in which each finds what it reads.
+fn order(stages: &[Stage], problems: &mut Problems<'_>) {
+    const ORDER: [&str; 7] = ["pretrain", "collaborate", "select", "export", "verify", "bench", "report"];
+    let rank = |stage: &Stage| ORDER.iter().position(|name| *name == stage.name()).unwrap_or(0);
+    for (index, pair) in stages.windows(2).enumerate() {
+        let (path, before, after) = (format!("stages[{}]", index + 1), pair[0].name(), pair[1].name());
+        if rank(&pair[0]) == rank(&pair[1]) {
+            problems.add(&path, format!("the stage '{after}' is there twice"), "remove one of them");
+        } else if rank(&pair[0]) > rank(&pair[1]) {
+            let problem = format!("'{after}' stands after '{before}'");
+            problems.add(&path, problem, format!("the order is {}", ORDER.join(", ")));
+        }
+    }
+    let has = |names: &[&str]| stages.iter().any(|stage| names.contains(&stage.name()));
+    if !has(&["pretrain", "collaborate"]) {
+        problems.add("stages", "nothing is trained", "add `- collaborate: {}`");
+    }
+    for (stage, needs) in [("export", "select"), ("verify", "export"), ("bench", "export"), ("report", "select")] {
+        if has(&[stage]) && !has(&[needs]) {
+            problems.add("stages", format!("'{stage}' needs the stage '{needs}'"), format!("add `- {needs}: {{}}`"));
+        }
+    }
+}
+
+/// Checks numbers of one stage.
+struct Numbers<'a, 'b> {
+    path: String,
+    problems: &'a mut Problems<'b>,
+}
+
+impl Numbers<'_, '_> {
+    fn require(&mut self, key: &str, holds: bool, expected: &str, found: impl std::fmt::Display) {
+        if !holds {
+            let path = format!("{}.{key}", self.path);
+            self.problems.add(&path, format!("found {found}"), format!("expected {expected}"));
+        }
+    }
+
+    fn count(&mut self, key: &str, value: usize, most: usize) {
+        self.require(key, (1..=most).contains(&value), &format!("a whole number from 1 to {most}"), value);
+    }
+
+    fn not_negative(&mut self, key: &str, value: f64) {
+        self.require(key, value >= 0.0 && value.is_finite(), "a number from 0", value);
+    }
+
+    fn engines(&mut self, engines: &[EngineName]) {
+        self.require("engines", !engines.is_empty(), "at least one engine", "an empty list");
+        let distinct: HashSet<_> = engines.iter().collect();
+        self.require("engines", distinct.len() == engines.len(), "each engine once", format!("{engines:?}"));
+        let torch = engines.contains(&EngineName::Torch) && !cfg!(feature = "train");
+        self.require("engines", !torch, "no `torch`: this program was built without libtorch", "torch");
+    }
+
+    fn training(&mut self, epochs: usize, batch: usize, optimizer: &Optimizer, schedule: &Schedule) {
+        self.count("epochs", epochs, 100_000);
+        self.count("batch", batch, 65_536);
+        let Optimizer::Sgd(sgd) = optimizer;
+        self.require("optimizer.sgd.lr", sgd.lr > 0.0 && sgd.lr.is_finite(), "a number above 0", sgd.lr);
+        self.require("optimizer.sgd.momentum", (0.0..1.0).contains(&sgd.momentum), "from 0 to below 1", sgd.momentum);
+        self.not_negative("optimizer.sgd.weight_decay", sgd.weight_decay);
+        match schedule {
+            Schedule::Constant(_) | Schedule::Cosine(_) => {}
+            Schedule::OneCycle(cycle) => {
+                let share = (0.0..=1.0).contains(&cycle.warmup);
+                self.require("schedule.one-cycle.warmup", share, "a share from 0 to 1", cycle.warmup);
+            }
+            Schedule::MultiStep(steps) => {
+                let rising = steps.milestones.windows(2).all(|pair| pair[0] < pair[1]);
+                let inside = steps.milestones.iter().all(|&epoch| epoch > 0 && epoch < epochs);
+                let (expected, found) = ("rising epochs within the stage", format!("{:?}", steps.milestones));
+                self.require("schedule.multi-step.milestones", rising && inside, expected, found);
+                let factor = steps.factor > 0.0 && steps.factor < 1.0;
+                self.require("schedule.multi-step.factor", factor, "between 0 and 1", steps.factor);
+            }
+        }
+    }
+}
+
+fn pretrain(settings: &Pretrain, numbers: &mut Numbers<'_, '_>) {
+    numbers.training(settings.epochs, settings.batch, &settings.optimizer, &settings.schedule);
+}
+
+fn collaborate(pipeline: &Pipeline, settings: &Collaborate, numbers: &mut Numbers<'_, '_>) {
+    numbers.training(settings.epochs, settings.batch, &settings.optimizer, &settings.schedule);
+    let terms = settings.method.terms(&settings.loss);
+    for (key, weight) in [
+        ("loss.alpha", terms.alpha),
+        ("loss.beta", terms.beta),
+        ("loss.gamma", terms.gamma),
+        ("loss.beta0", terms.beta0),
+        ("loss.beta1", terms.beta1),
+        ("loss.beta2", terms.beta2),
+    ] {
+        numbers.not_negative(key, weight);
+    }
+    let temperature = terms.temperature > 0.0 && terms.temperature.is_finite();
+    numbers.require("loss.temperature", temperature, "a number above 0", terms.temperature);
+    let learns = terms.alpha > 0.0 || terms.gamma > 0.0 || terms.mutual();
+    numbers.require("loss", learns, "at least one weight above 0", "all weights 0");
+    let path = format!("{}.method", numbers.path);
+    if terms.mutual() && pipeline.cohort.len() < 2 {
+        let remedy = "add a student, or take the method plain or tf-kd-self";
+        numbers.problems.add(&path, "peers teach each other here, and there is one student", remedy);
+    }
+    let pretrained = pipeline.stages.iter().any(|stage| matches!(stage, Stage::Pretrain(_)));
+    if terms.gamma > 0.0 && !pretrained {
+        let problem = "self-distillation needs a pre-trained copy of each student";
+        numbers.problems.add(&path, problem, "add the stage `pretrain`, or set loss.gamma to 0");
+    }
+}
+
+fn select(settings: &Select, numbers: &mut Numbers<'_, '_>) {
+    let budgets = &settings.budgets;
+    for (key, limit) in [
+        ("budgets.max_params", budgets.max_params),
+        ("budgets.max_macs", budgets.max_macs),
+        ("budgets.max_onnx_bytes", budgets.max_onnx_bytes),
+    ] {
+        let positive = !matches!(limit, Some(Limit::Absolute(0)));
+        numbers.require(key, positive, "a number above 0", 0);
+    }
+}
+
+fn verify(settings: &Verify, numbers: &mut Numbers<'_, '_>) {
+    numbers.engines(&settings.engines);
+    numbers.count("images", settings.images, 1_000_000);
+}
+
+fn bench(settings: &Bench, numbers: &mut Numbers<'_, '_>) {
+    numbers.engines(&settings.engines);
+    let batches = !settings.batch.is_empty() && settings.batch.iter().all(|batch| (1..=65_536).contains(batch));
+    numbers.require("batch", batches, "sizes from 1 to 65536", format!("{:?}", settings.batch));
+    let threads = !settings.threads.is_empty() && settings.threads.iter().all(|&threads| threads <= 1_024);
+    numbers.require("threads", threads, "counts from 0 (all cores) to 1024", format!("{:?}", settings.threads));
+    numbers.count("min_samples", settings.min_samples, 1_000_000);
+    numbers.not_negative("min_seconds", settings.min_seconds);
+    let most = settings.max_seconds >= settings.min_seconds && settings.max_seconds.is_finite();
+    numbers.require("max_seconds", most, "at least min_seconds", settings.max_seconds);
+}

@@ -1,0 +1,115 @@
+//! From a loaded pipeline to a plan.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::config::{Budgets, Limit, LoadedPipeline, Pipeline, Stage};
+use crate::data::{DataInfo, describe};
+use crate::graph::{Cost, Graph, cost};
+use crate::zoo;
+
+use super::checks;
+use super::problems::Problems;
+
+/// A pipeline that can be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub pipeline: Pipeline,
+    /// Folder where relative paths start.
+    pub base: PathBuf,
+    pub data: DataInfo,
+    pub peers: Vec<Peer>,
+}
+
+/// A student with its network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peer {
+    pub name: String,
+    /// As written: a ready architecture or a model file.
+    pub model: String,
+    pub graph: Graph,
+    pub cost: Cost,
+}
+
+impl Plan {
+    /// The pipeline with every default filled in.
+    ///
+    /// # Errors
+    /// If it cannot be serialised, which would be our fault.
+    pub fn resolved_yaml(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        let mut serializer = serde_yaml::Serializer::new(&mut bytes);
+        serde_yaml::with::singleton_map_recursive::serialize(&self.pipeline, &mut serializer)?;
+        String::from_utf8(bytes).context("YAML is UTF-8")
+    }
+
+    /// The peer with the most parameters: what the chosen student is compared with.
+    pub fn largest(&self) -> Option<&Peer> {
+        self.peers.iter().max_by_key(|peer| peer.cost.params)
+    }
+}
+
+/// Checks a pipeline and builds its networks.
+///
+/// # Errors
+/// [`crate::error::InputError`] with all that is wrong, each with its place and remedy.
+pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
+    let mut problems = Problems::new(loaded);
+    checks::check(&loaded.pipeline, &mut problems);
+    let data = match describe(&loaded.pipeline.data.source, &loaded.base) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            problems.add_error("data.source", &error);
+            None
+        }
+    };
+    let mut peers = Vec::new();
+    for (index, student) in loaded.pipeline.cohort.iter().enumerate() {
+        let place = format!("cohort[{index}].model");
+        let built = zoo::find_model(&student.model, &loaded.base).and_then(|model| match &data {
+            Some(data) => zoo::build(&model, data.shape, data.classes.len()).map(Some),
+            None => Ok(None),
+        });
+        match built {
+            Ok(Some(graph)) => {
+                let (name, model) = (student.name.clone(), student.model.clone());
+                peers.push(Peer { name, model, cost: cost(&graph), graph });
+            }
+            Ok(None) => {}
+            Err(error) => problems.add_error(&place, &error),
+        }
+    }
+    if let Some(data) = &data {
+        checks::check_sizes(&loaded.pipeline, data, &mut problems);
+        check_budgets(&loaded.pipeline, &peers, &mut problems);
+    }
+    problems.into_result()?;
+    let data = data.context("without data there was a problem")?;
+    Ok(Plan { pipeline: loaded.pipeline.clone(), base: loaded.base.clone(), data, peers })
+}
+
+/// A budget that no student of the cohort can meet is found before anything is trained.
+fn check_budgets(pipeline: &Pipeline, peers: &[Peer], problems: &mut Problems<'_>) {
+    if peers.len() < pipeline.cohort.len() {
+        return;
+    }
+    let Some(largest) = peers.iter().max_by_key(|peer| peer.cost.params) else { return };
+    for (index, stage) in pipeline.stages.iter().enumerate() {
+        let Stage::Select(select) = stage else { continue };
+        let Budgets { max_params, max_macs, max_onnx_bytes: _ } = select.budgets;
+        let costs: [(&str, Option<Limit>, fn(&Cost) -> u64); 2] =
+            [("max_params", max_params, |cost| cost.params), ("max_macs", max_macs, |cost| cost.macs)];
+        for (key, limit, value) in costs {
+            let Some(limit) = limit else { continue };
+            let allowed = limit.allowed(value(&largest.cost));
+            let smallest = peers.iter().min_by_key(|peer| value(&peer.cost));
+            if let Some(smallest) = smallest.filter(|peer| value(&peer.cost) as f64 > allowed) {
+                let needs = value(&smallest.cost);
+                let path = format!("stages[{index}].select.budgets.{key}");
+                let problem = format!("no student is within it: allowed {allowed:.0}, '{}' has {needs}", smallest.name);
+                problems.add(&path, problem, "raise the budget or add a smaller student");
+            }
+        }
+    }
+}
