@@ -22,4 +22,15 @@ fn main() {
     if Path::new(&library).exists() {
         println!("cargo:rustc-env=COHORT_ORT_LIBRARY={}", library.display());
     }
+
+    println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
+    let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    println!("cargo:rustc-env=COHORT_TRACT_VERSION={}", locked_version(&lock, "tract-onnx"));
+}
+
+/// The version of a package in `Cargo.lock`.
+fn locked_version<'a>(lock: &'a str, package: &str) -> &'a str {
+    let name = format!("name = \"{package}\"");
+    let after = lock.lines().skip_while(|line| *line != name).nth(1);
+    after.and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"')).unwrap_or("unknown")
 }

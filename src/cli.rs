@@ -61,6 +61,9 @@ impl Cli {
     /// # Errors
     /// Whatever stopped it; `crate::error::exit_code_of` gives the exit code.
     pub fn dispatch(&self) -> anyhow::Result<()> {
+        if let Some(path) = &self.common.ort_lib {
+            crate::engine::ort::use_library(path);
+        }
         match &self.verb {
             Verb::Run(args) => commands::run::run(args, &self.common),
             Verb::Check(args) => commands::check::run(args, &self.common),

@@ -2,9 +2,9 @@
 //! exports it to ONNX, proves that the export computes the same thing, and measures what it costs
 //! to run.
 //!
-//! Layers, each using only those after it: `commands` → `run` → `train`, `verify`, `bench`,
-//! `report` → `engine`, `onnx`, `torch` → `plan` → `zoo`, `data`, `graph`, `config`. Errors and
-//! the exit codes they carry are in `error`, progress in `ui`.
+//! Layers, each using only those after it: `commands` → `run` → `report` → `train`, `verify`,
+//! `bench`, `folder` → `engine`, `torch`, `onnx` → `plan` → `zoo`, `data`, `graph`, `config`.
+//! Errors and the exit codes they carry are in `error`, progress in `ui`.
 
 pub mod bench;
 pub mod cli;
@@ -14,11 +14,17 @@ pub mod data;
 pub mod engine;
 pub mod error;
 pub mod files;
+pub mod folder;
 pub mod graph;
 pub mod onnx;
 pub mod plan;
 pub mod report;
+#[cfg(feature = "train")]
 pub mod run;
+#[cfg(not(feature = "train"))]
+#[path = "run/absent.rs"]
+pub mod run;
+pub mod score;
 pub mod seed;
 #[cfg(feature = "train")]
 pub mod torch;

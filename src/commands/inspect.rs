@@ -1,12 +1,107 @@
-//! `cohort inspect`.
+//! `cohort inspect`: layers, shapes, parameters and MACs.
+
+use std::path::Path;
 
 use anyhow::Result;
+use serde::Serialize;
 
 use crate::cli::Common;
+use crate::engine::tract::tensor_shapes;
+use crate::error::InputError;
+use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, graph_rows};
+use crate::report::{count, plain_table};
+use crate::ui::{out, out_json};
+use crate::zoo;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// An ONNX file, a model file, or the name of a ready architecture
+    pub model: String,
+    /// Classes of a model file's network
+    #[arg(long, default_value_t = 10)]
+    pub classes: usize,
+    /// Image of a model file's network, or of an ONNX file with free sizes
+    #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = parse_input)]
+    pub input: [usize; 3],
+}
 
-pub fn run(_args: &Args, _common: &Common) -> Result<()> {
-    anyhow::bail!("to be written")
+#[derive(Serialize)]
+struct Inspected<'a> {
+    model: &'a str,
+    input: [usize; 3],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata>,
+    totals: Totals,
+    layers: Vec<LayerRow>,
+}
+
+/// Prints the layers of a model.
+///
+/// # Errors
+/// [`InputError`] if there is no such model, or it cannot be read.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let inspected = if args.model.ends_with(".onnx") {
+        let file = OnnxFile::load(Path::new(&args.model))?;
+        let input = file.image_shape().unwrap_or(args.input);
+        let layers = file.rows(&tensor_shapes(&file, input)?);
+        Inspected {
+            model: &args.model,
+            input,
+            file: Some(file.summary()),
+            metadata: file.metadata.clone(),
+            totals: Totals::of(&layers),
+            layers,
+        }
+    } else {
+        let model = zoo::find_model(&args.model, Path::new("."))?;
+        let graph = zoo::build(&model, args.input, args.classes)?;
+        let layers = graph_rows(&graph);
+        let totals = Totals::of(&layers);
+        Inspected { model: &args.model, input: args.input, file: None, metadata: None, totals, layers }
+    };
+    if common.json { out_json(&inspected) } else { out(text(&inspected)) }
+}
+
+fn parse_input(text: &str) -> Result<[usize; 3], InputError> {
+    let sizes: Option<Vec<usize>> = text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
+    let sizes = sizes.and_then(|sizes| <[usize; 3]>::try_from(sizes).ok());
+    sizes.ok_or_else(|| InputError::new(format!("'{text}' is not channels x height x width, such as 3x32x32")))
+}
+
+fn text(inspected: &Inspected<'_>) -> String {
+    let rows: Vec<Vec<String>> = inspected
+        .layers
+        .iter()
+        .map(|row| {
+            let shape = row.shape.as_ref().map_or("?".into(), |shape| {
+                shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
+            });
+            let macs = row.macs.map_or("?".into(), count);
+            vec![row.name.clone(), row.op.clone(), shape, count(row.params), macs]
+        })
+        .collect();
+    let [channels, height, width] = inspected.input;
+    let mut text = format!(
+        "{}\n\n{}: image {channels}x{height}x{width}, {} parameters, {} MACs an image",
+        plain_table(&["layer", "operation", "shape", "parameters", "MACs"], &rows),
+        inspected.model,
+        count(inspected.totals.params),
+        count(inspected.totals.macs)
+    );
+    if let Some(file) = &inspected.file {
+        text += &format!(
+            "\nONNX opset {}, IR {}, {} bytes, by {}",
+            file.opset,
+            file.ir_version,
+            count(file.bytes),
+            file.producer
+        );
+    }
+    if let Some(metadata) = &inspected.metadata {
+        let (run, student, classes) = (&metadata.run, &metadata.student, metadata.classes.len());
+        text += &format!("\nstudent '{student}' of run '{run}', {classes} classes");
+    }
+    text
 }

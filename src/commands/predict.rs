@@ -1,12 +1,118 @@
-//! `cohort predict`.
+//! `cohort predict`: classifies images with an exported model, as its metadata says.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+use ndarray::{ArrayD, IxDyn};
+use serde::Serialize;
+
+use crate::bench::usable_threads;
 use crate::cli::Common;
+use crate::data::{Normalization, decode_image};
+use crate::engine::{EngineOptions, engine_names, open};
+use crate::error::InputError;
+use crate::graph::Graph;
+use crate::onnx::OnnxFile;
+use crate::ui::{out, out_json};
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// An exported ONNX file
+    pub model: PathBuf,
+    /// Image files (PNG, JPEG), or folders of them
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Classes shown for each image
+    #[arg(long, default_value_t = 5)]
+    pub top: usize,
+    /// ort-cpu, ort-cuda or tract
+    #[arg(long, default_value = "ort-cpu")]
+    pub engine: String,
+}
 
-pub fn run(_args: &Args, _common: &Common) -> Result<()> {
-    anyhow::bail!("to be written")
+#[derive(Serialize)]
+struct Prediction {
+    image: String,
+    classes: Vec<Class>,
+}
+
+#[derive(Serialize)]
+struct Class {
+    class: String,
+    probability: f64,
+}
+
+/// Classifies every image and prints the likeliest classes.
+///
+/// # Errors
+/// [`InputError`] if the model or an image cannot be read.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let file = OnnxFile::load(&args.model)?;
+    let metadata = file.metadata.clone().ok_or_else(|| {
+        InputError::new(format!("{} does not say how its images are prepared", args.model.display()))
+            .hint("`predict` takes files that `cohort run` exported")
+    })?;
+    let engine = engine_names(std::slice::from_ref(&args.engine))?[0];
+    let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
+    let mut engine = open(&file, engine, &options)?;
+    let logits = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
+    let normalization = Normalization { mean: metadata.mean.clone(), std: metadata.std.clone() };
+    let [channels, height, width] = metadata.input;
+    let mut predictions = Vec::new();
+    for path in images(&args.images)? {
+        let pixels = decode_image(&path, metadata.input)?;
+        let image = ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), normalization.apply(&pixels))?;
+        let outputs = engine.run(image.view())?;
+        let row: Vec<f64> = outputs.get(logits).context("the model gives no output")?.iter().map(|&z| z.into()).collect();
+        let classes = likeliest(&row, &metadata.classes, args.top);
+        predictions.push(Prediction { image: path.display().to_string(), classes });
+    }
+    if common.json { out_json(&predictions) } else { out(text(&predictions)) }
+}
+
+/// The files, and those in folders, sorted by name.
+fn images(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut images = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let mut inside = Vec::new();
+            for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
+                inside.push(entry?.path());
+            }
+            inside.retain(|path| is_image(path));
+            inside.sort();
+            images.extend(inside);
+        } else {
+            images.push(path.clone());
+        }
+    }
+    if images.is_empty() {
+        return Err(InputError::new("there is no PNG or JPEG file in these folders").into());
+    }
+    Ok(images)
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    ["png", "jpg", "jpeg"].contains(&extension.as_str())
+}
+
+/// Softmax, sorted from the likeliest.
+fn likeliest(logits: &[f64], names: &[String], top: usize) -> Vec<Class> {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+    let name = |class: usize| names.get(class).cloned().unwrap_or_else(|| class.to_string());
+    let class = |class: usize| Class { class: name(class), probability: weights[class] / total };
+    order.into_iter().take(top).map(class).collect()
+}
+
+fn text(predictions: &[Prediction]) -> String {
+    let lines = predictions.iter().map(|prediction| {
+        let classes = prediction.classes.iter().map(|class| format!("{} {:.1} %", class.class, 100.0 * class.probability));
+        format!("{}: {}", prediction.image, classes.collect::<Vec<_>>().join(", "))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -1,12 +1,78 @@
-//! `cohort run`.
+//! `cohort run`: a pipeline from start to report.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
 use crate::cli::Common;
+use crate::config::{load_pipeline, quickstart};
+use crate::error::exit_code;
+use crate::plan::plan;
+use crate::report::screen;
+use crate::run::{Options, execute};
+use crate::ui::{out, out_json};
+
+/// Set by the first Ctrl-C or SIGTERM.
+static STOP: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Pipeline file [default: the quick start, 8×8 digits]
+    pub pipeline: Option<PathBuf>,
+    /// Override a key, such as stages.collaborate.epochs=5
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Run folder [default: runs/<name>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
 
-pub fn run(_args: &Args, _common: &Common) -> Result<()> {
-    anyhow::bail!("to be written")
+/// Runs a pipeline and prints its report.
+///
+/// # Errors
+/// Whatever stopped it; nothing finished before is lost.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let loaded = match &args.pipeline {
+        Some(path) => load_pipeline(path, &args.overrides)?,
+        None => quickstart(&args.overrides)?,
+    };
+    let plan = plan(&loaded)?;
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.pipeline.name));
+    watch_signals();
+    let options = Options { out: folder, ui: common.ui(), stop: &STOP, resume: resume_command(args) };
+    let report = execute(&plan, &options)?;
+    if common.json { out_json(&report) } else { out(format!("\n{}", screen(&report))) }
+}
+
+/// The first signal asks to stop at the next step; the second ends the process at once.
+#[allow(clippy::exit, reason = "a second signal must not wait for anything")]
+fn watch_signals() {
+    let handler = || {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(exit_code::INTERRUPTED));
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        tracing::warn!("signals are not watched: {error}");
+    }
+}
+
+/// The command that goes on with this run.
+fn resume_command(args: &Args) -> String {
+    let mut words = vec!["cohort".to_string(), "run".to_string()];
+    words.extend(args.pipeline.as_ref().map(|path| quoted(&path.display().to_string())));
+    for text in &args.overrides {
+        words.extend(["--set".to_string(), quoted(text)]);
+    }
+    if let Some(out) = &args.out {
+        words.extend(["--out".to_string(), quoted(&out.display().to_string())]);
+    }
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_string() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -8,7 +8,7 @@ use crate::error::InputError;
 
 use super::parse::{from_value, parse};
 use super::places::Places;
-use super::schema::{Pipeline, Source};
+use super::schema::Pipeline;
 
 const QUICKSTART: &str = include_str!("../../pipelines/quickstart.yaml");
 
@@ -132,13 +132,8 @@ fn find(items: &[Value], key: &str) -> Option<usize> {
 
 /// Puts environment variables into the source's root.
 fn expand_root(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
-    let (root, kind) = match &mut loaded.pipeline.data.source {
-        Source::Digits(_) => return Ok(()),
-        Source::Idx(source) => (&mut source.root, "idx"),
-        Source::Cifar10(source) => (&mut source.root, "cifar10"),
-        Source::Cifar100(source) => (&mut source.root, "cifar100"),
-        Source::Folder(source) => (&mut source.root, "folder"),
-    };
+    let kind = loaded.pipeline.data.source.name();
+    let Some(root) = loaded.pipeline.data.source.root_mut() else { return Ok(()) };
     let written = root.display().to_string();
     match expand(&written, |name| std::env::var(name).ok()) {
         Ok(text) => {

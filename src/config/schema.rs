@@ -110,6 +110,30 @@ pub enum Source {
     Folder(FolderSource),
 }
 
+impl Source {
+    /// The folder it reads, if it reads one.
+    pub fn root_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Source::Digits(_) => None,
+            Source::Idx(source) => Some(&mut source.root),
+            Source::Cifar10(source) => Some(&mut source.root),
+            Source::Cifar100(source) => Some(&mut source.root),
+            Source::Folder(source) => Some(&mut source.root),
+        }
+    }
+
+    /// Its key in the file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Source::Digits(_) => "digits",
+            Source::Idx(_) => "idx",
+            Source::Cifar10(_) => "cifar10",
+            Source::Cifar100(_) => "cifar100",
+            Source::Folder(_) => "folder",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Digits {}

@@ -99,9 +99,10 @@ impl Split {
         &self.labels
     }
 
-    /// The first `count` images, or all if there are fewer.
-    pub fn first(&self, count: usize) -> Self {
-        self.pick(&(0..count.min(self.len())).collect::<Vec<_>>())
+    /// `count` images spread evenly over the split, or all if there are fewer.
+    pub fn spread(&self, count: usize) -> Self {
+        let count = count.min(self.len());
+        self.pick(&(0..count).map(|index| index * self.len() / count).collect::<Vec<_>>())
     }
 
     /// Pixels of the image at `place`.

@@ -8,6 +8,9 @@ mod open;
 pub mod ort;
 #[cfg(feature = "train")]
 pub mod torch;
+#[cfg(not(feature = "train"))]
+#[path = "torch_absent.rs"]
+pub mod torch;
 pub mod tract;
 
 pub use open::{EngineOptions, engine_names, open};

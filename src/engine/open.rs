@@ -1,7 +1,5 @@
 //! From an ONNX file and an engine's name to an engine.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use crate::config::EngineName;
@@ -21,13 +19,11 @@ pub struct EngineOptions {
     pub optimize: bool,
     /// Whether CUDA may compute float32 products in TF32.
     pub tf32: bool,
-    /// ONNX Runtime's shared library, if the user named one.
-    pub ort_library: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 1, optimize: true, tf32: false, ort_library: None }
+        Self { threads: 1, optimize: true, tf32: false }
     }
 }
 

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::config::Device;
 use crate::graph::{Graph, Weights};
-use crate::torch::{Mode, Network, batch_tensor, resolve_device, to_f32, to_f64};
+use crate::torch::{Mode, Network, batch_tensor, resolve_device, set_threads, to_f32, to_f64};
 
 use super::Engine;
 
@@ -17,11 +17,12 @@ pub struct TorchEngine {
 }
 
 impl TorchEngine {
-    /// Puts the network on a device.
+    /// Puts the network on a device. `threads` is for the whole process: libtorch has no other.
     ///
     /// # Errors
     /// If the weights do not fit the graph, or the device is not there.
-    pub fn new(graph: &Graph, weights: &Weights, device: Device) -> Result<Self> {
+    pub fn new(graph: &Graph, weights: &Weights, device: Device, threads: usize) -> Result<Self> {
+        set_threads(threads);
         let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
         Ok(Self { network, bound: None })
     }

@@ -1,6 +1,6 @@
 //! From a loaded pipeline to a plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -33,14 +33,23 @@ pub struct Peer {
 }
 
 impl Plan {
-    /// The pipeline with every default filled in.
+    /// The pipeline with every default filled in and every path absolute.
     ///
     /// # Errors
     /// If it cannot be serialised, which would be our fault.
     pub fn resolved_yaml(&self) -> Result<String> {
+        let mut pipeline = self.pipeline.clone();
+        if let Some(root) = pipeline.data.source.root_mut() {
+            *root = absolute(&self.base.join(&*root));
+        }
+        for student in &mut pipeline.cohort {
+            if zoo::is_model_path(&student.model) {
+                student.model = absolute(&self.base.join(&student.model)).display().to_string();
+            }
+        }
         let mut bytes = Vec::new();
         let mut serializer = serde_yaml::Serializer::new(&mut bytes);
-        serde_yaml::with::singleton_map_recursive::serialize(&self.pipeline, &mut serializer)?;
+        serde_yaml::with::singleton_map_recursive::serialize(&pipeline, &mut serializer)?;
         String::from_utf8(bytes).context("YAML is UTF-8")
     }
 
@@ -48,6 +57,10 @@ impl Plan {
     pub fn largest(&self) -> Option<&Peer> {
         self.peers.iter().max_by_key(|peer| peer.cost.params)
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Checks a pipeline and builds its networks.

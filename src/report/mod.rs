@@ -1,1 +1,13 @@
-//! To be written.
+//! What a run says: a pure function of its folder, as data, as Markdown, and for a terminal.
+
+mod collect;
+mod format;
+mod markdown;
+mod model;
+mod screen;
+
+pub use collect::{bench_rows, collect, verify_row};
+pub use format::{bytes, count, percent, plain_table};
+pub use markdown::markdown;
+pub use model::{BenchRow, Compression, EngineRow, Report, StudentRow, SplitAccuracy, VerifyRow};
+pub use screen::{screen, verify_table, bench_table};

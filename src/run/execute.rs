@@ -1,8 +1,7 @@
 //! Walks through the stages: reuse, run, record.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -13,26 +12,15 @@ use crate::config::Stage;
 use crate::data::Dataset;
 use crate::error::{GateFailed, InputError, Interrupted};
 use crate::files::write_atomic;
+use crate::folder::{Artifacts, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::torch;
 use crate::ui::Ui;
 
-use super::folder::RunFolder;
 use super::key::{Inputs, stage_key};
-use super::manifest::{Artifacts, Manifest, SCHEMA, StageEntry, Status, hash_outputs};
+use super::options::Options;
 use super::stages::{self, Context};
-
-/// How a plan is run.
-pub struct Options<'a> {
-    /// The run folder.
-    pub out: PathBuf,
-    pub ui: Ui,
-    /// Set when the user asks to stop.
-    pub stop: &'a AtomicBool,
-    /// The command that goes on after an interruption.
-    pub resume: String,
-}
 
 /// Runs every stage that is not already done and returns what the folder now says.
 ///
@@ -50,7 +38,7 @@ pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Report> {
     let mut run = Run::new(plan, options, &folder, &data, known)?;
     let mut gate = None;
     for stage in &plan.pipeline.stages {
-        if gate.is_some() && !matches!(stage, Stage::Report(_)) {
+        if gate.is_some() && !run.reports_after_a_gate(stage)? {
             continue;
         }
         if let Some(failed) = run.stage(stage)? {
@@ -105,6 +93,19 @@ impl<'a> Run<'a> {
         });
         let context = Context { plan, options, folder, data };
         Ok(Self { context, manifest, artifacts: BTreeMap::new(), machine })
+    }
+
+    /// After a gate that did not hold only the report is made, if there is a choice to report on;
+    /// what an earlier run left of the other stages is moved aside.
+    fn reports_after_a_gate(&mut self, stage: &Stage) -> Result<bool> {
+        if matches!(stage, Stage::Report(_)) {
+            return Ok(self.context.folder.choice().exists());
+        }
+        if let Some(old) = self.manifest.take(stage.name()) {
+            self.context.folder.retire(stage.name(), &old.key)?;
+            self.manifest.save(self.context.folder.root())?;
+        }
+        Ok(false)
     }
 
     /// Runs or reuses one stage; a gate that did not hold comes back after its files are recorded.

@@ -7,9 +7,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::config::Stage;
+use crate::folder::SCHEMA;
 use crate::plan::{Peer, Plan};
-
-use super::manifest::SCHEMA;
 
 /// Version of each stage's own behaviour: raised when the same configuration gives other files.
 fn stage_version(stage: &Stage) -> u32 {

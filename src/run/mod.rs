@@ -1,1 +1,12 @@
-//! To be written.
+//! From a plan to a finished run folder: stages in order, reused where they are done.
+//!
+//! Knows stages and files; each stage's own work is done elsewhere.
+
+mod execute;
+mod key;
+mod options;
+mod select;
+mod stages;
+
+pub use execute::execute;
+pub use options::Options;

@@ -1,38 +1,14 @@
 //! Choosing one student: the best on validation among those a budget allows.
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 
 use crate::config::Budgets;
 use crate::error::GateFailed;
-use crate::train::Score;
+use crate::folder::{Candidate, Choice};
+use crate::score::Score;
 
 /// Two-sided 95 % quantile of the normal distribution.
 const Z_95: f64 = 1.959_964;
-
-/// One student as the choice sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
-    pub name: String,
-    pub validation: Score,
-    pub params: u64,
-    pub macs: u64,
-    pub onnx_bytes: u64,
-    /// Budgets it exceeds, as sentences; empty if it may be chosen.
-    pub exceeds: Vec<String>,
-}
-
-/// The choice and its reason.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Choice {
-    pub student: String,
-    /// The peer with the most parameters, which the student is compared with.
-    pub largest: String,
-    pub reason: String,
-    /// Allowed students that are within the noise of the chosen one.
-    pub within_noise: Vec<String>,
-    pub candidates: Vec<Candidate>,
-}
 
 /// Chooses by validation accuracy; among equals the one with fewer parameters.
 ///

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use crate::config::{self, Collaborate, Export, LossTerms, Method, Pretrain, Stage};
 use crate::data::Dataset;
 use crate::error::GateFailed;
 use crate::files::write_atomic;
+use crate::folder::{Candidate, Choice, Kept, RunFolder, read_json, write_json};
 use crate::graph::{Weights, fold_batch_norm, initial_weights};
 use crate::onnx::{EmitOptions, Metadata, emit};
 use crate::plan::{Peer, Plan};
+use crate::score::Score;
 use crate::seed::derive_seed;
-use crate::train::{Job, Score, Start, evaluate_weights, train};
+use crate::train::{Job, Start, evaluate_weights, train};
 
-use super::execute::Options;
-use super::folder::RunFolder;
-use super::select::{Candidate, Choice, choose};
+use super::options::Options;
+use super::select::choose;
 
 mod measure;
 
@@ -36,16 +36,6 @@ pub struct Context<'a> {
 pub struct Done {
     pub files: Vec<PathBuf>,
     pub gate: Option<GateFailed>,
-}
-
-/// The kept weights of one student.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
-    pub name: String,
-    /// Epoch (from 1) of the stage that trained them.
-    pub epoch: usize,
-    pub epochs: usize,
-    pub validation: Score,
 }
 
 /// Runs one stage.
@@ -297,17 +287,4 @@ fn report(context: &Context<'_>) -> Result<Done> {
     write_json(&folder.report_json(), &report)?;
     write_atomic(&folder.report_markdown(), crate::report::markdown(&report).as_bytes())?;
     Ok(Done { files: vec![folder.report_json(), folder.report_markdown()], gate: None })
-}
-
-fn write_json(path: &std::path::Path, document: &impl Serialize) -> Result<()> {
-    write_atomic(path, serde_json::to_string_pretty(document)?.as_bytes())
-}
-
-/// Reads a JSON file of the run folder.
-///
-/// # Errors
-/// If it is missing or damaged, which the manifest's hashes should have shown before.
-pub fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomic;
 use crate::graph::Weights;
+use crate::score::Score;
 
-use super::evaluate::Score;
 use super::metrics::{COLUMNS, EpochRecord};
 
 /// Key of the JSON document in the file's safetensors metadata.

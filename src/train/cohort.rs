@@ -12,11 +12,12 @@ use crate::data::{Dataset, TrainingOrder, batches_per_epoch, training_batches};
 use crate::error::Interrupted;
 use crate::files::write_atomic;
 use crate::graph::{Graph, Weights, fold_batch_norm};
+use crate::score::Score;
 use crate::torch::{Network, batch_tensor, resolve_device, to_f32};
 use crate::ui::{Bar, Ui};
 
 use super::checkpoint::{self, Progress, StudentState};
-use super::evaluate::{Score, evaluate, on_device};
+use super::evaluate::{evaluate, on_device};
 use super::metrics::{COLUMNS, EpochRecord, Sums, record};
 use super::optimizer::SgdState;
 use super::schedule::learning_rate;

@@ -2,28 +2,18 @@
 
 use anyhow::{Context, Result};
 use ndarray::ArrayD;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::config::Device;
 use crate::data::{Normalization, Split, ordered_batches};
 use crate::graph::{Graph, Weights};
+use crate::score::Score;
 use crate::torch::{Mode, Network, batch_tensor, resolve_device};
 
 use super::losses::cross_entropy;
 
 /// Images a forward pass when nothing is learned.
 const BATCH: usize = 256;
-
-/// How well a network does on a split.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Share of images whose largest logit is the label's.
-    pub accuracy: f64,
-    /// Mean cross-entropy.
-    pub loss: f64,
-    pub images: usize,
-}
 
 /// Scores several networks on the same images, decoding each batch once.
 ///

@@ -6,9 +6,9 @@ use tch::{Kind, Tensor};
 
 use crate::config::LossTerms;
 use crate::error::InputError;
+use crate::score::Score;
 use crate::torch::to_f64;
 
-use super::evaluate::Score;
 
 /// Columns of a step's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

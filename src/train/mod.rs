@@ -6,14 +6,14 @@
 mod checkpoint;
 mod cohort;
 mod evaluate;
-pub mod losses;
+mod losses;
 mod metrics;
-pub mod optimizer;
+mod optimizer;
 mod schedule;
-pub mod step;
+mod step;
 
 pub use checkpoint::CheckpointError;
 pub use cohort::{Job, Outcome, Start, Trained, train};
-pub use evaluate::{Score, evaluate, evaluate_weights};
+pub use evaluate::{evaluate, evaluate_weights};
 pub use metrics::{EpochRecord, StudentRecord};
 pub use schedule::learning_rate;

@@ -15,4 +15,4 @@ mod vgg;
 mod wrn;
 
 pub use build::build;
-pub use ready::{find_model, ready};
+pub use ready::{find_model, is_model_path, ready};

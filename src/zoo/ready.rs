@@ -67,7 +67,7 @@ pub fn find_model(reference: &str, base: &Path) -> anyhow::Result<ModelSpec> {
 }
 
 /// Whether a reference is meant as a path.
-fn is_model_path(reference: &str) -> bool {
+pub fn is_model_path(reference: &str) -> bool {
     reference.ends_with(".yaml") || reference.ends_with(".yml")
 }
 

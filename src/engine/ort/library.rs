@@ -30,25 +30,34 @@ struct Loaded {
     version: String,
 }
 
+/// The library the user named, which no other takes the place of.
+static NAMED: OnceLock<PathBuf> = OnceLock::new();
+
 static LOADED: OnceLock<Result<Loaded, InputError>> = OnceLock::new();
 
-/// The process's one environment. The first call decides which library is used.
-pub(super) fn environment(named: Option<&Path>) -> Result<&'static Environment, InputError> {
-    loaded(named).map(|loaded| &loaded.environment)
+/// Names the library to use, before anything else of this folder is called.
+pub fn use_library(path: &Path) {
+    // A second call would come too late; the first one stands.
+    let _ = NAMED.set(path.to_path_buf());
+}
+
+/// The process's one environment.
+pub(super) fn environment() -> Result<&'static Environment, InputError> {
+    loaded().map(|loaded| &loaded.environment)
 }
 
 /// Looks at ONNX Runtime.
 ///
 /// # Errors
 /// [`InputError`] if it cannot be found or loaded.
-pub fn facts(named: Option<&Path>) -> Result<Facts, InputError> {
-    let loaded = loaded(named)?;
+pub fn facts() -> Result<Facts, InputError> {
+    let loaded = loaded()?;
     let cuda = CUDA::is_available().unwrap_or(false);
     Ok(Facts { library: loaded.library.clone(), version: loaded.version.clone(), cuda })
 }
 
-fn loaded(named: Option<&Path>) -> Result<&'static Loaded, InputError> {
-    LOADED.get_or_init(|| load(named)).as_ref().map_err(InputError::clone)
+fn loaded() -> Result<&'static Loaded, InputError> {
+    LOADED.get_or_init(|| load(NAMED.get().map(PathBuf::as_path))).as_ref().map_err(InputError::clone)
 }
 
 fn load(named: Option<&Path>) -> Result<Loaded, InputError> {

@@ -62,7 +62,7 @@ impl OrtEngine {
         name: &str,
         provider: Option<ExecutionProviderDispatch>,
     ) -> Result<Self> {
-        let environment = environment(options.ort_library.as_deref())?;
+        let environment = environment()?;
         let cuda = provider.is_some();
         let session = session(environment, file, options, provider).map_err(|problem| {
             let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));

@@ -103,6 +103,12 @@ impl Manifest {
         self.stages.iter().find(|entry| entry.name == name)
     }
 
+    /// Removes the entry of a stage.
+    pub fn take(&mut self, name: &str) -> Option<StageEntry> {
+        let place = self.stages.iter().position(|entry| entry.name == name)?;
+        Some(self.stages.remove(place))
+    }
+
     /// Puts an entry in the place of an older one of the same stage.
     pub fn put(&mut self, entry: StageEntry) {
         match self.stages.iter_mut().find(|old| old.name == entry.name) {

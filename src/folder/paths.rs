@@ -83,6 +83,16 @@ impl RunFolder {
         self.stage("verify").join("report.json")
     }
 
+    /// Normalised images that were verified, float32, for other programs.
+    pub fn verify_inputs(&self) -> PathBuf {
+        self.stage("verify").join("inputs.npy")
+    }
+
+    /// True logits of those images, float64.
+    pub fn verify_logits(&self) -> PathBuf {
+        self.stage("verify").join("logits.npy")
+    }
+
     pub fn bench_report(&self) -> PathBuf {
         self.stage("bench").join("bench.json")
     }

@@ -1,0 +1,66 @@
+//! The machine and the libraries a measurement depends on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a latency or parity figure was measured on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    pub cpu_model: String,
+    /// Logical processors of the machine.
+    pub processors: usize,
+    /// Those this process may use (affinity mask and cgroup).
+    pub available_threads: usize,
+    /// CPU frequency governor, where the system tells.
+    pub governor: Option<String>,
+    /// Load average over one minute when the measurement began.
+    pub load_average: f64,
+    pub memory_bytes: u64,
+    pub system: String,
+    /// Versions by library.
+    pub versions: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// Looks at the machine and the libraries.
+    pub fn read() -> Self {
+        let (mut cpu_model, mut processors, mut memory_bytes) = (String::new(), 0, 0);
+        if let Ok(mut system) = sysinfo::System::new() {
+            system.refresh_cpu_all();
+            system.refresh_memory();
+            cpu_model = system.cpus().first().map(|cpu| cpu.brand().trim().to_string()).unwrap_or_default();
+            processors = system.cpus().len();
+            memory_bytes = system.total_memory();
+        }
+        let governor = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+        Self {
+            cpu_model,
+            processors,
+            available_threads: usable_threads(),
+            governor: governor.ok().map(|text| text.trim().to_string()),
+            load_average: sysinfo::System::load_average().map_or(0.0, |average| average.one),
+            memory_bytes,
+            system: sysinfo::System::long_os_version().unwrap_or_default(),
+            versions: versions(),
+        }
+    }
+}
+
+/// Threads this process may use at once.
+pub fn usable_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn versions() -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::from([
+        ("cohort".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+        ("tract".to_string(), env!("COHORT_TRACT_VERSION").to_string()),
+    ]);
+    if let Ok(facts) = crate::engine::ort::facts() {
+        versions.insert("onnxruntime".to_string(), facts.version);
+    }
+    #[cfg(feature = "train")]
+    versions.insert("libtorch".to_string(), crate::torch::facts().version);
+    versions
+}

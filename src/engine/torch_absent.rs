@@ -1,0 +1,72 @@
+//! Stands in for libtorch in a program that was built without it.
+
+use anyhow::Result;
+use ndarray::{ArrayD, ArrayViewD};
+
+use crate::config::Device;
+use crate::error::InputError;
+use crate::graph::{Graph, Weights};
+
+use super::Engine;
+
+fn absent() -> anyhow::Error {
+    InputError::new("this program was built without libtorch")
+        .hint("leave the engine `torch` out, or build with `cargo build --release`")
+        .into()
+}
+
+/// Never made.
+pub enum TorchEngine {}
+
+impl TorchEngine {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// [`InputError`], always.
+    pub fn new(_graph: &Graph, _weights: &Weights, _device: Device, _threads: usize) -> Result<Self> {
+        Err(absent())
+    }
+}
+
+impl Engine for TorchEngine {
+    fn name(&self) -> String {
+        match *self {}
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        match *self {}
+    }
+
+    fn run(&mut self, _images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f32>>> {
+        match *self {}
+    }
+
+    fn bind(&mut self, _images: ArrayViewD<'_, f32>) -> Result<()> {
+        match *self {}
+    }
+
+    fn run_bound(&mut self) -> Result<()> {
+        match *self {}
+    }
+}
+
+/// Never made.
+pub enum Truth {}
+
+impl Truth {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// [`InputError`], always.
+    pub fn new(_graph: &Graph, _weights: &Weights) -> Result<Self> {
+        Err(absent())
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn logits(&self, _images: ArrayViewD<'_, f32>) -> Result<ArrayD<f64>> {
+        match *self {}
+    }
+}

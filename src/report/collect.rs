@@ -1,0 +1,138 @@
+//! Reads a run folder.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+use crate::bench::{BenchReport, speed_up};
+use crate::folder::{Candidate, Choice, Manifest, RunFolder, read_json};
+use crate::score::Score;
+use crate::verify::VerifyReport;
+
+use super::model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
+
+/// Collects what the stages left.
+///
+/// # Errors
+/// If the folder holds no choice yet, or a file of it is damaged.
+pub fn collect(folder: &RunFolder) -> Result<Report> {
+    let manifest = Manifest::load(folder.root())?.context("the run folder has no manifest")?;
+    let choice: Choice = read_json(&folder.choice())?;
+    let tests: BTreeMap<String, Score> = read_if_there(&folder.test_scores())?.unwrap_or_default();
+    let verified: Option<VerifyReport> = read_if_there(&folder.verify_report())?;
+    let measured: Option<BenchReport> = read_if_there(&folder.bench_report())?;
+
+    let find = |name: &str| choice.candidates.iter().find(|candidate| candidate.name == name);
+    let chosen = find(&choice.student).context("the chosen student is a candidate")?;
+    let largest = find(&choice.largest).context("the largest student is a candidate")?;
+    let accuracy = |candidate: &Candidate| SplitAccuracy {
+        validation: candidate.validation.accuracy,
+        test: tests.get(&candidate.name).map(|score| score.accuracy),
+    };
+    let students = choice.candidates.iter().map(|candidate| StudentRow {
+        name: candidate.name.clone(),
+        accuracy: accuracy(candidate),
+        params: candidate.params,
+        macs: candidate.macs,
+        onnx_bytes: candidate.onnx_bytes,
+        chosen: candidate.name == choice.student,
+    });
+    Ok(Report {
+        name: manifest.name.clone(),
+        run_dir: folder.root().display().to_string(),
+        onnx: folder.chosen_onnx().display().to_string(),
+        student: choice.student.clone(),
+        largest: choice.largest.clone(),
+        reason: choice.reason.clone(),
+        accuracy: accuracy(chosen),
+        params: chosen.params,
+        macs: chosen.macs,
+        onnx_bytes: chosen.onnx_bytes,
+        compression: compression(chosen, largest),
+        students: students.collect(),
+        notes: notes(&tests, chosen, measured.as_ref()),
+        verify: verified.map(verify_row),
+        bench: measured.as_ref().map(|report| bench_rows(report, &choice.largest)).unwrap_or_default(),
+        environment: measured.map(|report| report.environment),
+        device: manifest.device,
+    })
+}
+
+fn read_if_there<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<Option<T>> {
+    if path.exists() { read_json(path).map(Some) } else { Ok(None) }
+}
+
+fn compression(chosen: &Candidate, largest: &Candidate) -> Compression {
+    let ratio = |large: u64, small: u64| large as f64 / small.max(1) as f64;
+    Compression {
+        params: ratio(largest.params, chosen.params),
+        macs: ratio(largest.macs, chosen.macs),
+        onnx_bytes: ratio(largest.onnx_bytes, chosen.onnx_bytes),
+    }
+}
+
+fn notes(tests: &BTreeMap<String, Score>, chosen: &Candidate, measured: Option<&BenchReport>) -> Vec<String> {
+    let mut notes = Vec::new();
+    match tests.get(&chosen.name) {
+        Some(score) => notes.push(format!(
+            "accuracy on {} validation and {} test images; the test split was opened once, after the choice",
+            chosen.validation.images, score.images
+        )),
+        None => notes.push(format!(
+            "no test split: accuracy is on the {} validation images the choice was made on, and so optimistic",
+            chosen.validation.images
+        )),
+    }
+    let unstable = measured.map_or(0, |report| report.cells.iter().filter(|cell| !cell.stability.stable).count());
+    if unstable > 0 {
+        notes.push(format!("{unstable} latency cells drifted by more than 5 % while they were measured (marked ~)"));
+    }
+    notes
+}
+
+/// A verification in short.
+pub fn verify_row(report: VerifyReport) -> VerifyRow {
+    let engines = report.engines.into_iter().map(|engine| {
+        let tightest = engine.tightest().map(|set| (set.max_abs, set.tolerance_used));
+        let images = engine.sets.iter().find(|set| set.set == "images").or_else(|| engine.tightest());
+        EngineRow {
+            engine: engine.engine,
+            passed: engine.passed,
+            max_abs_error: tightest.map(|(error, _)| error),
+            tolerance_used: tightest.map(|(_, used)| used),
+            top1_agreement: images.map(|set| set.top1),
+            accuracy: engine.accuracy.as_ref().map(|score| score.accuracy),
+            name: engine.name.clone(),
+            problems: engine.problems.clone(),
+        }
+    });
+    let engines = engines.collect();
+    VerifyRow {
+        passed: report.passed,
+        verdict: report.verdict,
+        truth: report.truth,
+        closest: report.closest,
+        engines,
+    }
+}
+
+/// A measurement in short; speed-ups are over the model `largest`.
+pub fn bench_rows(report: &BenchReport, largest: &str) -> Vec<BenchRow> {
+    let value = |percentile: Option<crate::bench::Percentile>| percentile.map(|percentile| percentile.value);
+    let rows = report.cells.iter().map(|cell| BenchRow {
+        model: cell.model.clone(),
+        engine: cell.engine,
+        name: cell.engine_name.clone(),
+        batch: cell.batch,
+        threads: cell.threads,
+        samples: cell.samples,
+        p50_ms: value(cell.p50),
+        p90_ms: value(cell.p90),
+        p95_ms: value(cell.p95),
+        p99_ms: value(cell.p99),
+        images_per_second: cell.images_per_second,
+        stable: cell.stability.stable,
+        speed_up: if cell.model == largest { None } else { speed_up(&report.cells, cell, largest) },
+    });
+    rows.collect()
+}

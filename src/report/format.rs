@@ -1,0 +1,88 @@
+//! Numbers and tables as people read them.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+/// `1,079,018`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Three figures with a decimal prefix: `41.4 M`.
+pub fn short(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        1_000..1_000_000 => format!("{:.1} k", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", number as f64 / 1e6),
+        _ => format!("{:.2} G", number as f64 / 1e9),
+    }
+}
+
+/// Bytes with a binary prefix.
+pub fn bytes(number: u64) -> String {
+    match number {
+        0..1_024 => format!("{number} B"),
+        1_024..1_048_576 => format!("{:.0} KiB", number as f64 / 1_024.0),
+        _ => format!("{:.1} MiB", number as f64 / 1_048_576.0),
+    }
+}
+
+/// A share as per cent with two decimals.
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// Three significant figures.
+pub fn figures(value: f64) -> String {
+    match value.abs() {
+        size if size == 0.0 => "0".into(),
+        size if size < 1e-3 => format!("{value:.1e}"),
+        size if size < 1.0 => format!("{value:.3}"),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A value, or `n/a`.
+pub fn or_na(value: Option<f64>, format: fn(f64) -> String) -> String {
+    value.map_or_else(|| "n/a".into(), format)
+}
+
+/// A table without lines: the first column to the left, the others to the right.
+pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row.clone());
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if index == 0 { 2 } else { 1 }, 1));
+        column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(1_079_018), "1,079,018");
+        assert_eq!(count(999), "999");
+        assert_eq!(short(41_400_000), "41.4 M");
+        assert_eq!(bytes(77_824), "76 KiB");
+        assert_eq!(percent(0.97214), "97.21 %");
+        assert_eq!((figures(0.0), figures(0.000_012_3), figures(12.345)), ("0".into(), "1.2e-5".into(), "12.3".into()));
+    }
+}

@@ -1,0 +1,119 @@
+//! The report as Markdown.
+
+use std::fmt::Write;
+
+use super::format::{bytes, count, figures, or_na, percent};
+use super::model::Report;
+
+/// The report as a Markdown document.
+pub fn markdown(report: &Report) -> String {
+    let mut text = format!(
+        "# {}\n\n**{}** was chosen of {} students: {}.\n\nFile: `{}`\n",
+        report.name,
+        report.student,
+        report.students.len(),
+        report.reason,
+        report.onnx
+    );
+    text += "\n## Students\n\n";
+    text += &table(
+        &["student", "validation", "test", "parameters", "MACs", "ONNX"],
+        report.students.iter().map(|student| {
+            vec![
+                if student.chosen { format!("**{}**", student.name) } else { student.name.clone() },
+                percent(student.accuracy.validation),
+                or_na(student.accuracy.test, percent),
+                count(student.params),
+                count(student.macs),
+                bytes(student.onnx_bytes),
+            ]
+        }),
+    );
+    if report.student != report.largest {
+        let ratio = &report.compression;
+        let _ = write!(
+            text,
+            "\nAgainst {}: {:.1} times fewer parameters, {:.1} times fewer MACs, a file {:.1} times smaller.\n",
+            report.largest, ratio.params, ratio.macs, ratio.onnx_bytes
+        );
+    }
+    verify(&mut text, report);
+    bench(&mut text, report);
+    if let Some(environment) = &report.environment {
+        let versions: Vec<String> =
+            environment.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let _ = write!(
+            text,
+            "\n## Measured on\n\n{}, {} of {} processors, {}; trained on {}; {}.\n",
+            environment.cpu_model,
+            environment.available_threads,
+            environment.processors,
+            environment.system,
+            report.device,
+            versions.join(", ")
+        );
+    }
+    text += "\n## Notes\n\n";
+    for note in &report.notes {
+        let _ = writeln!(text, "- {note}.");
+    }
+    text
+}
+
+fn verify(text: &mut String, report: &Report) {
+    let Some(verify) = &report.verify else { return };
+    let _ = write!(text, "\n## Parity\n\nVerdict: {}, against the {}.\n\n", verify.verdict, verify.truth);
+    *text += &table(
+        &["engine", "max error", "of tolerance", "same top-1", "accuracy", "verdict"],
+        verify.engines.iter().map(|engine| {
+            vec![
+                engine.name.clone(),
+                or_na(engine.max_abs_error, figures),
+                or_na(engine.tolerance_used, percent),
+                or_na(engine.top1_agreement, percent),
+                or_na(engine.accuracy, percent),
+                if engine.passed { "pass".into() } else { "fail".into() },
+            ]
+        }),
+    );
+    for engine in &verify.engines {
+        for problem in &engine.problems {
+            let _ = writeln!(text, "- {}: {problem}", engine.name);
+        }
+    }
+}
+
+fn bench(text: &mut String, report: &Report) {
+    if report.bench.is_empty() {
+        return;
+    }
+    *text += "\n## Latency\n\nMilliseconds a run, input and output bound beforehand.\n\n";
+    *text += &table(
+        &["model", "engine", "batch", "threads", "p50", "p90", "p95", "p99", "images/s", "samples", "speed-up"],
+        report.bench.iter().map(|row| {
+            vec![
+                row.model.clone(),
+                row.name.clone(),
+                row.batch.to_string(),
+                row.threads.to_string(),
+                format!("{}{}", if row.stable { "" } else { "~" }, or_na(row.p50_ms, figures)),
+                or_na(row.p90_ms, figures),
+                or_na(row.p95_ms, figures),
+                or_na(row.p99_ms, figures),
+                figures(row.images_per_second),
+                row.samples.to_string(),
+                or_na(row.speed_up, |ratio| format!("{ratio:.2}")),
+            ]
+        }),
+    );
+}
+
+/// A table; the first column is to the left, the others to the right.
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n| --- |{}\n", header.join(" | "), " ---: |".repeat(header.len() - 1));
+    for row in rows {
+        let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    text
+}

@@ -1,0 +1,104 @@
+//! The report as data. Its JSON form is what `run --json` prints and `report.json` holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bench::Environment;
+use crate::config::EngineName;
+
+/// Everything a person wants to know of a finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub name: String,
+    pub run_dir: String,
+    /// The chosen student's file.
+    pub onnx: String,
+    pub student: String,
+    /// The peer with the most parameters, which the student is compared with.
+    pub largest: String,
+    /// Why this student.
+    pub reason: String,
+    pub accuracy: SplitAccuracy,
+    pub params: u64,
+    pub macs: u64,
+    pub onnx_bytes: u64,
+    pub compression: Compression,
+    pub students: Vec<StudentRow>,
+    pub verify: Option<VerifyRow>,
+    pub bench: Vec<BenchRow>,
+    pub environment: Option<Environment>,
+    /// Device that trained.
+    pub device: String,
+    /// What a reader must know beside the figures.
+    pub notes: Vec<String>,
+}
+
+/// Shares of right answers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SplitAccuracy {
+    pub validation: f64,
+    /// `null` without a test split.
+    pub test: Option<f64>,
+}
+
+/// The largest peer's cost over the student's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Compression {
+    pub params: f64,
+    pub macs: f64,
+    pub onnx_bytes: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudentRow {
+    pub name: String,
+    pub accuracy: SplitAccuracy,
+    pub params: u64,
+    pub macs: u64,
+    pub onnx_bytes: u64,
+    pub chosen: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifyRow {
+    pub passed: bool,
+    pub verdict: String,
+    pub truth: String,
+    pub closest: Option<String>,
+    pub engines: Vec<EngineRow>,
+}
+
+/// One engine against the truth, on the inputs where it is farthest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EngineRow {
+    pub engine: EngineName,
+    pub name: String,
+    pub passed: bool,
+    pub max_abs_error: Option<f64>,
+    /// Largest error as a share of the tolerance.
+    pub tolerance_used: Option<f64>,
+    /// Agreement of the top-1 class on images.
+    pub top1_agreement: Option<f64>,
+    /// Share of right answers on the split that was opened last.
+    pub accuracy: Option<f64>,
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BenchRow {
+    pub model: String,
+    pub engine: EngineName,
+    pub name: String,
+    /// Images a run.
+    pub batch: usize,
+    /// Intra-op threads.
+    pub threads: usize,
+    pub samples: usize,
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p95_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub images_per_second: f64,
+    pub stable: bool,
+    /// How many times faster than the largest peer, by the medians.
+    pub speed_up: Option<f64>,
+}

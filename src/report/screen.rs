@@ -1,0 +1,123 @@
+//! The last screen of a run, at 80 columns.
+
+use super::format::{bytes, figures, or_na, percent, plain_table, short};
+use super::model::{BenchRow, Report, VerifyRow};
+
+/// The report for a terminal.
+pub fn screen(report: &Report) -> String {
+    let mut parts = vec![heading(report), students(report)];
+    if let Some(verify) = &report.verify {
+        parts.push(verify_table(verify));
+    }
+    if !report.bench.is_empty() {
+        parts.push(bench_table(&report.bench, Some(&report.largest)));
+    }
+    parts.push(summary(report));
+    parts.join("\n\n")
+}
+
+fn heading(report: &Report) -> String {
+    wrap(&format!("{}: '{}' chosen of {} students: {}", report.name, report.student, report.students.len(), report.reason), "")
+}
+
+fn students(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = report
+        .students
+        .iter()
+        .map(|student| {
+            let mark = if student.chosen { "> " } else { "  " };
+            vec![
+                format!("{mark}{}", student.name),
+                percent(student.accuracy.validation),
+                or_na(student.accuracy.test, percent),
+                super::format::count(student.params),
+                short(student.macs),
+                bytes(student.onnx_bytes),
+            ]
+        })
+        .collect();
+    plain_table(&["  student", "validation", "test", "parameters", "MACs", "ONNX"], &rows)
+}
+
+/// Parity by engine.
+pub fn verify_table(verify: &VerifyRow) -> String {
+    let rows: Vec<Vec<String>> = verify
+        .engines
+        .iter()
+        .map(|engine| {
+            vec![
+                engine.name.clone(),
+                or_na(engine.max_abs_error, figures),
+                or_na(engine.tolerance_used, |used| format!("{:.0} %", 100.0 * used)),
+                or_na(engine.top1_agreement, |share| format!("{:.1} %", 100.0 * share)),
+                or_na(engine.accuracy, percent),
+                if engine.passed { "pass".into() } else { "FAIL".into() },
+            ]
+        })
+        .collect();
+    let table = plain_table(&["parity", "max error", "of tolerance", "same top-1", "accuracy", ""], &rows);
+    let closest = verify.closest.as_ref().map_or(String::new(), |name| format!("; closest: {name}"));
+    format!("{table}\n{}", wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  "))
+}
+
+/// Latency by cell.
+pub fn bench_table(rows: &[BenchRow], largest: Option<&str>) -> String {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                format!("{} {}", row.model, row.name),
+                row.batch.to_string(),
+                row.threads.to_string(),
+                format!("{}{}", if row.stable { "" } else { "~" }, or_na(row.p50_ms, figures)),
+                or_na(row.p95_ms, figures),
+                figures(row.images_per_second),
+                row.speed_up.map_or(String::new(), |ratio| format!("{ratio:.1}x")),
+            ]
+        })
+        .collect();
+    let against = largest.map_or(String::new(), |name| format!("vs {name}"));
+    plain_table(&["latency, ms", "batch", "threads", "p50", "p95", "images/s", &against], &rows)
+}
+
+fn summary(report: &Report) -> String {
+    let mut lines = Vec::new();
+    if report.student != report.largest {
+        let ratio = &report.compression;
+        let speed = report.bench.iter().filter(|row| row.batch == 1).filter_map(|row| {
+            row.speed_up.map(|speed| format!("{speed:.1}x on {}", row.name))
+        });
+        let speed: Vec<String> = speed.collect();
+        let faster = if speed.is_empty() { String::new() } else { format!("; faster at batch 1: {}", speed.join(", ")) };
+        lines.push(wrap(
+            &format!(
+                "Against '{}': {:.1}x fewer parameters, {:.1}x fewer MACs, {:.1}x smaller file{faster}.",
+                report.largest, ratio.params, ratio.macs, ratio.onnx_bytes
+            ),
+            "",
+        ));
+    }
+    lines.extend(report.notes.iter().map(|note| wrap(&format!("Note: {note}."), "")));
+    lines.push(format!("\nStudent: {}\nReport:  {}/report.md", report.onnx, report.run_dir));
+    lines.join("\n")
+}
+
+/// Breaks a text into lines of at most 80 columns.
+fn wrap(text: &str, indent: &str) -> String {
+    const COLUMNS: usize = 80;
+    let mut lines = Vec::new();
+    let mut line = indent.to_string();
+    for word in text.split(' ') {
+        let started = line.len() > indent.len();
+        if started && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
+            continue;
+        }
+        if started {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines.join("\n")
+}

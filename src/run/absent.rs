@@ -1,0 +1,22 @@
+//! Stands in for running pipelines in a program without libtorch.
+
+#[path = "options.rs"]
+mod options;
+
+use anyhow::Result;
+
+use crate::error::InputError;
+use crate::plan::Plan;
+use crate::report::Report;
+
+pub use options::Options;
+
+/// Refuses to run.
+///
+/// # Errors
+/// [`InputError`], always.
+pub fn execute(_plan: &Plan, _options: &Options<'_>) -> Result<Report> {
+    Err(InputError::new("this program was built without libtorch and cannot train")
+        .hint("build it with `cargo build --release`, without --no-default-features")
+        .into())
+}

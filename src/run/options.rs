@@ -1,0 +1,17 @@
+//! How a plan is run.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use crate::ui::Ui;
+
+/// Where a run works, and how it is stopped.
+pub struct Options<'a> {
+    /// The run folder.
+    pub out: PathBuf,
+    pub ui: Ui,
+    /// Set when the user asks to stop.
+    pub stop: &'a AtomicBool,
+    /// The command that goes on after an interruption.
+    pub resume: String,
+}

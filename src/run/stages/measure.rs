@@ -1,0 +1,174 @@
+//! The stages that look at the exported files: verify and bench.
+
+use anyhow::{Context as _, Result};
+use ndarray::{ArrayD, ArrayViewD, Axis};
+
+use crate::bench::{Subject, bench as measure, usable_threads};
+use crate::config::{Bench, Device, EngineName, Verify};
+use crate::data::{Dataset, Normalization, ordered_batches};
+use crate::engine::torch::{TorchEngine, Truth};
+use crate::engine::{self, Engine, EngineOptions};
+use crate::error::GateFailed;
+use crate::folder::{Choice, Kept, read_json, write_json};
+use crate::onnx::OnnxFile;
+use crate::plan::Peer;
+use crate::score::Score;
+use crate::seed::derive_seed;
+use crate::verify::{self, Accuracy, InputSet, Job, input_sets};
+
+use super::{Context, Done, peer, trained_by, trained_weights};
+
+/// Samples whose inputs and true logits are kept for checks by other programs.
+const KEPT_SAMPLES: usize = 32;
+
+/// Holds the chosen student's file against its checkpoint.
+pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
+    let (folder, data) = (context.folder, context.data);
+    let choice: Choice = read_json(&folder.choice())?;
+    let chosen = peer(context, &choice.student)?;
+    let weights = trained_weights(context, &chosen.name)?;
+    let file = OnnxFile::load(&folder.chosen_onnx())?;
+    let truth = Truth::new(&chosen.graph, &weights)?;
+    let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
+    let mut engines = Vec::new();
+    for engine in engines_to_verify(settings, context.plan.pipeline.device) {
+        engines.push((engine, open(context, chosen, &file, engine, &options)?));
+    }
+    let inputs = inputs(data, settings.images, derive_seed(context.plan.pipeline.seed, &["verify"]))?;
+    let reference = reference(context, &chosen.name)?;
+    let (name, split) = match &data.test {
+        Some(test) => ("test", test),
+        None => ("validation", &data.validation),
+    };
+    let report = verify::verify(&mut Job {
+        model: folder.chosen_onnx().display().to_string(),
+        truth_name: "checkpoint, unfolded, libtorch float64".into(),
+        truth: &|images| truth.logits(images),
+        from_checkpoint: true,
+        engines,
+        inputs: &inputs,
+        accuracy: Some(Accuracy {
+            name,
+            split,
+            normalization: &data.normalization,
+            reference: reference.accuracy,
+        }),
+        fixed_batch: None,
+        ui: context.options.ui,
+    })?;
+    write_json(&folder.verify_report(), &report)?;
+    let mut files = vec![folder.verify_report()];
+    files.extend(keep_samples(context, &inputs, &|images| truth.logits(images))?);
+    let problems: Vec<String> = report
+        .engines
+        .iter()
+        .flat_map(|engine| engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name)))
+        .collect();
+    let gate = (!report.passed).then(|| GateFailed(format!("the export is not what was trained{}", problems.concat())));
+    Ok(Done { files, gate })
+}
+
+/// The engines that are asked for, and ONNX Runtime's CUDA provider where training ran on CUDA and
+/// the provider is there.
+fn engines_to_verify(settings: &Verify, device: Device) -> Vec<EngineName> {
+    let mut engines = settings.engines.clone();
+    let on_cuda = matches!(crate::torch::resolve_device(device), Ok(tch::Device::Cuda(_)));
+    let provider = crate::engine::ort::facts().is_ok_and(|facts| facts.cuda);
+    if on_cuda && provider && !engines.contains(&EngineName::OrtCuda) {
+        engines.push(EngineName::OrtCuda);
+    }
+    engines
+}
+
+fn open(
+    context: &Context<'_>,
+    peer: &Peer,
+    file: &OnnxFile,
+    engine: EngineName,
+    options: &EngineOptions,
+) -> Result<Box<dyn Engine>> {
+    match engine {
+        EngineName::Torch => {
+            let weights = trained_weights(context, &peer.name)?;
+            let device = context.plan.pipeline.device;
+            Ok(Box::new(TorchEngine::new(&peer.graph, &weights, device, options.threads)?))
+        }
+        EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => engine::open(file, engine, options),
+    }
+}
+
+/// Every kind of input, with validation images spread over the split.
+pub(super) fn inputs(data: &Dataset, images: usize, seed: u64) -> Result<Vec<InputSet>> {
+    let split = data.validation.spread(images);
+    let mut batches = Vec::new();
+    for batch in ordered_batches(&split, &data.normalization, images) {
+        batches.push(batch?.images);
+    }
+    let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
+    let images = ndarray::concatenate(Axis(0), &views)?;
+    Ok(input_sets(Some(images), data.info.shape, pixel_range(&data.normalization), seed))
+}
+
+/// The normalised values of a black and of a white pixel, the widest of all channels.
+fn pixel_range(normalization: &Normalization) -> (f32, f32) {
+    let channels = normalization.mean.iter().zip(&normalization.std);
+    channels.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (mean, std)| {
+        (low.min(-mean / std), high.max((1.0 - mean) / std))
+    })
+}
+
+/// The checkpoint's own score: on the test split, or on validation where there is none.
+fn reference(context: &Context<'_>, student: &str) -> Result<Score> {
+    if context.data.test.is_some() {
+        let scores: std::collections::BTreeMap<String, Score> = read_json(&context.folder.test_scores())?;
+        return scores.get(student).copied().context("every student has a test score");
+    }
+    let kept: Vec<Kept> = read_json(&context.folder.training_result(trained_by(context)))?;
+    kept.iter().find(|kept| kept.name == student).map(|kept| kept.validation).context("every student has a score")
+}
+
+fn keep_samples(
+    context: &Context<'_>,
+    inputs: &[InputSet],
+    truth: &dyn Fn(ArrayViewD<'_, f32>) -> Result<ArrayD<f64>>,
+) -> Result<Vec<std::path::PathBuf>> {
+    let images = inputs.first().context("the first inputs are the images")?.images.view();
+    let count = KEPT_SAMPLES.min(images.shape()[0]);
+    let images = images.slice_axis(Axis(0), ndarray::Slice::from(..count)).as_standard_layout().into_owned();
+    let logits = truth(images.view())?;
+    let [inputs_path, logits_path] = [context.folder.verify_inputs(), context.folder.verify_logits()];
+    write_npy(&inputs_path, &images)?;
+    write_npy(&logits_path, &logits.as_standard_layout().into_owned())?;
+    Ok(vec![inputs_path, logits_path])
+}
+
+fn write_npy<T: ndarray_npy::WritableElement>(path: &std::path::Path, array: &ArrayD<T>) -> Result<()> {
+    use ndarray_npy::WriteNpyExt;
+    let mut bytes = Vec::new();
+    array.write_npy(&mut bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    crate::files::write_atomic(path, &bytes)
+}
+
+/// Measures the chosen student beside the largest peer.
+pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
+    let choice: Choice = read_json(&context.folder.choice())?;
+    let mut names = vec![choice.student.as_str()];
+    if choice.largest != choice.student {
+        names.push(&choice.largest);
+    }
+    let mut subjects = Vec::new();
+    for name in names {
+        let peer = peer(context, name)?;
+        let file = OnnxFile::load(&context.folder.onnx(name))?;
+        subjects.push(Subject {
+            name: name.to_string(),
+            image: context.data.info.shape,
+            fixed_batch: file.fixed_batch(),
+            open: Box::new(move |engine, options| open(context, peer, &file, engine, options)),
+        });
+    }
+    let seed = derive_seed(context.plan.pipeline.seed, &["bench"]);
+    let report = measure(&subjects, settings, seed, context.options.ui)?;
+    write_json(&context.folder.bench_report(), &report)?;
+    Ok(Done { files: vec![context.folder.bench_report()], gate: None })
+}

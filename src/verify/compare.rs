@@ -1,0 +1,164 @@
+//! Numbers and decisions of one engine against the truth.
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use super::report::{Flip, SetReport, Worst};
+use super::tolerance::Tolerance;
+
+/// Smallest scale of a sample, so that zero logits have a tolerance too.
+const MIN_SCALE: f64 = 1e-6;
+
+/// Compares logits `[samples, classes]`.
+pub fn compare(
+    set: &str,
+    gates: bool,
+    truth: ArrayView2<'_, f64>,
+    found: ArrayView2<'_, f32>,
+    tolerance: &Tolerance,
+) -> SetReport {
+    let mut report = SetReport {
+        set: set.to_string(),
+        samples: truth.nrows(),
+        gates,
+        max_abs: 0.0,
+        mean_abs: 0.0,
+        p99_abs: 0.0,
+        relative_l2: 0.0,
+        cosine: 1.0,
+        tolerance_used: 0.0,
+        worst: None,
+        finite: found.iter().all(|value| value.is_finite()) && truth.iter().all(|value| value.is_finite()),
+        top1: 0.0,
+        top5: 0.0,
+        flips: Vec::new(),
+        certified: 0,
+        passed: false,
+    };
+    if !report.finite || truth.dim() != found.dim() || truth.is_empty() {
+        return report;
+    }
+    numbers(&mut report, truth, found, tolerance);
+    decisions(&mut report, truth, found, tolerance);
+    report.passed = !gates || (report.tolerance_used <= 1.0 && excused_top1(&report) >= tolerance.top1);
+    report
+}
+
+/// Share of samples that agree or are excused by a tie.
+fn excused_top1(report: &SetReport) -> f64 {
+    let wrong = report.flips.iter().filter(|flip| !flip.tie).count();
+    1.0 - wrong as f64 / report.samples as f64
+}
+
+fn numbers(report: &mut SetReport, truth: ArrayView2<'_, f64>, found: ArrayView2<'_, f32>, tolerance: &Tolerance) {
+    let mut errors = Vec::with_capacity(truth.len());
+    let (mut difference, mut true_square, mut found_square, mut product) = (0.0, 0.0, 0.0, 0.0);
+    for (sample, (truth, found)) in truth.outer_iter().zip(found.outer_iter()).enumerate() {
+        let scale = scale(truth);
+        for (class, (&truth, &found)) in truth.iter().zip(found).enumerate() {
+            let found = f64::from(found);
+            let error = (found - truth).abs();
+            errors.push(error);
+            difference += error * error;
+            true_square += truth * truth;
+            found_square += found * found;
+            product += truth * found;
+            let used = error / tolerance.allowed(truth, scale);
+            if report.worst.is_none() || used > report.tolerance_used {
+                report.tolerance_used = used;
+                report.worst = Some(Worst { sample, class, truth, found });
+            }
+        }
+    }
+    errors.sort_by(f64::total_cmp);
+    let count = errors.len();
+    report.max_abs = errors[count - 1];
+    report.mean_abs = errors.iter().sum::<f64>() / count as f64;
+    report.p99_abs = errors[((0.99 * count as f64).ceil() as usize).clamp(1, count) - 1];
+    report.relative_l2 = difference.sqrt() / true_square.sqrt().max(f64::MIN_POSITIVE);
+    let lengths = (true_square * found_square).sqrt();
+    report.cosine = if lengths > 0.0 { product / lengths } else { 1.0 };
+}
+
+fn decisions(report: &mut SetReport, truth: ArrayView2<'_, f64>, found: ArrayView2<'_, f32>, tolerance: &Tolerance) {
+    let mut in_top5 = 0;
+    for (sample, (truth, found)) in truth.outer_iter().zip(found.outer_iter()).enumerate() {
+        let found: Vec<f64> = found.iter().map(|&value| f64::from(value)).collect();
+        let (ranked, found_ranked) = (ranked(truth.iter().copied()), ranked(found.iter().copied()));
+        let (first, second) = (ranked[0], *ranked.get(1).unwrap_or(&ranked[0]));
+        let margin = truth[first] - truth[second];
+        let error = truth.iter().zip(&found).map(|(truth, found)| (truth - found).abs()).fold(0.0, f64::max);
+        report.certified += usize::from(error < margin / 2.0);
+        in_top5 += usize::from(found_ranked.iter().take(5).any(|&class| class == first));
+        if found_ranked[0] != first {
+            let scale = scale(truth);
+            let allowed = tolerance.allowed(truth[first], scale).max(tolerance.allowed(truth[second], scale));
+            let tie = margin < 2.0 * allowed;
+            report.flips.push(Flip { sample, truth: first, found: found_ranked[0], margin, tie });
+        }
+    }
+    report.top1 = 1.0 - report.flips.len() as f64 / report.samples as f64;
+    report.top5 = in_top5 as f64 / report.samples as f64;
+}
+
+fn scale(logits: ArrayView1<'_, f64>) -> f64 {
+    let square = logits.iter().map(|value| value * value).sum::<f64>() / logits.len().max(1) as f64;
+    square.sqrt().max(MIN_SCALE)
+}
+
+/// Classes from the largest value down; equal values keep their order.
+fn ranked(values: impl Iterator<Item = f64>) -> Vec<usize> {
+    let values: Vec<f64> = values.collect();
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EngineName;
+    use ndarray::{Array2, array};
+
+    fn run(truth: &Array2<f64>, found: &Array2<f32>) -> SetReport {
+        compare("x", true, truth.view(), found.view(), &Tolerance::of(EngineName::OrtCpu))
+    }
+
+    #[test]
+    fn small_errors_pass_and_large_ones_name_their_place() {
+        let truth = array![[1.0, -2.0, 3.0], [0.5, 0.25, -0.5]];
+        let mut found = truth.mapv(|value| value as f32);
+        assert!(run(&truth, &found).passed);
+        found[[1, 2]] += 1e-3;
+        let report = run(&truth, &found);
+        assert!(!report.passed && report.tolerance_used > 1.0);
+        let worst = report.worst.unwrap();
+        assert_eq!((worst.sample, worst.class), (1, 2));
+        assert!((report.max_abs - 1e-3).abs() < 1e-6);
+    }
+
+    #[test]
+    fn nan_always_fails() {
+        let truth = array![[1.0, 2.0]];
+        let report = compare("x", false, truth.view(), array![[1.0f32, f32::NAN]].view(), &Tolerance::of(EngineName::Tract));
+        assert!(!report.passed && !report.finite);
+    }
+
+    #[test]
+    fn only_ties_of_the_tolerance_are_excused() {
+        // A margin far under the tolerance may flip; one above it may not, whatever the error seen.
+        let tie = run(&array![[1.0, 1.0 - 1e-9, 0.0]], &array![[1.0f32, 1.000_01, 0.0]]);
+        assert!(tie.flips[0].tie && tie.passed, "{tie:?}");
+        let flip = run(&array![[1.0, 0.99, 0.0]], &array![[0.99f32, 1.0, 0.0]]);
+        assert!(!flip.flips[0].tie && !flip.passed, "{flip:?}");
+        assert_eq!((flip.certified, tie.certified), (0, 0));
+    }
+
+    #[test]
+    fn top5_and_certificates() {
+        let truth = array![[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]];
+        let same = run(&truth, &truth.mapv(|value| value as f32));
+        assert_eq!((same.top1, same.top5, same.certified), (1.0, 1.0, 1));
+        let reversed = run(&truth, &truth.mapv(|value| -value as f32));
+        assert_eq!((reversed.top1, reversed.top5), (0.0, 0.0));
+    }
+}
