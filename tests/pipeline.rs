@@ -81,10 +81,15 @@ fn succeeded(output: &Output) -> Value {
 
 /// Weights of both students after the collaboration, and the metrics of both training stages.
 fn results(run: &Path) -> Vec<Vec<u8>> {
-    ["02-collaborate/wide.safetensors", "02-collaborate/slim.safetensors", "01-pretrain/metrics.jsonl", "02-collaborate/metrics.jsonl"]
-        .iter()
-        .map(|file| fs::read(run.join(file)).unwrap_or_else(|error| panic!("{file}: {error}")))
-        .collect()
+    [
+        "02-collaborate/wide.safetensors",
+        "02-collaborate/slim.safetensors",
+        "01-pretrain/metrics.jsonl",
+        "02-collaborate/metrics.jsonl",
+    ]
+    .iter()
+    .map(|file| fs::read(run.join(file)).unwrap_or_else(|error| panic!("{file}: {error}")))
+    .collect()
 }
 
 #[test]
@@ -92,8 +97,19 @@ fn start_to_report_then_reuse_then_tampering() {
     let workspace = Workspace::new(2);
     let report = succeeded(&workspace.run("out", &[]));
     for pointer in [
-        "/run_dir", "/onnx", "/student", "/accuracy/validation", "/accuracy/test", "/params", "/macs", "/onnx_bytes",
-        "/verify/passed", "/bench/0/engine", "/bench/0/batch", "/bench/0/threads", "/bench/0/p50_ms",
+        "/run_dir",
+        "/onnx",
+        "/student",
+        "/accuracy/validation",
+        "/accuracy/test",
+        "/params",
+        "/macs",
+        "/onnx_bytes",
+        "/verify/passed",
+        "/bench/0/engine",
+        "/bench/0/batch",
+        "/bench/0/threads",
+        "/bench/0/p50_ms",
     ] {
         assert!(report.pointer(pointer).is_some_and(|value| !value.is_null()), "{pointer} in {report:#}");
     }
@@ -101,7 +117,14 @@ fn start_to_report_then_reuse_then_tampering() {
     assert_eq!(report["verify"]["passed"], true);
     let accuracy = report["accuracy"]["test"].as_f64().unwrap();
     assert!((0.3..=1.0).contains(&accuracy), "accuracy {accuracy}");
-    for file in ["manifest.json", "pipeline.resolved.yaml", "report.md", "report.json", "04-export/student.onnx", "04-export/wide.onnx"] {
+    for file in [
+        "manifest.json",
+        "pipeline.resolved.yaml",
+        "report.md",
+        "report.json",
+        "04-export/student.onnx",
+        "04-export/wide.onnx",
+    ] {
         assert!(workspace.path("out").join(file).exists(), "{file}");
     }
     assert!(!workspace.path("out/02-collaborate/checkpoint").exists());
@@ -110,7 +133,11 @@ fn start_to_report_then_reuse_then_tampering() {
     let again = workspace.run("out", &[]);
     succeeded(&again);
     for stage in ["pretrain", "collaborate", "select", "export", "verify", "bench", "report"] {
-        assert!(text(&again.stderr).contains(&format!("{stage}: done before, reused")), "{}", text(&again.stderr));
+        assert!(
+            text(&again.stderr).contains(&format!("{stage}: done before, reused")),
+            "{}",
+            text(&again.stderr)
+        );
     }
     assert_eq!(results(&workspace.path("out")), before);
 
@@ -126,7 +153,11 @@ fn start_to_report_then_reuse_then_tampering() {
     fs::write(&weights, bytes).unwrap();
     let refused = workspace.run("out", &[]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
-    assert!(text(&refused.stderr).contains("is not what stage 'collaborate' wrote"), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("is not what stage 'collaborate' wrote"),
+        "{}",
+        text(&refused.stderr)
+    );
 }
 
 #[test]

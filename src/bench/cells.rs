@@ -83,7 +83,8 @@ fn ready(
                     let first_run_ms = start.elapsed().as_secs_f64() * 1e3;
                     let model = subject.name.clone();
                     let engine_name = loaded.name();
-                    let start = CellStart { model, engine, engine_name, batch, threads, load_ms, first_run_ms };
+                    let start =
+                        CellStart { model, engine, engine_name, batch, threads, load_ms, first_run_ms };
                     ready.push(Ready { start, engine: loaded });
                 }
             }
@@ -99,7 +100,7 @@ fn run(mut ready: Vec<Ready>, settings: &Bench, seed: u64, ui: Ui) -> Result<Vec
         max_seconds: settings.max_seconds,
         seed,
     };
-    let mut bar = ui.bar("bench", 0, "turns");
+    let mut bar = ui.bar("bench", 2 * ready.len() as u64, "halves of cells");
     let mut cells: Vec<Cell<'_>> = ready
         .iter_mut()
         .map(|ready| Cell {
@@ -110,7 +111,7 @@ fn run(mut ready: Vec<Ready>, settings: &Bench, seed: u64, ui: Ui) -> Result<Vec
             }),
         })
         .collect();
-    let measured = measure(&mut cells, &plan, |turns| bar.inc(turns as u64))?;
+    let measured = measure(&mut cells, &plan, || bar.inc(1))?;
     drop(cells);
     let starts = ready.into_iter().map(|ready| ready.start);
     Ok(starts.zip(measured).map(|(start, measured)| CellResult::new(start, measured)).collect())

@@ -81,9 +81,13 @@ fn settings(args: &Args) -> Result<Bench, InputError> {
     if args.min_samples == 0 {
         return wrong("--min-samples 0: nothing would be measured", "1000 is the default");
     }
-    let seconds = args.min_seconds >= 0.0 && args.max_seconds >= args.min_seconds && args.max_seconds.is_finite();
+    let seconds =
+        args.min_seconds >= 0.0 && args.max_seconds >= args.min_seconds && args.max_seconds.is_finite();
     if !seconds {
-        return wrong("--max-seconds must be at least --min-seconds, which must be at least 0", "5 and 30 are the defaults");
+        return wrong(
+            "--max-seconds must be at least --min-seconds, which must be at least 0",
+            "5 and 30 are the defaults",
+        );
     }
     Ok(Bench {
         engines: engine_names(&args.engine)?,

@@ -82,11 +82,14 @@ fn text(plan: &Plan) -> String {
     let mut source = plan.pipeline.data.source.clone();
     let name = source.name();
     let source = source.root_mut().map_or(name.to_string(), |root| root.display().to_string());
-    let tests = plan.data.test_images.map_or("no test split".into(), |images| format!("{images} test images"));
+    let tests =
+        plan.data.test_images.map_or("no test split".into(), |images| format!("{images} test images"));
     let rows: Vec<Vec<String>> = plan
         .peers
         .iter()
-        .map(|peer| vec![peer.name.clone(), peer.model.clone(), count(peer.cost.params), count(peer.cost.macs)])
+        .map(|peer| {
+            vec![peer.name.clone(), peer.model.clone(), count(peer.cost.params), count(peer.cost.macs)]
+        })
         .collect();
     let stages: Vec<String> = plan.pipeline.stages.iter().map(stage).collect();
     format!(

@@ -38,9 +38,15 @@ pub fn run(_args: &Args, common: &Common) -> Result<()> {
     let libraries = vec![libtorch(), onnx_runtime(), tract()];
     let missing = libraries.iter().any(|library| library.version.is_none());
     let findings = Findings { libraries, environment: Environment::read() };
-    if common.json { out_json(&findings)? } else { out(text(&findings))? }
+    if common.json {
+        out_json(&findings)?
+    } else {
+        out(text(&findings))?
+    }
     if missing {
-        return Err(InputError::new("a library is missing").hint("run `make setup` in the project's folder").into());
+        return Err(InputError::new("a library is missing")
+            .hint("run `make setup` in the project's folder")
+            .into());
     }
     Ok(())
 }

@@ -65,9 +65,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 fn parse_input(text: &str) -> Result<[usize; 3], InputError> {
-    let sizes: Option<Vec<usize>> = text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
+    let sizes: Option<Vec<usize>> =
+        text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
     let sizes = sizes.and_then(|sizes| <[usize; 3]>::try_from(sizes).ok());
-    sizes.ok_or_else(|| InputError::new(format!("'{text}' is not channels x height x width, such as 3x32x32")))
+    sizes
+        .ok_or_else(|| InputError::new(format!("'{text}' is not channels x height x width, such as 3x32x32")))
 }
 
 fn text(inspected: &Inspected<'_>) -> String {

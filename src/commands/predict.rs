@@ -61,9 +61,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut predictions = Vec::new();
     for path in images(&args.images)? {
         let pixels = decode_image(&path, metadata.input)?;
-        let image = ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), normalization.apply(&pixels))?;
+        let image =
+            ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), normalization.apply(&pixels))?;
         let outputs = engine.run(image.view())?;
-        let row: Vec<f64> = outputs.get(logits).context("the model gives no output")?.iter().map(|&z| z.into()).collect();
+        let row: Vec<f64> =
+            outputs.get(logits).context("the model gives no output")?.iter().map(|&z| z.into()).collect();
         let classes = likeliest(&row, &metadata.classes, args.top);
         predictions.push(Prediction { image: path.display().to_string(), classes });
     }
@@ -111,7 +113,10 @@ fn likeliest(logits: &[f64], names: &[String], top: usize) -> Vec<Class> {
 
 fn text(predictions: &[Prediction]) -> String {
     let lines = predictions.iter().map(|prediction| {
-        let classes = prediction.classes.iter().map(|class| format!("{} {:.1} %", class.class, 100.0 * class.probability));
+        let classes = prediction
+            .classes
+            .iter()
+            .map(|class| format!("{} {:.1} %", class.class, 100.0 * class.probability));
         format!("{}: {}", prediction.image, classes.collect::<Vec<_>>().join(", "))
     });
     lines.collect::<Vec<_>>().join("\n")

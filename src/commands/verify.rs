@@ -56,10 +56,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let problems: Vec<String> = report
         .engines
         .iter()
-        .flat_map(|engine| engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name)))
+        .flat_map(|engine| {
+            engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name))
+        })
         .collect();
-    if common.json { out_json(&report)? } else { out(verify_table(&verify_row(report)))? }
-    if passed { Ok(()) } else { Err(GateFailed(format!("{} failed{}", args.model.display(), problems.concat())).into()) }
+    if common.json {
+        out_json(&report)?
+    } else {
+        out(verify_table(&verify_row(report)))?
+    }
+    if passed {
+        Ok(())
+    } else {
+        Err(GateFailed(format!("{} failed{}", args.model.display(), problems.concat())).into())
+    }
 }
 
 fn inputs(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
@@ -94,7 +104,8 @@ fn checkpoint(args: &Args, file: &OnnxFile) -> Result<Option<Checkpoint>> {
     })?;
     let pipeline: Pipeline = parse(&text, &path.display().to_string())?;
     let student = pipeline.cohort.iter().find(|student| student.name == metadata.student);
-    let student = student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
+    let student =
+        student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
     let base = folder.root();
     let model = zoo::find_model(&student.model, base)?;
     let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
@@ -146,7 +157,12 @@ fn against_checkpoint(
 }
 
 /// Without a checkpoint the first engine, with its optimiser off, is what the others are held to.
-fn against_each_other(file: &OnnxFile, engines: &[EngineName], inputs: &[InputSet], ui: Ui) -> Result<VerifyReport> {
+fn against_each_other(
+    file: &OnnxFile,
+    engines: &[EngineName],
+    inputs: &[InputSet],
+    ui: Ui,
+) -> Result<VerifyReport> {
     let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let first = *engines.first().context("clap gives at least one engine")?;
     let reference = open(file, first, &EngineOptions { optimize: false, ..options.clone() })?;

@@ -72,8 +72,13 @@ fn read(text: &str, file: &str, base: &Path, overrides: &[String]) -> Result<Loa
         }
     }
     let places = Places::read(text);
-    let mut loaded =
-        LoadedPipeline { pipeline, base: base.to_path_buf(), file: file.to_string(), places, overrides: applied };
+    let mut loaded = LoadedPipeline {
+        pipeline,
+        base: base.to_path_buf(),
+        file: file.to_string(),
+        places,
+        overrides: applied,
+    };
     expand_root(&mut loaded)?;
     Ok(loaded)
 }
@@ -173,7 +178,8 @@ mod tests {
 
     #[test]
     fn overrides_find_stages_and_students_by_name() {
-        let set = |list: &[&str]| quickstart(&list.iter().map(|text| (*text).to_string()).collect::<Vec<_>>());
+        let set =
+            |list: &[&str]| quickstart(&list.iter().map(|text| (*text).to_string()).collect::<Vec<_>>());
         let loaded = set(&["seed=99", "stages.select.budgets.max_params=123", "cohort.0.name=huge"]).unwrap();
         assert_eq!(loaded.pipeline.seed, 99);
         assert_eq!(loaded.pipeline.cohort[0].name, "huge");

@@ -14,7 +14,10 @@ pub fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, InputErro
 }
 
 /// Reads a value that was parsed before and changed since; `origin` says by what.
-pub(super) fn from_value<T: DeserializeOwned>(value: serde_yaml::Value, origin: &str) -> Result<T, InputError> {
+pub(super) fn from_value<T: DeserializeOwned>(
+    value: serde_yaml::Value,
+    origin: &str,
+) -> Result<T, InputError> {
     serde_yaml::with::singleton_map_recursive::deserialize(value).map_err(|error| explain(&error, origin))
 }
 
@@ -38,7 +41,8 @@ fn explain(error: &serde_yaml::Error, file: &str) -> InputError {
 /// The allowed name that is most like the one found, from serde's sentence
 /// ``unknown field `epoch`, expected one of `epochs`, `batch` ``.
 fn nearest(message: &str) -> Option<&str> {
-    let (_, after) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
+    let (_, after) =
+        message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
     let (found, allowed) = after.split_once('`')?;
     let names = allowed.split('`').skip(1).step_by(2);
     let scored = names.map(|name| (strsim::jaro_winkler(found, name), name));

@@ -37,7 +37,13 @@ pub(super) fn augment(pixels: &[u8], shape: [usize; 3], list: &[Augment], rng: &
 }
 
 /// The crop whose corner is at (`top`, `left`) of the image padded with black.
-fn shifted(pixels: &[u8], [_, height, width]: [usize; 3], padding: usize, top: usize, left: usize) -> Vec<u8> {
+fn shifted(
+    pixels: &[u8],
+    [_, height, width]: [usize; 3],
+    padding: usize,
+    top: usize,
+    left: usize,
+) -> Vec<u8> {
     let mut cropped = vec![0; pixels.len()];
     let columns = overlap(width, padding, left);
     for (plane, target) in pixels.chunks_exact(height * width).zip(cropped.chunks_exact_mut(height * width)) {
@@ -92,9 +98,8 @@ mod tests {
     #[test]
     fn flips_are_as_often_as_asked() {
         let list = [Augment::Flip(FlipSpec { probability: 0.25 })];
-        let flipped = (0..4_000).filter(|&sample| {
-            augment(&[1, 2], [1, 1, 2], &list, &mut sample_rng(1, 0, sample)) == [2, 1]
-        });
+        let flipped = (0..4_000)
+            .filter(|&sample| augment(&[1, 2], [1, 1, 2], &list, &mut sample_rng(1, 0, sample)) == [2, 1]);
         let share = flipped.count() as f64 / 4_000.0;
         assert!((share - 0.25).abs() < 0.03, "{share}");
     }

@@ -77,7 +77,8 @@ fn class_names(root: &Path, file: &str, count: usize) -> Result<Option<Vec<Strin
         return Ok(None);
     }
     let text = readable(std::fs::read_to_string(&path), &path)?;
-    let names: Vec<String> = text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|name| !name.is_empty()).map(String::from).collect();
     if names.len() != count {
         let problem = format!("{}: {} class names, expected {count}", path.display(), names.len());
         return Err(InputError::new(problem).into());
@@ -107,7 +108,8 @@ impl Layout {
     fn count(&self, path: &Path) -> Result<usize> {
         let bytes = readable(std::fs::metadata(path), path)?.len() as usize;
         if bytes == 0 || !bytes.is_multiple_of(self.record()) {
-            let problem = format!("{}: {bytes} bytes are not whole records of {}", path.display(), self.record());
+            let problem =
+                format!("{}: {bytes} bytes are not whole records of {}", path.display(), self.record());
             return Err(InputError::new(problem).hint("the file is damaged; fetch it again").into());
         }
         Ok(bytes / self.record())
@@ -116,7 +118,12 @@ impl Layout {
     fn read(&self) -> Result<Opened> {
         let info = self.describe()?;
         let train: Vec<&Path> = self.train.iter().map(PathBuf::as_path).collect();
-        Ok(Opened { info, train: self.split(&train)?, validation: None, test: Some(self.split(&[&self.test])?) })
+        Ok(Opened {
+            info,
+            train: self.split(&train)?,
+            validation: None,
+            test: Some(self.split(&[&self.test])?),
+        })
     }
 
     fn split(&self, paths: &[&Path]) -> Result<Split> {
@@ -128,7 +135,8 @@ impl Layout {
                 let label = record[self.label];
                 if usize::from(label) >= self.classes.len() {
                     let (path, classes) = (path.display(), self.classes.len());
-                    let problem = format!("{path}: label {label} of record {place} is not below {classes} classes");
+                    let problem =
+                        format!("{path}: label {label} of record {place} is not below {classes} classes");
                     return Err(InputError::new(problem).into());
                 }
                 labels.push(u32::from(label));
@@ -144,7 +152,11 @@ mod tests {
     use super::*;
 
     fn records(labels: &[&[u8]]) -> Vec<u8> {
-        labels.iter().enumerate().flat_map(|(place, label)| [*label, &[place as u8; PIXELS]].concat()).collect()
+        labels
+            .iter()
+            .enumerate()
+            .flat_map(|(place, label)| [*label, &[place as u8; PIXELS]].concat())
+            .collect()
     }
 
     #[test]
@@ -173,9 +185,11 @@ mod tests {
         for number in 1..=5 {
             std::fs::write(folder.path().join(format!("data_batch_{number}.bin")), records(&[&[1]])).unwrap();
         }
-        for (bytes, problem) in
-            [(records(&[&[10]]), "label 10"), (records(&[&[1]])[..99].to_vec(), "whole records"), (vec![], "0 bytes")]
-        {
+        for (bytes, problem) in [
+            (records(&[&[10]]), "label 10"),
+            (records(&[&[1]])[..99].to_vec(), "whole records"),
+            (vec![], "0 bytes"),
+        ] {
             std::fs::write(folder.path().join("test_batch.bin"), bytes).unwrap();
             let error = read10(&source, folder.path()).unwrap_err();
             assert!(error.is::<InputError>() && error.to_string().contains(problem), "{error}");

@@ -10,7 +10,8 @@ use super::store::Split;
 
 macro_rules! file {
     ($name:literal) => {
-        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/digits/", $name, "-ubyte.gz")).as_slice()
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/digits/", $name, "-ubyte.gz"))
+            .as_slice()
     };
 }
 

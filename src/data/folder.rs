@@ -101,8 +101,11 @@ fn trees(root: &Path) -> Result<Trees> {
 fn tree(root: &Path) -> Result<Tree> {
     let classes: Vec<PathBuf> = sorted(root)?.into_iter().filter(|path| path.is_dir()).collect();
     if classes.len() < 2 {
-        let problem = format!("{}: found {} class folders, a classifier needs two", root.display(), classes.len());
-        return Err(InputError::new(problem).hint("put each class's images into a folder of its name").into());
+        let problem =
+            format!("{}: found {} class folders, a classifier needs two", root.display(), classes.len());
+        return Err(InputError::new(problem)
+            .hint("put each class's images into a folder of its name")
+            .into());
     }
     let mut tree = Tree { classes: Vec::new(), files: Vec::new(), labels: Vec::new() };
     for (label, class) in classes.iter().enumerate() {

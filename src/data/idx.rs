@@ -32,7 +32,13 @@ pub(super) fn describe(source: &IdxSource, root: &Path) -> Result<DataInfo> {
         Some(test) => Some(header::<3>(&mut open(&test.images)?, &test.images)?[0]),
         None => None,
     };
-    Ok(DataInfo { shape: [1, height, width], classes, train_images: images, validation_images: None, test_images })
+    Ok(DataInfo {
+        shape: [1, height, width],
+        classes,
+        train_images: images,
+        validation_images: None,
+        test_images,
+    })
 }
 
 /// Reads everything.
@@ -71,7 +77,8 @@ fn pair(root: &Path, prefix: &str) -> Result<Pair> {
 }
 
 fn find(root: &Path, name: &str) -> Result<PathBuf> {
-    let candidates = [root.join(name), root.join(format!("{name}.gz")), root.join(name.replace("-idx", ".idx"))];
+    let candidates =
+        [root.join(name), root.join(format!("{name}.gz")), root.join(name.replace("-idx", ".idx"))];
     let found = candidates.iter().find(|path| path.exists());
     found.cloned().ok_or_else(|| {
         InputError::new(format!("{}: neither {name} nor {name}.gz is there", root.display()))
@@ -105,7 +112,9 @@ fn header<const DIMS: usize>(reader: &mut impl Read, path: &Path) -> Result<[usi
         total = total.saturating_mul(*dim as u64);
     }
     if total == 0 || total > MAX_PIXEL_BYTES {
-        return Err(fail(format!("claims dimensions {dims:?}, from 1 to {MAX_PIXEL_BYTES} values are read")).into());
+        return Err(
+            fail(format!("claims dimensions {dims:?}, from 1 to {MAX_PIXEL_BYTES} values are read")).into()
+        );
     }
     Ok(dims)
 }
@@ -134,8 +143,11 @@ fn split(files: &Pair, info: &DataInfo) -> Result<Split> {
     let [count, height, width] = header::<3>(&mut reader, &files.images)?;
     let shape = [1, height, width];
     if shape != info.shape {
-        let problem =
-            format!("{}: images of {height}x{width}, the training images are {:?}", files.images.display(), info.shape);
+        let problem = format!(
+            "{}: images of {height}x{width}, the training images are {:?}",
+            files.images.display(),
+            info.shape
+        );
         return Err(InputError::new(problem).into());
     }
     let pixels = values(&mut reader, count * height * width, &files.images)?;
@@ -156,7 +168,8 @@ fn checked_split(
         return Err(InputError::new(format!("{name}: {} labels for {images} images", labels.len())).into());
     }
     if let Some(place) = labels.iter().position(|&label| usize::from(label) >= classes) {
-        let problem = format!("{name}: label {} of image {place} is not below {classes} classes", labels[place]);
+        let problem =
+            format!("{name}: label {} of image {place} is not below {classes} classes", labels[place]);
         return Err(InputError::new(problem).into());
     }
     let labels = labels.into_iter().map(u32::from).collect();

@@ -201,8 +201,7 @@ mod tests {
             image::GrayImage::new(3, 3).save(class.join("fine.png")).unwrap();
             std::fs::write(class.join("bad.png"), b"\x89PNG").unwrap();
         }
-        let source =
-            FolderSource { root: folder.path().into(), size: [4, 4], channels: 1, test: 0.0 };
+        let source = FolderSource { root: folder.path().into(), size: [4, 4], channels: 1, test: 0.0 };
         let error = load(&data(Source::Folder(source)), Path::new("."), 0).unwrap_err().to_string();
         assert!(error.contains("ant/bad.png") || error.contains("bee/bad.png"), "{error}");
     }

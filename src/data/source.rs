@@ -85,7 +85,8 @@ pub(super) fn count_classes(labels: &[u32], names: &[String], file: &str) -> Res
     }
     if let Some(place) = labels.iter().position(|&label| label as usize >= names.len()) {
         let (label, count) = (labels[place], names.len());
-        let problem = format!("{file}: label {label} of image {place} is not below the {count} classes given");
+        let problem =
+            format!("{file}: label {label} of image {place} is not below the {count} classes given");
         return Err(InputError::new(problem).hint("give `classes` a name for every label").into());
     }
     Ok(names.to_vec())

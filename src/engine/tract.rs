@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::{
-    Datum, Framework, InferenceModel, InferenceModelExt, IntoRunnable, RunnableModel, TVec, TValue, Tensor,
+    Datum, Framework, InferenceModel, InferenceModelExt, IntoRunnable, RunnableModel, TValue, TVec, Tensor,
     TractResult, TypedFact, TypedOp, tvec,
 };
 use tract_onnx::tract_hir::infer::InferenceFact;
@@ -131,9 +131,8 @@ pub fn tensor_shapes(file: &OnnxFile, image: [usize; 3]) -> Result<HashMap<Strin
 }
 
 fn read(file: &OnnxFile) -> Result<InferenceModel> {
-    guarded(|| tract_onnx::onnx().model_for_read(&mut file.bytes.as_slice())).map_err(|error| {
-        InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into()
-    })
+    guarded(|| tract_onnx::onnx().model_for_read(&mut file.bytes.as_slice()))
+        .map_err(|error| InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into())
 }
 
 /// tract panics on some models that it cannot handle; here that is an error like any other.

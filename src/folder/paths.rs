@@ -127,7 +127,9 @@ impl RunFolder {
                 let message = format!("another process works in {}", self.root.display());
                 Err(InputError::new(message).hint("wait for it, or choose another folder with --out").into())
             }
-            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 

@@ -191,7 +191,9 @@ fn without_identities(mut nodes: Vec<NodeProto>) -> Vec<NodeProto> {
     }) {
         let identity = nodes.remove(place);
         let outputs = nodes.iter_mut().flat_map(|node| &mut node.output);
-        outputs.filter(|output| **output == identity.input[0]).for_each(|output| output.clone_from(&identity.output[0]));
+        outputs
+            .filter(|output| **output == identity.input[0])
+            .for_each(|output| output.clone_from(&identity.output[0]));
     }
     nodes
 }

@@ -11,7 +11,13 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, TensorShapeProto, T
 pub const BATCH: &str = "batch";
 
 /// A node of the default domain.
-pub fn node(name: &str, op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+pub fn node(
+    name: &str,
+    op: &str,
+    inputs: &[&str],
+    output: &str,
+    attributes: Vec<AttributeProto>,
+) -> NodeProto {
     NodeProto {
         name: name.to_string(),
         op_type: op.to_string(),
@@ -23,12 +29,22 @@ pub fn node(name: &str, op: &str, inputs: &[&str], output: &str, attributes: Vec
 }
 
 pub fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: name.into(), r#type: AttributeType::Int as i32, i: value, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Int as i32,
+        i: value,
+        ..AttributeProto::default()
+    }
 }
 
 pub fn ints(name: &str, values: impl IntoIterator<Item = i64>) -> AttributeProto {
     let ints = values.into_iter().collect();
-    AttributeProto { name: name.into(), r#type: AttributeType::Ints as i32, ints, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Ints as i32,
+        ints,
+        ..AttributeProto::default()
+    }
 }
 
 pub fn float(name: &str, value: f64) -> AttributeProto {

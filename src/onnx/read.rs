@@ -68,7 +68,8 @@ impl OnnxFile {
             InputError::new(format!("{}: {problem}", path.display()))
                 .hint("export the model again, with one float32 input [batch, channels, height, width]")
         };
-        let model = ModelProto::decode(bytes.as_slice()).map_err(|error| fail(format!("no ONNX file ({error})")))?;
+        let model =
+            ModelProto::decode(bytes.as_slice()).map_err(|error| fail(format!("no ONNX file ({error})")))?;
         let graph = model.graph.as_ref().ok_or_else(|| fail("no ONNX file (it holds no graph)".into()))?;
         check(graph).map_err(fail)?;
         let input = image_input(graph).map_err(fail)?;
@@ -111,7 +112,9 @@ fn check(graph: &GraphProto) -> Result<(), String> {
         check_initializer(tensor)?;
         known.insert(&tensor.name);
     }
-    known.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
+    known.extend(
+        graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())),
+    );
     known.extend(graph.input.iter().map(|input| input.name.as_str()));
     for (index, node) in graph.node.iter().enumerate() {
         let name = if node.name.is_empty() { format!("number {index}") } else { format!("'{}'", node.name) };
@@ -136,7 +139,8 @@ fn check_initializer(tensor: &TensorProto) -> Result<(), String> {
     if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
         return Err(format!("initializer '{name}' lies in another file, which is not supported"));
     }
-    let elements = tensor.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
+    let elements =
+        tensor.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
     let Some(elements) = elements else {
         return Err(format!("initializer '{name}' has impossible dimensions {:?}", tensor.dims));
     };
@@ -153,7 +157,10 @@ fn check_initializer(tensor: &TensorProto) -> Result<(), String> {
         raw => raw as u64 / bytes,
     };
     if held != elements {
-        return Err(format!("initializer '{name}' claims {elements} values {:?} and holds {held}", tensor.dims));
+        return Err(format!(
+            "initializer '{name}' claims {elements} values {:?} and holds {held}",
+            tensor.dims
+        ));
     }
     Ok(())
 }

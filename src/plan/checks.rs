@@ -50,7 +50,9 @@ pub(super) fn check_sizes(pipeline: &Pipeline, data: &DataInfo, problems: &mut P
         let batch = match stage {
             Stage::Pretrain(settings) => settings.batch,
             Stage::Collaborate(settings) => settings.batch,
-            Stage::Select(_) | Stage::Export(_) | Stage::Verify(_) | Stage::Bench(_) | Stage::Report(_) => continue,
+            Stage::Select(_) | Stage::Export(_) | Stage::Verify(_) | Stage::Bench(_) | Stage::Report(_) => {
+                continue;
+            }
         };
         if batch > left {
             let path = format!("stages[{index}].{}.batch", stage.name());
@@ -88,7 +90,12 @@ fn cohort(pipeline: &Pipeline, problems: &mut Problems<'_>) {
 fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     let mut numbers = Numbers { path: "data".into(), problems };
     let validation = pipeline.data.validation;
-    numbers.require("validation", validation > 0.0 && validation < 1.0, "a share between 0 and 1", validation);
+    numbers.require(
+        "validation",
+        validation > 0.0 && validation < 1.0,
+        "a share between 0 and 1",
+        validation,
+    );
     if let Source::Folder(folder) = &pipeline.data.source {
         numbers.path = "data.source.folder".into();
         let sides = folder.size.iter().all(|side| (1..=4_096).contains(side));
@@ -100,7 +107,12 @@ fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
         numbers.path = format!("data.augment[{index}]");
         match augment {
             Augment::Crop(crop) => {
-                numbers.require("crop.padding", (1..=1_024).contains(&crop.padding), "1 to 1024 pixels", crop.padding);
+                numbers.require(
+                    "crop.padding",
+                    (1..=1_024).contains(&crop.padding),
+                    "1 to 1024 pixels",
+                    crop.padding,
+                );
             }
             Augment::Flip(flip) => {
                 let share = (0.0..=1.0).contains(&flip.probability);
@@ -127,9 +139,15 @@ fn order(stages: &[Stage], problems: &mut Problems<'_>) {
     if !has(&["pretrain", "collaborate"]) {
         problems.add("stages", "nothing is trained", "add `- collaborate: {}`");
     }
-    for (stage, needs) in [("export", "select"), ("verify", "export"), ("bench", "export"), ("report", "select")] {
+    for (stage, needs) in
+        [("export", "select"), ("verify", "export"), ("bench", "export"), ("report", "select")]
+    {
         if has(&[stage]) && !has(&[needs]) {
-            problems.add("stages", format!("'{stage}' needs the stage '{needs}'"), format!("add `- {needs}: {{}}`"));
+            problems.add(
+                "stages",
+                format!("'{stage}' needs the stage '{needs}'"),
+                format!("add `- {needs}: {{}}`"),
+            );
         }
     }
 }
@@ -169,7 +187,12 @@ impl Numbers<'_, '_> {
         self.count("batch", batch, 65_536);
         let Optimizer::Sgd(sgd) = optimizer;
         self.require("optimizer.sgd.lr", sgd.lr > 0.0 && sgd.lr.is_finite(), "a number above 0", sgd.lr);
-        self.require("optimizer.sgd.momentum", (0.0..1.0).contains(&sgd.momentum), "from 0 to below 1", sgd.momentum);
+        self.require(
+            "optimizer.sgd.momentum",
+            (0.0..1.0).contains(&sgd.momentum),
+            "from 0 to below 1",
+            sgd.momentum,
+        );
         self.not_negative("optimizer.sgd.weight_decay", sgd.weight_decay);
         match schedule {
             Schedule::Constant(_) | Schedule::Cosine(_) => {}
@@ -241,10 +264,16 @@ fn verify(settings: &Verify, numbers: &mut Numbers<'_, '_>) {
 
 fn bench(settings: &Bench, numbers: &mut Numbers<'_, '_>) {
     numbers.engines(&settings.engines);
-    let batches = !settings.batch.is_empty() && settings.batch.iter().all(|batch| (1..=65_536).contains(batch));
+    let batches =
+        !settings.batch.is_empty() && settings.batch.iter().all(|batch| (1..=65_536).contains(batch));
     numbers.require("batch", batches, "sizes from 1 to 65536", format!("{:?}", settings.batch));
     let threads = !settings.threads.is_empty() && settings.threads.iter().all(|&threads| threads <= 1_024);
-    numbers.require("threads", threads, "counts from 0 (all cores) to 1024", format!("{:?}", settings.threads));
+    numbers.require(
+        "threads",
+        threads,
+        "counts from 0 (all cores) to 1024",
+        format!("{:?}", settings.threads),
+    );
     numbers.count("min_samples", settings.min_samples, 1_000_000);
     numbers.not_negative("min_seconds", settings.min_seconds);
     let most = settings.max_seconds >= settings.min_seconds && settings.max_seconds.is_finite();

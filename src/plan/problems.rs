@@ -44,7 +44,9 @@ impl<'a> Problems<'a> {
                     Some(hint) => format!("\n  {}\n    hint: {hint}", problem.message),
                     None => format!("\n  {}", problem.message),
                 });
-                Err(InputError::new(format!("{count} problems in {}", self.loaded.file) + &lines.collect::<String>()))
+                Err(InputError::new(
+                    format!("{count} problems in {}", self.loaded.file) + &lines.collect::<String>(),
+                ))
             }
         }
     }

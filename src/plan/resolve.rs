@@ -120,7 +120,8 @@ fn check_budgets(pipeline: &Pipeline, peers: &[Peer], problems: &mut Problems<'_
             if let Some(smallest) = smallest.filter(|peer| value(&peer.cost) as f64 > allowed) {
                 let needs = value(&smallest.cost);
                 let path = format!("stages[{index}].select.budgets.{key}");
-                let problem = format!("no student is within it: allowed {allowed:.0}, '{}' has {needs}", smallest.name);
+                let problem =
+                    format!("no student is within it: allowed {allowed:.0}, '{}' has {needs}", smallest.name);
                 problems.add(&path, problem, "raise the budget or add a smaller student");
             }
         }

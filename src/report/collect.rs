@@ -83,9 +83,12 @@ fn notes(tests: &BTreeMap<String, Score>, chosen: &Candidate, measured: Option<&
             chosen.validation.images
         )),
     }
-    let unstable = measured.map_or(0, |report| report.cells.iter().filter(|cell| !cell.stability.stable).count());
+    let unstable =
+        measured.map_or(0, |report| report.cells.iter().filter(|cell| !cell.stability.stable).count());
     if unstable > 0 {
-        notes.push(format!("{unstable} latency cells drifted by more than 5 % while they were measured (marked ~)"));
+        notes.push(format!(
+            "{unstable} latency cells drifted by more than 5 % while they were measured (marked ~)"
+        ));
     }
     notes
 }

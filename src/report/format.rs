@@ -83,6 +83,9 @@ mod tests {
         assert_eq!(short(41_400_000), "41.4 M");
         assert_eq!(bytes(77_824), "76 KiB");
         assert_eq!(percent(0.97214), "97.21 %");
-        assert_eq!((figures(0.0), figures(0.000_012_3), figures(12.345)), ("0".into(), "1.2e-5".into(), "12.3".into()));
+        assert_eq!(
+            (figures(0.0), figures(0.000_012_3), figures(12.345)),
+            ("0".into(), "1.2e-5".into(), "12.3".into())
+        );
     }
 }

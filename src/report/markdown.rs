@@ -89,7 +89,10 @@ fn bench(text: &mut String, report: &Report) {
     }
     *text += "\n## Latency\n\nMilliseconds a run, input and output bound beforehand.\n\n";
     *text += &table(
-        &["model", "engine", "batch", "threads", "p50", "p90", "p95", "p99", "images/s", "samples", "speed-up"],
+        &[
+            "model", "engine", "batch", "threads", "p50", "p90", "p95", "p99", "images/s", "samples",
+            "speed-up",
+        ],
         report.bench.iter().map(|row| {
             vec![
                 row.model.clone(),

@@ -9,5 +9,5 @@ mod screen;
 pub use collect::{bench_rows, collect, verify_row};
 pub use format::{bytes, count, percent, plain_table};
 pub use markdown::markdown;
-pub use model::{BenchRow, Compression, EngineRow, Report, StudentRow, SplitAccuracy, VerifyRow};
-pub use screen::{screen, verify_table, bench_table};
+pub use model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
+pub use screen::{bench_table, screen, verify_table};

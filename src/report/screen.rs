@@ -17,7 +17,16 @@ pub fn screen(report: &Report) -> String {
 }
 
 fn heading(report: &Report) -> String {
-    wrap(&format!("{}: '{}' chosen of {} students: {}", report.name, report.student, report.students.len(), report.reason), "")
+    wrap(
+        &format!(
+            "{}: '{}' chosen of {} students: {}",
+            report.name,
+            report.student,
+            report.students.len(),
+            report.reason
+        ),
+        "",
+    )
 }
 
 fn students(report: &Report) -> String {
@@ -84,11 +93,17 @@ fn summary(report: &Report) -> String {
     let mut lines = Vec::new();
     if report.student != report.largest {
         let ratio = &report.compression;
-        let speed = report.bench.iter().filter(|row| row.batch == 1).filter_map(|row| {
-            row.speed_up.map(|speed| format!("{speed:.1}x on {}", row.name))
-        });
+        let speed = report
+            .bench
+            .iter()
+            .filter(|row| row.batch == 1)
+            .filter_map(|row| row.speed_up.map(|speed| format!("{speed:.1}x on {}", row.name)));
         let speed: Vec<String> = speed.collect();
-        let faster = if speed.is_empty() { String::new() } else { format!("; faster at batch 1: {}", speed.join(", ")) };
+        let faster = if speed.is_empty() {
+            String::new()
+        } else {
+            format!("; faster at batch 1: {}", speed.join(", "))
+        };
         lines.push(wrap(
             &format!(
                 "Against '{}': {:.1}x fewer parameters, {:.1}x fewer MACs, {:.1}x smaller file{faster}.",

@@ -149,7 +149,8 @@ impl<'a> Run<'a> {
 
     /// The outputs of a stage that is done with this key and whose files are as they were written.
     fn reusable(&self, name: &str, key: &str) -> Result<Option<BTreeMap<String, String>>> {
-        let entry = self.manifest.stage(name).filter(|entry| entry.key == key && entry.status == Status::Done);
+        let entry =
+            self.manifest.stage(name).filter(|entry| entry.key == key && entry.status == Status::Done);
         let Some(entry) = entry else { return Ok(None) };
         let root = self.context.folder.root();
         match entry.artifacts(root)? {

@@ -20,13 +20,17 @@ pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choic
     for candidate in &mut candidates {
         candidate.exceeds = exceeded(candidate, &largest, budgets);
     }
-    let allowed: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.exceeds.is_empty()).collect();
-    let best = allowed.iter().copied().max_by(|a, b| {
-        a.validation.accuracy.total_cmp(&b.validation.accuracy).then(b.params.cmp(&a.params))
-    });
+    let allowed: Vec<&Candidate> =
+        candidates.iter().filter(|candidate| candidate.exceeds.is_empty()).collect();
+    let best = allowed
+        .iter()
+        .copied()
+        .max_by(|a, b| a.validation.accuracy.total_cmp(&b.validation.accuracy).then(b.params.cmp(&a.params)));
     let Some(best) = best else {
-        let all: Vec<String> =
-            candidates.iter().map(|candidate| format!("'{}': {}", candidate.name, candidate.exceeds.join(", "))).collect();
+        let all: Vec<String> = candidates
+            .iter()
+            .map(|candidate| format!("'{}': {}", candidate.name, candidate.exceeds.join(", ")))
+            .collect();
         return Err(GateFailed(format!("no student is within the budgets ({})", all.join("; "))).into());
     };
     let within_noise: Vec<String> = allowed
@@ -37,7 +41,8 @@ pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choic
     let excluded = candidates.len() - allowed.len();
     let mut reason = format!("best validation accuracy, {:.2} %", 100.0 * best.validation.accuracy);
     if excluded > 0 {
-        reason += &format!(", among the {} of {} students within the budgets", allowed.len(), candidates.len());
+        reason +=
+            &format!(", among the {} of {} students within the budgets", allowed.len(), candidates.len());
     }
     if !within_noise.is_empty() {
         reason += &format!("; not distinguishable from {} on this split", within_noise.join(", "));
@@ -76,12 +81,20 @@ mod tests {
 
     fn candidate(name: &str, accuracy: f64, params: u64) -> Candidate {
         let validation = Score { accuracy, loss: 0.1, images: 1_000 };
-        Candidate { name: name.into(), validation, params, macs: params, onnx_bytes: 4 * params, exceeds: Vec::new() }
+        Candidate {
+            name: name.into(),
+            validation,
+            params,
+            macs: params,
+            onnx_bytes: 4 * params,
+            exceeds: Vec::new(),
+        }
     }
 
     #[test]
     fn the_best_within_budget_is_chosen() {
-        let peers = || vec![candidate("big", 0.95, 1_000), candidate("mid", 0.90, 300), candidate("tiny", 0.80, 100)];
+        let peers =
+            || vec![candidate("big", 0.95, 1_000), candidate("mid", 0.90, 300), candidate("tiny", 0.80, 100)];
         let budgets = |percent| Budgets { max_params: Some(Limit::Percent(percent)), ..Budgets::default() };
         assert_eq!(choose(peers(), &Budgets::default()).unwrap().student, "big");
         assert_eq!(choose(peers(), &budgets(30.0)).unwrap().student, "mid");
@@ -89,12 +102,18 @@ mod tests {
         assert_eq!((tiny.student.as_str(), tiny.largest.as_str()), ("tiny", "big"));
         assert!(tiny.reason.contains("1 of 3"), "{}", tiny.reason);
         let error = choose(peers(), &budgets(5.0)).unwrap_err();
-        assert!(error.is::<GateFailed>() && error.to_string().contains("100 parameters, allowed 50"), "{error}");
+        assert!(
+            error.is::<GateFailed>() && error.to_string().contains("100 parameters, allowed 50"),
+            "{error}"
+        );
     }
 
     #[test]
     fn ties_go_to_the_smaller_and_noise_is_named() {
-        let choice = choose(vec![candidate("a", 0.9, 500), candidate("b", 0.9, 400), candidate("c", 0.895, 50)], &Budgets::default());
+        let choice = choose(
+            vec![candidate("a", 0.9, 500), candidate("b", 0.9, 400), candidate("c", 0.895, 50)],
+            &Budgets::default(),
+        );
         let choice = choice.unwrap();
         assert_eq!(choice.student, "b");
         assert_eq!(choice.within_noise, ["a", "c"]);

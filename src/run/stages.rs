@@ -61,7 +61,8 @@ pub fn run(context: &Context<'_>, stage: &Stage, key: &str) -> Result<Done> {
 pub fn clean_up(folder: &RunFolder, stage: &Stage) -> Result<()> {
     let checkpoint = folder.checkpoint(stage.name());
     if checkpoint.exists() {
-        std::fs::remove_dir_all(&checkpoint).with_context(|| format!("cannot remove {}", checkpoint.display()))?;
+        std::fs::remove_dir_all(&checkpoint)
+            .with_context(|| format!("cannot remove {}", checkpoint.display()))?;
     }
     Ok(())
 }
@@ -92,7 +93,9 @@ fn collaborate(context: &Context<'_>, settings: &Collaborate, key: &str) -> Resu
         };
         let weights = match (settings.start, &own) {
             (config::Start::Pretrained, Some(own)) => own.clone(),
-            (config::Start::Fresh, _) | (config::Start::Pretrained, None) => fresh_weights(context.plan, peer),
+            (config::Start::Fresh, _) | (config::Start::Pretrained, None) => {
+                fresh_weights(context.plan, peer)
+            }
         };
         starts.push(start(peer, weights, own.filter(|_| terms.gamma > 0.0)));
     }
@@ -167,7 +170,8 @@ fn fresh_weights(plan: &Plan, peer: &Peer) -> Weights {
 
 /// The last training stage of the pipeline: the one whose weights are used from here on.
 fn trained_by(context: &Context<'_>) -> &'static str {
-    let collaborates = context.plan.pipeline.stages.iter().any(|stage| matches!(stage, Stage::Collaborate(_)));
+    let collaborates =
+        context.plan.pipeline.stages.iter().any(|stage| matches!(stage, Stage::Collaborate(_)));
     if collaborates { "collaborate" } else { "pretrain" }
 }
 

@@ -42,7 +42,8 @@ fn look() -> Facts {
 
 /// Opens the driver's library and then libtorch's CUDA part, and keeps both open.
 fn open_cuda(folder: &Path) -> Result<(), String> {
-    open_globally(Path::new("libcuda.so.1")).map_err(|_| "there is no NVIDIA driver (libcuda.so.1)".to_string())?;
+    open_globally(Path::new("libcuda.so.1"))
+        .map_err(|_| "there is no NVIDIA driver (libcuda.so.1)".to_string())?;
     open_globally(&folder.join("libtorch_cuda.so"))
 }
 
@@ -57,7 +58,11 @@ fn open_globally(path: &Path) -> Result<(), String> {
     // SAFETY: after a failed dlopen, dlerror gives a C string that lives until the next call.
     let problem = unsafe {
         let text = libc::dlerror();
-        if text.is_null() { None } else { Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        if text.is_null() {
+            None
+        } else {
+            Some(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
     };
     Err(problem.unwrap_or_else(|| format!("{} cannot be opened", path.display())))
 }

@@ -9,7 +9,6 @@ use crate::error::InputError;
 use crate::score::Score;
 use crate::torch::to_f64;
 
-
 /// Columns of a step's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Term {

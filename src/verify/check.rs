@@ -56,7 +56,8 @@ pub fn verify(job: &mut Job<'_>) -> Result<VerifyReport> {
     bar.inc(1);
     let mut engines = Vec::new();
     for (engine, loaded) in &mut job.engines {
-        let check = Check { inputs: job.inputs, truths: &truths, accuracy: job.accuracy.as_ref(), batches: &batches };
+        let check =
+            Check { inputs: job.inputs, truths: &truths, accuracy: job.accuracy.as_ref(), batches: &batches };
         engines.push(check.engine(*engine, loaded.as_mut()));
         bar.inc(1);
     }
@@ -105,7 +106,9 @@ fn truth_of(job: &Job<'_>, set: &InputSet) -> Result<Array2<f64>> {
 fn closest(engines: &[EngineReport]) -> Option<String> {
     let error = |engine: &EngineReport| {
         let gating = engine.sets.iter().filter(|set| set.gates && set.finite);
-        gating.map(|set| set.relative_l2).fold(None, |worst: Option<f64>, error| Some(worst.map_or(error, |w| w.max(error))))
+        gating
+            .map(|set| set.relative_l2)
+            .fold(None, |worst: Option<f64>, error| Some(worst.map_or(error, |w| w.max(error))))
     };
     let scored = engines.iter().filter_map(|engine| Some((error(engine)?, &engine.name)));
     scored.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name.clone())
@@ -140,7 +143,9 @@ impl Check<'_> {
                 }
                 Ok(found) => {
                     let (found, truth) = (found.dim(), truth.dim());
-                    report.problems.push(format!("{}: logits of {found:?}, the truth has {truth:?}", set.name));
+                    report
+                        .problems
+                        .push(format!("{}: logits of {found:?}, the truth has {truth:?}", set.name));
                 }
                 Err(error) => report.problems.push(format!("{}: {error:#}", set.name)),
             }
@@ -189,14 +194,20 @@ impl Check<'_> {
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
 
-    fn score(&self, engine: &mut dyn Engine, accuracy: &Accuracy<'_>, tolerance: &Tolerance) -> Result<AccuracyReport> {
+    fn score(
+        &self,
+        engine: &mut dyn Engine,
+        accuracy: &Accuracy<'_>,
+        tolerance: &Tolerance,
+    ) -> Result<AccuracyReport> {
         let batch = self.batches.iter().copied().max().unwrap_or(1);
         let mut right = 0;
         for batch in ordered_batches(accuracy.split, accuracy.normalization, batch) {
             let batch = batch?;
             let logits = self.run(engine, batch.images.view())?;
             for (row, &label) in logits.outer_iter().zip(&batch.labels) {
-                let best = row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
+                let best =
+                    row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
                 right += usize::from(best.is_some_and(|(class, _)| class as i64 == label));
             }
         }
@@ -233,7 +244,10 @@ fn problem(set: &super::report::SetReport) -> Option<String> {
     }
     let flips = set.flips.iter().filter(|flip| !flip.tie).count();
     let worst = set.worst.map_or(String::new(), |worst| {
-        format!("; worst at sample {}, class {}: {} instead of {}", worst.sample, worst.class, worst.found, worst.truth)
+        format!(
+            "; worst at sample {}, class {}: {} instead of {}",
+            worst.sample, worst.class, worst.found, worst.truth
+        )
     });
     let used = set.tolerance_used;
     Some(format!("{}: error {used:.1} times the tolerance, {flips} decisions changed{worst}", set.set))

@@ -49,7 +49,12 @@ fn excused_top1(report: &SetReport) -> f64 {
     1.0 - wrong as f64 / report.samples as f64
 }
 
-fn numbers(report: &mut SetReport, truth: ArrayView2<'_, f64>, found: ArrayView2<'_, f32>, tolerance: &Tolerance) {
+fn numbers(
+    report: &mut SetReport,
+    truth: ArrayView2<'_, f64>,
+    found: ArrayView2<'_, f32>,
+    tolerance: &Tolerance,
+) {
     let mut errors = Vec::with_capacity(truth.len());
     let (mut difference, mut true_square, mut found_square, mut product) = (0.0, 0.0, 0.0, 0.0);
     for (sample, (truth, found)) in truth.outer_iter().zip(found.outer_iter()).enumerate() {
@@ -79,7 +84,12 @@ fn numbers(report: &mut SetReport, truth: ArrayView2<'_, f64>, found: ArrayView2
     report.cosine = if lengths > 0.0 { product / lengths } else { 1.0 };
 }
 
-fn decisions(report: &mut SetReport, truth: ArrayView2<'_, f64>, found: ArrayView2<'_, f32>, tolerance: &Tolerance) {
+fn decisions(
+    report: &mut SetReport,
+    truth: ArrayView2<'_, f64>,
+    found: ArrayView2<'_, f32>,
+    tolerance: &Tolerance,
+) {
     let mut in_top5 = 0;
     for (sample, (truth, found)) in truth.outer_iter().zip(found.outer_iter()).enumerate() {
         let found: Vec<f64> = found.iter().map(|&value| f64::from(value)).collect();
@@ -139,7 +149,13 @@ mod tests {
     #[test]
     fn nan_always_fails() {
         let truth = array![[1.0, 2.0]];
-        let report = compare("x", false, truth.view(), array![[1.0f32, f32::NAN]].view(), &Tolerance::of(EngineName::Tract));
+        let report = compare(
+            "x",
+            false,
+            truth.view(),
+            array![[1.0f32, f32::NAN]].view(),
+            &Tolerance::of(EngineName::Tract),
+        );
         assert!(!report.passed && !report.finite);
     }
 

@@ -20,7 +20,12 @@ pub struct InputSet {
 /// Every kind of input: the images that are given, noise, constants within the range of pixels,
 /// impulses, and noise far too small and far too large. `range` is the normalised value of a black
 /// and of a white pixel.
-pub fn input_sets(images: Option<ArrayD<f32>>, shape: [usize; 3], range: (f32, f32), seed: u64) -> Vec<InputSet> {
+pub fn input_sets(
+    images: Option<ArrayD<f32>>,
+    shape: [usize; 3],
+    range: (f32, f32),
+    seed: u64,
+) -> Vec<InputSet> {
     let set = |name, images, gates| InputSet { name, images, gates };
     let noise = noise(shape, seed);
     let constant = |value: f32| ArrayD::from_elem(batch(1, shape), value);

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn nearest_depths_are_named() {
         assert_eq!(blocks("f", 20, 2), Ok(3));
-        for (depth, hint) in [(21, "20 or 26"), (0, "8"), (7, "8"), (5_000, "1994"), (usize::MAX, "1994")] {
+        for (depth, hint) in [(21, "20 or 26"), (0, "8"), (7, "8"), (5_000, "2000"), (usize::MAX, "2000")] {
             let error = blocks("f", depth, 2).unwrap_err();
             assert!(error.message.contains(&format!("found {depth}")), "{error}");
             assert_eq!(error.hint.unwrap(), format!("the nearest allowed depth: {hint}"));

@@ -72,8 +72,9 @@ fn load(named: Option<&Path>) -> Result<Loaded, InputError> {
             Err(problem) => tried.push(format!("\n  {origin} {}: {problem}", path.display())),
         }
     }
-    Err(InputError::new(format!("ONNX Runtime cannot be loaded; tried{}", tried.concat()))
-        .hint("run `make setup`, or name the library with --ort-lib or ORT_DYLIB_PATH; the engine tract needs none"))
+    Err(InputError::new(format!("ONNX Runtime cannot be loaded; tried{}", tried.concat())).hint(
+        "run `make setup`, or name the library with --ort-lib or ORT_DYLIB_PATH; the engine tract needs none",
+    ))
 }
 
 /// Where the library may be, in order; what the user named is not passed over.

@@ -5,8 +5,8 @@ use ndarray::{ArrayD, ArrayViewD};
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{IoBinding, Session};
 use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorRef};
 
 use crate::error::InputError;
@@ -128,7 +128,8 @@ impl Engine for OrtEngine {
         let input = Tensor::from_array(images.as_standard_layout().into_owned())?;
         if self.cuda {
             binding.bind_input(self.input.as_str(), &input.to(AllocationDevice::CUDA, 0)?)?;
-            let device = MemoryInfo::new(AllocationDevice::CUDA, 0, AllocatorType::Device, MemoryType::Default)?;
+            let device =
+                MemoryInfo::new(AllocationDevice::CUDA, 0, AllocatorType::Device, MemoryType::Default)?;
             for name in &self.outputs {
                 binding.bind_output_to_device(name.as_str(), &device)?;
             }

@@ -62,9 +62,12 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let problems: Vec<String> = report
         .engines
         .iter()
-        .flat_map(|engine| engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name)))
+        .flat_map(|engine| {
+            engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name))
+        })
         .collect();
-    let gate = (!report.passed).then(|| GateFailed(format!("the export is not what was trained{}", problems.concat())));
+    let gate = (!report.passed)
+        .then(|| GateFailed(format!("the export is not what was trained{}", problems.concat())));
     Ok(Done { files, gate })
 }
 
@@ -124,7 +127,10 @@ fn reference(context: &Context<'_>, student: &str) -> Result<Score> {
         return scores.get(student).copied().context("every student has a test score");
     }
     let kept: Vec<Kept> = read_json(&context.folder.training_result(trained_by(context)))?;
-    kept.iter().find(|kept| kept.name == student).map(|kept| kept.validation).context("every student has a score")
+    kept.iter()
+        .find(|kept| kept.name == student)
+        .map(|kept| kept.validation)
+        .context("every student has a score")
 }
 
 fn keep_samples(

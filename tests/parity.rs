@@ -1,0 +1,307 @@
+//! Graphs of every kind through libtorch, ONNX Runtime and tract: all readings agree, and a planted
+//! fault is found.
+#![cfg(feature = "train")]
+
+use std::path::Path;
+
+use cohort::config::{Device, EngineName};
+use cohort::data::{Normalization, ordered_batches};
+use cohort::engine::torch::{TorchEngine, Truth};
+use cohort::engine::{Engine, EngineOptions, open};
+use cohort::graph::{
+    Builder, Conv2d, Graph, NodeId, Op, Pool, Weights, fold_batch_norm, initial_weights, params,
+};
+use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit};
+use cohort::ui::Ui;
+use cohort::verify::{Job, VerifyReport, input_sets, verify};
+use cohort::zoo;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::test_runner::TestCaseError;
+
+fn metadata(graph: &Graph) -> Metadata {
+    let input: [usize; 3] = graph.input_shape().clone().try_into().unwrap();
+    Metadata {
+        classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
+        input,
+        mean: vec![0.5; input[0]],
+        std: vec![0.25; input[0]],
+        student: "one".into(),
+        run: "test".into(),
+    }
+}
+
+/// Initial weights with running statistics as after training: BatchNorm then does something.
+fn weights(graph: &Graph, seed: u64) -> Weights {
+    let mut weights = initial_weights(graph, seed);
+    for spec in params(graph) {
+        let mut array = weights.get(&spec.name).unwrap().clone();
+        let spread = |index: usize| ((index * 37 + 11) % 17) as f32 / 17.0;
+        if spec.name.ends_with("running_var") {
+            array.iter_mut().enumerate().for_each(|(index, value)| *value = 0.02 + spread(index));
+        } else if spec.name.ends_with("running_mean") || spec.name.ends_with("bias") {
+            array.iter_mut().enumerate().for_each(|(index, value)| *value = spread(index) - 0.5);
+        }
+        weights.insert(spec.name, array);
+    }
+    weights
+}
+
+fn exported(graph: &Graph, weights: &Weights, embedding: bool) -> OnnxFile {
+    let bytes = emit(graph, weights, &metadata(graph), &EmitOptions { embedding }).unwrap();
+    OnnxFile::from_bytes(bytes, Path::new("test.onnx")).unwrap()
+}
+
+/// Verifies a file against the unfolded graph in float64, on all engines.
+fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
+    let truth = Truth::new(graph, weights).unwrap();
+    let options = EngineOptions { threads: 2, ..EngineOptions::default() };
+    let mut engines: Vec<(EngineName, Box<dyn Engine>)> =
+        vec![(EngineName::Torch, Box::new(TorchEngine::new(graph, weights, Device::Cpu, 2).unwrap()))];
+    for engine in [EngineName::OrtCpu, EngineName::Tract] {
+        engines.push((engine, open(file, engine, &options).unwrap()));
+    }
+    let inputs = input_sets(None, metadata(graph).input, (-2.0, 2.0), 1);
+    verify(&mut Job {
+        model: "test.onnx".into(),
+        truth_name: "float64".into(),
+        truth: &|images| truth.logits(images),
+        from_checkpoint: true,
+        engines,
+        inputs: &inputs,
+        accuracy: None,
+        fixed_batch: None,
+        ui: Ui::Quiet,
+    })
+    .unwrap()
+}
+
+fn problems(report: &VerifyReport) -> Vec<String> {
+    report.engines.iter().flat_map(|engine| engine.problems.clone()).collect()
+}
+
+#[test]
+fn every_ready_model_computes_the_same_everywhere() {
+    for (name, _) in zoo::ready() {
+        let model = zoo::find_model(name, Path::new(".")).unwrap();
+        let graph = zoo::build(&model, [3, 16, 16], 7).unwrap();
+        let weights = initial_weights(&graph, 5);
+        let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
+        let report = parity(&graph, &weights, &exported(&folded, &folded_weights, false));
+        assert!(report.passed, "{name}: {:?}", problems(&report));
+    }
+}
+
+#[test]
+fn an_unfolded_export_and_its_embedding() {
+    let model = zoo::find_model("shufflenet_v2-x0.5", Path::new(".")).unwrap();
+    let graph = zoo::build(&model, [3, 16, 16], 5).unwrap();
+    let weights = weights(&graph, 3);
+    let file = exported(&graph, &weights, true);
+    let names: Vec<&str> = file.outputs.iter().map(|output| output.name.as_str()).collect();
+    assert_eq!(names, ["logits", "embedding"]);
+    assert!(parity(&graph, &weights, &file).passed);
+
+    let images = ndarray::ArrayD::from_elem(vec![2, 3, 16, 16], 0.3);
+    let mut torch = TorchEngine::new(&graph, &weights, Device::Cpu, 2).unwrap();
+    let mut tract = open(&file, EngineName::Tract, &EngineOptions::default()).unwrap();
+    let (expected, found) = (torch.run(images.view()).unwrap(), tract.run(images.view()).unwrap());
+    for (expected, found) in expected.iter().zip(&found) {
+        assert_eq!(expected.shape(), found.shape());
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4 * (1.0 + a.abs());
+        assert!(expected.iter().zip(found).all(close));
+    }
+}
+
+/// The same graph with another eps in every BatchNorm.
+fn with_eps(graph: &Graph, new: f64) -> Graph {
+    let (mut builder, input) = Builder::new(graph.input_shape().clone()).unwrap();
+    let mut ids = vec![input];
+    for node in &graph.nodes()[1..] {
+        let op = match &node.op {
+            Op::BatchNorm { momentum, .. } => Op::BatchNorm { eps: new, momentum: *momentum },
+            other => other.clone(),
+        };
+        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| ids[id.index()]).collect();
+        ids.push(builder.add(&node.name, op, &inputs).unwrap());
+    }
+    let outputs: Vec<(&str, NodeId)> =
+        graph.outputs().iter().map(|output| (output.name.as_str(), ids[output.node.index()])).collect();
+    builder.finish(&outputs)
+}
+
+#[test]
+fn planted_faults_fail() {
+    let model = zoo::find_model("resnet8", Path::new(".")).unwrap();
+    let graph = zoo::build(&model, [3, 16, 16], 10).unwrap();
+    let weights = weights(&graph, 9);
+    let on_files = |report: &VerifyReport| report.engines[1..].iter().all(|engine| !engine.passed);
+
+    let wrong_eps = exported(&with_eps(&graph, 1e-3), &weights, false);
+    let report = parity(&graph, &weights, &wrong_eps);
+    assert!(on_files(&report), "eps 1e-3 instead of 1e-5 passed");
+    assert!(report.engines[0].passed, "libtorch runs the checkpoint, which is whole");
+
+    let mut swapped = weights.clone();
+    let mut stem = swapped.remove("stem.conv.weight").unwrap();
+    stem.invert_axis(ndarray::Axis(1));
+    swapped.insert("stem.conv.weight", stem.as_standard_layout().into_owned());
+    assert!(
+        on_files(&parity(&graph, &weights, &exported(&graph, &swapped, false))),
+        "swapped channels passed"
+    );
+
+    let mut flipped = weights.clone();
+    let mut classifier = flipped.remove("classifier.weight").unwrap();
+    classifier[[3, 5].as_slice()] *= -1.0;
+    flipped.insert("classifier.weight", classifier);
+    assert!(on_files(&parity(&graph, &weights, &exported(&graph, &flipped, false))), "one sign passed");
+
+    assert!(parity(&graph, &weights, &exported(&graph, &weights, false)).passed, "an untouched copy failed");
+}
+
+/// One more layer on a graph under construction; what does not fit is left out.
+#[derive(Debug, Clone)]
+enum Step {
+    Conv {
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        dilation: usize,
+        grouped: bool,
+        bias: bool,
+    },
+    Norm,
+    Relu,
+    Clip,
+    MaxPool {
+        kernel: usize,
+        stride: usize,
+        ceil: bool,
+    },
+    AvgPool {
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+        include: bool,
+    },
+    AddBack {
+        to: usize,
+    },
+    ConcatBack {
+        to: usize,
+    },
+    Slice {
+        start: usize,
+        keep: usize,
+    },
+    Shuffle,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let conv = (1usize..5, 1usize..4, 1usize..3, 0usize..3, 1usize..3, any::<bool>(), any::<bool>());
+    prop_oneof![
+        3 => conv.prop_map(|(out, kernel, stride, padding, dilation, grouped, bias)| Step::Conv {
+            out: 2 * out, kernel, stride, padding, dilation, grouped, bias
+        }),
+        2 => Just(Step::Norm),
+        2 => Just(Step::Relu),
+        1 => Just(Step::Clip),
+        1 => (1usize..4, 1usize..3, any::<bool>()).prop_map(|(kernel, stride, ceil)| Step::MaxPool { kernel, stride, ceil }),
+        1 => (2usize..4, 1usize..3, 0usize..2, any::<bool>()).prop_map(|(kernel, stride, padding, include)| {
+            Step::AvgPool { kernel, stride, padding, include }
+        }),
+        1 => (0usize..8).prop_map(|to| Step::AddBack { to }),
+        1 => (0usize..8).prop_map(|to| Step::ConcatBack { to }),
+        1 => (0usize..4, 1usize..5).prop_map(|(start, keep)| Step::Slice { start, keep }),
+        1 => Just(Step::Shuffle),
+    ]
+}
+
+fn grow(steps: &[Step], shape: Vec<usize>) -> Graph {
+    let (mut builder, image) = Builder::new(shape).unwrap();
+    let mut values = vec![image];
+    for (index, step) in steps.iter().enumerate() {
+        let last = *values.last().unwrap();
+        let channels = builder.shape(last)[0];
+        let back = |to: usize| values[to % values.len()];
+        let (op, inputs) = match step {
+            Step::Conv { out, kernel, stride, padding, dilation, grouped, bias } => {
+                let conv = Conv2d {
+                    padding: [*padding; 2],
+                    dilation: [*dilation; 2],
+                    groups: if *grouped { 2 } else { 1 },
+                    bias: *bias,
+                    ..Conv2d::square(*out, *kernel, *stride)
+                };
+                (Op::Conv2d(conv), vec![last])
+            }
+            Step::Norm => (Op::BatchNorm { eps: 1e-5, momentum: 0.1 }, vec![last]),
+            Step::Relu => (Op::Relu, vec![last]),
+            Step::Clip => (Op::Clip { min: -0.5, max: 1.5 }, vec![last]),
+            Step::MaxPool { kernel, stride, ceil } => {
+                let pool =
+                    Pool { padding: [kernel / 2; 2], ceil_mode: *ceil, ..Pool::square(*kernel, *stride) };
+                (Op::MaxPool(pool), vec![last])
+            }
+            Step::AvgPool { kernel, stride, padding, include } => {
+                let pool = Pool { padding: [*padding; 2], ..Pool::square(*kernel, *stride) };
+                (Op::AvgPool { pool, count_include_pad: *include }, vec![last])
+            }
+            Step::AddBack { to } => (Op::Add, vec![last, back(*to), last]),
+            Step::ConcatBack { to } => (Op::Concat, vec![last, back(*to)]),
+            Step::Slice { start, keep } => {
+                let start = start % channels;
+                (Op::SliceChannels { start, end: (start + keep).min(channels) }, vec![last])
+            }
+            Step::Shuffle => (Op::ChannelShuffle { groups: 2 }, vec![last]),
+        };
+        values.extend(builder.add(format!("n{index}"), op, &inputs));
+    }
+    let last = *values.last().unwrap();
+    let pool = builder.add("pool", Op::GlobalAvgPool, &[last]).unwrap();
+    let flat = builder.add("flat", Op::Flatten, &[pool]).unwrap();
+    let logits = builder.add("classifier", Op::Linear { out_features: 4, bias: true }, &[flat]).unwrap();
+    builder.finish(&[(Graph::LOGITS, logits), (Graph::EMBEDDING, flat)])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_graphs_agree_everywhere(
+        steps in proptest::collection::vec(step(), 1..9),
+        channels in 1usize..4,
+        height in 5usize..10,
+        width in 5usize..10,
+        fold in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let graph = grow(&steps, vec![channels, height, width]);
+        let weights = weights(&graph, seed);
+        let (emitted, emitted_weights) =
+            if fold { fold_batch_norm(&graph, &weights).unwrap() } else { (graph.clone(), weights.clone()) };
+        let report = parity(&graph, &weights, &exported(&emitted, &emitted_weights, true));
+        if !report.passed {
+            return Err(TestCaseError::fail(format!("{:?}", problems(&report))));
+        }
+    }
+}
+
+#[test]
+fn normalised_batches_reach_the_engines_unchanged() {
+    let data = cohort::config::Data {
+        source: cohort::config::Source::Digits(cohort::config::Digits {}),
+        validation: 0.2,
+        augment: Vec::new(),
+        workers: 1,
+    };
+    let data = cohort::data::load(&data, Path::new("."), 1).unwrap();
+    let Normalization { mean, std } = &data.normalization;
+    assert!(mean[0] > 0.1 && std[0] > 0.1);
+    let batch = ordered_batches(&data.train, &data.normalization, data.train.len()).next().unwrap().unwrap();
+    let values = batch.images.len() as f64;
+    let sum: f64 = batch.images.iter().map(|&value| f64::from(value)).sum();
+    let square: f64 = batch.images.iter().map(|&value| f64::from(value).powi(2)).sum();
+    assert!((sum / values).abs() < 1e-3 && (square / values - 1.0).abs() < 1e-3);
+}
