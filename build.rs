@@ -1,5 +1,6 @@
 //! Where a built program finds its shared libraries, so that it starts from any folder with no
-//! variables set: libtorch through an rpath, ONNX Runtime through a path compiled in.
+//! variables set: libtorch through an rpath, ONNX Runtime through a path compiled in. Also whether the
+//! data sets that some tests read are there: without them those tests are ignored, not passed.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,12 @@ fn main() {
     let library = chosen.unwrap_or(fetched);
     if Path::new(&library).exists() {
         println!("cargo:rustc-env=COHORT_ORT_LIBRARY={}", library.display());
+    }
+
+    println!("cargo:rerun-if-env-changed=COHORT_DATA");
+    println!("cargo:rustc-check-cfg=cfg(cohort_data)");
+    if env::var_os("COHORT_DATA").is_some_and(|folder| Path::new(&folder).is_dir()) {
+        println!("cargo:rustc-cfg=cohort_data");
     }
 
     println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());

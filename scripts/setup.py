@@ -119,9 +119,11 @@ def main() -> None:
         RUNTIME.mkdir(exist_ok=True)
         if shutil.disk_usage(RUNTIME).free < SPARE_BYTES:
             fail(f"less than {SPARE_BYTES >> 30} GiB are free under {RUNTIME}", "free some space")
+    for left in RUNTIME.glob("fetching-*"):
+        shutil.rmtree(left)
     for package, version, digest in missing:
         print(f"fetching {package} {version}", flush=True)
-        with tempfile.TemporaryDirectory(dir=RUNTIME) as folder:
+        with tempfile.TemporaryDirectory(prefix="fetching-", dir=RUNTIME) as folder:
             wheel = fetch(package, version, digest, Path(folder))
             if hashlib.sha256(wheel.read_bytes()).hexdigest() != digest:
                 fail(f"{package} {version} is not the pinned file", "try again; do not go on with it")

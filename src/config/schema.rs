@@ -1,8 +1,10 @@
 //! The top of a pipeline file: data, cohort, device.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::stages::Stage;
 
@@ -26,8 +28,8 @@ pub struct Pipeline {
 }
 
 /// Where libtorch trains: `auto`, `cpu`, `cuda` or `cuda:<index>`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum Device {
     /// CUDA where libtorch sees it, else the CPU.
     #[default]
@@ -36,20 +38,30 @@ pub enum Device {
     Cuda(usize),
 }
 
-impl TryFrom<String> for Device {
-    type Error = String;
+/// Written by hand, as serde's `try_from` would lose the place of the error.
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DeviceVisitor;
+        impl Visitor<'_> for DeviceVisitor {
+            type Value = Device;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "auto" => Ok(Device::Auto),
-            "cpu" => Ok(Device::Cpu),
-            "cuda" => Ok(Device::Cuda(0)),
-            other => {
-                other.strip_prefix("cuda:").and_then(|index| index.parse().ok()).map(Device::Cuda).ok_or_else(
-                    || format!("unknown device '{other}', expected auto, cpu, cuda or cuda:<index>"),
-                )
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto, cpu, cuda or cuda:<index>")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Device, E> {
+                let index = |text: &str| text.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+                match text {
+                    "auto" => Ok(Device::Auto),
+                    "cpu" => Ok(Device::Cpu),
+                    "cuda" => Ok(Device::Cuda(0)),
+                    other => index(other)
+                        .map(Device::Cuda)
+                        .ok_or_else(|| E::invalid_value(Unexpected::Str(other), &self)),
+                }
             }
         }
+        deserializer.deserialize_str(DeviceVisitor)
     }
 }
 

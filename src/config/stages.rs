@@ -1,6 +1,9 @@
 //! The stages of a pipeline and every number they take, with its default.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One stage, written as a map of one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -249,8 +252,8 @@ pub struct Budgets {
 }
 
 /// A number (`250000`) or a share of the largest peer's (`25%`).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "serde_yaml::Value", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub enum Limit {
     Absolute(u64),
     /// Per cent of the peer with the most parameters.
@@ -267,22 +270,29 @@ impl Limit {
     }
 }
 
-impl TryFrom<serde_yaml::Value> for Limit {
-    type Error = String;
+/// Written by hand, as serde's `try_from` would lose the place of the error.
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LimitVisitor;
+        impl Visitor<'_> for LimitVisitor {
+            type Value = Limit;
 
-    fn try_from(value: serde_yaml::Value) -> Result<Self, String> {
-        let wrong = || format!("expected a whole number or a percentage such as 25%, found {value:?}");
-        if let Some(number) = value.as_u64() {
-            return Ok(Limit::Absolute(number));
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, or a percentage such as 25%")
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Limit, E> {
+                Ok(Limit::Absolute(number))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Limit, E> {
+                let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+                let percent = percent.filter(|percent| *percent > 0.0 && percent.is_finite());
+                let limit = percent.map(Limit::Percent).or_else(|| text.parse().ok().map(Limit::Absolute));
+                limit.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
         }
-        let text = value.as_str().ok_or_else(wrong)?;
-        if let Some(percent) = text.strip_suffix('%') {
-            return match percent.trim().parse::<f64>() {
-                Ok(percent) if percent > 0.0 && percent.is_finite() => Ok(Limit::Percent(percent)),
-                _ => Err(wrong()),
-            };
-        }
-        text.parse().map(Limit::Absolute).map_err(|_| wrong())
+        deserializer.deserialize_any(LimitVisitor)
     }
 }
 

@@ -67,7 +67,7 @@ fn unit(rng: &mut ChaCha8Rng) -> f64 {
 }
 
 fn below(rng: &mut ChaCha8Rng, end: usize) -> usize {
-    (u64::from(rng.next_u32()) * end as u64 >> 32) as usize
+    ((u64::from(rng.next_u32()) * end as u64) >> 32) as usize
 }
 
 #[cfg(test)]

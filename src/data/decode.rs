@@ -37,7 +37,7 @@ pub fn decode_image(path: &Path, [channels, height, width]: [usize; 3]) -> Resul
 }
 
 fn decode(path: &Path) -> Result<DynamicImage, String> {
-    let text = |error: image::ImageError| error.to_string();
+    let text = |error: image::ImageError| error.to_string().trim_end().to_string();
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let mut reader = reader.map_err(|error| error.to_string())?;
     let mut limits = Limits::default();

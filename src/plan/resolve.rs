@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::config::{Budgets, Limit, LoadedPipeline, Pipeline, Stage};
+use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage};
 use crate::data::{DataInfo, describe};
 use crate::graph::{Cost, Graph, cost};
 use crate::zoo;
@@ -102,6 +102,9 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     Ok(Plan { pipeline: loaded.pipeline.clone(), base: loaded.base.clone(), data, peers })
 }
 
+/// Reads one figure of a cost.
+type Value = fn(&Cost) -> u64;
+
 /// A budget that no student of the cohort can meet is found before anything is trained.
 fn check_budgets(pipeline: &Pipeline, peers: &[Peer], problems: &mut Problems<'_>) {
     if peers.len() < pipeline.cohort.len() {
@@ -111,9 +114,9 @@ fn check_budgets(pipeline: &Pipeline, peers: &[Peer], problems: &mut Problems<'_
     for (index, stage) in pipeline.stages.iter().enumerate() {
         let Stage::Select(select) = stage else { continue };
         let Budgets { max_params, max_macs, max_onnx_bytes: _ } = select.budgets;
-        let costs: [(&str, Option<Limit>, fn(&Cost) -> u64); 2] =
-            [("max_params", max_params, |cost| cost.params), ("max_macs", max_macs, |cost| cost.macs)];
-        for (key, limit, value) in costs {
+        let params = ("max_params", max_params, (|cost| cost.params) as Value);
+        let macs = ("max_macs", max_macs, (|cost| cost.macs) as Value);
+        for (key, limit, value) in [params, macs] {
             let Some(limit) = limit else { continue };
             let allowed = limit.allowed(value(&largest.cost));
             let smallest = peers.iter().min_by_key(|peer| value(&peer.cost));

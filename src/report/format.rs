@@ -41,8 +41,10 @@ pub fn percent(share: f64) -> String {
 
 /// Three significant figures.
 pub fn figures(value: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
     match value.abs() {
-        size if size == 0.0 => "0".into(),
         size if size < 1e-3 => format!("{value:.1e}"),
         size if size < 1.0 => format!("{value:.3}"),
         size if size < 10.0 => format!("{value:.2}"),

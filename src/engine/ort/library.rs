@@ -108,7 +108,7 @@ fn probe(path: &Path) -> Result<String, String> {
     type GetBase = unsafe extern "C" fn() -> *const ApiBase;
 
     // SAFETY: opening runs the library's initialisers; the user or the set-up chose this file.
-    let library = unsafe { libloading::Library::new(path) }.map_err(|error| error.to_string())?;
+    let library = unsafe { libloading::Library::new(path) }.map_err(|error| reason(&error))?;
     // SAFETY: the symbol's type is that of ONNX Runtime's C interface, unchanged since its start.
     let (found, version) = unsafe {
         let base = library.get::<GetBase>(b"OrtGetApiBase\0").map_err(|error| error.to_string())?();
@@ -119,6 +119,14 @@ fn probe(path: &Path) -> Result<String, String> {
         (!((*base).get_api)(API_VERSION).is_null(), version)
     };
     if found { Ok(version) } else { Err(format!("version {version} is too old, 1.{API_VERSION} is needed")) }
+}
+
+/// What the system's loader says is wrong.
+fn reason(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 fn open(library: PathBuf, version: String) -> Result<Loaded, InputError> {

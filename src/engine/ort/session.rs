@@ -81,20 +81,21 @@ fn session(
     provider: Option<ExecutionProviderDispatch>,
 ) -> Result<Session, String> {
     let level = if options.optimize { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
-    let builder = Session::builder(environment).map_err(|error| error.to_string())?;
-    let builder = builder
-        .with_log_level(LogLevel::Error)
-        .and_then(|builder| builder.with_intra_threads(options.threads))
-        .and_then(|builder| builder.with_inter_threads(1))
-        .and_then(|builder| builder.with_optimization_level(level))
-        .and_then(|builder| builder.with_config_entry("session.force_spinning_stop", "1"))
-        .and_then(|builder| builder.with_config_entry("session.record_ep_graph_assignment_info", "1"))
-        .and_then(|builder| match provider {
-            Some(provider) => builder.with_execution_providers([provider]),
-            None => Ok(builder),
-        });
-    let mut builder = builder.map_err(|error| error.to_string())?;
-    builder.commit_from_memory(&file.bytes).map_err(|error| error.to_string())
+    let mut builder = Session::builder(environment).map_err(text)?;
+    builder = builder.with_log_level(LogLevel::Error).map_err(text)?;
+    builder = builder.with_intra_threads(options.threads).map_err(text)?;
+    builder = builder.with_inter_threads(1).map_err(text)?;
+    builder = builder.with_optimization_level(level).map_err(text)?;
+    builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(text)?;
+    builder = builder.with_config_entry("session.record_ep_graph_assignment_info", "1").map_err(text)?;
+    if let Some(provider) = provider {
+        builder = builder.with_execution_providers([provider]).map_err(text)?;
+    }
+    builder.commit_from_memory(&file.bytes).map_err(text)
+}
+
+fn text<R>(error: ort::Error<R>) -> String {
+    error.to_string()
 }
 
 impl Engine for OrtEngine {
