@@ -8,6 +8,12 @@ use cohort::error::{exit_code, exit_code_of, hint_of};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // SAFETY: this is the first thing the program does, so there is no other thread.
+    #[cfg(feature = "train")]
+    unsafe {
+        cohort::torch::ask_for_reproducible_sums();
+    }
+
     let filter = EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ort=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 

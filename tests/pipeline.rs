@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -23,8 +24,8 @@ cohort:
   - {name: wide, model: wide.yaml}
   - {name: slim, model: slim.yaml}
 stages:
-  - pretrain: {epochs: 1, batch: 128}
-  - collaborate: {epochs: $EPOCHS, batch: 128}
+  - pretrain: {epochs: 1, batch: 32}
+  - collaborate: {epochs: $EPOCHS, batch: 32}
   - select: {budgets: {max_params: 60%}}
   - export: {}
   - verify: {images: 32}
@@ -32,14 +33,19 @@ stages:
   - report: {}
 ";
 
+/// Held by each test: two processes that train at once would wait for each other's threads.
+static ALONE: Mutex<()> = Mutex::new(());
+
 struct Workspace {
     folder: TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Workspace {
     fn new(epochs: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let workspace = Self { folder };
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let workspace = Self { folder, _alone: alone };
         workspace.write("p.yaml", &PIPELINE.replace("$EPOCHS", &epochs.to_string()));
         workspace.write("wide.yaml", "family: resnet_cifar\ndepth: 8\nwidth: 8\n");
         workspace.write("slim.yaml", "family: resnet_cifar\ndepth: 8\nwidth: 4\n");
@@ -79,17 +85,29 @@ fn succeeded(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("one JSON document on stdout")
 }
 
-/// Weights of both students after the collaboration, and the metrics of both training stages.
+/// What both training stages leave, in the order it was made.
+const RESULTS: [&str; 5] = [
+    "01-pretrain/metrics.jsonl",
+    "01-pretrain/wide.safetensors",
+    "02-collaborate/metrics.jsonl",
+    "02-collaborate/wide.safetensors",
+    "02-collaborate/slim.safetensors",
+];
+
 fn results(run: &Path) -> Vec<Vec<u8>> {
-    [
-        "02-collaborate/wide.safetensors",
-        "02-collaborate/slim.safetensors",
-        "01-pretrain/metrics.jsonl",
-        "02-collaborate/metrics.jsonl",
-    ]
-    .iter()
-    .map(|file| fs::read(run.join(file)).unwrap_or_else(|error| panic!("{file}: {error}")))
-    .collect()
+    let read = |file: &&str| fs::read(run.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    RESULTS.iter().map(read).collect()
+}
+
+/// The first line in which two files differ.
+fn first_difference(a: &[u8], b: &[u8]) -> String {
+    let (a, b) = (text(a), text(b));
+    let lines = a.lines().zip(b.lines()).find(|(a, b)| a != b);
+    lines.map_or("their lengths differ".into(), |(a, b)| format!("{}\n{}", start(a), start(b)))
+}
+
+fn start(line: &str) -> String {
+    line.chars().take(2_000).collect()
 }
 
 #[test]
@@ -179,7 +197,10 @@ fn killed_runs_end_with_the_same_weights() {
     }
     assert!(kills >= 2, "only {kills} runs were killed before their end");
     succeeded(&workspace.run("killed", &[]));
-    assert_eq!(results(&workspace.path("killed")), results(&workspace.path("calm")));
+    let (killed, calm) = (results(&workspace.path("killed")), results(&workspace.path("calm")));
+    for ((file, killed), calm) in RESULTS.iter().zip(&killed).zip(&calm) {
+        assert!(killed == calm, "{file} differs:\n{}", first_difference(killed, calm));
+    }
 }
 
 #[test]

@@ -24,6 +24,20 @@ pub fn resolve_device(wanted: Device) -> Result<tch::Device, InputError> {
     }
 }
 
+/// Makes the same sums come out of every run on the CPU: asks MKL for its reproducible paths, unless
+/// the user's environment says otherwise. MKL reads this at its first product.
+///
+/// # Safety
+/// No other thread may run yet: the environment is the whole process's.
+pub unsafe fn ask_for_reproducible_sums() {
+    for (name, value) in [("MKL_CBWR", "AUTO,STRICT"), ("MKL_DYNAMIC", "FALSE")] {
+        if std::env::var_os(name).is_none() {
+            // SAFETY: the caller's promise.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
+}
+
 /// Sets how many threads libtorch uses inside one operation.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));

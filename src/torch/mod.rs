@@ -10,7 +10,7 @@ mod forward;
 mod network;
 
 pub use arrays::{batch_tensor, to_f32, to_f64};
-pub use device::{device_name, resolve_device, set_threads, threads};
+pub use device::{ask_for_reproducible_sums, device_name, resolve_device, set_threads, threads};
 pub use facts::{Facts, facts};
 pub use forward::Mode;
 pub use network::Network;

@@ -13,7 +13,7 @@ use crate::error::Interrupted;
 use crate::files::write_atomic;
 use crate::graph::{Graph, Weights, fold_batch_norm};
 use crate::score::Score;
-use crate::torch::{Network, batch_tensor, resolve_device, to_f32};
+use crate::torch::{Network, batch_tensor, resolve_device, set_threads, threads, to_f32};
 use crate::ui::{Bar, Ui};
 
 use super::checkpoint::{self, Progress, StudentState};
@@ -92,6 +92,8 @@ struct Cohort<'a> {
 /// [`crate::error::InputError`] when a loss is not finite, an image cannot be read, or the disk is
 /// full.
 pub fn train(job: &Job<'_>) -> Result<Outcome> {
+    // Once the count is set, MKL does not choose one of its own, which would change sums.
+    set_threads(threads());
     let mut cohort = Cohort::start(job)?;
     cohort.restore()?;
     let steps = batches_per_epoch(job.data.train.len(), job.batch);

@@ -38,7 +38,7 @@ static LOADED: OnceLock<Result<Loaded, InputError>> = OnceLock::new();
 /// Names the library to use, before anything else of this folder is called.
 pub fn use_library(path: &Path) {
     // A second call would come too late; the first one stands.
-    let _ = NAMED.set(path.to_path_buf());
+    let _ = NAMED.set(absolute(path));
 }
 
 /// The process's one environment.
@@ -84,7 +84,7 @@ fn candidates(named: Option<&Path>) -> Vec<(&'static str, PathBuf, bool)> {
         candidates.push(("--ort-lib", path.to_path_buf(), true));
     }
     if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
-        candidates.push((VARIABLE, path.into(), true));
+        candidates.push((VARIABLE, absolute(Path::new(&path)), true));
     }
     let program = std::env::current_exe().ok();
     if let Some(folder) = program.as_deref().and_then(Path::parent) {
@@ -95,6 +95,11 @@ fn candidates(named: Option<&Path>) -> Vec<(&'static str, PathBuf, bool)> {
     }
     candidates.push(("on the system:", "libonnxruntime.so".into(), false));
     candidates
+}
+
+/// A name without a folder would be looked for on the system.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// Opens the library and asks for its version, before `ort` sees it: a library that is too old or
