@@ -1,11 +1,8 @@
-//! The command line: which verbs there are and the options all of them share.
+//! The command line: which verbs there are.
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::commands;
-use crate::ui::Ui;
+use crate::commands::{self, Common};
 
 /// Compress an image model: train a cohort, select, export, verify, measure.
 #[derive(Debug, Parser)]
@@ -15,26 +12,6 @@ pub struct Cli {
     pub common: Common,
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-/// Options of every verb.
-#[derive(Debug, Clone, Args)]
-pub struct Common {
-    /// Print one JSON document to stdout instead of tables
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// No progress on stderr
-    #[arg(long, short, global = true)]
-    pub quiet: bool,
-    /// ONNX Runtime's shared library [default: found by itself, see `cohort doctor`]
-    #[arg(long, global = true, value_name = "FILE")]
-    pub ort_lib: Option<PathBuf>,
-}
-
-impl Common {
-    pub fn ui(&self) -> Ui {
-        Ui::detect(self.quiet)
-    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::bench::{Subject, bench};
-use crate::cli::Common;
 use crate::config::Bench;
 use crate::engine::{engine_names, open};
 use crate::error::InputError;
@@ -13,6 +12,8 @@ use crate::folder::write_json;
 use crate::onnx::OnnxFile;
 use crate::report::{bench_rows, bench_table};
 use crate::ui::{out, out_json};
+
+use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::cli::Common;
 use crate::config::{Stage, load_pipeline, quickstart};
 use crate::plan::{Plan, plan};
 use crate::report::{count, plain_table};
 use crate::ui::{out, out_json};
+
+use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -4,9 +4,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::bench::Environment;
-use crate::cli::Common;
 use crate::error::InputError;
 use crate::ui::{out, out_json};
+
+use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}

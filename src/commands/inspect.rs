@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::cli::Common;
 use crate::engine::tract::tensor_shapes;
 use crate::error::InputError;
 use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, graph_rows};
 use crate::report::{count, plain_table};
 use crate::ui::{out, out_json};
 use crate::zoo;
+
+use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -2,8 +2,11 @@
 
 pub mod bench;
 pub mod check;
+mod common;
 pub mod doctor;
 pub mod inspect;
 pub mod predict;
 pub mod run;
 pub mod verify;
+
+pub use common::Common;

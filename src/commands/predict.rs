@@ -7,13 +7,14 @@ use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
-use crate::cli::Common;
 use crate::data::{Normalization, decode_image};
 use crate::engine::{EngineOptions, engine_names, open};
 use crate::error::InputError;
 use crate::graph::Graph;
 use crate::onnx::OnnxFile;
 use crate::ui::{out, out_json};
+
+use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
-use crate::cli::Common;
 use crate::config::{load_pipeline, quickstart};
 use crate::error::exit_code;
 use crate::plan::plan;
 use crate::report::screen;
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
+
+use super::Common;
 
 /// Set by the first Ctrl-C or SIGTERM.
 static STOP: AtomicBool = AtomicBool::new(false);

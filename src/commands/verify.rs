@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::bench::usable_threads;
-use crate::cli::Common;
 use crate::config::{Device, EngineName, Pipeline, parse};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, engine_names, open};
@@ -17,6 +16,8 @@ use crate::report::{verify_row, verify_table};
 use crate::ui::{Ui, out, out_json};
 use crate::verify::{InputSet, Job, VerifyReport, input_sets, verify};
 use crate::zoo;
+
+use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -53,13 +54,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         None => against_each_other(&file, &engines, &inputs, common.ui())?,
     };
     let passed = report.passed;
-    let problems: Vec<String> = report
-        .engines
-        .iter()
-        .flat_map(|engine| {
-            engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name))
-        })
-        .collect();
+    let problems = report.problems();
     if common.json {
         out_json(&report)?
     } else {
@@ -68,7 +63,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if passed {
         Ok(())
     } else {
-        Err(GateFailed(format!("{} failed{}", args.model.display(), problems.concat())).into())
+        Err(GateFailed(format!("{} failed{}", args.model.display(), problems)).into())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::Augment;
 use crate::seed::derive_seed;
 
 use super::augment::{augment, sample_rng};
-use super::load::Normalization;
+use super::normalization::{Normalization, Table};
 use super::split::shuffle;
 use super::store::Split;
 
@@ -144,9 +144,6 @@ impl Epoch {
         })
     }
 }
-
-/// Normalised value of every byte, by channel.
-pub(super) type Table = Vec<[f32; 256]>;
 
 fn assemble(
     split: &Split,

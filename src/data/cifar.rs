@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::config::{Cifar10Source, Cifar100Labels, Cifar100Source};
 use crate::error::InputError;
 
-use super::source::{DataInfo, Opened, readable};
+use super::info::{DataInfo, Opened, readable};
 use super::store::{Split, Store};
 
 const SHAPE: [usize; 3] = [3, 32, 32];

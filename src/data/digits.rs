@@ -5,7 +5,7 @@ use anyhow::Result;
 use flate2::read::GzDecoder;
 
 use super::idx;
-use super::source::{DataInfo, Opened};
+use super::info::{DataInfo, Opened};
 use super::store::Split;
 
 macro_rules! file {

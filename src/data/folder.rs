@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::config::FolderSource;
 use crate::error::InputError;
 
-use super::source::{DataInfo, Opened, readable};
+use super::info::{DataInfo, Opened, readable};
 use super::split::stratified;
 use super::store::{Split, Store};
 

@@ -13,7 +13,7 @@ use flate2::read::GzDecoder;
 use crate::config::IdxSource;
 use crate::error::InputError;
 
-use super::source::{DataInfo, Opened, count_classes, readable};
+use super::info::{DataInfo, Opened, count_classes, readable};
 use super::store::{Split, Store};
 
 /// Bytes of pixels one file may claim, at most.

@@ -9,8 +9,9 @@ use crate::config::Data;
 use crate::error::InputError;
 use crate::seed::derive_seed;
 
-use super::batches::Table;
-use super::source::{DataInfo, open};
+use super::info::DataInfo;
+use super::normalization::Normalization;
+use super::source::open;
 use super::split::stratified;
 use super::store::Split;
 
@@ -28,30 +29,6 @@ pub struct Dataset {
     pub normalization: Normalization,
     /// blake3 of pixels, labels, class names and how they are split.
     pub fingerprint: String,
-}
-
-/// Per-channel mean and deviation of the training images, on the scale 0 to 1.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Normalization {
-    pub mean: Vec<f32>,
-    pub std: Vec<f32>,
-}
-
-impl Normalization {
-    /// `(byte / 255 − mean) / std` for every byte and channel.
-    pub(super) fn table(&self) -> Table {
-        let normalised = |byte: usize, channel: usize| {
-            ((byte as f64 / 255.0 - f64::from(self.mean[channel])) / f64::from(self.std[channel])) as f32
-        };
-        (0..self.mean.len()).map(|channel| std::array::from_fn(|byte| normalised(byte, channel))).collect()
-    }
-
-    /// Normalises one image, planar `[channels, height, width]`.
-    pub fn apply(&self, pixels: &[u8]) -> Vec<f32> {
-        let table = self.table();
-        let plane = pixels.len() / table.len().max(1);
-        pixels.iter().enumerate().map(|(index, &byte)| table[index / plane][usize::from(byte)]).collect()
-    }
 }
 
 /// Reads a source, decoding every image once, cuts the validation split and computes the

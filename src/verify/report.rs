@@ -23,6 +23,16 @@ pub struct VerifyReport {
     pub batches: Vec<usize>,
 }
 
+impl VerifyReport {
+    /// What failed, a line an engine and input.
+    pub fn problems(&self) -> String {
+        let named = |engine: &EngineReport| -> String {
+            engine.problems.iter().map(|problem| format!("\n  {}: {problem}", engine.name)).collect()
+        };
+        self.engines.iter().map(named).collect()
+    }
+}
+
 /// One engine against the truth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineReport {

@@ -1,30 +1,10 @@
 //! From a model file to a graph.
 
+use super::error::BuildError;
 use super::{layers, mobilenet_v2, resnet, shufflenet_v2, vgg, wrn};
 use crate::config::{Family, ModelSpec};
 use crate::error::InputError;
 use crate::graph::{Graph, GraphError};
-
-/// Why a family cannot build a network.
-#[derive(Debug)]
-pub(super) enum BuildError {
-    /// A number of the model file is not one the family takes.
-    Number(InputError),
-    /// The numbers do not fit the input.
-    Graph(GraphError),
-}
-
-impl From<InputError> for BuildError {
-    fn from(error: InputError) -> Self {
-        BuildError::Number(error)
-    }
-}
-
-impl From<GraphError> for BuildError {
-    fn from(error: GraphError) -> Self {
-        BuildError::Graph(error)
-    }
-}
 
 /// Builds the network for images of `[channels, height, width]`.
 ///

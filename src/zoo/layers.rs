@@ -2,7 +2,7 @@
 //! what they do: `0.conv`, `4.body.1.batch_norm`.
 
 use super::blocks::Net;
-use super::build::BuildError;
+use super::error::BuildError;
 use super::limits;
 use crate::config::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec};
 use crate::error::InputError;

@@ -3,7 +3,7 @@
 //! last convolution does not shrink with the width.
 
 use super::blocks::{Layer, Net};
-use super::build::BuildError;
+use super::error::BuildError;
 use super::limits;
 use crate::config::{Activation, MobilenetV2};
 use crate::error::InputError;

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod build;
+mod error;
 mod layers;
 mod limits;
 mod mobilenet_v2;

@@ -33,6 +33,7 @@ const READY: &[(&str, &str)] = models![
     "vgg16",
     "vgg19",
     "vgg8",
+    "vgg8-w8",
     "wrn_16_1",
     "wrn_16_2",
     "wrn_40_1",

@@ -2,7 +2,7 @@
 //! shape, its shortcut is a 1×1 convolution with BatchNorm.
 
 use super::blocks::{Layer, Net};
-use super::build::BuildError;
+use super::error::BuildError;
 use super::limits;
 use crate::config::ResnetCifar;
 use crate::graph::{Conv2d, Graph, NodeId, Op};

@@ -2,7 +2,7 @@
 //! the image's size, and no pooling after it.
 
 use super::blocks::{Layer, Net};
-use super::build::BuildError;
+use super::error::BuildError;
 use crate::config::ShufflenetV2;
 use crate::error::InputError;
 use crate::graph::{Conv2d, Graph, NodeId, Op};

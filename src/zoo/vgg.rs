@@ -3,7 +3,7 @@
 //! unless the image has 64 pixels a side.
 
 use super::blocks::Net;
-use super::build::BuildError;
+use super::error::BuildError;
 use super::limits;
 use crate::config::Vgg;
 use crate::error::InputError;

@@ -2,7 +2,7 @@
 //! and once more before the pooling.
 
 use super::blocks::{Layer, Net};
-use super::build::BuildError;
+use super::error::BuildError;
 use super::limits;
 use crate::config::Wrn;
 use crate::graph::{Conv2d, Graph, NodeId, Op};

@@ -59,15 +59,8 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     write_json(&folder.verify_report(), &report)?;
     let mut files = vec![folder.verify_report()];
     files.extend(keep_samples(context, &inputs, &|images| truth.logits(images))?);
-    let problems: Vec<String> = report
-        .engines
-        .iter()
-        .flat_map(|engine| {
-            engine.problems.iter().map(move |problem| format!("\n  {}: {problem}", engine.name))
-        })
-        .collect();
     let gate = (!report.passed)
-        .then(|| GateFailed(format!("the export is not what was trained{}", problems.concat())));
+        .then(|| GateFailed(format!("the export is not what was trained{}", report.problems())));
     Ok(Done { files, gate })
 }
 

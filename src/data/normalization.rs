@@ -1,0 +1,28 @@
+//! From bytes to the values a network reads.
+
+/// Normalised value of every byte, by channel.
+pub(super) type Table = Vec<[f32; 256]>;
+
+/// Per-channel mean and deviation of the training images, on the scale 0 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalization {
+    pub mean: Vec<f32>,
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// `(byte / 255 − mean) / std` for every byte and channel.
+    pub(super) fn table(&self) -> Table {
+        let normalised = |byte: usize, channel: usize| {
+            ((byte as f64 / 255.0 - f64::from(self.mean[channel])) / f64::from(self.std[channel])) as f32
+        };
+        (0..self.mean.len()).map(|channel| std::array::from_fn(|byte| normalised(byte, channel))).collect()
+    }
+
+    /// Normalises one image, planar `[channels, height, width]`.
+    pub fn apply(&self, pixels: &[u8]) -> Vec<f32> {
+        let table = self.table();
+        let plane = pixels.len() / table.len().max(1);
+        pixels.iter().enumerate().map(|(index, &byte)| table[index / plane][usize::from(byte)]).collect()
+    }
+}
