@@ -1,5 +1,6 @@
 //! Parse, dispatch, print one error chain, exit with its code.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +18,15 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ort=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
-    let Err(error) = Cli::parse().dispatch() else {
+    // What a panic says is for those who ask; a user sees one error like any other.
+    std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
+    let cli = Cli::parse();
+    let Ok(result) = catch_unwind(AssertUnwindSafe(|| cli.dispatch())) else {
+        anstream::eprintln!("error: this should not have happened, and it is our fault");
+        anstream::eprintln!("\n  hint: run it again with COHORT_LOG=debug and report what it says");
+        return ExitCode::from(exit_code::FAULT);
+    };
+    let Err(error) = result else {
         return ExitCode::from(exit_code::DONE);
     };
     anstream::eprintln!("error: {error:#}");

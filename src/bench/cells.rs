@@ -73,7 +73,7 @@ fn ready(
                     if subject.fixed_batch.is_some_and(|fixed| fixed != batch) {
                         continue;
                     }
-                    let context = || format!("{} on {engine:?}, batch {batch}", subject.name);
+                    let context = || format!("{} on {}, batch {batch}", subject.name, engine.key());
                     let start = Instant::now();
                     let mut loaded = (subject.open)(engine, &options)?;
                     let load_ms = start.elapsed().as_secs_f64() * 1e3;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::config::{Stage, load_pipeline, quickstart};
+use crate::config::{EngineName, Stage, load_pipeline, quickstart};
 use crate::plan::{Plan, plan};
 use crate::report::{count, plain_table};
 use crate::ui::{out, out_json};
@@ -103,6 +103,10 @@ fn text(plan: &Plan) -> String {
     )
 }
 
+fn engines(engines: &[EngineName]) -> String {
+    engines.iter().map(|engine| engine.key()).collect::<Vec<_>>().join(", ")
+}
+
 fn stage(stage: &Stage) -> String {
     let what = match stage {
         Stage::Pretrain(settings) => format!("{} epochs, batch {}", settings.epochs, settings.batch),
@@ -122,8 +126,8 @@ fn stage(stage: &Stage) -> String {
         Stage::Select(_) => "best validation accuracy within the budgets".into(),
         Stage::Export(settings) if settings.fold_batch_norm => "ONNX, BatchNorm folded".into(),
         Stage::Export(_) => "ONNX, BatchNorm kept".into(),
-        Stage::Verify(settings) => format!("{:?}, {} images", settings.engines, settings.images),
-        Stage::Bench(settings) => format!("{:?}, batches {:?}", settings.engines, settings.batch),
+        Stage::Verify(settings) => format!("{}, {} images", engines(&settings.engines), settings.images),
+        Stage::Bench(settings) => format!("{}, batches {:?}", engines(&settings.engines), settings.batch),
         Stage::Report(_) => "report.md, report.json".into(),
     };
     format!("  {:<12} {what}", stage.name())

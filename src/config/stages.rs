@@ -330,6 +330,20 @@ pub enum EngineName {
     Tract,
 }
 
+impl EngineName {
+    pub const ALL: [Self; 4] = [Self::Torch, Self::OrtCpu, Self::OrtCuda, Self::Tract];
+
+    /// Its name in a pipeline and on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            EngineName::Torch => "torch",
+            EngineName::OrtCpu => "ort-cpu",
+            EngineName::OrtCuda => "ort-cuda",
+            EngineName::Tract => "tract",
+        }
+    }
+}
+
 /// Proves that the exported file computes what the checkpoint does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,6 +1,6 @@
 //! Batches in order: made by worker threads ahead of training, or one after another.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, bounded};
 use ndarray::{ArrayD, IxDyn};
 use rand_chacha::ChaCha8Rng;
@@ -75,22 +75,30 @@ pub fn training_batches(
         });
         receivers.push(receiver);
     }
-    TrainingBatches { receivers, next: 0 }
+    TrainingBatches { receivers, next: 0, count: count.saturating_sub(order.first_batch) }
 }
 
 /// See [`training_batches`].
 pub struct TrainingBatches {
     receivers: Vec<Receiver<Result<Batch>>>,
     next: usize,
+    count: usize,
 }
 
 impl Iterator for TrainingBatches {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Result<Batch>> {
+        if self.next == self.count {
+            return None;
+        }
         let turn = self.next % self.receivers.len();
         self.next += 1;
-        self.receivers[turn].recv().ok()
+        Some(
+            self.receivers[turn]
+                .recv()
+                .unwrap_or_else(|_| Err(anyhow!("a thread that makes batches stopped"))),
+        )
     }
 }
 

@@ -48,13 +48,12 @@ pub fn open(file: &OnnxFile, engine: EngineName, options: &EngineOptions) -> Res
 /// # Errors
 /// [`InputError`] with the names there are.
 pub fn engine_names(list: &[String]) -> Result<Vec<EngineName>, InputError> {
-    let parse = |name: &String| match name.as_str() {
-        "torch" => Ok(EngineName::Torch),
-        "ort-cpu" => Ok(EngineName::OrtCpu),
-        "ort-cuda" => Ok(EngineName::OrtCuda),
-        "tract" => Ok(EngineName::Tract),
-        other => Err(InputError::new(format!("there is no engine '{other}'"))
-            .hint("the engines are torch, ort-cpu, ort-cuda and tract")),
+    let parse = |name: &String| {
+        let known = EngineName::ALL.into_iter().find(|engine| engine.key() == name);
+        known.ok_or_else(|| {
+            InputError::new(format!("there is no engine '{name}'"))
+                .hint("the engines are torch, ort-cpu, ort-cuda and tract")
+        })
     };
     list.iter().map(parse).collect()
 }

@@ -148,7 +148,8 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// `[b, c, h, w]` seen as `[b, groups, c / groups, h·w]`, the middle two swapped.
+    /// `[b, c, h, w]` seen as `[b, groups, c / groups, h, w]`, groups and channels swapped. Height and
+    /// width stay axes of their own: tract cannot move a stride through a Reshape that joins them.
     fn shuffle(&mut self, id: NodeId, groups: usize, input: &str) -> Result<()> {
         let written = self.graph.node(id);
         let [channels, height, width] = written.shape[..] else {
@@ -157,11 +158,11 @@ impl<'a> Emitter<'a> {
         let name = &written.name;
         let names = ["grouped", "swapped", "grouped.shape", "shape"].map(|suffix| format!("{name}.{suffix}"));
         let [grouped, swapped, to_groups, back] = &names;
-        let split = [0, groups as i64, (channels / groups) as i64, (height * width) as i64];
+        let split = [0, groups as i64, (channels / groups) as i64, height as i64, width as i64];
         self.initializers.push(indices(to_groups, &split));
         self.initializers.push(indices(back, &[0, channels as i64, height as i64, width as i64]));
         self.nodes.push(node(grouped, "Reshape", &[input, to_groups], grouped, vec![]));
-        self.nodes.push(node(swapped, "Transpose", &[grouped], swapped, vec![ints("perm", [0, 2, 1, 3])]));
+        self.nodes.push(node(swapped, "Transpose", &[grouped], swapped, vec![ints("perm", [0, 2, 1, 3, 4])]));
         self.nodes.push(node(name, "Reshape", &[swapped, back], name, vec![]));
         Ok(())
     }

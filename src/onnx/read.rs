@@ -206,3 +206,81 @@ fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
     let dims = dims.collect::<Result<Vec<_>, _>>()?;
     Ok(TensorInfo { name, dims })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::initial_weights;
+    use crate::onnx::{EmitOptions, emit};
+
+    fn model() -> ModelProto {
+        let spec = crate::zoo::find_model("resnet8", Path::new(".")).unwrap();
+        let graph = crate::zoo::build(&spec, [1, 8, 8], 3).unwrap();
+        let metadata = Metadata {
+            classes: ["a", "b", "c"].map(String::from).to_vec(),
+            input: [1, 8, 8],
+            mean: vec![0.5],
+            std: vec![0.5],
+            student: "one".into(),
+            run: "test".into(),
+        };
+        let bytes = emit(&graph, &initial_weights(&graph, 1), &metadata, &EmitOptions::default()).unwrap();
+        ModelProto::decode(bytes.as_slice()).unwrap()
+    }
+
+    /// Breaks a graph somewhere.
+    type Spoil = fn(&mut GraphProto);
+
+    fn load(model: &ModelProto) -> Result<OnnxFile> {
+        OnnxFile::from_bytes(model.encode_to_vec(), Path::new("m.onnx"))
+    }
+
+    #[test]
+    fn an_emitted_file_says_what_it_is() {
+        let file = load(&model()).unwrap();
+        assert_eq!((file.image_shape(), file.fixed_batch()), (Some([1, 8, 8]), None));
+        assert_eq!(file.outputs[0].name, "logits");
+        assert_eq!(file.metadata.unwrap().classes, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn hostile_graphs_are_refused_before_a_runtime_sees_them() {
+        let breaks: [(&str, Spoil); 11] = [
+            ("which nothing before it gives", |graph| graph.node.reverse()),
+            ("which nothing before it gives", |graph| {
+                let last = graph.node.last().unwrap().output[0].clone();
+                graph.node[0].input[0] = last;
+            }),
+            ("is there already", |graph| graph.node[1].output[0] = graph.node[0].output[0].clone()),
+            ("and holds", |graph| graph.initializer[0].dims[0] = 1 << 40),
+            ("impossible dimensions", |graph| graph.initializer[0].dims[0] = -1),
+            ("impossible dimensions", |graph| graph.initializer[0].dims = vec![i64::MAX, i64::MAX]),
+            ("lies in another file", |graph| graph.initializer[0].data_location = Some(1)),
+            ("no node gives the output", |graph| graph.output[0].name = "other".into()),
+            ("no output", |graph| graph.output.clear()),
+            ("expected one image", |graph| {
+                let mut second = graph.input[0].clone();
+                second.name = "second".into();
+                graph.input.push(second);
+            }),
+            ("which nothing before it gives", |graph| graph.initializer.clear()),
+        ];
+        for (problem, spoil) in breaks {
+            let mut model = model();
+            spoil(model.graph.as_mut().unwrap());
+            let error = load(&model).unwrap_err();
+            assert!(
+                error.is::<InputError>() && error.to_string().contains(problem),
+                "{error} should say {problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_truncation_is_an_error_or_a_file_without_a_panic() {
+        let bytes = model().encode_to_vec();
+        for cut in (0..bytes.len()).step_by(997) {
+            let _ = OnnxFile::from_bytes(bytes[..cut].to_vec(), Path::new("m.onnx"));
+        }
+    }
+}

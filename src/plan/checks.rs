@@ -177,7 +177,12 @@ impl Numbers<'_, '_> {
     fn engines(&mut self, engines: &[EngineName]) {
         self.require("engines", !engines.is_empty(), "at least one engine", "an empty list");
         let distinct: HashSet<_> = engines.iter().collect();
-        self.require("engines", distinct.len() == engines.len(), "each engine once", format!("{engines:?}"));
+        self.require(
+            "engines",
+            distinct.len() == engines.len(),
+            "each engine once",
+            engines.iter().map(|engine| engine.key()).collect::<Vec<_>>().join(", "),
+        );
         let torch = engines.contains(&EngineName::Torch) && !cfg!(feature = "train");
         self.require("engines", !torch, "no `torch`: this program was built without libtorch", "torch");
     }
