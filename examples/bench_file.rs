@@ -3,6 +3,7 @@
 //! `cargo run --release --example bench_file -- model.onnx`
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use cohort::bench::{Subject, bench};
@@ -28,7 +29,7 @@ fn main() -> Result<()> {
         min_seconds: 1.0,
         ..Bench::default()
     };
-    for cell in bench(&[subject], &settings, 7, Ui::detect(false))?.cells {
+    for cell in bench(&[subject], &settings, 7, Ui::detect(false), &AtomicBool::new(false))?.cells {
         let (p50, p95) = (cell.p50_ms().context("300 samples")?, cell.p95_ms().context("300 samples")?);
         out(format!("{}: p50 {p50:.3} ms, p95 {p95:.3} ms of {} runs", cell.engine_name, cell.samples))?;
     }

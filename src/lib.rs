@@ -6,6 +6,11 @@
 //! `bench`, `folder` → `engine`, `torch`, `onnx` → `plan` → `zoo`, `data`, `graph`, `config`.
 //! Errors and the exit codes they carry are in `error`, progress in `ui`.
 
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 pub mod bench;
 pub mod cli;
 pub mod commands;

@@ -82,6 +82,11 @@ impl Bar {
         }
     }
 
+    /// Says how many steps are finished.
+    pub fn set(&mut self, steps: u64) {
+        self.inc(steps.saturating_sub(self.bar.position()));
+    }
+
     /// Counts steps that an earlier run did; they do not enter the rate.
     pub fn skip(&mut self, steps: u64) {
         self.skipped = steps;

@@ -1,15 +1,16 @@
 //! From models and settings to cells, measured.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ndarray::{ArrayD, IxDyn};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::config::{Bench, EngineName};
 use crate::engine::{Engine, EngineOptions};
-use crate::ui::Ui;
+use crate::ui::{Bar, Ui};
 
 use super::environment::{Environment, usable_threads};
 use super::measure::{Cell, Plan, measure};
@@ -38,8 +39,14 @@ struct Ready {
 /// run after the others: its threads go on spinning.
 ///
 /// # Errors
-/// If an engine cannot load a model, or a run fails.
-pub fn bench(subjects: &[Subject<'_>], settings: &Bench, seed: u64, ui: Ui) -> Result<BenchReport> {
+/// If an engine cannot load a model, a run fails, or `stop` is set.
+pub fn bench(
+    subjects: &[Subject<'_>],
+    settings: &Bench,
+    seed: u64,
+    ui: Ui,
+    stop: &AtomicBool,
+) -> Result<BenchReport> {
     let environment = Environment::read();
     let mut cells = Vec::new();
     let (torch, others): (Vec<EngineName>, Vec<EngineName>) =
@@ -49,7 +56,7 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, seed: u64, ui: Ui) -> R
     for (engines, threads) in blocks {
         let ready = ready(subjects, settings, &engines, &threads, seed)?;
         if !ready.is_empty() {
-            cells.extend(run(ready, settings, seed, ui)?);
+            cells.extend(run(ready, settings, seed, ui, stop)?);
         }
     }
     let mode = "device".to_string();
@@ -93,7 +100,13 @@ fn ready(
     Ok(ready)
 }
 
-fn run(mut ready: Vec<Ready>, settings: &Bench, seed: u64, ui: Ui) -> Result<Vec<CellResult>> {
+fn run(
+    mut ready: Vec<Ready>,
+    settings: &Bench,
+    seed: u64,
+    ui: Ui,
+    stop: &AtomicBool,
+) -> Result<Vec<CellResult>> {
     let plan = Plan {
         min_samples: settings.min_samples,
         min_seconds: settings.min_seconds,
@@ -111,10 +124,16 @@ fn run(mut ready: Vec<Ready>, settings: &Bench, seed: u64, ui: Ui) -> Result<Vec
             }),
         })
         .collect();
-    let measured = measure(&mut cells, &plan, || bar.inc(1))?;
+    let measured = measure(&mut cells, &plan, |done| advance(&mut bar, done, stop))?;
     drop(cells);
     let starts = ready.into_iter().map(|ready| ready.start);
     Ok(starts.zip(measured).map(|(start, measured)| CellResult::new(start, measured)).collect())
+}
+
+/// Shows progress; ends the measurement when the user asks for it.
+fn advance(bar: &mut Bar, done: usize, stop: &AtomicBool) -> Result<()> {
+    bar.set(done as u64);
+    if stop.load(Ordering::Relaxed) { bail!("the measurement was stopped") } else { Ok(()) }
 }
 
 /// A batch of seeded noise, uniform in ±1.7: as spread as normalised pixels.

@@ -54,16 +54,20 @@ impl Measured {
 }
 
 /// Warms every cell up, then gives them turns in random order until each has enough samples. The
-/// first run of a turn brings the caches back and is not counted. `step` hears of every cell that is
-/// warm, and again when it has its samples.
+/// first run of a turn brings the caches back and is not counted. `step` hears after every turn how
+/// many halves of cells are done (a cell is half done when it is warm), and may end the measurement.
 ///
 /// # Errors
-/// The first error of a cell.
-pub fn measure(cells: &mut [Cell<'_>], plan: &Plan, mut step: impl FnMut()) -> Result<Vec<Measured>> {
+/// The first error of a cell or of `step`.
+pub fn measure(
+    cells: &mut [Cell<'_>],
+    plan: &Plan,
+    mut step: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<Measured>> {
     let mut measured = vec![Measured::default(); cells.len()];
-    for (cell, measured) in cells.iter_mut().zip(&mut measured) {
+    for (index, (cell, measured)) in cells.iter_mut().zip(&mut measured).enumerate() {
         warm_up(cell, measured)?;
-        step();
+        step(index + 1)?;
     }
     let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
     loop {
@@ -75,9 +79,7 @@ pub fn measure(cells: &mut [Cell<'_>], plan: &Plan, mut step: impl FnMut()) -> R
             let place = (u64::from(rng.next_u32()) * open.len() as u64) >> 32;
             let index = open.swap_remove(place as usize);
             turn(&mut cells[index], &mut measured[index], plan)?;
-            if measured[index].done(plan) {
-                step();
-            }
+            step(cells.len() + measured.iter().filter(|cell| cell.done(plan)).count())?;
         }
     }
 }
@@ -128,11 +130,11 @@ mod tests {
             .into_iter()
             .map(|time| Cell { run: Box::new(move || Ok(time)) })
             .collect();
-        let measured = measure(&mut cells, &plan(100, 1.0, 5.0), || {}).unwrap();
+        let measured = measure(&mut cells, &plan(100, 1.0, 5.0), |_| Ok(())).unwrap();
         assert_eq!(measured[0].samples.len(), 1_000);
         assert_eq!(measured[1].samples.len(), 100);
         assert!(measured.iter().all(|cell| cell.warm && cell.warmup_runs >= 50));
-        let capped = measure(&mut cells, &plan(1_000, 0.0, 5.0), || {}).unwrap();
+        let capped = measure(&mut cells, &plan(1_000, 0.0, 5.0), |_| Ok(())).unwrap();
         assert_eq!(capped[1].samples.len(), 250);
     }
 
@@ -143,7 +145,7 @@ mod tests {
             time += 300_000;
             Ok(time)
         });
-        let measured = measure(&mut [Cell { run }], &plan(10, 0.0, 1.0), || {}).unwrap();
+        let measured = measure(&mut [Cell { run }], &plan(10, 0.0, 1.0), |_| Ok(())).unwrap();
         assert!(!measured[0].warm);
     }
 
@@ -161,7 +163,7 @@ mod tests {
                 }),
             })
             .collect();
-        measure(&mut cells, &plan(100, 0.0, 60.0), || {}).unwrap();
+        measure(&mut cells, &plan(100, 0.0, 60.0), |_| Ok(())).unwrap();
         let order = order.borrow();
         let changes = order.windows(2).filter(|pair| pair[0] != pair[1]).count();
         assert!(changes >= 10, "{changes} changes");
@@ -170,6 +172,6 @@ mod tests {
     #[test]
     fn an_error_ends_the_measurement() {
         let run = Box::new(|| anyhow::bail!("broken"));
-        assert!(measure(&mut [Cell { run }], &plan(1, 0.0, 1.0), || {}).is_err());
+        assert!(measure(&mut [Cell { run }], &plan(1, 0.0, 1.0), |_| Ok(())).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! `cohort bench`: latency of ONNX files.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 
@@ -63,7 +64,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             open: Box::new(move |engine, options| open(&file, engine, options)),
         });
     }
-    let report = bench(&subjects, &settings, 0, common.ui())?;
+    let report = bench(&subjects, &settings, 0, common.ui(), &AtomicBool::new(false))?;
     if let Some(path) = &args.out {
         write_json(path, &report)?;
     }

@@ -57,7 +57,9 @@ pub fn verify_table(verify: &VerifyRow) -> String {
             vec![
                 engine.name.clone(),
                 or_na(engine.max_abs_error, figures),
-                or_na(engine.tolerance_used, |used| format!("{:.0} %", 100.0 * used)),
+                or_na(engine.tolerance_used, |used| {
+                    if used < 0.01 { "< 1 %".into() } else { format!("{:.0} %", 100.0 * used) }
+                }),
                 or_na(engine.top1_agreement, |share| format!("{:.1} %", 100.0 * share)),
                 or_na(engine.accuracy, percent),
                 if engine.passed { "pass".into() } else { "FAIL".into() },

@@ -1,5 +1,7 @@
 //! The stages that look at the exported files: verify and bench.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context as _, Result};
 use ndarray::{ArrayD, ArrayViewD, Axis};
 
@@ -8,7 +10,7 @@ use crate::config::{Bench, Device, EngineName, Verify};
 use crate::data::{Dataset, Normalization, ordered_batches};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{self, Engine, EngineOptions};
-use crate::error::GateFailed;
+use crate::error::{GateFailed, Interrupted};
 use crate::folder::{Choice, Kept, read_json, write_json};
 use crate::onnx::OnnxFile;
 use crate::plan::Peer;
@@ -167,7 +169,14 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         });
     }
     let seed = derive_seed(context.plan.pipeline.seed, &["bench"]);
-    let report = measure(&subjects, settings, seed, context.options.ui)?;
+    let options = context.options;
+    let report =
+        measure(&subjects, settings, seed, options.ui, options.stop).map_err(|error| {
+            match options.stop.load(Ordering::Relaxed) {
+                true => Interrupted { resume: options.resume.clone() }.into(),
+                false => error,
+            }
+        })?;
     write_json(&context.folder.bench_report(), &report)?;
     Ok(Done { files: vec![context.folder.bench_report()], gate: None })
 }
