@@ -83,6 +83,11 @@ fn text(plan: &Plan) -> String {
     let mut source = plan.pipeline.data.source.clone();
     let name = source.name();
     let source = source.root_mut().map_or(name.to_string(), |root| root.display().to_string());
+    let share = 100.0 * plan.pipeline.data.validation;
+    let validation = match plan.data.validation_images {
+        Some(images) => format!("{images} validation images"),
+        None => format!("{share:.0} % of them for validation"),
+    };
     let tests =
         plan.data.test_images.map_or("no test split".into(), |images| format!("{images} test images"));
     let rows: Vec<Vec<String>> = plan
@@ -94,7 +99,7 @@ fn text(plan: &Plan) -> String {
         .collect();
     let stages: Vec<String> = plan.pipeline.stages.iter().map(stage).collect();
     format!(
-        "{}: {} classes, images of {channels}x{height}x{width}, {} training images, {tests}\n  from {source}\n\n{}\n\n{}",
+        "{}: {} classes, images of {channels}x{height}x{width}, {} training images, {validation}, {tests}\n  from {source}\n\n{}\n\n{}",
         plan.pipeline.name,
         plan.data.classes.len(),
         plan.data.train_images,
