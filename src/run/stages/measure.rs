@@ -70,7 +70,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
 /// the provider is there.
 fn engines_to_verify(settings: &Verify, device: Device) -> Vec<EngineName> {
     let mut engines = settings.engines.clone();
-    let on_cuda = matches!(crate::torch::resolve_device(device), Ok(tch::Device::Cuda(_)));
+    let on_cuda = crate::torch::device_name(device).is_ok_and(|name| name.starts_with("cuda"));
     let provider = crate::engine::ort::facts().is_ok_and(|facts| facts.cuda);
     if on_cuda && provider && !engines.contains(&EngineName::OrtCuda) {
         engines.push(EngineName::OrtCuda);
