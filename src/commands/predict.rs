@@ -1,13 +1,13 @@
 //! `cohort predict`: classifies images with an exported model, as its metadata says.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
-use crate::data::{Normalization, decode_image};
+use crate::data::{Normalization, decode_image, is_image_file};
 use crate::engine::{EngineOptions, engine_names, open};
 use crate::error::InputError;
 use crate::graph::Graph;
@@ -82,7 +82,7 @@ fn images(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
                 inside.push(entry?.path());
             }
-            inside.retain(|path| is_image(path));
+            inside.retain(|path| is_image_file(path));
             inside.sort();
             images.extend(inside);
         } else {
@@ -93,11 +93,6 @@ fn images(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         return Err(InputError::new("there is no PNG or JPEG file in these folders").into());
     }
     Ok(images)
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    ["png", "jpg", "jpeg"].contains(&extension.as_str())
 }
 
 /// Softmax, sorted from the likeliest.

@@ -14,6 +14,15 @@ const MAX_SIDE: u32 = 20_000;
 /// Bytes the decoder of one image may allocate.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
+/// Endings of the files that are read.
+const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+/// Whether a path is a file whose name ends like a PNG or JPEG.
+pub fn is_image_file(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
+}
+
 /// Decodes a PNG or JPEG, turned as its EXIF orientation says, converts it to grey (1 channel) or
 /// RGB (3), stretches it to the wanted size (bilinear, antialiased) and returns its bytes, planar
 /// `[channels, height, width]`.

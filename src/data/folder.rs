@@ -10,14 +10,13 @@ use anyhow::Result;
 use crate::config::FolderSource;
 use crate::error::InputError;
 
+use super::decode::is_image_file;
 use super::info::{DataInfo, Opened, readable};
 use super::split::stratified;
 use super::store::{Split, Store};
 
 /// The test cut is the same for every seed of a pipeline, so that runs can be compared.
 const TEST_SEED: u64 = 0;
-
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Files and labels of one split.
 struct Tree {
@@ -109,7 +108,7 @@ fn tree(root: &Path) -> Result<Tree> {
     }
     let mut tree = Tree { classes: Vec::new(), files: Vec::new(), labels: Vec::new() };
     for (label, class) in classes.iter().enumerate() {
-        let files: Vec<PathBuf> = sorted(class)?.into_iter().filter(|path| is_image(path)).collect();
+        let files: Vec<PathBuf> = sorted(class)?.into_iter().filter(|path| is_image_file(path)).collect();
         if files.is_empty() {
             let problem = format!("{}: no PNG or JPEG file in this class", class.display());
             return Err(InputError::new(problem).hint("remove the folder or add images").into());
@@ -136,11 +135,6 @@ fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
 }
 
 #[cfg(test)]

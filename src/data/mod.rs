@@ -18,7 +18,7 @@ mod split;
 mod store;
 
 pub use batches::{Batch, TrainingOrder, batches_per_epoch, ordered_batches, training_batches};
-pub use decode::decode_image;
+pub use decode::{decode_image, is_image_file};
 pub use info::DataInfo;
 pub use load::{Dataset, load};
 pub use normalization::Normalization;

@@ -27,10 +27,6 @@ impl<'a> Problems<'a> {
         self.found.push(InputError { message, hint });
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
     /// All problems as one error, in the order they were found.
     ///
     /// # Errors

@@ -52,11 +52,6 @@ impl Plan {
         serde_yaml::with::singleton_map_recursive::serialize(&pipeline, &mut serializer)?;
         String::from_utf8(bytes).context("YAML is UTF-8")
     }
-
-    /// The peer with the most parameters: what the chosen student is compared with.
-    pub fn largest(&self) -> Option<&Peer> {
-        self.peers.iter().max_by_key(|peer| peer.cost.params)
-    }
 }
 
 fn absolute(path: &Path) -> PathBuf {
