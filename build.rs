@@ -11,7 +11,9 @@ const ORT_LIBRARY: &str = "libonnxruntime.so.1.30.0";
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if let Some(libtorch) = env::var_os("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", PathBuf::from(libtorch).display());
+        let libtorch = PathBuf::from(libtorch);
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libtorch.display());
+        build_shim(&libtorch);
     }
 
     println!("cargo:rerun-if-env-changed=ORT_DYLIB_PATH");
@@ -33,6 +35,24 @@ fn main() {
     println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     println!("cargo:rustc-env=COHORT_TRACT_VERSION={}", locked_version(&lock, "tract-onnx"));
+}
+
+/// Compiles the few calls into libtorch that `tch` lacks, with the headers beside its libraries.
+fn build_shim(libtorch: &Path) {
+    println!("cargo:rerun-if-changed=src/torch/shim.cpp");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let root = env::var_os("LIBTORCH_INCLUDE").map(PathBuf::from);
+    let root = root.or_else(|| libtorch.parent().map(Path::to_path_buf)).unwrap_or_default();
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(root.join("include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file("src/torch/shim.cpp")
+        .compile("cohort_shim");
 }
 
 /// The version of a package in `Cargo.lock`.

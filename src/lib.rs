@@ -3,7 +3,7 @@
 //! to run.
 //!
 //! Layers, each using only those after it: `commands` → `run` → `report` → `train`, `verify`,
-//! `bench`, `folder` → `engine`, `torch`, `onnx` → `plan` → `zoo`, `data`, `graph`, `config`.
+//! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config`.
 //! Errors and the exit codes they carry are in `error`, progress in `ui`.
 
 /// The code in the README compiles.
@@ -21,6 +21,8 @@ pub mod error;
 pub mod files;
 pub mod folder;
 pub mod graph;
+#[cfg(feature = "train")]
+mod kernels;
 pub mod onnx;
 pub mod plan;
 pub mod report;

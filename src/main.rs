@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     // SAFETY: this is the first thing the program does, so there is no other thread.
     #[cfg(feature = "train")]
     unsafe {
-        cohort::torch::ask_for_reproducible_sums();
+        cohort::torch::prepare_process();
     }
 
     let filter = EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ort=error"));

@@ -22,7 +22,7 @@ pub use schema::{
     FolderSource, IdxSource, Pipeline, Source, Student,
 };
 pub use stages::{
-    Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights, Method,
-    MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Verify,
+    AdamW, Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights, Method,
+    MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Updates, Verify,
 };
 pub use terms::LossTerms;

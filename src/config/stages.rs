@@ -67,6 +67,7 @@ pub struct Collaborate {
     /// Images a step.
     pub batch: usize,
     pub keep: Keep,
+    pub updates: Updates,
     /// Weights that differ from the method's own.
     pub loss: LossWeights,
     pub optimizer: Optimizer,
@@ -81,6 +82,7 @@ impl Default for Collaborate {
             epochs: 20,
             batch: 64,
             keep: Keep::Best,
+            updates: Updates::default(),
             loss: LossWeights::default(),
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),
@@ -114,15 +116,44 @@ pub enum Start {
 pub enum Method {
     /// Cross-entropy alone.
     Plain,
+    /// Cross-entropy against smoothed labels (Szegedy et al. 2016).
+    LabelSmoothing,
+    /// Distillation from the frozen teacher (Hinton et al. 2015).
+    Kd,
     /// Deep mutual learning (Zhang et al. 2018), mean over peers.
     Dml,
     /// Teacher-free self-distillation (Yuan et al. 2020).
     TfKdSelf,
-    /// Relational distillation (Park et al. 2019) between peers.
+    /// Teacher-free regularisation (Yuan et al. 2020): a smoothed label is the teacher.
+    TfKdReg,
+    /// Relational distillation (Park et al. 2019) from the frozen teacher.
+    Rkd,
+    RkdDistance,
+    RkdAngle,
+    /// Relational distillation between peers.
     RkdOnline,
+    RkdOnlineDistance,
+    RkdOnlineAngle,
     /// All three kinds of knowledge (arXiv 2101.08471).
     #[default]
     CtslMkt,
+    /// The same without one of its parts.
+    CtslMktNoSelf,
+    CtslMktNoResponse,
+    CtslMktNoRelation,
+    CtslMktNoDistance,
+    CtslMktNoAngle,
+}
+
+/// When students follow their gradients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Updates {
+    /// All at once, each compared with its peers as they were before the step.
+    #[default]
+    Simultaneous,
+    /// One after another, each compared with what those before it have become (Zhang et al. 2018).
+    Alternate,
 }
 
 /// Weights of the loss terms, as in the method's formula; what is not written is the method's own.
@@ -143,13 +174,38 @@ pub struct LossWeights {
     pub beta2: Option<f64>,
     /// Temperature of the self-distillation.
     pub temperature: Option<f64>,
+    /// Share of a label's weight that is spread over all classes, in the cross-entropy.
+    pub label_smoothing: Option<f64>,
+    /// The frozen teacher's responses.
+    pub teacher: Option<f64>,
+    /// Distance relations of the teacher.
+    pub teacher_distance: Option<f64>,
+    /// Angle relations of the teacher.
+    pub teacher_angle: Option<f64>,
+    /// Temperature of the teacher's responses.
+    pub teacher_temperature: Option<f64>,
+    /// A smoothed label as the teacher: 0.99 for the right class.
+    pub smooth_teacher: Option<f64>,
+    /// Its temperature.
+    pub smooth_temperature: Option<f64>,
 }
 
 /// How weights follow gradients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Optimizer {
     Sgd(Sgd),
+    AdamW(AdamW),
+}
+
+impl Optimizer {
+    /// Learning rate at the schedule's peak.
+    pub fn lr(&self) -> f64 {
+        match self {
+            Optimizer::Sgd(sgd) => sgd.lr,
+            Optimizer::AdamW(adam) => adam.lr,
+        }
+    }
 }
 
 impl Default for Optimizer {
@@ -167,11 +223,37 @@ pub struct Sgd {
     pub momentum: f64,
     pub nesterov: bool,
     pub weight_decay: f64,
+    /// Whether normalisations and biases decay too.
+    pub decay_norms: bool,
+    /// Longest gradient of a student, over all its parameters; longer ones are shortened to it.
+    pub clip: Option<f64>,
 }
 
 impl Default for Sgd {
     fn default() -> Self {
-        Self { lr: 0.05, momentum: 0.9, nesterov: false, weight_decay: 5e-4 }
+        Self { lr: 0.05, momentum: 0.9, nesterov: false, weight_decay: 5e-4, decay_norms: true, clip: None }
+    }
+}
+
+/// Adam with decoupled weight decay (Loshchilov & Hutter 2019), PyTorch's form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamW {
+    /// Learning rate at the schedule's peak.
+    pub lr: f64,
+    /// Of the gradient's mean and of its square's.
+    pub betas: [f64; 2],
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Whether normalisations and biases decay too.
+    pub decay_norms: bool,
+    /// As [`Sgd::clip`].
+    pub clip: Option<f64>,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decay_norms: true, clip: None }
     }
 }
 
@@ -198,7 +280,10 @@ pub struct Constant {}
 /// Down to 0 along half a cosine, step by step.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Cosine {}
+pub struct Cosine {
+    /// Epochs of a line up to the peak, first.
+    pub warmup_epochs: usize,
+}
 
 /// Up along a line, then down to 0 along half a cosine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -221,6 +306,9 @@ pub struct MultiStep {
     pub milestones: Vec<usize>,
     #[serde(default = "default_factor")]
     pub factor: f64,
+    /// Epochs of a line up to the peak, first.
+    #[serde(default)]
+    pub warmup_epochs: usize,
 }
 
 fn default_factor() -> f64 {

@@ -190,17 +190,13 @@ impl Numbers<'_, '_> {
     fn training(&mut self, epochs: usize, batch: usize, optimizer: &Optimizer, schedule: &Schedule) {
         self.count("epochs", epochs, 100_000);
         self.count("batch", batch, 65_536);
-        let Optimizer::Sgd(sgd) = optimizer;
-        self.require("optimizer.sgd.lr", sgd.lr > 0.0 && sgd.lr.is_finite(), "a number above 0", sgd.lr);
-        self.require(
-            "optimizer.sgd.momentum",
-            (0.0..1.0).contains(&sgd.momentum),
-            "from 0 to below 1",
-            sgd.momentum,
-        );
-        self.not_negative("optimizer.sgd.weight_decay", sgd.weight_decay);
+        self.optimizer(optimizer);
         match schedule {
-            Schedule::Constant(_) | Schedule::Cosine(_) => {}
+            Schedule::Constant(_) => {}
+            Schedule::Cosine(cosine) => {
+                let inside = cosine.warmup_epochs < epochs;
+                self.require("schedule.cosine.warmup_epochs", inside, "less than epochs", cosine.warmup_epochs);
+            }
             Schedule::OneCycle(cycle) => {
                 let share = (0.0..=1.0).contains(&cycle.warmup);
                 self.require("schedule.one-cycle.warmup", share, "a share from 0 to 1", cycle.warmup);
@@ -212,8 +208,42 @@ impl Numbers<'_, '_> {
                 self.require("schedule.multi-step.milestones", rising && inside, expected, found);
                 let factor = steps.factor > 0.0 && steps.factor < 1.0;
                 self.require("schedule.multi-step.factor", factor, "between 0 and 1", steps.factor);
+                let warm = steps.warmup_epochs < epochs;
+                self.require(
+                    "schedule.multi-step.warmup_epochs",
+                    warm,
+                    "less than epochs",
+                    steps.warmup_epochs,
+                );
             }
         }
+    }
+}
+
+impl Numbers<'_, '_> {
+    fn optimizer(&mut self, optimizer: &Optimizer) {
+        let (name, decay, clip) = match optimizer {
+            Optimizer::Sgd(sgd) => {
+                let momentum = (0.0..1.0).contains(&sgd.momentum);
+                self.require("optimizer.sgd.momentum", momentum, "from 0 to below 1", sgd.momentum);
+                let nesterov = !sgd.nesterov || sgd.momentum > 0.0;
+                self.require("optimizer.sgd.nesterov", nesterov, "a momentum above 0 with it", "momentum 0");
+                ("sgd", sgd.weight_decay, sgd.clip)
+            }
+            Optimizer::AdamW(adam) => {
+                let betas = adam.betas.iter().all(|beta| (0.0..1.0).contains(beta));
+                self.require("optimizer.adamw.betas", betas, "from 0 to below 1", format!("{:?}", adam.betas));
+                let eps = adam.eps > 0.0 && adam.eps.is_finite();
+                self.require("optimizer.adamw.eps", eps, "a number above 0", adam.eps);
+                ("adamw", adam.weight_decay, adam.clip)
+            }
+        };
+        let lr = optimizer.lr();
+        self.require(&format!("optimizer.{name}.lr"), lr > 0.0 && lr.is_finite(), "a number above 0", lr);
+        self.not_negative(&format!("optimizer.{name}.weight_decay"), decay);
+        let clip = clip.unwrap_or(1.0);
+        let length = clip > 0.0 && clip.is_finite();
+        self.require(&format!("optimizer.{name}.clip"), length, "a length above 0", clip);
     }
 }
 

@@ -73,6 +73,7 @@ fn pretrain(context: &Context<'_>, settings: &Pretrain, key: &str) -> Result<Don
     let job = Training {
         stage: "pretrain",
         terms,
+        updates: config::Updates::Simultaneous,
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
@@ -102,6 +103,7 @@ fn collaborate(context: &Context<'_>, settings: &Collaborate, key: &str) -> Resu
     let job = Training {
         stage: "collaborate",
         terms,
+        updates: settings.updates,
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
@@ -115,6 +117,7 @@ fn collaborate(context: &Context<'_>, settings: &Collaborate, key: &str) -> Resu
 struct Training<'a> {
     stage: &'static str,
     terms: LossTerms,
+    updates: config::Updates,
     epochs: usize,
     batch: usize,
     keep: config::Keep,
@@ -130,6 +133,8 @@ impl Training<'_> {
             key,
             students,
             terms: self.terms,
+            updates: self.updates,
+            teacher: None,
             data: context.data,
             augment: &pipeline.data.augment,
             workers: pipeline.data.workers,

@@ -24,17 +24,31 @@ pub fn resolve_device(wanted: Device) -> Result<tch::Device, InputError> {
     }
 }
 
-/// Makes the same sums come out of every run on the CPU: asks MKL for its reproducible paths, unless
-/// the user's environment says otherwise. MKL reads this at its first product.
+/// Blocks up to this size, glibc's largest choice, are taken from the heap and go back to it: a fresh
+/// mapping for every tensor would be paid for page by page.
+const HEAP_BLOCK_BYTES: libc::c_int = 32 << 20;
+/// Free memory at the heap's end that is kept for the next step.
+const HEAP_KEPT_BYTES: libc::c_int = 1 << 30;
+
+/// Sets what a process that trains needs before anything runs in it. The same sums come out of every
+/// run on the CPU: MKL is asked for its reproducible paths, unless the user's environment says
+/// otherwise; it reads this at its first product. And memory is kept from step to step.
 ///
 /// # Safety
-/// No other thread may run yet: the environment is the whole process's.
-pub unsafe fn ask_for_reproducible_sums() {
+/// No other thread may run yet: environment and heap are the whole process's.
+pub unsafe fn prepare_process() {
     for (name, value) in [("MKL_CBWR", "AUTO,STRICT"), ("MKL_DYNAMIC", "FALSE")] {
         if std::env::var_os(name).is_none() {
             // SAFETY: the caller's promise.
             unsafe { std::env::set_var(name, value) };
         }
+    }
+    #[cfg(target_env = "gnu")]
+    for (parameter, bytes) in
+        [(libc::M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES), (libc::M_TRIM_THRESHOLD, HEAP_KEPT_BYTES)]
+    {
+        // SAFETY: changes only where memory comes from. A refusal leaves glibc's own choice.
+        unsafe { libc::mallopt(parameter, bytes) };
     }
 }
 

@@ -1,4 +1,5 @@
-//! The forward pass: one libtorch call a node.
+//! The plain forward pass: one libtorch call a node, differentiable by libtorch. What verification
+//! takes as the truth, and what training's faster passes are tested against.
 
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -33,7 +34,7 @@ pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mod
                 .collect(),
         };
         let value =
-            apply(node, &params[index], &inputs, mode).with_context(|| format!("node '{}'", node.name))?;
+            compute(node, &params[index], &inputs, mode).with_context(|| format!("node '{}'", node.name))?;
         drop(inputs);
         values.push(Some(value));
         for id in &node.inputs {
@@ -53,7 +54,15 @@ pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mod
         .collect()
 }
 
-fn apply(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Result<Tensor, tch::TchError> {
+/// What libtorch makes of one node, with running statistics.
+///
+/// # Errors
+/// If libtorch refuses it.
+pub(super) fn apply(node: &Node, params: &[Tensor], inputs: &[Tensor]) -> Result<Tensor, tch::TchError> {
+    compute(node, params, inputs, Mode::Eval)
+}
+
+fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Result<Tensor, tch::TchError> {
     let pair = |values: [usize; 2]| values.map(|value| value as i64);
     let x = &inputs[0];
     match &node.op {

@@ -4,13 +4,21 @@
 //! and no file.
 
 mod arrays;
+mod backward;
 mod device;
 mod facts;
 mod forward;
+mod images;
+mod learn;
 mod network;
+mod norm;
+mod shim;
+mod steps;
 
 pub use arrays::{batch_tensor, to_f32, to_f64};
-pub use device::{ask_for_reproducible_sums, device_name, resolve_device, set_threads, threads};
+pub use device::{prepare_process, device_name, resolve_device, set_threads, threads};
 pub use facts::{Facts, facts};
 pub use forward::Mode;
+pub use images::channels_last;
+pub use learn::Pass;
 pub use network::Network;

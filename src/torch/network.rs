@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
 
-use crate::graph::{Graph, ParamSpec, Role, Weights, node_params};
+use crate::graph::{Graph, Node, ParamSpec, Role, Weights, node_params};
 
 use super::arrays::{batch_tensor, to_f32};
 use super::forward::{Mode, forward};
+use super::steps::{Step, steps};
 
 /// Elements between the starts of two parameters are a multiple of this: 64 bytes of float32.
 const ALIGNMENT: usize = 16;
@@ -23,8 +24,13 @@ pub struct Network {
     params: Vec<Vec<Tensor>>,
     specs: Vec<Vec<ParamSpec>>,
     flat: Tensor,
-    /// Zeros between the parameters, by trainable parameter.
-    gaps: Vec<Tensor>,
+    /// Laid out like `flat`.
+    gradient: Tensor,
+    /// Views of `gradient` by node, one for each trainable parameter.
+    gradients: Vec<Vec<Tensor>>,
+    steps: Vec<Step>,
+    /// What images and activations are computed in.
+    compute: Kind,
 }
 
 impl Network {
@@ -37,22 +43,33 @@ impl Network {
         let specs: Vec<Vec<ParamSpec>> = graph.nodes().iter().map(|node| node_params(graph, node)).collect();
         let total: usize = specs.iter().flatten().filter(|spec| trainable(spec)).map(padded).sum();
         let flat = Tensor::f_zeros([total as i64], (kind, device))?;
-        let mut network = Self { graph: graph.clone(), params: Vec::new(), specs, flat, gaps: Vec::new() };
+        let gradient = flat.f_zeros_like()?;
+        let mut network = Self {
+            graph: graph.clone(),
+            params: Vec::new(),
+            specs,
+            flat,
+            gradient,
+            gradients: Vec::new(),
+            steps: steps(graph),
+            compute: kind,
+        };
         let mut offset = 0;
         for specs in &network.specs {
             let mut tensors = Vec::new();
+            let mut gradients = Vec::new();
             for spec in specs {
                 tensors.push(if trainable(spec) {
-                    let view = leaf_view(&network.flat, spec, offset)?;
+                    let leaf = view(&network.flat, spec, offset)?.f_detach()?.f_set_requires_grad(true)?;
+                    gradients.push(view(&network.gradient, spec, offset)?);
                     offset += padded(spec);
-                    let gap = (padded(spec) - elements(spec)) as i64;
-                    network.gaps.push(Tensor::f_zeros([gap], (kind, device))?);
-                    view
+                    leaf
                 } else {
                     Tensor::f_zeros(size(spec).as_slice(), (kind, device))?
                 });
             }
             network.params.push(tensors);
+            network.gradients.push(gradients);
         }
         network.load(weights)?;
         Ok(network)
@@ -77,21 +94,74 @@ impl Network {
         pairs.filter(|(spec, _)| trainable(spec)).map(|(_, tensor)| tensor).collect()
     }
 
-    /// Gradients of [`Network::trainable`] as one vector laid out like [`Network::flat`].
+    /// The names of [`Network::trainable`].
+    pub fn trainable_names(&self) -> Vec<&str> {
+        self.specs.iter().flatten().filter(|spec| trainable(spec)).map(|spec| spec.name.as_str()).collect()
+    }
+
+    /// What the last way back found, by parameter, in the order of [`Network::trainable`].
+    pub fn gradients(&self) -> impl Iterator<Item = &Tensor> {
+        self.gradients.iter().flatten()
+    }
+
+    /// What the last way back found, laid out like [`Network::flat`].
+    pub fn gradient(&self) -> &Tensor {
+        &self.gradient
+    }
+
+    /// Puts a value in the place of one parameter's gradient.
     ///
     /// # Errors
-    /// If libtorch fails.
-    pub fn flatten_gradients(&self, gradients: &[Tensor]) -> Result<Tensor> {
-        let mut pieces = Vec::with_capacity(2 * gradients.len());
-        for (gradient, gap) in gradients.iter().zip(&self.gaps) {
-            let ordered = match gradient.dim() {
-                4 => gradient.f_permute([0, 2, 3, 1])?,
-                _ => gradient.shallow_clone(),
-            };
-            pieces.push(ordered.f_reshape([-1])?);
-            pieces.push(gap.shallow_clone());
+    /// If there is no trainable parameter of that name and shape.
+    pub fn set_gradient(&mut self, name: &str, value: &Tensor) -> Result<()> {
+        let trainable = self.specs.iter().flatten().filter(|spec| trainable(spec));
+        let index = trainable.into_iter().position(|spec| spec.name == name);
+        let index = index.with_context(|| format!("the network has no parameter '{name}'"))?;
+        let mut places = self.gradients.iter_mut().flatten();
+        places.nth(index).context("every parameter has a place")?.f_copy_(value)?;
+        Ok(())
+    }
+
+    /// 1 where [`Network::flat`] holds a convolution's or linear layer's weight, 0 at normalisations,
+    /// biases and gaps.
+    ///
+    /// # Errors
+    /// If memory runs out.
+    pub fn mask_of_weights(&self) -> Result<Tensor> {
+        let mask = self.flat.f_zeros_like()?;
+        let mut offset = 0;
+        for spec in self.specs.iter().flatten().filter(|spec| trainable(spec)) {
+            if spec.role == Role::Weight {
+                let _ = mask.f_narrow(0, offset as i64, elements(spec) as i64)?.f_fill_(1.0)?;
+            }
+            offset += padded(spec);
         }
-        Ok(Tensor::f_cat(&pieces, 0)?)
+        Ok(mask)
+    }
+
+    /// Computes images and activations in another kind, such as bfloat16 on a GPU; parameters and
+    /// statistics stay as they are.
+    pub fn computing_in(mut self, kind: Kind) -> Self {
+        self.compute = kind;
+        self
+    }
+
+    pub(super) fn compute(&self) -> Kind {
+        self.compute
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The parameters of a node, in the order of [`node_params`].
+    pub(super) fn params(&self, node: usize) -> &[Tensor] {
+        &self.params[node]
+    }
+
+    /// A node, its parameters, and the places of its trainable parameters' gradients.
+    pub(super) fn node_and_gradients(&mut self, node: usize) -> (&Node, &[Tensor], &mut [Tensor]) {
+        (&self.graph.nodes()[node], &self.params[node], &mut self.gradients[node])
     }
 
     /// Runs a batch `[batch, channels, height, width]`; the outputs come in the graph's order.
@@ -100,20 +170,6 @@ impl Network {
     /// If libtorch refuses a node.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
         forward(&self.graph, &self.params, images, mode)
-    }
-
-    /// Logits `[batch, classes]` and embedding `[batch, features]`.
-    ///
-    /// # Errors
-    /// If the graph lacks one of these outputs, or libtorch refuses a node.
-    pub fn classify(&self, images: &Tensor, mode: Mode) -> Result<(Tensor, Tensor)> {
-        let outputs = self.forward(images, mode)?;
-        let named = |name: &str| {
-            let index = self.graph.outputs().iter().position(|output| output.name == name);
-            let index = index.with_context(|| format!("the graph has no output '{name}'"))?;
-            anyhow::Ok(outputs[index].shallow_clone())
-        };
-        Ok((named(Graph::LOGITS)?, named(Graph::EMBEDDING)?))
     }
 
     /// Copies all parameters and buffers out.
@@ -160,11 +216,11 @@ fn size(spec: &ParamSpec) -> Vec<i64> {
     spec.shape.iter().map(|&dim| dim as i64).collect()
 }
 
-fn leaf_view(flat: &Tensor, spec: &ParamSpec, offset: usize) -> Result<Tensor> {
+/// The part of a flat buffer that is one parameter.
+fn view(flat: &Tensor, spec: &ParamSpec, offset: usize) -> Result<Tensor> {
     let piece = flat.f_narrow(0, offset as i64, elements(spec) as i64)?;
-    let shaped = match size(spec).as_slice() {
+    Ok(match size(spec).as_slice() {
         &[out, input, height, width] => piece.f_view([out, height, width, input])?.f_permute([0, 3, 1, 2])?,
         other => piece.f_view(other)?,
-    };
-    Ok(shaped.f_detach()?.f_set_requires_grad(true)?)
+    })
 }

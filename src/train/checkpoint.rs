@@ -37,7 +37,8 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StudentState {
     pub weights: Weights,
-    pub velocity: ArrayD<f32>,
+    /// The optimiser's averages, by name.
+    pub optimizer: Vec<(String, ArrayD<f32>)>,
     pub kept: Option<Weights>,
 }
 
@@ -70,7 +71,9 @@ pub fn save(folder: &Path, progress: &Progress, students: &[StudentState]) -> Re
         for (name, array) in student.kept.iter().flat_map(Weights::iter) {
             all.insert(format!("{index}/kept/{name}"), array.clone());
         }
-        all.insert(format!("{index}/velocity"), student.velocity.clone());
+        for (name, array) in &student.optimizer {
+            all.insert(format!("{index}/optimizer/{name}"), array.clone());
+        }
     }
     let metadata = HashMap::from([(STATE.to_string(), serde_json::to_string(progress)?)]);
     let bytes = all.to_safetensors(Some(metadata));
@@ -115,7 +118,7 @@ fn read(path: &Path, students: usize) -> Result<(Progress, Vec<StudentState>), S
     let progress: Progress = serde_json::from_str(state).map_err(|error| error.to_string())?;
     let mut now = vec![Weights::new(); students];
     let mut kept = vec![Weights::new(); students];
-    let mut velocity = vec![None; students];
+    let mut optimizer = vec![Vec::new(); students];
     for (name, array) in Weights::from_safetensors(&bytes)?.iter() {
         let unknown = || format!("'{name}' does not belong in a checkpoint of {students} students");
         let (index, rest) = name.split_once('/').ok_or_else(unknown)?;
@@ -123,15 +126,14 @@ fn read(path: &Path, students: usize) -> Result<(Progress, Vec<StudentState>), S
         match rest.split_once('/') {
             Some(("now", param)) => now[index].insert(param, array.clone()),
             Some(("kept", param)) => kept[index].insert(param, array.clone()),
-            None if rest == "velocity" => velocity[index] = Some(array.clone()),
+            Some(("optimizer", average)) => optimizer[index].push((average.to_string(), array.clone())),
             Some(_) | None => return Err(unknown()),
         }
     }
     let mut states = Vec::with_capacity(students);
-    for (index, ((weights, kept), velocity)) in now.into_iter().zip(kept).zip(velocity).enumerate() {
-        let velocity = velocity.ok_or_else(|| format!("the momentum of student {index} is missing"))?;
+    for ((weights, kept), optimizer) in now.into_iter().zip(kept).zip(optimizer) {
         let kept = Some(kept).filter(|weights| weights.iter().next().is_some());
-        states.push(StudentState { weights, velocity, kept });
+        states.push(StudentState { weights, optimizer, kept });
     }
     Ok((progress, states))
 }
@@ -143,8 +145,8 @@ mod tests {
     fn state() -> (Progress, Vec<StudentState>) {
         let mut weights = Weights::new();
         weights.insert("fc.weight", ArrayD::from_elem(vec![2, 2], 0.25));
-        let velocity = ArrayD::from_elem(vec![16], 1.5);
-        let student = StudentState { weights: weights.clone(), velocity, kept: Some(weights) };
+        let optimizer = vec![("velocity".to_string(), ArrayD::from_elem(vec![16], 1.5))];
+        let student = StudentState { weights: weights.clone(), optimizer, kept: Some(weights) };
         let progress = Progress {
             key: "abc".into(),
             epoch: 3,

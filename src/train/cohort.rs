@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tch::Kind;
 
-use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Schedule, Sgd};
+use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Schedule, Updates};
 use crate::data::{Dataset, TrainingOrder, batches_per_epoch, training_batches};
 use crate::error::Interrupted;
 use crate::files::write_atomic;
@@ -19,9 +19,10 @@ use crate::ui::{Bar, Ui};
 use super::checkpoint::{self, Progress, StudentState};
 use super::evaluate::{evaluate, on_device};
 use super::metrics::{COLUMNS, EpochRecord, Sums, record};
-use super::optimizer::SgdState;
+use super::optimizer::OptimizerState;
 use super::schedule::learning_rate;
-use super::step::{Student, step};
+use super::losses::Targets;
+use super::step::{Moment, Student, Teaching, step};
 
 /// One peer at the start of a stage.
 pub struct Start<'a> {
@@ -32,6 +33,12 @@ pub struct Start<'a> {
     pub frozen: Option<Weights>,
 }
 
+/// A frozen network that teaches all students.
+pub struct Teacher<'a> {
+    pub graph: &'a Graph,
+    pub weights: Weights,
+}
+
 /// A training stage: everything that decides its result, and where it keeps its state.
 pub struct Job<'a> {
     /// What progress is called: `pretrain`, `collaborate`.
@@ -40,6 +47,8 @@ pub struct Job<'a> {
     pub key: &'a str,
     pub students: Vec<Start<'a>>,
     pub terms: LossTerms,
+    pub updates: Updates,
+    pub teacher: Option<Teacher<'a>>,
     pub data: &'a Dataset,
     pub augment: &'a [Augment],
     pub workers: usize,
@@ -81,6 +90,7 @@ pub struct Outcome {
 struct Cohort<'a> {
     job: &'a Job<'a>,
     students: Vec<Student>,
+    teacher: Option<Network>,
     kept: Vec<Option<Weights>>,
     progress: Progress,
 }
@@ -109,21 +119,20 @@ pub fn train(job: &Job<'_>) -> Result<Outcome> {
 impl<'a> Cohort<'a> {
     fn start(job: &'a Job<'a>) -> Result<Self> {
         let device = resolve_device(job.device)?;
-        let Optimizer::Sgd(sgd) = job.optimizer;
+        let frozen = |graph: &Graph, weights: &Weights| {
+            let (graph, weights) = fold_batch_norm(graph, weights)?;
+            Network::new(&graph, &weights, device, Kind::Float)
+        };
         let mut students = Vec::with_capacity(job.students.len());
         for start in &job.students {
             let network = Network::new(start.graph, &start.weights, device, Kind::Float)
                 .with_context(|| format!("student '{}'", start.name))?;
-            let frozen = match &start.frozen {
-                Some(weights) => {
-                    let (graph, weights) = fold_batch_norm(start.graph, weights)?;
-                    Some(Network::new(&graph, &weights, device, Kind::Float)?)
-                }
-                None => None,
-            };
-            let optimizer = SgdState::new(&network, sgd)?;
-            students.push(Student { name: start.name.to_string(), network, frozen, optimizer });
+            let past = start.frozen.as_ref().map(|weights| frozen(start.graph, weights)).transpose()?;
+            let optimizer = OptimizerState::new(&network, job.optimizer)?;
+            students.push(Student { name: start.name.to_string(), network, frozen: past, optimizer });
         }
+        let teacher =
+            job.teacher.as_ref().map(|teacher| frozen(teacher.graph, &teacher.weights)).transpose()?;
         let count = students.len();
         let progress = Progress {
             key: job.key.to_string(),
@@ -133,7 +142,7 @@ impl<'a> Cohort<'a> {
             history: Vec::new(),
             kept: vec![None; count],
         };
-        Ok(Self { job, students, kept: vec![None; count], progress })
+        Ok(Self { job, students, teacher, kept: vec![None; count], progress })
     }
 
     fn restore(&mut self) -> Result<()> {
@@ -141,8 +150,10 @@ impl<'a> Cohort<'a> {
         let Some((progress, states)) = found else { return Ok(()) };
         for ((student, kept), state) in self.students.iter_mut().zip(&mut self.kept).zip(states) {
             student.network.load(&state.weights)?;
-            let velocity = batch_tensor(state.velocity.view(), student.network.device())?;
-            student.optimizer.restore(&velocity)?;
+            for (name, values) in &state.optimizer {
+                let values = batch_tensor(values.view(), student.network.device())?;
+                student.optimizer.restore(name, &values)?;
+            }
             *kept = state.kept;
         }
         self.job.ui.line(format!(
@@ -164,7 +175,8 @@ impl<'a> Cohort<'a> {
         let order = TrainingOrder { batch: job.batch, seed: job.seed, epoch, first_batch };
         let data = job.data;
         let batches = training_batches(&data.train, job.augment, &data.normalization, order, job.workers);
-        let Optimizer::Sgd(Sgd { lr: peak, .. }) = job.optimizer;
+        let teaching =
+            Teaching { terms: &job.terms, updates: job.updates, teacher: self.teacher.as_ref() };
         let started = Instant::now();
         let mut lr = 0.0;
         for (index, batch) in (first_batch..).zip(batches) {
@@ -173,8 +185,11 @@ impl<'a> Cohort<'a> {
             }
             let batch = batch?;
             let (images, labels) = on_device(&batch.images, &batch.labels, &self.students[0].network)?;
-            lr = learning_rate(job.schedule, *peak, epoch * steps + index, steps, job.epochs);
-            sums.add(step(&mut self.students, &job.terms, &images, &labels, lr)?, &names)?;
+            let done = epoch * steps + index;
+            lr = learning_rate(job.schedule, job.optimizer.lr(), done, steps, job.epochs);
+            let targets = Targets::plain(labels);
+            let moment = Moment { step: done + 1, lr };
+            sums.add(step(&mut self.students, &teaching, &images, &targets, moment)?, &names)?;
             bar.inc(1);
         }
         let rate = ((steps - first_batch) * job.batch) as f64 / started.elapsed().as_secs_f64();
@@ -221,8 +236,10 @@ impl<'a> Cohort<'a> {
         let mut states = Vec::with_capacity(self.students.len());
         for (student, kept) in self.students.iter().zip(&self.kept) {
             let weights = student.network.weights()?;
-            let velocity = to_f32(student.optimizer.velocity())?;
-            states.push(StudentState { weights, velocity, kept: kept.clone() });
+            let averages = student.optimizer.averages().iter();
+            let optimizer = averages.map(|(name, values)| Ok(((*name).to_string(), to_f32(values)?)));
+            let optimizer = optimizer.collect::<Result<_>>()?;
+            states.push(StudentState { weights, optimizer, kept: kept.clone() });
         }
         checkpoint::save(self.job.checkpoint, &self.progress, &states)
     }

@@ -8,9 +8,9 @@ use crate::config::Device;
 use crate::data::{Normalization, Split, ordered_batches};
 use crate::graph::{Graph, Weights};
 use crate::score::Score;
-use crate::torch::{Mode, Network, batch_tensor, resolve_device};
+use crate::torch::{Network, batch_tensor, resolve_device};
 
-use super::losses::cross_entropy;
+use super::losses::{Targets, cross_entropy};
 
 /// Images a forward pass when nothing is learned.
 const BATCH: usize = 256;
@@ -27,9 +27,11 @@ pub fn evaluate(networks: &[&Network], split: &Split, normalization: &Normalizat
         let batch = batch?;
         for (index, network) in networks.iter().enumerate() {
             let (images, labels) = on_device(&batch.images, &batch.labels, network)?;
-            let (logits, _) = network.classify(&images, Mode::Eval)?;
-            correct[index] += hits(&logits, &labels)?.f_double_value(&[])?;
-            loss[index] += cross_entropy(&logits, &labels)?.f_double_value(&[])? * batch.labels.len() as f64;
+            let logits = network.infer(&images)?.0.f_to_kind(Kind::Float)?;
+            let targets = Targets::plain(labels);
+            correct[index] += targets.hits(&logits)?.f_double_value(&[])?;
+            let mean = cross_entropy(&logits, &targets, 0.0)?.f_double_value(&[])?;
+            loss[index] += mean * batch.labels.len() as f64;
         }
     }
     let images = split.len();
@@ -64,12 +66,4 @@ pub fn evaluate_weights(
 pub fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
     let device = network.device();
     Ok((batch_tensor(images.view(), device)?, Tensor::f_from_slice(labels)?.f_to_device(device)?))
-}
-
-/// How many of a batch are right, as a float scalar on the device.
-///
-/// # Errors
-/// If the shapes do not fit.
-pub fn hits(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(logits.f_argmax(-1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Float)?)
 }

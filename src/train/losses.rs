@@ -1,25 +1,57 @@
-//! The terms of CTSL-MKT (arXiv 2101.08471) and of its relatives, as functions of tensors.
-//!
-//! Logits are `[batch, classes]`, embeddings `[batch, features]`; every term is a scalar.
+//! The terms on logits, as functions that libtorch differentiates. Logits are `[batch, classes]`; every
+//! term is a scalar.
 
 use anyhow::Result;
 use tch::{Kind, Reduction, Tensor};
 
-/// Distances and angles within a batch, as the relational terms compare them. Both are free of the
-/// embedding's dimension. Computed in float32 at least.
-pub struct Relations {
-    /// `d_uv / mu`, `[batch, batch]`: distances over the mean of the positive ones.
-    pub distances: Tensor,
-    /// `cos(u, v, w)` at vertex `u`, `[batch, batch, batch]`.
-    pub angles: Tensor,
+/// Probability that a smoothed label gives to the right class when it is the teacher (Yuan et al. 2020).
+const SMOOTH_TEACHER_CERTAINTY: f64 = 0.99;
+
+/// What a batch's images are of.
+pub struct Targets {
+    /// `[batch]` of int64.
+    pub labels: Tensor,
+    /// Where two images were mixed: the other's labels, and the first one's share.
+    pub mixed: Option<(Tensor, f64)>,
 }
 
-/// Mean cross-entropy of `logits` against `labels`, `[batch]` of int64.
+impl Targets {
+    /// Images of one class each.
+    pub fn plain(labels: Tensor) -> Self {
+        Self { labels, mixed: None }
+    }
+
+    /// A term of labels: of both, by their shares, where images are mixed.
+    fn blend(&self, term: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let own = term(&self.labels)?;
+        match &self.mixed {
+            Some((other, share)) => Ok(own * *share + term(other)? * (1.0 - share)),
+            None => Ok(own),
+        }
+    }
+
+    /// How many of a batch are right, as a float scalar on the device: of mixed images, those that find
+    /// the class with the larger share.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn hits(&self, logits: &Tensor) -> Result<Tensor> {
+        let labels = match &self.mixed {
+            Some((other, share)) if *share < 0.5 => other,
+            Some(_) | None => &self.labels,
+        };
+        Ok(logits.f_argmax(-1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Float)?)
+    }
+}
+
+/// Mean cross-entropy against the labels, of which `smoothing` is spread evenly over all classes.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?)
+pub fn cross_entropy(logits: &Tensor, targets: &Targets, smoothing: f64) -> Result<Tensor> {
+    targets.blend(|labels| {
+        Ok(logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Mean, -100, smoothing)?)
+    })
 }
 
 /// `t² · KL(softmax(target / t) ‖ softmax(student / t))`, summed over classes, averaged over the
@@ -34,160 +66,127 @@ pub fn response(student: &Tensor, target: &Tensor, temperature: f64) -> Result<T
     Ok(divergence * (temperature * temperature / student.size()[0] as f64))
 }
 
-/// Distances and angles of an embedding; the gradient flows through both and through `mu`.
+/// [`response`] to a teacher that is sure of the label and knows nothing of the other classes.
 ///
 /// # Errors
-/// If libtorch runs out of memory.
-pub fn relations(embedding: &Tensor) -> Result<Relations> {
-    let embedding = match embedding.kind() {
-        Kind::Double => embedding.shallow_clone(),
-        _ => embedding.f_to_kind(Kind::Float)?,
-    };
-    Ok(Relations { distances: distances(&embedding)?, angles: angles(&embedding)? })
-}
-
-/// Distances over their positive mean. `cdist` without its matrix product: with it the diagonal is
-/// not zero.
-fn distances(embedding: &Tensor) -> Result<Tensor> {
-    let distances = Tensor::f_cdist(embedding, embedding, 2.0, 2)?;
-    let positive = distances.f_gt(0.0)?.f_sum(distances.kind())?.f_clamp_min(1.0)?;
-    let mean = distances.f_sum(distances.kind())? / positive;
-    let mean = mean.f_where_self(&mean.f_gt(0.0)?, &mean.f_ones_like()?)?;
-    Ok(distances / mean)
-}
-
-/// Cosines of all ordered triplets. Where two points are the same the difference has no direction:
-/// the cosine is 0 and has no gradient.
-fn angles(embedding: &Tensor) -> Result<Tensor> {
-    let difference = embedding.f_unsqueeze(0)? - embedding.f_unsqueeze(1)?;
-    let squared = (&difference * &difference).f_sum_dim_intlist(&[2i64][..], true, None)?;
-    let same = squared.f_eq(0.0)?;
-    let length = squared.f_masked_fill(&same, 1.0)?.f_sqrt()?;
-    let direction = (difference / length).f_masked_fill(&same, 0.0)?;
-    Ok(direction.f_bmm(&direction.f_transpose(1, 2)?)?)
-}
-
-/// Mean Huber difference (delta 1) of the distances over all ordered pairs. No gradient reaches
-/// `peer`.
-///
-/// # Errors
-/// If the batches differ.
-pub fn distance_term(student: &Relations, peer: &Relations) -> Result<Tensor> {
-    Ok(student.distances.f_smooth_l1_loss(&peer.distances.f_detach()?, Reduction::Mean, 1.0)?)
-}
-
-/// Mean Huber difference (delta 1) of the cosines over all ordered triplets. No gradient reaches
-/// `peer`.
-///
-/// # Errors
-/// If the batches differ.
-pub fn angle_term(student: &Relations, peer: &Relations) -> Result<Tensor> {
-    Ok(student.angles.f_smooth_l1_loss(&peer.angles.f_detach()?, Reduction::Mean, 1.0)?)
+/// If the shapes do not fit.
+pub fn smooth_teacher(student: &Tensor, targets: &Targets, temperature: f64) -> Result<Tensor> {
+    let classes = student.size()[1];
+    let others = (1.0 - SMOOTH_TEACHER_CERTAINTY) / (classes - 1).max(1) as f64;
+    targets.blend(|labels| {
+        let right = labels.f_one_hot(classes)?.f_to_kind(student.kind())?;
+        let probabilities = right * (SMOOTH_TEACHER_CERTAINTY - others) + others;
+        response(student, &probabilities.f_log()?, temperature)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn embedding(rows: &[[f64; 3]]) -> Tensor {
-        let flat: Vec<f64> = rows.iter().flatten().copied().collect();
-        Tensor::from_slice(&flat).view([rows.len() as i64, 3])
+    const STUDENT: [[f64; 3]; 2] = [[1.0, -0.5, 2.0], [0.1, 0.2, 0.3]];
+    const TEACHER: [[f64; 3]; 2] = [[0.3, 0.9, -1.0], [1.0, 0.0, 2.0]];
+    const LABELS: [i64; 2] = [2, 0];
+    const OTHERS: [i64; 2] = [1, 0];
+
+    fn tensor(rows: &[[f64; 3]; 2]) -> Tensor {
+        Tensor::from_slice(rows.as_flattened()).view([2, 3])
     }
 
-    const STUDENT: [[f64; 3]; 4] = [[0.3, -1.2, 0.5], [1.1, 0.4, -0.7], [-0.6, 0.9, 0.2], [0.8, 0.8, 1.5]];
-    const PEER: [[f64; 3]; 4] = [[1.0, 0.1, 0.0], [-0.4, 0.7, 0.3], [0.2, -0.9, 1.1], [0.5, 0.5, -0.5]];
-
-    fn huber(difference: f64) -> f64 {
-        if difference.abs() < 1.0 { 0.5 * difference * difference } else { difference.abs() - 0.5 }
+    fn softmax(row: &[f64; 3], t: f64) -> [f64; 3] {
+        let exp = row.map(|z| (z / t).exp());
+        let sum: f64 = exp.iter().sum();
+        exp.map(|e| e / sum)
     }
 
-    fn plain_distances(rows: &[[f64; 3]]) -> Vec<Vec<f64>> {
-        let between =
-            |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
-        let all: Vec<Vec<f64>> = rows.iter().map(|a| rows.iter().map(|b| between(a, b)).collect()).collect();
-        let positive: Vec<f64> = all.iter().flatten().copied().filter(|d| *d > 0.0).collect();
-        let mean = positive.iter().sum::<f64>() / positive.len() as f64;
-        all.into_iter().map(|row| row.into_iter().map(|d| d / mean).collect()).collect()
+    fn divergence(target: &[f64; 3], student: &[f64; 3]) -> f64 {
+        target.iter().zip(student).map(|(p, q)| p * (p / q).ln()).sum()
     }
 
-    fn plain_angle(rows: &[[f64; 3]], u: usize, v: usize, w: usize) -> f64 {
-        let direction = |to: usize| {
-            let d: Vec<f64> = (0..3).map(|i| rows[to][i] - rows[u][i]).collect();
-            let length = d.iter().map(|x| x * x).sum::<f64>().sqrt();
-            if length == 0.0 { vec![0.0; 3] } else { d.iter().map(|x| x / length).collect() }
-        };
-        direction(v).iter().zip(direction(w)).map(|(a, b)| a * b).sum()
+    fn plain_response(student: &[[f64; 3]; 2], target: &[[f64; 3]; 2], t: f64) -> f64 {
+        let rows = student.iter().zip(target);
+        rows.map(|(student, target)| t * t * divergence(&softmax(target, t), &softmax(student, t)) / 2.0).sum()
     }
 
-    #[test]
-    fn relational_terms_are_the_plain_sums() {
-        let (student, peer) =
-            (relations(&embedding(&STUDENT)).unwrap(), relations(&embedding(&PEER)).unwrap());
-        let (ds, dp) = (plain_distances(&STUDENT), plain_distances(&PEER));
-        let mut distance = 0.0;
-        let mut angle = 0.0;
-        for u in 0..4 {
-            for v in 0..4 {
-                distance += huber(ds[u][v] - dp[u][v]);
-                for w in 0..4 {
-                    angle += huber(plain_angle(&STUDENT, u, v, w) - plain_angle(&PEER, u, v, w));
-                }
+    fn plain_cross_entropy(student: &[[f64; 3]; 2], labels: &[i64; 2], smoothing: f64) -> f64 {
+        let mut sum = 0.0;
+        for (row, label) in student.iter().zip(labels) {
+            for (class, probability) in softmax(row, 1.0).into_iter().enumerate() {
+                let right = if class as i64 == *label { 1.0 - smoothing } else { 0.0 };
+                sum -= (right + smoothing / 3.0) * probability.ln() / 2.0;
             }
         }
-        let found = distance_term(&student, &peer).unwrap().double_value(&[]);
-        assert!((found - distance / 16.0).abs() < 1e-12, "{found} against {}", distance / 16.0);
-        let found = angle_term(&student, &peer).unwrap().double_value(&[]);
-        assert!((found - angle / 64.0).abs() < 1e-12, "{found} against {}", angle / 64.0);
+        sum
     }
 
-    #[test]
-    fn response_is_the_plain_divergence() {
-        let (student, target) = ([1.0, -0.5, 2.0, 0.1, 0.2, 0.3], [0.3, 0.9, -1.0, 1.0, 0.0, 2.0]);
-        let t = 4.0;
-        let softmax = |row: &[f64]| {
-            let exp: Vec<f64> = row.iter().map(|z| (z / t).exp()).collect();
-            let sum: f64 = exp.iter().sum();
-            exp.into_iter().map(|e| e / sum).collect::<Vec<_>>()
-        };
-        let mut expected = 0.0;
-        for row in 0..2 {
-            let (p, q) = (softmax(&target[3 * row..][..3]), softmax(&student[3 * row..][..3]));
-            expected += p.iter().zip(&q).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+    fn plain_smooth_teacher(student: &[[f64; 3]; 2], labels: &[i64; 2], t: f64) -> f64 {
+        let mut sum = 0.0;
+        for (row, label) in student.iter().zip(labels) {
+            let certain = [0, 1, 2].map(|class: i64| if class == *label { 0.99f64 } else { 0.005 });
+            let raised = certain.map(|p| p.powf(1.0 / t));
+            let total: f64 = raised.iter().sum();
+            sum += t * t * divergence(&raised.map(|p| p / total), &softmax(row, t)) / 2.0;
         }
-        expected *= t * t / 2.0;
-        let as_tensor = |values: &[f64]| Tensor::from_slice(values).view([2, 3]);
-        let found = response(&as_tensor(&student), &as_tensor(&target), t).unwrap().double_value(&[]);
+        sum
+    }
+
+    fn mixed(share: f64) -> Targets {
+        Targets {
+            labels: Tensor::from_slice(&LABELS),
+            mixed: Some((Tensor::from_slice(&OTHERS), share)),
+        }
+    }
+
+    /// A term by libtorch, with its gradient, against the same by plain loops and finite differences.
+    #[track_caller]
+    fn agrees(ours: impl Fn(&Tensor) -> Result<Tensor>, plain: impl Fn(&[[f64; 3]; 2]) -> f64) {
+        let student = tensor(&STUDENT).set_requires_grad(true);
+        let loss = ours(&student).unwrap();
+        let (found, expected) = (loss.double_value(&[]), plain(&STUDENT));
         assert!((found - expected).abs() < 1e-12, "{found} against {expected}");
-    }
-
-    #[test]
-    fn equal_samples_give_zero_and_no_gradient() {
-        let student = embedding(&[[1.0, 2.0, 3.0]; 4]).set_requires_grad(true);
-        let own = relations(&student).unwrap();
-        let peer = relations(&embedding(&PEER)).unwrap();
-        let loss = distance_term(&own, &peer).unwrap() + angle_term(&own, &peer).unwrap();
         let gradients = Tensor::run_backward(&[loss], &[&student], false, false);
-        assert_eq!(gradients[0].abs().sum(Kind::Double).double_value(&[]), 0.0);
+        for row in 0..2 {
+            for column in 0..3 {
+                let moved = |by: f64| {
+                    let mut rows = STUDENT;
+                    rows[row][column] += by;
+                    plain(&rows)
+                };
+                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                let found = gradients[0].double_value(&[row as i64, column as i64]);
+                assert!((found - expected).abs() < 1e-7, "at {row},{column}: {found} against {expected}");
+            }
+        }
     }
 
     #[test]
-    fn gradients_agree_with_finite_differences() {
-        let peer = relations(&embedding(&PEER)).unwrap();
-        let loss = |student: &Tensor| -> Tensor {
-            let own = relations(student).unwrap();
-            distance_term(&own, &peer).unwrap() + 2.0 * angle_term(&own, &peer).unwrap()
-        };
-        let student = embedding(&STUDENT).set_requires_grad(true);
-        let gradients = Tensor::run_backward(&[loss(&student)], &[&student], false, false);
-        for (row, column) in [(0, 0), (1, 2), (2, 1), (3, 0)] {
-            let moved = |by: f64| {
-                let mut rows = STUDENT;
-                rows[row][column] += by;
-                loss(&embedding(&rows)).double_value(&[])
-            };
-            let expected = (moved(1e-6) - moved(-1e-6)) / 2e-6;
-            let found = gradients[0].double_value(&[row as i64, column as i64]);
-            assert!((found - expected).abs() < 1e-7, "at {row},{column}: {found} against {expected}");
+    fn terms_and_gradients_follow_their_definitions() {
+        let plain = || Targets::plain(Tensor::from_slice(&LABELS));
+        for smoothing in [0.0, 0.1] {
+            agrees(
+                |z| cross_entropy(z, &plain(), smoothing),
+                |rows| plain_cross_entropy(rows, &LABELS, smoothing),
+            );
         }
+        for t in [1.0, 4.0] {
+            agrees(|z| response(z, &tensor(&TEACHER), t), |rows| plain_response(rows, &TEACHER, t));
+        }
+        agrees(|z| smooth_teacher(z, &plain(), 20.0), |rows| plain_smooth_teacher(rows, &LABELS, 20.0));
+    }
+
+    #[test]
+    fn mixed_labels_share_every_term_of_labels() {
+        let blend = |term: &dyn Fn(&[i64; 2]) -> f64| 0.3 * term(&LABELS) + 0.7 * term(&OTHERS);
+        agrees(
+            |z| cross_entropy(z, &mixed(0.3), 0.1),
+            |rows| blend(&|labels| plain_cross_entropy(rows, labels, 0.1)),
+        );
+        agrees(
+            |z| smooth_teacher(z, &mixed(0.3), 5.0),
+            |rows| blend(&|labels| plain_smooth_teacher(rows, labels, 5.0)),
+        );
+        let logits = tensor(&[[0.0, 9.0, 0.0], [0.0, 9.0, 0.0]]);
+        assert_eq!(mixed(0.3).hits(&logits).unwrap().double_value(&[]), 1.0);
+        assert_eq!(mixed(0.7).hits(&logits).unwrap().double_value(&[]), 0.0);
     }
 }

@@ -17,12 +17,16 @@ pub enum Term {
     Angle,
     Response,
     SelfDistillation,
+    Teacher,
+    TeacherDistance,
+    TeacherAngle,
+    SmoothTeacher,
     Total,
     Hits,
 }
 
 /// Length of a step's row.
-pub const COLUMNS: usize = 7;
+pub const COLUMNS: usize = 11;
 
 const TERMS: [(Term, &str); COLUMNS] = [
     (Term::CrossEntropy, "cross_entropy"),
@@ -30,6 +34,10 @@ const TERMS: [(Term, &str); COLUMNS] = [
     (Term::Angle, "angle"),
     (Term::Response, "response"),
     (Term::SelfDistillation, "self_distillation"),
+    (Term::Teacher, "teacher"),
+    (Term::TeacherDistance, "teacher_distance"),
+    (Term::TeacherAngle, "teacher_angle"),
+    (Term::SmoothTeacher, "smooth_teacher"),
     (Term::Total, "total"),
     (Term::Hits, "hits"),
 ];
@@ -58,6 +66,10 @@ pub struct StudentRecord {
     pub angle: Option<f64>,
     pub response: Option<f64>,
     pub self_distillation: Option<f64>,
+    pub teacher: Option<f64>,
+    pub teacher_distance: Option<f64>,
+    pub teacher_angle: Option<f64>,
+    pub smooth_teacher: Option<f64>,
     /// The weighted sum that was minimised.
     pub total: f64,
     /// On the augmented training images, while learning.
@@ -150,6 +162,10 @@ pub fn record(
         angle: if_on(mutual(terms.beta1), Term::Angle),
         response: if_on(mutual(terms.beta2), Term::Response),
         self_distillation: if_on(terms.gamma > 0.0, Term::SelfDistillation),
+        teacher: if_on(terms.teacher > 0.0, Term::Teacher),
+        teacher_distance: if_on(terms.teacher_distance > 0.0, Term::TeacherDistance),
+        teacher_angle: if_on(terms.teacher_angle > 0.0, Term::TeacherAngle),
+        smooth_teacher: if_on(terms.smooth_teacher > 0.0, Term::SmoothTeacher),
         total: mean(Term::Total),
         train_accuracy: mean(Term::Hits) / batch as f64,
         validation,

@@ -9,11 +9,16 @@ mod evaluate;
 mod losses;
 mod metrics;
 mod optimizer;
+mod relations;
 mod schedule;
 mod step;
 
 pub use checkpoint::CheckpointError;
-pub use cohort::{Job, Outcome, Start, Trained, train};
+pub use cohort::{Job, Outcome, Start, Teacher, Trained, train};
 pub use evaluate::{evaluate, evaluate_weights};
-pub use metrics::{EpochRecord, StudentRecord};
+pub use losses::Targets;
+pub use metrics::{EpochRecord, StudentRecord, Term};
+pub use optimizer::OptimizerState;
+pub use relations::memory_bytes;
 pub use schedule::learning_rate;
+pub use step::{Moment, Student, Teaching, step};

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
-use crate::config::LossTerms;
-use crate::torch::{Mode, Network};
+use crate::config::{LossTerms, Updates};
+use crate::torch::{Network, Pass, channels_last};
 
-use super::evaluate::hits;
-use super::losses::{Relations, angle_term, cross_entropy, distance_term, relations, response};
+use super::losses::{Targets, cross_entropy, response, smooth_teacher};
 use super::metrics::{COLUMNS, Term};
-use super::optimizer::SgdState;
+use super::optimizer::OptimizerState;
+use super::relations::{Comparison, Difference, compare};
 
 /// A peer as it learns.
 pub struct Student {
@@ -17,102 +17,236 @@ pub struct Student {
     pub network: Network,
     /// The same student, pre-trained alone and frozen, for the self-distillation.
     pub frozen: Option<Network>,
-    pub optimizer: SgdState,
+    pub optimizer: OptimizerState,
 }
 
-/// What one student computed for a batch.
-struct Pass {
+/// What decides a step beside the students.
+pub struct Teaching<'a> {
+    pub terms: &'a LossTerms,
+    pub updates: Updates,
+    /// A frozen teacher of all students.
+    pub teacher: Option<&'a Network>,
+}
+
+/// Where in its schedule a step is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// From 1.
+    pub step: usize,
+    pub lr: f64,
+}
+
+/// What a network says of a batch, in float32 and apart from how it was computed.
+struct Said {
+    /// `[batch, classes]`.
     logits: Tensor,
-    relations: Option<Relations>,
-    /// Logits of the frozen copy.
-    own_past: Option<Tensor>,
+    /// `[batch, features]`.
+    embedding: Tensor,
 }
 
-impl Pass {
-    fn relations(&self) -> Result<&Relations> {
-        self.relations.as_ref().context("relations are computed where a relational term is on")
+impl Said {
+    fn new(logits: &Tensor, embedding: &Tensor) -> Result<Self> {
+        let plain = |tensor: &Tensor| anyhow::Ok(tensor.f_detach()?.f_to_kind(Kind::Float)?);
+        Ok(Self { logits: plain(logits)?, embedding: plain(embedding)? })
+    }
+
+    fn of(pass: &Pass) -> Result<Self> {
+        let logits = pass.logits().context("a pass has logits")?;
+        Self::new(logits, pass.embedding().context("a pass has an embedding")?)
+    }
+
+    fn inferred(network: &Network, images: &Tensor) -> Result<Self> {
+        let (logits, embedding) = network.infer(images)?;
+        Self::new(&logits, &embedding)
     }
 }
 
 /// Trains all students on one batch and returns what it measured, `[students, COLUMNS]`, left on
-/// the device. Peers are compared as they were before the step.
+/// the device.
 ///
 /// # Errors
 /// If libtorch fails.
 pub fn step(
     students: &mut [Student],
-    terms: &LossTerms,
+    teaching: &Teaching<'_>,
     images: &Tensor,
-    labels: &Tensor,
-    lr: f64,
+    targets: &Targets,
+    moment: Moment,
 ) -> Result<Tensor> {
     let images = channels_last(images)?;
-    let passes = students.iter().map(|student| pass(student, terms, &images)).collect::<Result<Vec<_>>>()?;
-    let mut rows = Vec::with_capacity(students.len());
-    for (index, student) in students.iter_mut().enumerate() {
-        let (loss, row) = losses(&passes, index, terms, labels)?;
-        let gradients = Tensor::f_run_backward(&[loss], &student.network.trainable(), false, false)
-            .with_context(|| format!("backward pass of '{}'", student.name))?;
-        let gradient = student.network.flatten_gradients(&gradients)?;
-        student.optimizer.step(&student.network, gradient, lr)?;
-        rows.push(row);
+    let mut passes = Vec::with_capacity(students.len());
+    let mut said = Vec::with_capacity(students.len());
+    for student in students.iter() {
+        let pass = student.network.learn(&images)?;
+        said.push(Said::of(&pass)?);
+        passes.push(Some(pass));
+    }
+    let teacher = match teaching.teacher {
+        Some(teacher) if teaching.terms.taught() => Some(Said::inferred(teacher, &images)?),
+        Some(_) | None => None,
+    };
+    let count = students.len();
+    let everyone: Vec<usize> = (0..count).collect();
+    let mut related = match teaching.updates {
+        Updates::Simultaneous => relate(&said, teacher.as_ref(), teaching.terms, &everyone)?,
+        Updates::Alternate => Vec::new(),
+    };
+    let mut rows = Vec::with_capacity(count);
+    for index in 0..count {
+        let relation = match teaching.updates {
+            Updates::Simultaneous => related[index].take(),
+            Updates::Alternate => relate(&said, teacher.as_ref(), teaching.terms, &[index])?.pop().flatten(),
+        };
+        let student = &mut students[index];
+        let own_past = match &student.frozen {
+            Some(frozen) if teaching.terms.gamma > 0.0 => Some(Said::inferred(frozen, &images)?.logits),
+            Some(_) | None => None,
+        };
+        let view = View { said: &said, index, teacher: teacher.as_ref(), own_past: own_past.as_ref() };
+        let losses = losses(&view, relation.as_ref(), teaching.terms, targets)?;
+        let pass = passes[index].take().context("each student learns once a step")?;
+        let embedding = relation.as_ref().and_then(|relation| relation.gradient.as_ref());
+        student
+            .network
+            .backward(pass, &losses.gradient, embedding)
+            .with_context(|| format!("student '{}'", student.name))?;
+        student.optimizer.step(&student.network, moment)?;
+        rows.push(losses.row);
+        if teaching.updates == Updates::Alternate && index + 1 < count {
+            said[index] = Said::of(&student.network.look_again(&images)?)?;
+        }
     }
     Ok(Tensor::f_stack(&rows, 0)?)
 }
 
-/// The same batch with the strides in which convolutions are fastest.
-fn channels_last(images: &Tensor) -> Result<Tensor> {
-    Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+/// One student's relational terms, and the gradient of its embedding.
+struct Relation {
+    distance: Option<Tensor>,
+    angle: Option<Tensor>,
+    teacher_distance: Option<Tensor>,
+    teacher_angle: Option<Tensor>,
+    gradient: Option<Tensor>,
 }
 
-fn pass(student: &Student, terms: &LossTerms, images: &Tensor) -> Result<Pass> {
-    let (logits, embedding) = student.network.classify(images, Mode::Train)?;
-    let relational = terms.beta > 0.0 && (terms.beta0 > 0.0 || terms.beta1 > 0.0);
-    let own_past = match &student.frozen {
-        Some(frozen) if terms.gamma > 0.0 => Some(tch::no_grad(|| frozen.classify(images, Mode::Eval))?.0),
-        Some(_) | None => None,
-    };
-    let relations = if relational { Some(relations(&embedding)?) } else { None };
-    Ok(Pass { logits: logits.f_to_kind(Kind::Float)?, relations, own_past })
+/// Compares embeddings for the students in `learners`; `None` where no relational term is on.
+fn relate(
+    said: &[Said],
+    teacher: Option<&Said>,
+    terms: &LossTerms,
+    learners: &[usize],
+) -> Result<Vec<Option<Relation>>> {
+    let mut comparisons = Vec::new();
+    let peers = said.len().saturating_sub(1).max(1) as f64;
+    for &learner in learners {
+        if terms.relational() {
+            for other in (0..said.len()).filter(|&other| other != learner) {
+                let weight = terms.beta / peers;
+                let (distance, angle) = (weight * terms.beta0, weight * terms.beta1);
+                comparisons.push(Comparison { learner, other, distance, angle });
+            }
+        }
+        if teacher.is_some() && (terms.teacher_distance > 0.0 || terms.teacher_angle > 0.0) {
+            let (distance, angle) = (terms.teacher_distance, terms.teacher_angle);
+            comparisons.push(Comparison { learner, other: said.len(), distance, angle });
+        }
+    }
+    if comparisons.is_empty() {
+        return Ok(learners.iter().map(|_| None).collect());
+    }
+    let embeddings: Vec<Tensor> =
+        said.iter().chain(teacher).map(|said| said.embedding.shallow_clone()).collect();
+    let (differences, mut gradients) = compare(&embeddings, &comparisons)?;
+    let mut relations = Vec::with_capacity(learners.len());
+    for &learner in learners {
+        let of = |teacher: bool, term: fn(&Difference) -> &Tensor, on: fn(&Comparison) -> f64| {
+            let mine = comparisons.iter().zip(&differences).filter(|(one, _)| {
+                one.learner == learner && (one.other == said.len()) == teacher && on(one) > 0.0
+            });
+            let values: Vec<&Tensor> = mine.map(|(_, difference)| term(difference)).collect();
+            if values.is_empty() {
+                return anyhow::Ok(None);
+            }
+            Ok(Some(Tensor::f_stack(&values, 0)?.f_mean(Kind::Float)?))
+        };
+        relations.push(Some(Relation {
+            distance: of(false, |difference| &difference.distance, |one| one.distance)?,
+            angle: of(false, |difference| &difference.angle, |one| one.angle)?,
+            teacher_distance: of(true, |difference| &difference.distance, |one| one.distance)?,
+            teacher_angle: of(true, |difference| &difference.angle, |one| one.angle)?,
+            gradient: gradients[learner].take(),
+        }));
+    }
+    Ok(relations)
 }
 
-/// The student's total loss, and the row of all its terms without their weights, total and hits.
-fn losses(passes: &[Pass], index: usize, terms: &LossTerms, labels: &Tensor) -> Result<(Tensor, Tensor)> {
-    let own = &passes[index];
-    let zero = own.logits.f_detach()?.f_sum(Kind::Float)?.f_zeros_like()?;
+/// What a student's losses look at.
+struct View<'a> {
+    said: &'a [Said],
+    index: usize,
+    teacher: Option<&'a Said>,
+    /// Logits of the frozen copy.
+    own_past: Option<&'a Tensor>,
+}
+
+/// A student's losses.
+struct Losses {
+    /// Of the logits, from all terms that look at them.
+    gradient: Tensor,
+    /// All terms without their weights, total and hits.
+    row: Tensor,
+}
+
+fn losses(
+    view: &View<'_>,
+    relation: Option<&Relation>,
+    terms: &LossTerms,
+    targets: &Targets,
+) -> Result<Losses> {
+    let logits = view.said[view.index].logits.f_detach()?.f_set_requires_grad(true)?;
+    let zero = Tensor::f_zeros([], (Kind::Float, logits.device()))?;
     let mut values: Vec<Tensor> = (0..COLUMNS).map(|_| zero.shallow_clone()).collect();
-    let mut total = zero;
+    let mut total = zero.shallow_clone();
     let mut add = |term: Term, weight: f64, value: Tensor| -> Result<()> {
         values[term as usize] = value.f_detach()?;
         total = total.f_add(&(value * weight))?;
         Ok(())
     };
     if terms.alpha > 0.0 {
-        add(Term::CrossEntropy, terms.alpha, cross_entropy(&own.logits, labels)?)?;
-    }
-    if terms.beta > 0.0 && terms.beta0 > 0.0 {
-        let distance =
-            mean_over_peers(passes, index, |peer| distance_term(own.relations()?, peer.relations()?))?;
-        add(Term::Distance, terms.beta * terms.beta0, distance)?;
-    }
-    if terms.beta > 0.0 && terms.beta1 > 0.0 {
-        let angle = mean_over_peers(passes, index, |peer| angle_term(own.relations()?, peer.relations()?))?;
-        add(Term::Angle, terms.beta * terms.beta1, angle)?;
+        add(Term::CrossEntropy, terms.alpha, cross_entropy(&logits, targets, terms.label_smoothing)?)?;
     }
     if terms.beta > 0.0 && terms.beta2 > 0.0 {
-        let mutual = mean_over_peers(passes, index, |peer| response(&own.logits, &peer.logits, 1.0))?;
-        add(Term::Response, terms.beta * terms.beta2, mutual)?;
+        let peers = view.said.iter().enumerate().filter(|(other, _)| *other != view.index);
+        let each = peers.map(|(_, peer)| response(&logits, &peer.logits, 1.0)).collect::<Result<Vec<_>>>()?;
+        add(Term::Response, terms.beta * terms.beta2, Tensor::f_stack(&each, 0)?.f_mean(Kind::Float)?)?;
     }
-    if let (true, Some(own_past)) = (terms.gamma > 0.0, &own.own_past) {
-        add(Term::SelfDistillation, terms.gamma, response(&own.logits, own_past, terms.temperature)?)?;
+    if let (true, Some(own_past)) = (terms.gamma > 0.0, view.own_past) {
+        add(Term::SelfDistillation, terms.gamma, response(&logits, own_past, terms.temperature)?)?;
+    }
+    if let (true, Some(teacher)) = (terms.teacher > 0.0, view.teacher) {
+        add(Term::Teacher, terms.teacher, response(&logits, &teacher.logits, terms.teacher_temperature)?)?;
+    }
+    if terms.smooth_teacher > 0.0 {
+        let smooth = smooth_teacher(&logits, targets, terms.smooth_temperature)?;
+        add(Term::SmoothTeacher, terms.smooth_teacher, smooth)?;
+    }
+    if let Some(relation) = relation {
+        for (term, weight, value) in [
+            (Term::Distance, terms.beta * terms.beta0, &relation.distance),
+            (Term::Angle, terms.beta * terms.beta1, &relation.angle),
+            (Term::TeacherDistance, terms.teacher_distance, &relation.teacher_distance),
+            (Term::TeacherAngle, terms.teacher_angle, &relation.teacher_angle),
+        ] {
+            if let Some(value) = value {
+                add(term, weight, value.shallow_clone())?;
+            }
+        }
     }
     values[Term::Total as usize] = total.f_detach()?;
-    values[Term::Hits as usize] = hits(&own.logits, labels)?;
-    Ok((total, Tensor::f_stack(&values, 0)?))
-}
-
-fn mean_over_peers(passes: &[Pass], index: usize, term: impl Fn(&Pass) -> Result<Tensor>) -> Result<Tensor> {
-    let peers = passes.iter().enumerate().filter(|(other, _)| *other != index);
-    let values = peers.map(|(_, peer)| term(peer)).collect::<Result<Vec<_>>>()?;
-    Ok(Tensor::f_stack(&values, 0)?.f_mean(Kind::Float)?)
+    values[Term::Hits as usize] = targets.hits(&logits)?;
+    let row = Tensor::f_stack(&values, 0)?;
+    let gradient = match total.requires_grad() {
+        true => Tensor::f_run_backward(&[total], &[&logits], false, false)?.swap_remove(0),
+        false => logits.f_detach()?.f_zeros_like()?,
+    };
+    Ok(Losses { gradient, row })
 }

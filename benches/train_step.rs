@@ -1,0 +1,119 @@
+//! One step of training by all terms of CTSL-MKT: two ResNets, self-distillation from frozen copies,
+//! mutual responses, distances and angles. The work of the usual eager PyTorch script, so that both can
+//! be timed side by side; the images are the same in every step, and nothing else is.
+//!
+//! `cargo bench --bench train_step -- --batch 128 --size 32 --depth 20 --steps 20 --device cpu`
+
+#![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use cohort::config::{Device, Family, LossWeights, Method, ModelSpec, Optimizer, ResnetCifar, Sgd, Updates};
+use cohort::graph::{Graph, Weights, fold_batch_norm, initial_weights};
+use cohort::torch::{self, Network};
+use cohort::train::{Moment, OptimizerState, Student, Targets, Teaching, step};
+use cohort::zoo;
+use tch::{Kind, Tensor};
+
+const CLASSES: usize = 100;
+const LEARNING_RATE: f64 = 0.05;
+/// Steps before those that are timed.
+const WARM_UP: usize = 3;
+
+#[derive(Parser)]
+struct Args {
+    /// cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    #[arg(long, default_value_t = 20)]
+    steps: usize,
+    #[arg(long, default_value_t = 128)]
+    batch: usize,
+    /// Pixels along a side
+    #[arg(long, default_value_t = 32)]
+    size: usize,
+    #[arg(long, default_value_t = 3)]
+    channels: usize,
+    #[arg(long, default_value_t = 20)]
+    depth: usize,
+    /// Compute in bfloat16
+    #[arg(long)]
+    bf16: bool,
+    /// Cross-entropy only
+    #[arg(long)]
+    plain: bool,
+    /// What cargo gives every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    // SAFETY: this is the first thing the program does, so there is no other thread.
+    unsafe { torch::prepare_process() };
+    let args = Args::parse();
+    let device = torch::resolve_device(match args.device.as_str() {
+        "cpu" => Device::Cpu,
+        _ => Device::Cuda(0),
+    })?;
+    torch::set_threads(torch::threads());
+    let spec = ModelSpec::Family(Family::ResnetCifar(ResnetCifar { depth: args.depth, width: 16, stem: None }));
+    let graph = zoo::build(&spec, [args.channels, args.size, args.size], CLASSES)?;
+    let kind = if args.bf16 { Kind::BFloat16 } else { Kind::Float };
+    let network = |graph: &Graph, weights: &Weights| {
+        anyhow::Ok(Network::new(graph, weights, device, Kind::Float)?.computing_in(kind))
+    };
+    let optimizer = Optimizer::Sgd(Sgd { lr: LEARNING_RATE, ..Sgd::default() });
+    let mut students = Vec::new();
+    for seed in 0..2 {
+        let weights = initial_weights(&graph, seed);
+        let (folded, folded_weights) = fold_batch_norm(&graph, &weights)?;
+        let network_of_student = network(&graph, &weights)?;
+        students.push(Student {
+            name: format!("student {seed}"),
+            optimizer: OptimizerState::new(&network_of_student, &optimizer)?,
+            network: network_of_student,
+            frozen: Some(network(&folded, &folded_weights)?),
+        });
+    }
+    let all = LossWeights { gamma: Some(1.0), ..LossWeights::default() };
+    let terms = match args.plain {
+        true => Method::Plain.terms(&LossWeights::default()),
+        false => Method::CtslMkt.terms(&all),
+    };
+    let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: None };
+    tch::manual_seed(0);
+    let side = args.size as i64;
+    let images = Tensor::randn([args.batch as i64, args.channels as i64, side, side], (Kind::Float, device));
+    let targets = Targets::plain(Tensor::randint(CLASSES as i64, [args.batch as i64], (Kind::Int64, device)));
+
+    let mut times = Vec::with_capacity(args.steps);
+    for index in 0..WARM_UP + args.steps {
+        let moment = Moment { step: index + 1, lr: LEARNING_RATE };
+        let start = Instant::now();
+        let _terms = step(&mut students, &teaching, &images, &targets, moment)?;
+        if let tch::Device::Cuda(index) = device {
+            tch::Cuda::synchronize(index as i64);
+        }
+        if index >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    let median = times.get(times.len() / 2).context("--steps must be 1 or more")?;
+    println!(
+        "{} libtorch {} threads {} batch {} size {} depth {} plain {} bf16 {}: median step {:.1} ms, {:.1} images/s",
+        args.device,
+        torch::facts().version,
+        torch::threads(),
+        args.batch,
+        args.size,
+        args.depth,
+        args.plain,
+        args.bf16,
+        median * 1e3,
+        args.batch as f64 / median
+    );
+    Ok(())
+}

@@ -1,0 +1,925 @@
+//! 3×3 convolutions with a quarter of the multiplications: Winograd's minimal filtering F(4×4, 3×3)
+//! (Lavin & Gray 2016, arXiv 1509.09308), for stride 1 and padding 1.
+//!
+//! The image is cut into tiles of 4×4 outputs. With the 6×6 inputs `d` of a tile, its outputs are
+//! `Aᵀ[(G w Gᵀ) ⊙ (Bᵀ d B)]A`: products of 36 small matrices, one for each place of the transformed
+//! tile. The gradient of the input is the same with the filter turned round; the gradient of the
+//! filter is `Gᵀ[Σ (Bᵀ d B) ⊙ (A dy Aᵀ)]G`. Differences to a direct sum are a few units in the last place
+//! times ten.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use super::norm::Moments;
+use super::pool::{Shared, parallel, parts, share};
+
+/// Floats in a register.
+const LANES: usize = 16;
+/// Outputs along a side of a tile.
+const SIDE: usize = 4;
+/// Inputs along a side of a tile.
+const REACH: usize = 6;
+/// Places of a transformed tile.
+const PLACES: usize = REACH * REACH;
+/// Tiles made at once: few enough for the second cache, and a multiple of every count of rows below.
+const BLOCK: usize = 48;
+/// Most channels.
+const MOST: usize = 128;
+
+/// Calls a function with the number of channels as a constant, which [`Convolution::supported`] checked.
+macro_rules! by_channels {
+    ($channels:expr, $constant:ident => $call:expr) => {
+        match $channels {
+            16 => {
+                const $constant: usize = 16;
+                $call
+            }
+            32 => {
+                const $constant: usize = 32;
+                $call
+            }
+            64 => {
+                const $constant: usize = 64;
+                $call
+            }
+            _ => {
+                const $constant: usize = 128;
+                $call
+            }
+        }
+    };
+}
+
+/// Floats from one place's matrix of a block to the next: a cache line more than it holds, since
+/// powers of two would all fall into the same few sets of the cache.
+const fn plane(channels: usize) -> usize {
+    BLOCK * channels + LANES
+}
+
+/// Where a tile begins.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    image: usize,
+    top: usize,
+    left: usize,
+}
+
+/// A convolution's sizes: 3×3, stride 1, padding 1, no bias of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Convolution {
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    /// Input channels: 16, 32, 64 or 128.
+    pub inputs: usize,
+    /// Output channels, likewise.
+    pub outputs: usize,
+}
+
+/// What is done to an output before it is written.
+#[derive(Default, Clone, Copy)]
+pub struct Epilogue<'a> {
+    /// By channel.
+    pub bias: Option<&'a [f32]>,
+    /// Of the output's size, added.
+    pub residual: Option<&'a [f32]>,
+    pub relu: bool,
+    /// By channel: asks for the sums of what is written less this, and of its squares.
+    pub shift: Option<&'a [f32]>,
+}
+
+impl Convolution {
+    /// Whether this machine and these sizes suit the kernels.
+    pub fn supported(&self) -> bool {
+        let channels = |count| matches!(count, 16 | 32 | 64 | 128);
+        std::is_x86_feature_detected!("avx512f") && channels(self.inputs) && channels(self.outputs)
+    }
+
+    /// `y = epilogue(x * w)`. `x` is `[batch, height, width, inputs]`, `weights` `[outputs, 3, 3,
+    /// inputs]`, `y` `[batch, height, width, outputs]`. The moments are those asked for, else zero.
+    pub fn forward(&self, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) -> Moments {
+        let filter = transposed(&transformed_filter(weights, self.outputs, self.inputs, false), self);
+        self.run(x, &filter, epilogue, y)
+    }
+
+    /// The gradient of the input, `dx`, from that of the output, plus `other`, what other ways back
+    /// have brought.
+    pub fn input_gradient(&self, dy: &[f32], weights: &[f32], other: Option<&[f32]>, dx: &mut [f32]) {
+        let turned = Self { inputs: self.outputs, outputs: self.inputs, ..*self };
+        let filter = transformed_filter(weights, self.outputs, self.inputs, true);
+        turned.run(dy, &filter, Epilogue { residual: other, ..Epilogue::default() }, dx);
+    }
+
+    /// The gradient of the weights, `[outputs, 3, 3, inputs]`.
+    pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32]) {
+        assert!(self.supported());
+        assert_eq!(x.len(), self.pixels() * self.inputs);
+        assert_eq!(dy.len(), self.pixels() * self.outputs);
+        assert_eq!(dw.len(), 9 * self.inputs * self.outputs);
+        let size = PLACES * self.inputs * self.outputs;
+        let parts = parts().min(self.tiles()).max(1);
+        let mut sums = Lines::zeroed(parts * size);
+        let shared = Shared::new(sums.floats());
+        parallel(parts, &|part| {
+            let tiles = share(self.tiles(), part, parts);
+            // SAFETY: `supported` looked for AVX-512; each part has sums of its own.
+            unsafe { self.add_filter_gradient(x, dy, tiles, shared.at(part * size)) }
+        });
+        let sums = sums.floats();
+        let target = Shared::new(dw);
+        let threads = parts.min(self.outputs);
+        parallel(threads, &|part| {
+            for output in share(self.outputs, part, threads) {
+                // SAFETY: as above; an output's weights are written by one part alone.
+                unsafe { self.filter_gradient(sums, parts, output, target) }
+            }
+        });
+    }
+
+    fn pixels(&self) -> usize {
+        self.batch * self.height * self.width
+    }
+
+    fn tiles(&self) -> usize {
+        self.batch * self.height.div_ceil(SIDE) * self.width.div_ceil(SIDE)
+    }
+
+    /// `filter` is `[36, inputs, outputs]`.
+    fn run(&self, x: &[f32], filter: &Lines, epilogue: Epilogue<'_>, y: &mut [f32]) -> Moments {
+        assert!(self.supported());
+        assert_eq!(x.len(), self.pixels() * self.inputs);
+        assert_eq!(y.len(), self.pixels() * self.outputs);
+        assert!(epilogue.bias.is_none_or(|bias| bias.len() == self.outputs));
+        assert!(epilogue.shift.is_none_or(|shift| shift.len() == self.outputs));
+        assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()));
+        let parts = parts().min(self.tiles()).max(1);
+        let target = Shared::new(y);
+        let found: Vec<_> = (0..parts).map(|_| std::sync::Mutex::new(Moments::zero(self.outputs))).collect();
+        parallel(parts, &|part| {
+            let tiles = share(self.tiles(), part, parts);
+            // SAFETY: `supported` looked for AVX-512; tiles do not overlap in `y`.
+            let moments = unsafe { self.run_tiles(x, filter, epilogue, tiles, target) };
+            *found[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = moments;
+        });
+        let mut total = Moments::zero(self.outputs);
+        for moments in found {
+            total.add(&moments.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        }
+        total
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn run_tiles(
+        &self,
+        x: &[f32],
+        filter: &Lines,
+        epilogue: Epilogue<'_>,
+        tiles: std::ops::Range<usize>,
+        y: Shared,
+    ) -> Moments {
+        let mut moments = Moments::zero(self.outputs);
+        let filter = filter.as_floats();
+        with_scratch(PLACES * (plane(self.inputs) + plane(self.outputs)), |scratch| {
+            let (source, product) = scratch.split_at_mut(PLACES * plane(self.inputs));
+            let mut partial = vec![[[0.0; LANES]; 2]; self.outputs / LANES];
+            for start in tiles.clone().step_by(BLOCK) {
+                let block = start..tiles.end.min(start + BLOCK);
+                let rows = block.len();
+                // SAFETY: `run` saw the slices' sizes and `supported` the channels; this part's tiles
+                // are its own.
+                unsafe {
+                    by_channels!(self.inputs, C => self.transform_inputs::<C>(x, block.clone(), source));
+                    by_channels!(self.inputs, K => by_channels!(self.outputs, N =>
+                        multiply_places::<K, N>(rows, source, filter, product)));
+                    by_channels!(self.outputs, C =>
+                        self.transform_outputs::<C>(product, epilogue, block, y, &mut partial));
+                }
+                if epilogue.shift.is_some() {
+                    for (group, partial) in partial.iter_mut().enumerate() {
+                        moments.add_lanes(group * LANES, &partial[0], &partial[1]);
+                        *partial = [[0.0; LANES]; 2];
+                    }
+                }
+            }
+        });
+        moments
+    }
+
+    /// The tiles of a range, in order.
+    fn places(&self, tiles: std::ops::Range<usize>) -> impl Iterator<Item = Place> + use<> {
+        let (height, width) = (self.height, self.width);
+        let (down, across) = (height.div_ceil(SIDE), width.div_ceil(SIDE));
+        let first = tiles.start;
+        let mut next = Place {
+            image: first / (down * across),
+            top: first / across % down * SIDE,
+            left: first % across * SIDE,
+        };
+        tiles.map(move |_| {
+            let here = next;
+            next.left += SIDE;
+            if next.left >= width {
+                next.left = 0;
+                next.top += SIDE;
+                if next.top >= height {
+                    next.top = 0;
+                    next.image += 1;
+                }
+            }
+            here
+        })
+    }
+
+    /// The `N`×`N` pixels of `C` floats from `before` pixels above and left of a place on: a pointer to
+    /// the first of each row, and a mask of each column. Outside the image are zeros.
+    ///
+    /// # Safety
+    /// `pixels` has the image's size.
+    #[inline(always)]
+    unsafe fn window<const N: usize, const C: usize>(
+        &self,
+        pixels: &[f32],
+        place: Place,
+        before: usize,
+    ) -> ([*const f32; N], [__mmask16; N]) {
+        let mut rows = [ZEROS.0.as_ptr(); N];
+        for (index, pointer) in rows.iter_mut().enumerate() {
+            let row = (place.top + index).wrapping_sub(before);
+            if row < self.height {
+                let pixel = (place.image * self.height + row) * self.width + place.left;
+                *pointer = pixels.as_ptr().wrapping_add(pixel * C).wrapping_sub(before * C);
+            }
+        }
+        let mut columns = [0; N];
+        for (index, mask) in columns.iter_mut().enumerate() {
+            *mask = if (place.left + index).wrapping_sub(before) < self.width { !0 } else { 0 };
+        }
+        (rows, columns)
+    }
+
+    /// `Bᵀ d B` of some tiles, into `[36, BLOCK, C]`.
+    ///
+    /// # Safety
+    /// `x` has the input's size, `C` channels, and `into` the planes'.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn transform_inputs<const C: usize>(
+        &self,
+        x: &[f32],
+        tiles: std::ops::Range<usize>,
+        into: &mut [f32],
+    ) {
+        for (tile, place) in self.places(tiles).enumerate() {
+            // SAFETY: rows inside the image, columns by their masks; the target is large enough by the
+            // caller's promise.
+            unsafe {
+                let (pointers, masks) = self.window::<REACH, C>(x, place, 1);
+                let target = into.as_mut_ptr().add(tile * C);
+                for channel in (0..C).step_by(LANES) {
+                    let mut half = [[_mm512_setzero_ps(); REACH]; REACH];
+                    for row in 0..REACH {
+                        let mut d = [_mm512_setzero_ps(); REACH];
+                        for column in 0..REACH {
+                            let from = pointers[row].wrapping_add(column * C + channel);
+                            d[column] = _mm512_maskz_loadu_ps(masks[column], from);
+                        }
+                        half[row] = to_places(d);
+                    }
+                    for column in 0..REACH {
+                        let mut line = [_mm512_setzero_ps(); REACH];
+                        for row in 0..REACH {
+                            line[row] = half[row][column];
+                        }
+                        for (row, value) in to_places(line).into_iter().enumerate() {
+                            _mm512_store_ps(target.add((row * REACH + column) * plane(C) + channel), value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `Aᵀ m A` of some tiles, through the epilogue into `y`.
+    ///
+    /// # Safety
+    /// `product` has the planes' size; `y` and what the epilogue holds have the output's, `C` channels;
+    /// no other part writes these tiles.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn transform_outputs<const C: usize>(
+        &self,
+        product: &[f32],
+        epilogue: Epilogue<'_>,
+        tiles: std::ops::Range<usize>,
+        y: Shared,
+        partial: &mut [[[f32; LANES]; 2]],
+    ) {
+        let zero = _mm512_setzero_ps();
+        let load = |slice: &[f32], at: usize| {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_loadu_ps(slice.as_ptr().add(at)) }
+        };
+        for (tile, place) in self.places(tiles).enumerate() {
+            let first = (place.image * self.height + place.top) * self.width + place.left;
+            let rows = SIDE.min(self.height - place.top);
+            let columns = SIDE.min(self.width - place.left);
+            for (group, partial) in partial.iter_mut().enumerate() {
+                let channel = group * LANES;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let source = product.as_ptr().add(tile * C + channel);
+                    let mut half = [[zero; SIDE]; REACH];
+                    for row in 0..REACH {
+                        let mut m = [zero; REACH];
+                        for column in 0..REACH {
+                            m[column] = _mm512_load_ps(source.add((row * REACH + column) * plane(C)));
+                        }
+                        half[row] = to_outputs(m);
+                    }
+                    let bias = epilogue.bias.map_or(zero, |bias| load(bias, channel));
+                    let shift = epilogue.shift.map_or(zero, |shift| load(shift, channel));
+                    let mut sums = _mm512_loadu_ps(partial[0].as_ptr());
+                    let mut squares = _mm512_loadu_ps(partial[1].as_ptr());
+                    for column in 0..SIDE {
+                        if column >= columns {
+                            break;
+                        }
+                        let mut m = [zero; REACH];
+                        for row in 0..REACH {
+                            m[row] = half[row][column];
+                        }
+                        for (row, value) in to_outputs(m).into_iter().enumerate() {
+                            if row >= rows {
+                                break;
+                            }
+                            let at = (first + row * self.width + column) * C + channel;
+                            let mut value = _mm512_add_ps(value, bias);
+                            if let Some(residual) = epilogue.residual {
+                                value = _mm512_add_ps(value, load(residual, at));
+                            }
+                            if epilogue.relu {
+                                value = _mm512_max_ps(value, zero);
+                            }
+                            _mm512_storeu_ps(y.at(at), value);
+                            if epilogue.shift.is_some() {
+                                let centred = _mm512_sub_ps(value, shift);
+                                sums = _mm512_add_ps(sums, centred);
+                                squares = _mm512_fmadd_ps(centred, centred, squares);
+                            }
+                        }
+                    }
+                    _mm512_storeu_ps(partial[0].as_mut_ptr(), sums);
+                    _mm512_storeu_ps(partial[1].as_mut_ptr(), squares);
+                }
+            }
+        }
+    }
+
+    /// Adds `Σ (A dy Aᵀ) ⊗ (Bᵀ d B)` over some tiles to `sums`, `[36, outputs, inputs]`.
+    ///
+    /// # Safety
+    /// The slices have their sizes, and `sums` is this part's.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add_filter_gradient(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        tiles: std::ops::Range<usize>,
+        sums: *mut f32,
+    ) {
+        with_scratch(PLACES * (plane(self.inputs) + plane(self.outputs)), |scratch| {
+            let (source, gradient) = scratch.split_at_mut(PLACES * plane(self.inputs));
+            for start in tiles.clone().step_by(BLOCK) {
+                let block = start..tiles.end.min(start + BLOCK);
+                let count = block.len();
+                // SAFETY: the caller's promise.
+                unsafe {
+                    by_channels!(self.inputs, C => self.transform_inputs::<C>(x, block.clone(), source));
+                    by_channels!(self.outputs, C => self.transform_gradients::<C>(dy, block, gradient));
+                    by_channels!(self.outputs, M => by_channels!(self.inputs, N =>
+                        add_places::<M, N>(count, gradient, source, sums)));
+                }
+            }
+        });
+    }
+
+    /// `A dy Aᵀ` of some tiles, into `[36, BLOCK, C]`.
+    ///
+    /// # Safety
+    /// As [`Self::transform_inputs`], of the output.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn transform_gradients<const C: usize>(
+        &self,
+        dy: &[f32],
+        tiles: std::ops::Range<usize>,
+        into: &mut [f32],
+    ) {
+        for (tile, place) in self.places(tiles).enumerate() {
+            // SAFETY: as in `transform_inputs`.
+            unsafe {
+                let (pointers, masks) = self.window::<SIDE, C>(dy, place, 0);
+                let target = into.as_mut_ptr().add(tile * C);
+                for channel in (0..C).step_by(LANES) {
+                    let mut half = [[_mm512_setzero_ps(); REACH]; SIDE];
+                    for row in 0..SIDE {
+                        let mut line = [_mm512_setzero_ps(); SIDE];
+                        for column in 0..SIDE {
+                            let from = pointers[row].wrapping_add(column * C + channel);
+                            line[column] = _mm512_maskz_loadu_ps(masks[column], from);
+                        }
+                        half[row] = spread(line);
+                    }
+                    for column in 0..REACH {
+                        let mut line = [_mm512_setzero_ps(); SIDE];
+                        for row in 0..SIDE {
+                            line[row] = half[row][column];
+                        }
+                        for (row, value) in spread(line).into_iter().enumerate() {
+                            _mm512_store_ps(target.add((row * REACH + column) * plane(C) + channel), value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `Gᵀ u G` for one output channel, where `u` is the sum of the parts' sums.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn filter_gradient(&self, sums: &[f32], parts: usize, output: usize, dw: Shared) {
+        let size = PLACES * self.inputs * self.outputs;
+        assert!(sums.len() >= parts * size);
+        let zero = _mm512_setzero_ps();
+        for channel in (0..self.inputs).step_by(LANES) {
+            let mut half = [[zero; REACH]; 3];
+            for column in 0..REACH {
+                let mut line = [zero; REACH];
+                for (row, value) in line.iter_mut().enumerate() {
+                    let at = ((row * REACH + column) * self.outputs + output) * self.inputs + channel;
+                    for part in 0..parts {
+                        // SAFETY: within the sums, whose length was just seen.
+                        let sum = unsafe { _mm512_loadu_ps(sums.as_ptr().add(part * size + at)) };
+                        *value = _mm512_add_ps(*value, sum);
+                    }
+                }
+                for (row, value) in to_filter(line).into_iter().enumerate() {
+                    half[row][column] = value;
+                }
+            }
+            for (row, half) in half.into_iter().enumerate() {
+                for (column, value) in to_filter(half).into_iter().enumerate() {
+                    let at = ((output * 3 + row) * 3 + column) * self.inputs + channel;
+                    // SAFETY: this output's weights, which are no other part's.
+                    unsafe { _mm512_storeu_ps(dw.at(at), value) };
+                }
+            }
+        }
+    }
+}
+
+/// `G w Gᵀ` of every filter, `[36, outputs, inputs]`, from weights `[outputs, 3, 3, inputs]`, turned
+/// by 180° if asked.
+fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bool) -> Lines {
+    assert_eq!(weights.len(), 9 * inputs * outputs);
+    assert!(inputs.is_multiple_of(LANES));
+    let mut filter = Lines::zeroed(PLACES * inputs * outputs);
+    let target = Shared::new(filter.floats());
+    let parts = parts().min(outputs);
+    parallel(parts, &|part| {
+        for output in share(outputs, part, parts) {
+            // SAFETY: callers look for AVX-512 first; an output's places are one part's alone.
+            unsafe { transform_filter(&weights[output * 9 * inputs..][..9 * inputs], output, outputs, turned, target) }
+        }
+    });
+    filter
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turned: bool, into: Shared) {
+    let inputs = weights.len() / 9;
+    let zero = _mm512_setzero_ps();
+    for channel in (0..inputs).step_by(LANES) {
+        let mut half = [[zero; 3]; REACH];
+        for column in 0..3 {
+            let mut line = [zero; 3];
+            for (row, value) in line.iter_mut().enumerate() {
+                let tap = if turned { 8 - (row * 3 + column) } else { row * 3 + column };
+                // SAFETY: nine taps of `inputs` floats.
+                *value = unsafe { _mm512_loadu_ps(weights.as_ptr().add(tap * inputs + channel)) };
+            }
+            for (row, value) in from_filter(line).into_iter().enumerate() {
+                half[row][column] = value;
+            }
+        }
+        for (row, half) in half.into_iter().enumerate() {
+            for (column, value) in from_filter(half).into_iter().enumerate() {
+                let at = ((row * REACH + column) * outputs + output) * inputs + channel;
+                // SAFETY: within the filter, at this output.
+                unsafe { _mm512_storeu_ps(into.at(at), value) };
+            }
+        }
+    }
+}
+
+/// From `[36, outputs, inputs]` to `[36, inputs, outputs]`.
+fn transposed(filter: &Lines, sizes: &Convolution) -> Lines {
+    let (inputs, outputs) = (sizes.inputs, sizes.outputs);
+    let mut turned = Lines::zeroed(PLACES * inputs * outputs);
+    let (source, target) = (filter.as_floats(), Shared::new(turned.floats()));
+    let parts = parts().min(PLACES);
+    parallel(parts, &|part| {
+        for place in share(PLACES, part, parts) {
+            let base = place * inputs * outputs;
+            for input in 0..inputs {
+                for output in 0..outputs {
+                    // SAFETY: a place's matrix is one part's alone.
+                    unsafe { *target.at(base + input * outputs + output) = source[base + output * inputs + input] }
+                }
+            }
+        }
+    });
+    turned
+}
+
+/// `product = source · filter` at every place: `[rows, K]` by `[K, N]`. Rows are done up to the next
+/// multiple of a kernel's.
+///
+/// # Safety
+/// The slices have their planes' sizes.
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply_places<const K: usize, const N: usize>(
+    rows: usize,
+    source: &[f32],
+    filter: &[f32],
+    product: &mut [f32],
+) {
+    for place in 0..PLACES {
+        // SAFETY: whole kernels within the planes: `BLOCK` is a multiple of each one's rows.
+        unsafe {
+            let a = source.as_ptr().add(place * plane(K));
+            let b = filter.as_ptr().add(place * K * N);
+            let c = product.as_mut_ptr().add(place * plane(N));
+            let mut row = 0;
+            match N {
+                16 => {
+                    while row < rows {
+                        multiply::<24, 1, K, N>(a.add(row * K), b, c.add(row * N));
+                        row += 24;
+                    }
+                }
+                32 => {
+                    while row < rows {
+                        multiply::<12, 2, K, N>(a.add(row * K), b, c.add(row * N));
+                        row += 12;
+                    }
+                }
+                _ => {
+                    for column in (0..N).step_by(4 * LANES) {
+                        row = 0;
+                        while row < rows {
+                            multiply::<6, 4, K, N>(a.add(row * K), b.add(column), c.add(row * N + column));
+                            row += 6;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows by `V` registers of `[R, K] · [K, N]`, kept in registers over the whole depth.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply<const R: usize, const V: usize, const K: usize, const N: usize>(
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+) {
+    // SAFETY: the caller's matrices hold these places.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for step in 0..K {
+            let mut right = [_mm512_setzero_ps(); V];
+            for (v, value) in right.iter_mut().enumerate() {
+                *value = _mm512_load_ps(b.add(step * N + v * LANES));
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let left = _mm512_set1_ps(*a.add(row * K + step));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = _mm512_fmadd_ps(left, right, *sum);
+                }
+            }
+        }
+        for (row, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                _mm512_store_ps(c.add(row * N + v * LANES), sum);
+            }
+        }
+    }
+}
+
+/// `sums += gradientᵀ · source` at every place: `[M, count]` by `[count, N]`.
+///
+/// # Safety
+/// The slices have their planes' sizes, `sums` `36·M·N` floats.
+#[target_feature(enable = "avx512f")]
+unsafe fn add_places<const M: usize, const N: usize>(
+    count: usize,
+    gradient: &[f32],
+    source: &[f32],
+    sums: *mut f32,
+) {
+    for place in 0..PLACES {
+        // SAFETY: whole kernels within the planes.
+        unsafe {
+            let a = gradient.as_ptr().add(place * plane(M));
+            let b = source.as_ptr().add(place * plane(N));
+            let c = sums.add(place * M * N);
+            match N {
+                16 => {
+                    for row in (0..M).step_by(16) {
+                        multiply_add::<16, 1, M, N>(count, a.add(row), b, c.add(row * N));
+                    }
+                }
+                32 => {
+                    for row in (0..M).step_by(8) {
+                        multiply_add::<8, 2, M, N>(count, a.add(row), b, c.add(row * N));
+                    }
+                }
+                _ => {
+                    for column in (0..N).step_by(4 * LANES) {
+                        for row in (0..M).step_by(4) {
+                            let (b, c) = (b.add(column), c.add(row * N + column));
+                            multiply_add::<4, 4, M, N>(count, a.add(row), b, c);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows by `V` registers of `c += aᵀ·b`, with `a` `[count, M]`, `b` `[count, N]`, `c` `[M, N]`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply_add<const R: usize, const V: usize, const M: usize, const N: usize>(
+    count: usize,
+    a: *const f32,
+    b: *const f32,
+    c: *mut f32,
+) {
+    // SAFETY: the caller's matrices hold these places.
+    unsafe {
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        for step in 0..count {
+            let mut right = [_mm512_setzero_ps(); V];
+            for (v, value) in right.iter_mut().enumerate() {
+                *value = _mm512_load_ps(b.add(step * N + v * LANES));
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let left = _mm512_set1_ps(*a.add(step * M + row));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = _mm512_fmadd_ps(left, right, *sum);
+                }
+            }
+        }
+        for (row, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                let target = c.add(row * N + v * LANES);
+                _mm512_store_ps(target, _mm512_add_ps(sum, _mm512_load_ps(target)));
+            }
+        }
+    }
+}
+
+/// `Bᵀ d` along one side.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_places(d: [__m512; REACH]) -> [__m512; REACH] {
+    let [two, four, five] = [2.0, 4.0, 5.0].map(|number| _mm512_set1_ps(number));
+    let even = _mm512_fnmadd_ps(four, d[2], d[4]);
+    let odd = _mm512_fnmadd_ps(four, d[1], d[3]);
+    let (near, far) = (_mm512_sub_ps(d[4], d[2]), _mm512_sub_ps(d[3], d[1]));
+    [
+        _mm512_fmadd_ps(four, d[0], _mm512_fnmadd_ps(five, d[2], d[4])),
+        _mm512_add_ps(even, odd),
+        _mm512_sub_ps(even, odd),
+        _mm512_fmadd_ps(two, far, near),
+        _mm512_fnmadd_ps(two, far, near),
+        _mm512_fmadd_ps(four, d[1], _mm512_fnmadd_ps(five, d[3], d[5])),
+    ]
+}
+
+/// `Aᵀ m` along one side.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_outputs(m: [__m512; REACH]) -> [__m512; SIDE] {
+    let [two, four, eight] = [2.0, 4.0, 8.0].map(|number| _mm512_set1_ps(number));
+    let (even, odd) = (_mm512_add_ps(m[1], m[2]), _mm512_sub_ps(m[1], m[2]));
+    let (far_even, far_odd) = (_mm512_add_ps(m[3], m[4]), _mm512_sub_ps(m[3], m[4]));
+    [
+        _mm512_add_ps(_mm512_add_ps(m[0], even), far_even),
+        _mm512_fmadd_ps(two, far_odd, odd),
+        _mm512_fmadd_ps(four, far_even, even),
+        _mm512_add_ps(_mm512_fmadd_ps(eight, far_odd, odd), m[5]),
+    ]
+}
+
+/// `A y` along one side.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn spread(y: [__m512; SIDE]) -> [__m512; REACH] {
+    let [two, four, eight] = [2.0, 4.0, 8.0].map(|number| _mm512_set1_ps(number));
+    let (even, odd) = (_mm512_add_ps(y[0], y[2]), _mm512_add_ps(y[1], y[3]));
+    let far_even = _mm512_fmadd_ps(four, y[2], y[0]);
+    let far_odd = _mm512_fmadd_ps(eight, y[3], _mm512_mul_ps(two, y[1]));
+    [
+        y[0],
+        _mm512_add_ps(even, odd),
+        _mm512_sub_ps(even, odd),
+        _mm512_add_ps(far_even, far_odd),
+        _mm512_sub_ps(far_even, far_odd),
+        y[3],
+    ]
+}
+
+/// `G w` along one side.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn from_filter(w: [__m512; 3]) -> [__m512; REACH] {
+    let [quarter, sixth, twelfth, small] =
+        [1.0 / 4.0, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 24.0].map(|number| _mm512_set1_ps(number));
+    let ends = _mm512_mul_ps(sixth, _mm512_add_ps(w[0], w[2]));
+    let middle = _mm512_mul_ps(sixth, w[1]);
+    let far = _mm512_fmadd_ps(sixth, w[2], _mm512_mul_ps(small, w[0]));
+    let far_middle = _mm512_mul_ps(twelfth, w[1]);
+    let zero = _mm512_setzero_ps();
+    [
+        _mm512_mul_ps(quarter, w[0]),
+        _mm512_sub_ps(zero, _mm512_add_ps(ends, middle)),
+        _mm512_sub_ps(middle, ends),
+        _mm512_add_ps(far, far_middle),
+        _mm512_sub_ps(far, far_middle),
+        w[2],
+    ]
+}
+
+/// `Gᵀ u` along one side.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn to_filter(u: [__m512; REACH]) -> [__m512; 3] {
+    let [quarter, sixth, twelfth, small] =
+        [1.0 / 4.0, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 24.0].map(|number| _mm512_set1_ps(number));
+    let (near, near_odd) = (_mm512_add_ps(u[1], u[2]), _mm512_sub_ps(u[2], u[1]));
+    let (far, far_odd) = (_mm512_add_ps(u[3], u[4]), _mm512_sub_ps(u[3], u[4]));
+    [
+        _mm512_fmadd_ps(small, far, _mm512_fnmadd_ps(sixth, near, _mm512_mul_ps(quarter, u[0]))),
+        _mm512_fmadd_ps(twelfth, far_odd, _mm512_mul_ps(sixth, near_odd)),
+        _mm512_add_ps(_mm512_mul_ps(sixth, _mm512_sub_ps(far, near)), u[5]),
+    ]
+}
+
+/// A cache line of floats.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line(#[expect(dead_code, reason = "read through pointers")] [f32; LANES]);
+
+/// What a pixel outside the image points to.
+#[repr(align(64))]
+struct Zeros([f32; REACH * MOST]);
+
+static ZEROS: Zeros = Zeros([0.0; REACH * MOST]);
+
+/// Floats that start on a cache line.
+struct Lines(Vec<Line>);
+
+impl Lines {
+    fn zeroed(floats: usize) -> Self {
+        Self(vec![Line([0.0; LANES]); floats.div_ceil(LANES)])
+    }
+
+    fn floats(&mut self) -> &mut [f32] {
+        // SAFETY: lines are floats without gaps.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
+    }
+
+    fn as_floats(&self) -> &[f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
+    }
+}
+
+/// Calls `work` with memory that this thread keeps; what is in it is of no account.
+fn with_scratch<T>(floats: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Lines> = const { RefCell::new(Lines(Vec::new())) };
+    }
+    SCRATCH.with_borrow_mut(|lines| {
+        if lines.0.len() * LANES < floats {
+            *lines = Lines::zeroed(floats);
+        }
+        work(&mut lines.floats()[..floats])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f32::from((state >> 16) as u16) / 32_768.0 - 1.0
+        };
+        (0..count).map(next).collect()
+    }
+
+    /// The convolution by its definition in float64, and both gradients, as three sums over one walk.
+    fn walk(sizes: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
+        let Convolution { batch, height, width, .. } = *sizes;
+        for image in 0..batch {
+            for row in 0..height {
+                for column in 0..width {
+                    for tap in 0..9 {
+                        let (from_row, from_column) = (row + tap / 3, column + tap % 3);
+                        if (1..=height).contains(&from_row) && (1..=width).contains(&from_column) {
+                            let target = (image * height + row) * width + column;
+                            visit(target, (image * height + from_row - 1) * width + from_column - 1, tap);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[track_caller]
+    fn close(found: &[f32], expected: &[f64]) {
+        let scale = (expected.iter().map(|v| v * v).sum::<f64>() / expected.len() as f64).sqrt();
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let error = (f64::from(*found) - expected).abs();
+            assert!(error < 5e-5 * scale, "at {index}: {found} against {expected}, scale {scale}");
+        }
+    }
+
+    #[test]
+    fn all_three_directions_agree_with_the_definition() {
+        for (height, width, inputs, outputs) in
+            [(8, 8, 16, 16), (5, 7, 16, 32), (1, 9, 32, 16), (4, 4, 64, 128), (14, 3, 128, 64), (32, 9, 16, 16)]
+        {
+            let sizes = Convolution { batch: 3, height, width, inputs, outputs };
+            if !sizes.supported() {
+                return;
+            }
+            let pixels = sizes.pixels();
+            let x = noise(pixels * inputs, 1);
+            let w = noise(9 * inputs * outputs, 2);
+            let dy = noise(pixels * outputs, 3);
+            let mut expected_y = vec![0.0; pixels * outputs];
+            let mut expected_dx = vec![0.0; pixels * inputs];
+            let mut expected_dw = vec![0.0; w.len()];
+            walk(&sizes, |target, source, tap| {
+                for output in 0..outputs {
+                    for input in 0..inputs {
+                        let weight = (output * 9 + tap) * inputs + input;
+                        let (into, from) = (target * outputs + output, source * inputs + input);
+                        expected_y[into] += f64::from(x[from]) * f64::from(w[weight]);
+                        expected_dx[from] += f64::from(dy[into]) * f64::from(w[weight]);
+                        expected_dw[weight] += f64::from(dy[into]) * f64::from(x[from]);
+                    }
+                }
+            });
+            let (mut y, mut dx, mut dw) = (vec![9.0; dy.len()], vec![9.0; x.len()], vec![9.0; w.len()]);
+            sizes.forward(&x, &w, Epilogue::default(), &mut y);
+            sizes.input_gradient(&dy, &w, None, &mut dx);
+            sizes.weight_gradient(&x, &dy, &mut dw);
+            close(&y, &expected_y);
+            close(&dx, &expected_dx);
+            close(&dw, &expected_dw);
+        }
+    }
+
+    #[test]
+    fn the_epilogue_is_applied_before_the_moments() {
+        let sizes = Convolution { batch: 2, height: 6, width: 5, inputs: 16, outputs: 32 };
+        if !sizes.supported() {
+            return;
+        }
+        let (x, w) = (noise(sizes.pixels() * 16, 4), noise(9 * 16 * 32, 5));
+        let (bias, shift, residual) = (noise(32, 6), noise(32, 7), noise(sizes.pixels() * 32, 8));
+        let mut plain = vec![0.0; residual.len()];
+        sizes.forward(&x, &w, Epilogue::default(), &mut plain);
+        let mut y = plain.clone();
+        let epilogue =
+            Epilogue { bias: Some(&bias), residual: Some(&residual), relu: true, shift: Some(&shift) };
+        let moments = sizes.forward(&x, &w, epilogue, &mut y);
+        let (mut sums, mut squares) = (vec![0.0; 32], vec![0.0; 32]);
+        for (index, (found, plain)) in y.iter().zip(&plain).enumerate() {
+            let channel = index % 32;
+            assert!((found - (plain + bias[channel] + residual[index]).max(0.0)).abs() < 1e-6);
+            let centred = f64::from(found - shift[channel]);
+            sums[channel] += centred;
+            squares[channel] += centred * centred;
+        }
+        for (found, expected) in moments.sums.iter().chain(&moments.products).zip(sums.iter().chain(&squares)) {
+            assert!((found - expected).abs() < 1e-3, "{found} against {expected}");
+        }
+    }
+}

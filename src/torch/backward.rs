@@ -1,0 +1,318 @@
+//! The way back through a forward pass: every operation's gradient, in the reverse order of the steps.
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use crate::graph::{Conv2d, Node, Op};
+
+use super::images::{channels_last, empty_like, floats, floats_mut};
+use super::learn::{Kept, Pass, kernel};
+use super::network::Network;
+use super::norm::Norm;
+use super::shim;
+use super::steps::Step;
+
+/// The gradient that has reached each node.
+struct Arrived(Vec<Option<Tensor>>);
+
+impl Arrived {
+    /// Adds to what has arrived; tensors may be shared, so nothing is changed in place.
+    fn add(&mut self, node: usize, gradient: Tensor) -> Result<()> {
+        let sum = match self.0[node].take() {
+            Some(other) => other.f_add(&gradient)?,
+            None => gradient,
+        };
+        self.0[node] = Some(sum);
+        Ok(())
+    }
+}
+
+impl Network {
+    /// Goes back through a pass from the gradients of its logits and embedding, and leaves those of the
+    /// parameters in [`Network::gradient`].
+    ///
+    /// # Errors
+    /// If libtorch refuses a node, which names it.
+    pub fn backward(&mut self, mut pass: Pass, logits: &Tensor, embedding: Option<&Tensor>) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let mut arrived = Arrived((0..pass.values.len()).map(|_| None).collect());
+        for (node, gradient) in [(pass.logits, Some(logits)), (pass.embedding, embedding)] {
+            if let Some(gradient) = gradient {
+                arrived.add(node, gradient.f_to_kind(self.compute())?)?;
+            }
+        }
+        for index in (0..self.steps().len()).rev() {
+            let step = self.steps()[index].clone();
+            if let Some(gradient) = arrived.0[step.output].take() {
+                let name = self.graph().nodes()[step.body].name.clone();
+                self.back(&step, gradient, &mut pass, &mut arrived)
+                    .with_context(|| format!("the way back through node '{name}'"))?;
+            }
+            pass.values[step.output] = None;
+        }
+        Ok(())
+    }
+
+    fn back(&mut self, step: &Step, dy: Tensor, pass: &mut Pass, arrived: &mut Arrived) -> Result<()> {
+        let (node, params, own) = self.node_and_gradients(step.body);
+        let value = |node: usize| pass.values[node].as_ref().context("a value is kept for the way back");
+        let output = if step.relu { Some(value(step.output)?) } else { None };
+        let first = node.inputs.first().map(|id| id.index());
+        if let (Op::BatchNorm { eps, momentum }, Some(input)) = (&node.op, first) {
+            let norm = Norm { params, eps: *eps, momentum: *momentum };
+            let kept = pass.kept[step.body].take();
+            let Some(Kept::Statistics(statistics)) = kept else { anyhow::bail!("no statistics were kept") };
+            let gradients =
+                norm.backward(&dy, value(input)?, output, step.shortcut.is_some(), &statistics, own)?;
+            if let (Some(shortcut), Some(gradient)) = (step.shortcut, gradients.shortcut) {
+                arrived.add(shortcut, gradient)?;
+            }
+            return arrived.add(input, gradients.input);
+        }
+        let dy = match output {
+            Some(output) => output.f_threshold_backward(&dy, 0.0)?,
+            None => dy,
+        };
+        if let Some(shortcut) = step.shortcut {
+            arrived.add(shortcut, dy.shallow_clone())?;
+        }
+        if let (Op::Conv2d(conv), Some(input)) = (&node.op, first) {
+            let x = channels_last(value(input)?)?;
+            let of_input = input > 0;
+            let other = arrived.0[input].take();
+            let dx = convolution(conv, &channels_last(&dy)?, &x, params, other, of_input, own)?;
+            arrived.0[input] = dx;
+            return Ok(());
+        }
+        let indices = match pass.kept[step.body].take() {
+            Some(Kept::Indices(indices)) => Some(indices),
+            Some(Kept::Statistics(_)) | None => None,
+        };
+        let inputs = node.inputs.iter().map(|id| value(id.index())).collect::<Result<Vec<_>>>()?;
+        let gradients = others(node, &dy, &inputs, value(step.output)?, params, indices.as_ref(), own)?;
+        let targets: Vec<usize> = node.inputs.iter().map(|id| id.index()).collect();
+        for (target, gradient) in targets.into_iter().zip(gradients) {
+            arrived.add(target, gradient)?;
+        }
+        Ok(())
+    }
+}
+
+/// The gradient of a convolution's input plus what else has arrived there; those of its parameters go to
+/// `own`.
+fn convolution(
+    conv: &Conv2d,
+    dy: &Tensor,
+    x: &Tensor,
+    params: &[Tensor],
+    other: Option<Tensor>,
+    of_input: bool,
+    own: &mut [Tensor],
+) -> Result<Option<Tensor>> {
+    if let Some(kernel) = kernel(conv, x) {
+        kernel.weight_gradient(floats(x), floats(dy), floats_mut(&own[0]));
+        if conv.bias {
+            let sum = dy.f_sum_dim_intlist(&[0i64, 2, 3][..], false, own[1].kind())?;
+            own[1].f_copy_(&sum)?;
+        }
+        if !of_input {
+            return Ok(None);
+        }
+        let other = other.as_ref().map(channels_last).transpose()?;
+        let dx = empty_like(x, kernel.inputs as i64)?;
+        let weights = floats(&params[0]);
+        kernel.input_gradient(floats(dy), weights, other.as_ref().map(floats), floats_mut(&dx));
+        return Ok(Some(dx));
+    }
+    let weight = params[0].f_to_kind(x.kind())?;
+    let [dx, of_weight, of_bias] = shim::convolution_backward(dy, x, &weight, conv, of_input)?;
+    own[0].f_copy_(&of_weight.context("a gradient of the weight")?)?;
+    if let Some(of_bias) = of_bias {
+        own[1].f_copy_(&of_bias)?;
+    }
+    Ok(match (dx, other) {
+        (Some(dx), Some(other)) => Some(dx.f_add(&other)?),
+        (dx, _) => dx,
+    })
+}
+
+/// The gradients of a node's inputs.
+fn others(
+    node: &Node,
+    dy: &Tensor,
+    inputs: &[&Tensor],
+    y: &Tensor,
+    params: &[Tensor],
+    indices: Option<&Tensor>,
+    own: &mut [Tensor],
+) -> Result<Vec<Tensor>> {
+    let pair = |values: [usize; 2]| values.map(|value| value as i64);
+    let Some(&x) = inputs.first() else { return Ok(Vec::new()) };
+    let gradient = match &node.op {
+        Op::Input { .. } | Op::Conv2d(_) | Op::BatchNorm { .. } => return Ok(Vec::new()),
+        Op::Relu => y.f_threshold_backward(dy, 0.0)?,
+        Op::Clip { min, max } => x.f_hardtanh_backward(dy, *min, *max)?,
+        Op::MaxPool(pool) => x.f_max_pool2d_with_indices_backward(
+            dy,
+            pair(pool.kernel),
+            pair(pool.stride),
+            pair(pool.padding),
+            [1, 1],
+            pool.ceil_mode,
+            indices.context("places of the maxima are kept")?,
+        )?,
+        Op::AvgPool { pool, count_include_pad } => x.f_avg_pool2d_backward(
+            dy,
+            pair(pool.kernel),
+            pair(pool.stride),
+            pair(pool.padding),
+            pool.ceil_mode,
+            *count_include_pad,
+            None,
+        )?,
+        Op::GlobalAvgPool => {
+            let size = x.size();
+            let area = (size[2] * size[3]) as f64;
+            (dy / area).f_expand(size.as_slice(), false)?
+        }
+        Op::Flatten => dy.f_reshape(x.size().as_slice())?,
+        Op::Linear { .. } => {
+            own[0].f_copy_(&dy.f_transpose(0, 1)?.f_matmul(x)?)?;
+            if let Some(bias) = own.get_mut(1) {
+                let sum = dy.f_sum_dim_intlist(&[0i64][..], false, bias.kind())?;
+                bias.f_copy_(&sum)?;
+            }
+            dy.f_matmul(&params[0].f_to_kind(dy.kind())?)?
+        }
+        Op::Add => return Ok(inputs.iter().map(|_| dy.shallow_clone()).collect()),
+        Op::Concat => {
+            let mut start = 0;
+            let mut pieces = Vec::with_capacity(inputs.len());
+            for input in inputs {
+                let channels = input.size()[1];
+                pieces.push(dy.f_narrow(1, start, channels)?);
+                start += channels;
+            }
+            return Ok(pieces);
+        }
+        Op::SliceChannels { start, end } => {
+            let whole = x.f_zeros_like()?;
+            whole.f_narrow(1, *start as i64, (end - start) as i64)?.f_copy_(dy)?;
+            whole
+        }
+        Op::ChannelShuffle { groups } => dy.f_channel_shuffle(x.size()[1] / *groups as i64)?,
+    };
+    Ok(vec![gradient])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+    use crate::graph::{Graph, initial_weights};
+    use crate::torch::Mode;
+    use crate::zoo;
+    use tch::{Device, Kind};
+
+    const IRREGULAR: &str = "layers:
+- conv: {out: 16, bias: true}
+- relu
+- batch_norm
+- conv: {out: 16}
+- residual: {body: [conv: {out: 16}, batch_norm, relu6], shortcut: [batch_norm]}
+- max_pool: {kernel: 3, stride: 2, padding: 1}
+- residual: {body: [conv: {out: 16, bias: true}], shortcut: [conv: {out: 16, kernel: 1}, batch_norm]}
+- relu
+- avg_pool: {kernel: 2, stride: 1, padding: 1}
+- conv: {out: 12, stride: 2, groups: 4}
+- channel_shuffle: {groups: 3}
+- relu
+- global_avg_pool
+- flatten
+- linear: {out: 7}
+- linear: {out: classes}
+";
+
+    /// The largest difference of two tensors over the largest value of the second.
+    fn apart(found: &Tensor, expected: &Tensor) -> f64 {
+        let scale = expected.abs().max().double_value(&[]).max(1e-12);
+        (found - expected).abs().max().double_value(&[]) / scale
+    }
+
+    fn graph(model: &str, size: usize) -> Graph {
+        let spec = match zoo::ready().iter().find(|(name, _)| *name == model) {
+            Some((name, text)) => parse(text, name).unwrap(),
+            None => parse(model, "test").unwrap(),
+        };
+        zoo::build(&spec, [3, size, size], 10).unwrap()
+    }
+
+    fn images(size: i64) -> Tensor {
+        tch::manual_seed(3);
+        Tensor::randn([6, 3, size, size], (Kind::Float, Device::Cpu))
+    }
+
+    /// Everything a step of training takes from a network, against libtorch's own forward pass and
+    /// autograd: in float32, with our kernels, or in float64, without.
+    #[test]
+    fn passes_agree_with_autograd() {
+        for (model, size) in [
+            ("resnet8", 8),
+            ("wrn_16_1", 12),
+            ("vgg8-w8", 16),
+            ("mobilenet_v2-w0.25", 16),
+            ("shufflenet_v2-x0.5", 16),
+            (IRREGULAR, 11),
+        ] {
+            for (kind, limit) in [(Kind::Double, 1e-9), (Kind::Float, 2e-3)] {
+                let graph = graph(model, size);
+                let weights = initial_weights(&graph, 5);
+                let new = || Network::new(&graph, &weights, Device::Cpu, kind).unwrap();
+                let (mut ours, plain) = (new(), new());
+                let images = images(size as i64).to_kind(kind);
+
+                let named = |name| graph.outputs().iter().position(|output| output.name == name).unwrap();
+                let outputs = plain.forward(&images, Mode::Train).unwrap();
+                let (logits, embedding) = (&outputs[named(Graph::LOGITS)], &outputs[named(Graph::EMBEDDING)]);
+                let toward = |of: &Tensor| (of.detach() * 3.0).sin();
+                let (by_logits, by_embedding) = (toward(logits), toward(embedding));
+                let loss = (logits * &by_logits).sum(kind) + (embedding * &by_embedding).sum(kind);
+                let expected = Tensor::run_backward(&[loss], &plain.trainable(), false, false);
+
+                let pass = ours.learn(&images).unwrap();
+                assert!(apart(pass.logits().unwrap(), logits) < limit, "{model}: logits");
+                assert!(apart(pass.embedding().unwrap(), embedding) < limit, "{model}: embedding");
+                ours.backward(pass, &by_logits, Some(&by_embedding)).unwrap();
+                let names = ours.trainable_names();
+                for ((name, found), expected) in names.iter().zip(ours.gradients()).zip(&expected) {
+                    let error = apart(found, expected);
+                    assert!(error < limit, "{model}, {kind:?}: '{name}' is {error} apart");
+                }
+                for (name, array) in ours.weights().unwrap().iter() {
+                    let other = plain.weights().unwrap().get(name).unwrap().clone();
+                    let same = array.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs()));
+                    assert!(same, "{model}, {kind:?}: running statistics '{name}'");
+                }
+
+                let again = ours.look_again(&images).unwrap();
+                assert!(apart(again.logits().unwrap(), logits) < limit, "{model}: looked at again");
+                let outputs = tch::no_grad(|| plain.forward(&images, Mode::Eval)).unwrap();
+                let (logits, _) = ours.infer(&images).unwrap();
+                assert!(apart(&logits, &outputs[named(Graph::LOGITS)]) < limit, "{model}: inference");
+            }
+        }
+    }
+
+    #[test]
+    fn folded_networks_infer_the_same() {
+        let graph = graph("resnet8", 8);
+        let weights = initial_weights(&graph, 6);
+        let (folded, folded_weights) = crate::graph::fold_batch_norm(&graph, &weights).unwrap();
+        let images = images(8);
+        let infer = |graph: &Graph, weights| {
+            Network::new(graph, weights, Device::Cpu, Kind::Float).unwrap().infer(&images).unwrap()
+        };
+        let ((plain, _), (folded, _)) = (infer(&graph, &weights), infer(&folded, &folded_weights));
+        assert!(apart(&folded, &plain) < 1e-4);
+    }
+}

@@ -1,0 +1,235 @@
+//! The forward pass of training, which keeps what the way back needs, and the one of evaluation with
+//! the same kernels. No autograd: `backward.rs` is its counterpart.
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use crate::graph::{Conv2d, Graph, Op};
+use crate::kernels::{Convolution, Epilogue, Moments};
+
+use super::forward::apply;
+use super::images::{channels_last, empty_like, floats, floats_mut, suits};
+use super::network::Network;
+use super::norm::{Norm, Statistics};
+use super::steps::Step;
+
+/// What a forward pass computed, by node; what was joined into a later node's step is not there.
+pub struct Pass {
+    pub(super) values: Vec<Option<Tensor>>,
+    pub(super) kept: Vec<Option<Kept>>,
+    pub(super) logits: usize,
+    pub(super) embedding: usize,
+}
+
+/// What a node keeps for the way back beside its value.
+pub(super) enum Kept {
+    Statistics(Statistics),
+    /// Where a maximum was found.
+    Indices(Tensor),
+}
+
+impl Pass {
+    /// `[batch, classes]`.
+    pub fn logits(&self) -> Option<&Tensor> {
+        self.values[self.logits].as_ref()
+    }
+
+    /// `[batch, features]`.
+    pub fn embedding(&self) -> Option<&Tensor> {
+        self.values[self.embedding].as_ref()
+    }
+}
+
+/// Whether a pass trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Statistics of the batch, which enter the running ones; everything is kept.
+    Learn,
+    /// Statistics of the batch, which enter nothing.
+    Look,
+    /// Running statistics.
+    Infer,
+}
+
+impl Network {
+    /// Runs a batch as training does: BatchNorm with the batch's statistics, the running ones brought up
+    /// to date.
+    ///
+    /// # Errors
+    /// If libtorch refuses a node, which names it, or an output is missing.
+    pub fn learn(&self, images: &Tensor) -> Result<Pass> {
+        self.pass(images, Purpose::Learn)
+    }
+
+    /// As [`Network::learn`], for a batch that was learned from already: the running statistics stay.
+    ///
+    /// # Errors
+    /// As [`Network::learn`].
+    pub fn look_again(&self, images: &Tensor) -> Result<Pass> {
+        self.pass(images, Purpose::Look)
+    }
+
+    /// Logits `[batch, classes]` and embedding `[batch, features]` with the running statistics.
+    ///
+    /// # Errors
+    /// As [`Network::learn`].
+    pub fn infer(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+        let pass = self.pass(images, Purpose::Infer)?;
+        let logits = pass.logits().context("the pass kept its logits")?.shallow_clone();
+        let embedding = pass.embedding().context("the pass kept its embedding")?.shallow_clone();
+        Ok((logits, embedding))
+    }
+
+    fn pass(&self, images: &Tensor, purpose: Purpose) -> Result<Pass> {
+        let _no_grad = tch::no_grad_guard();
+        let graph = self.graph();
+        let named = |name: &str| graph.output(name).with_context(|| format!("the graph has no output '{name}'"));
+        let (logits, embedding) = (named(Graph::LOGITS)?.index(), named(Graph::EMBEDDING)?.index());
+        let count = graph.nodes().len();
+        let mut pass = Pass {
+            values: (0..count).map(|_| None).collect(),
+            kept: (0..count).map(|_| None).collect(),
+            logits,
+            embedding,
+        };
+        let mut moments: Vec<Option<Moments>> = (0..count).map(|_| None).collect();
+        let mut uses = graph.uses();
+        for step in self.steps() {
+            let node = &graph.nodes()[step.body];
+            let named = || format!("node '{}'", node.name);
+            let value = self.run(step, images, purpose, &mut pass, &mut moments).with_context(named)?;
+            pass.values[step.output] = Some(value);
+            if purpose != Purpose::Learn {
+                let read = node.inputs.iter().map(|id| id.index()).chain(step.shortcut);
+                for other in read {
+                    uses[other] -= 1;
+                    if uses[other] == 0 {
+                        pass.values[other] = None;
+                    }
+                }
+            }
+        }
+        Ok(pass)
+    }
+
+    fn run(
+        &self,
+        step: &Step,
+        images: &Tensor,
+        purpose: Purpose,
+        pass: &mut Pass,
+        moments: &mut [Option<Moments>],
+    ) -> Result<Tensor> {
+        let node = &self.graph().nodes()[step.body];
+        let params = self.params(step.body);
+        let value = |node: usize| pass.values[node].as_ref().context("a node's value comes before its use");
+        let inputs = node.inputs.iter().map(|id| value(id.index())).collect::<Result<Vec<_>>>()?;
+        let shortcut = step.shortcut.map(value).transpose()?;
+        match (&node.op, purpose) {
+            (Op::Input { .. }, _) => Ok(channels_last(&images.f_to_kind(self.compute())?)?),
+            (Op::Conv2d(conv), _) => {
+                let x = channels_last(inputs[0])?;
+                let shift = match (purpose, step.normalised_by) {
+                    (Purpose::Learn | Purpose::Look, Some(norm)) => Some(&self.params(norm)[2]),
+                    (Purpose::Learn | Purpose::Look, None) | (Purpose::Infer, _) => None,
+                };
+                match kernel(conv, &x) {
+                    Some(kernel) => {
+                        let (y, found) = convolve(&kernel, &x, params, shortcut, step.relu, shift)?;
+                        moments[step.body] = shift.map(|_| found);
+                        Ok(y)
+                    }
+                    None => finish(convolve_in_torch(conv, &x, params)?, shortcut, step.relu),
+                }
+            }
+            (Op::BatchNorm { eps, momentum }, Purpose::Learn | Purpose::Look) => {
+                let momentum = if purpose == Purpose::Learn { *momentum } else { 0.0 };
+                let norm = Norm { params, eps: *eps, momentum };
+                let known = moments[node.inputs[0].index()].take();
+                let (y, statistics) = norm.forward(inputs[0], shortcut, step.relu, known)?;
+                pass.kept[step.body] = Some(Kept::Statistics(statistics));
+                Ok(y)
+            }
+            (Op::MaxPool(pool), Purpose::Learn) => {
+                let [kernel, stride, padding] =
+                    [pool.kernel, pool.stride, pool.padding].map(|pair| pair.map(|number| number as i64));
+                let (y, indices) =
+                    inputs[0].f_max_pool2d_with_indices(kernel, stride, padding, [1, 1], pool.ceil_mode)?;
+                pass.kept[step.body] = Some(Kept::Indices(indices));
+                Ok(y)
+            }
+            (Op::Linear { .. }, _) => {
+                let kind = inputs[0].kind();
+                let params = params.iter().map(|param| param.f_to_kind(kind)).collect::<Result<Vec<_>, _>>()?;
+                Ok(inputs[0].f_linear(&params[0], params.get(1))?)
+            }
+            (
+                Op::BatchNorm { .. }
+                | Op::MaxPool(_)
+                | Op::Relu
+                | Op::Clip { .. }
+                | Op::AvgPool { .. }
+                | Op::GlobalAvgPool
+                | Op::Flatten
+                | Op::Add
+                | Op::Concat
+                | Op::SliceChannels { .. }
+                | Op::ChannelShuffle { .. },
+                _,
+            ) => {
+                let inputs: Vec<Tensor> = inputs.into_iter().map(Tensor::shallow_clone).collect();
+                finish(apply(node, params, &inputs)?, shortcut, step.relu)
+            }
+        }
+    }
+}
+
+/// The kernel for a convolution of these images, where one suits.
+pub(super) fn kernel(conv: &Conv2d, x: &Tensor) -> Option<Convolution> {
+    let fits = conv.kernel == [3, 3]
+        && conv.stride == [1, 1]
+        && conv.padding == [1, 1]
+        && conv.dilation == [1, 1]
+        && conv.groups == 1;
+    let &[batch, inputs, height, width] = x.size().as_slice() else { return None };
+    let [batch, inputs, height, width] = [batch, inputs, height, width].map(|side| side as usize);
+    let kernel = Convolution { batch, height, width, inputs, outputs: conv.out_channels };
+    (fits && suits(x) && kernel.supported()).then_some(kernel)
+}
+
+fn convolve(
+    kernel: &Convolution,
+    x: &Tensor,
+    params: &[Tensor],
+    shortcut: Option<&Tensor>,
+    relu: bool,
+    shift: Option<&Tensor>,
+) -> Result<(Tensor, Moments)> {
+    let shortcut = shortcut.map(channels_last).transpose()?;
+    let y = empty_like(x, kernel.outputs as i64)?;
+    let epilogue = Epilogue {
+        bias: params.get(1).map(floats),
+        residual: shortcut.as_ref().map(floats),
+        relu,
+        shift: shift.map(floats),
+    };
+    let moments = kernel.forward(floats(x), floats(&params[0]), epilogue, floats_mut(&y));
+    Ok((y, moments))
+}
+
+fn convolve_in_torch(conv: &Conv2d, x: &Tensor, params: &[Tensor]) -> Result<Tensor> {
+    let pair = |values: [usize; 2]| values.map(|value| value as i64);
+    let kind = x.kind();
+    let cast = |param: &Tensor| param.f_to_kind(kind);
+    let (weight, bias) = (cast(&params[0])?, params.get(1).map(cast).transpose()?);
+    let (stride, padding, dilation) = (pair(conv.stride), pair(conv.padding), pair(conv.dilation));
+    Ok(x.f_conv2d(&weight, bias.as_ref(), stride, padding, dilation, conv.groups as i64)?)
+}
+
+fn finish(mut y: Tensor, shortcut: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+    if let Some(shortcut) = shortcut {
+        y = y.f_add(shortcut)?;
+    }
+    Ok(if relu { y.f_relu()? } else { y })
+}
+

@@ -1,0 +1,174 @@
+//! Batch normalisation with the batch's own statistics, there and back: by our kernels where they
+//! suit, by libtorch elsewhere.
+
+use anyhow::{Context, Result};
+use tch::Tensor;
+
+use crate::kernels::{self, Affine, Moments};
+
+use super::images::{channels_last, empty_like, floats, floats_mut, suits};
+use super::shim;
+
+/// A normalisation's parameters: weight, bias, running mean, running variance.
+pub(super) struct Norm<'a> {
+    pub params: &'a [Tensor],
+    pub eps: f64,
+    pub momentum: f64,
+}
+
+/// What the way back needs.
+pub(super) enum Statistics {
+    /// By channel: mean and inverse deviation.
+    Ours { mean: Vec<f32>, inverse: Vec<f32> },
+    Torch([Tensor; 2]),
+}
+
+/// Gradients of a normalisation: of its input, and of the shortcut that was added.
+pub(super) struct Gradients {
+    pub input: Tensor,
+    pub shortcut: Option<Tensor>,
+}
+
+impl Norm<'_> {
+    /// `relu?(norm(x) + shortcut?)`, with the running statistics brought up to date. `moments` are those
+    /// of `x` less the running mean, where they are known.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        shortcut: Option<&Tensor>,
+        relu: bool,
+        moments: Option<Moments>,
+    ) -> Result<(Tensor, Statistics)> {
+        if !suits(x) {
+            return self.forward_in_torch(x, shortcut, relu);
+        }
+        let x = channels_last(x)?;
+        let shift = floats(&self.params[2]).to_vec();
+        let moments = moments.unwrap_or_else(|| kernels::moments(floats(&x), &shift));
+        let rows = (x.numel() / shift.len()) as f64;
+        let (weight, bias) = (floats(&self.params[0]), floats(&self.params[1]));
+        let (running_mean, running_variance) = (floats_mut(&self.params[2]), floats_mut(&self.params[3]));
+        let blend =
+            |old: f32, new: f64| ((1.0 - self.momentum) * f64::from(old) + self.momentum * new) as f32;
+        let mut mean = Vec::with_capacity(shift.len());
+        let mut inverse = Vec::with_capacity(shift.len());
+        let (mut scale, mut offset) = (Vec::new(), Vec::new());
+        for (channel, shift) in shift.iter().enumerate() {
+            let centred = moments.sums[channel] / rows;
+            let centre = f64::from(*shift) + centred;
+            let variance = (moments.products[channel] / rows - centred * centred).max(0.0);
+            let over_deviation = 1.0 / (variance + self.eps).sqrt();
+            let unbiased = variance * rows / (rows - 1.0).max(1.0);
+            running_mean[channel] = blend(running_mean[channel], centre);
+            running_variance[channel] = blend(running_variance[channel], unbiased);
+            mean.push(centre as f32);
+            inverse.push(over_deviation as f32);
+            scale.push((f64::from(weight[channel]) * over_deviation) as f32);
+            offset.push((f64::from(bias[channel]) - centre * f64::from(weight[channel]) * over_deviation) as f32);
+        }
+        let shortcut = shortcut.map(channels_last).transpose()?;
+        let y = empty_like(&x, shift.len() as i64)?;
+        let map = Affine { scale: &scale, offset: &offset, residual: shortcut.as_ref().map(floats), relu };
+        kernels::apply(floats(&x), map, floats_mut(&y));
+        Ok((y, Statistics::Ours { mean, inverse }))
+    }
+
+    fn forward_in_torch(
+        &self,
+        x: &Tensor,
+        shortcut: Option<&Tensor>,
+        relu: bool,
+    ) -> Result<(Tensor, Statistics)> {
+        let [weight, bias, mean, variance] = [0, 1, 2, 3].map(|index| Some(&self.params[index]));
+        let (mut y, mean, inverse) =
+            x.f_native_batch_norm(weight, bias, mean, variance, true, self.momentum, self.eps)?;
+        if let Some(shortcut) = shortcut {
+            y = y.f_add_(shortcut)?;
+        }
+        if relu {
+            y = y.f_relu_()?;
+        }
+        Ok((y, Statistics::Torch([mean, inverse])))
+    }
+
+    /// The way back from `dy`, the gradient of `y`; the gradients of weight and bias are copied to
+    /// `own`.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn backward(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        relu_of: Option<&Tensor>,
+        has_shortcut: bool,
+        statistics: &Statistics,
+        own: &mut [Tensor],
+    ) -> Result<Gradients> {
+        match statistics {
+            Statistics::Ours { mean, inverse } => {
+                self.backward_ours(dy, x, relu_of, has_shortcut, [mean, inverse], own)
+            }
+            Statistics::Torch([mean, inverse]) => {
+                let gradient = match relu_of {
+                    Some(y) => y.f_threshold_backward(dy, 0.0)?,
+                    None => dy.shallow_clone(),
+                };
+                let [input, weight, bias] =
+                    shim::batch_norm_backward(&gradient, x, &self.params[0], [mean, inverse], self.eps)?;
+                own[0].f_copy_(&weight.context("a gradient of the weight")?)?;
+                own[1].f_copy_(&bias.context("a gradient of the bias")?)?;
+                let input = input.context("a gradient of the input")?;
+                Ok(Gradients { input, shortcut: has_shortcut.then_some(gradient) })
+            }
+        }
+    }
+
+    fn backward_ours(
+        &self,
+        dy: &Tensor,
+        x: &Tensor,
+        relu_of: Option<&Tensor>,
+        has_shortcut: bool,
+        [mean, inverse]: [&[f32]; 2],
+        own: &[Tensor],
+    ) -> Result<Gradients> {
+        let (dy, x) = (channels_last(dy)?, channels_last(x)?);
+        let output = relu_of.map(floats);
+        let channels = mean.len();
+        let masked = match (has_shortcut, relu_of) {
+            (true, Some(_)) => Some(empty_like(&dy, channels as i64)?),
+            (true, None) | (false, _) => None,
+        };
+        let sums =
+            kernels::gradient_moments(floats(&dy), floats(&x), mean, output, masked.as_ref().map(floats_mut));
+        let rows = (x.numel() / channels) as f64;
+        let weight = floats(&self.params[0]);
+        let (of_weight, of_bias) = (floats_mut(&own[0]), floats_mut(&own[1]));
+        let (mut scale, mut slope, mut offset) = (Vec::new(), Vec::new(), Vec::new());
+        for channel in 0..channels {
+            let (mean, inverse) = (f64::from(mean[channel]), f64::from(inverse[channel]));
+            let (sum, product) = (sums.sums[channel], sums.products[channel]);
+            of_weight[channel] = (product * inverse) as f32;
+            of_bias[channel] = sum as f32;
+            let factor = f64::from(weight[channel]) * inverse;
+            let by_x = -factor * inverse * inverse * product / rows;
+            scale.push(factor as f32);
+            slope.push(by_x as f32);
+            offset.push((-factor * sum / rows - by_x * mean) as f32);
+        }
+        let dx = empty_like(&x, channels as i64)?;
+        // What is masked already needs no mask.
+        let (gradient, output) = match &masked {
+            Some(masked) => (masked, None),
+            None => (&dy, output),
+        };
+        let maps = [&scale[..], &slope, &offset];
+        kernels::input_gradient(floats(gradient), floats(&x), output, maps, floats_mut(&dx));
+        let shortcut = has_shortcut.then(|| masked.unwrap_or(dy));
+        Ok(Gradients { input: dx, shortcut })
+    }
+}

@@ -1,0 +1,72 @@
+// Calls into libtorch that tch does not offer. Tensors come and go as tch has them: pointers to
+// at::Tensor; those that come back belong to the caller. Each function returns null, or a message that
+// belongs to the caller and goes back through cohort_free.
+
+#include <ATen/ATen.h>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+
+namespace {
+
+const char* message(const std::exception& error) { return strdup(error.what()); }
+
+at::Tensor* owned(at::Tensor tensor) {
+  return tensor.defined() ? new at::Tensor(std::move(tensor)) : nullptr;
+}
+
+}  // namespace
+
+extern "C" {
+
+void cohort_free(const char* text) { std::free(const_cast<char*>(text)); }
+
+// geometry: stride, padding, dilation, two numbers each. out: gradients of input (or null), weight,
+// bias (or null).
+const char* cohort_convolution_backward(
+    const at::Tensor* gradient,
+    const at::Tensor* input,
+    const at::Tensor* weight,
+    const int64_t* geometry,
+    int64_t groups,
+    bool of_input,
+    bool of_bias,
+    at::Tensor** out) {
+  try {
+    const int64_t none[] = {0, 0};
+    const int64_t bias[] = {weight->size(0)};
+    auto pair = [&](int index) { return at::IntArrayRef(geometry + 2 * index, 2); };
+    auto gradients = at::convolution_backward(
+        *gradient, *input, *weight, at::IntArrayRef(bias, 1), pair(0), pair(1), pair(2), false,
+        at::IntArrayRef(none, 2), groups, {of_input, true, of_bias});
+    out[0] = of_input ? owned(std::move(std::get<0>(gradients))) : nullptr;
+    out[1] = owned(std::move(std::get<1>(gradients)));
+    out[2] = of_bias ? owned(std::move(std::get<2>(gradients))) : nullptr;
+    return nullptr;
+  } catch (const std::exception& error) {
+    return message(error);
+  }
+}
+
+// out: gradients of input, weight and bias.
+const char* cohort_batch_norm_backward(
+    const at::Tensor* gradient,
+    const at::Tensor* input,
+    const at::Tensor* weight,
+    const at::Tensor* mean,
+    const at::Tensor* inverse_deviation,
+    double eps,
+    at::Tensor** out) {
+  try {
+    auto gradients = at::native_batch_norm_backward(
+        *gradient, *input, *weight, {}, {}, *mean, *inverse_deviation, true, eps, {true, true, true});
+    out[0] = owned(std::move(std::get<0>(gradients)));
+    out[1] = owned(std::move(std::get<1>(gradients)));
+    out[2] = owned(std::move(std::get<2>(gradients)));
+    return nullptr;
+  } catch (const std::exception& error) {
+    return message(error);
+  }
+}
+
+}  // extern "C"

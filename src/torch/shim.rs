@@ -1,0 +1,105 @@
+//! The few calls into libtorch that `tch` does not offer, through `shim.cpp`.
+
+use std::ffi::{CStr, c_char};
+
+use anyhow::{Result, anyhow, ensure};
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+use crate::graph::Conv2d;
+
+unsafe extern "C" {
+    fn cohort_free(text: *const c_char);
+    fn cohort_convolution_backward(
+        gradient: *const C_tensor,
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        geometry: *const i64,
+        groups: i64,
+        of_input: bool,
+        of_bias: bool,
+        out: *mut *mut C_tensor,
+    ) -> *const c_char;
+    fn cohort_batch_norm_backward(
+        gradient: *const C_tensor,
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        mean: *const C_tensor,
+        inverse_deviation: *const C_tensor,
+        eps: f64,
+        out: *mut *mut C_tensor,
+    ) -> *const c_char;
+}
+
+/// Gradients of a convolution's input (if asked for), weight, and bias (if it has one).
+///
+/// # Errors
+/// What libtorch says.
+pub(super) fn convolution_backward(
+    gradient: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    conv: &Conv2d,
+    of_input: bool,
+) -> Result<[Option<Tensor>; 3]> {
+    let pairs = [conv.stride, conv.padding, conv.dilation];
+    let geometry: Vec<i64> = pairs.iter().flatten().map(|&number| number as i64).collect();
+    let mut out = [std::ptr::null_mut(); 3];
+    // SAFETY: the tensors live through the call, the geometry has six numbers, `out` three places.
+    let problem = unsafe {
+        cohort_convolution_backward(
+            gradient.as_ptr(),
+            input.as_ptr(),
+            weight.as_ptr(),
+            geometry.as_ptr(),
+            conv.groups as i64,
+            of_input,
+            conv.bias,
+            out.as_mut_ptr(),
+        )
+    };
+    taken(problem, out)
+}
+
+/// Gradients of a normalisation's input, weight and bias, with the batch's own statistics.
+///
+/// # Errors
+/// What libtorch says.
+pub(super) fn batch_norm_backward(
+    gradient: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    [mean, inverse_deviation]: [&Tensor; 2],
+    eps: f64,
+) -> Result<[Option<Tensor>; 3]> {
+    let mut out = [std::ptr::null_mut(); 3];
+    // SAFETY: as above.
+    let problem = unsafe {
+        cohort_batch_norm_backward(
+            gradient.as_ptr(),
+            input.as_ptr(),
+            weight.as_ptr(),
+            mean.as_ptr(),
+            inverse_deviation.as_ptr(),
+            eps,
+            out.as_mut_ptr(),
+        )
+    };
+    taken(problem, out)
+}
+
+/// Takes what a call gave: its message as an error, or its tensors.
+fn taken(problem: *const c_char, out: [*mut C_tensor; 3]) -> Result<[Option<Tensor>; 3]> {
+    if !problem.is_null() {
+        // SAFETY: a message is a C string that is ours until it is freed.
+        let text = unsafe {
+            let text = CStr::from_ptr(problem).to_string_lossy().into_owned();
+            cohort_free(problem);
+            text
+        };
+        return Err(anyhow!("libtorch: {text}"));
+    }
+    ensure!(!out[1].is_null(), "libtorch gave no gradient of the weight");
+    // SAFETY: tensors that come back belong to the caller.
+    Ok(out.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })))
+}
