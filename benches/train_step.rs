@@ -58,7 +58,8 @@ fn main() -> Result<()> {
         _ => Device::Cuda(0),
     })?;
     torch::set_threads(torch::threads());
-    let spec = ModelSpec::Family(Family::ResnetCifar(ResnetCifar { depth: args.depth, width: 16, stem: None }));
+    let spec =
+        ModelSpec::Family(Family::ResnetCifar(ResnetCifar { depth: args.depth, width: 16, stem: None }));
     let graph = zoo::build(&spec, [args.channels, args.size, args.size], CLASSES)?;
     let kind = if args.bf16 { Kind::BFloat16 } else { Kind::Float };
     let network = |graph: &Graph, weights: &Weights| {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
-use cohort::config::{Data, Device, Digits, Keep, LossWeights, Method, Optimizer, Schedule, Source};
+use cohort::config::{
+    Data, Device, Digits, Keep, LossWeights, Method, Optimizer, Precision, Schedule, Source, Updates,
+};
 use cohort::graph::{fold_batch_norm, initial_weights};
 use cohort::onnx::{EmitOptions, Metadata, emit};
 use cohort::train::{Job, Start, train};
@@ -15,8 +17,13 @@ use cohort::{data, zoo};
 
 fn main() -> Result<()> {
     let target = PathBuf::from(std::env::args().nth(1).context("usage: train_and_export FILE.onnx")?);
-    let settings =
-        Data { source: Source::Digits(Digits {}), validation: 0.15, augment: Vec::new(), workers: 1 };
+    let settings = Data {
+        source: Source::Digits(Digits {}),
+        validation: 0.15,
+        images: None,
+        augment: Vec::new(),
+        workers: 1,
+    };
     let here = Path::new(".");
     let images = data::load(&settings, here, 7)?;
 
@@ -35,6 +42,10 @@ fn main() -> Result<()> {
         key: "example",
         students,
         terms: Method::Dml.terms(&LossWeights::default()),
+        updates: Updates::default(),
+        teacher: None,
+        ramp_epochs: 0,
+        precision: Precision::default(),
         data: &images,
         augment: &[],
         workers: 1,

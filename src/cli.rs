@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Verb {
     /// Run a pipeline from start to report; finished stages are reused
     Run(commands::run::Args),
+    /// Run a pipeline with several settings and seeds, and compare
+    Study(commands::study::Args),
     /// Check a pipeline file without running it
     Check(commands::check::Args),
     /// Compare what the engines compute from an ONNX file
@@ -43,6 +45,7 @@ impl Cli {
         }
         match &self.verb {
             Verb::Run(args) => commands::run::run(args, &self.common),
+            Verb::Study(args) => commands::study::run(args, &self.common),
             Verb::Check(args) => commands::check::run(args, &self.common),
             Verb::Verify(args) => commands::verify::run(args, &self.common),
             Verb::Bench(args) => commands::bench::run(args, &self.common),

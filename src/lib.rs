@@ -2,7 +2,7 @@
 //! exports it to ONNX, proves that the export computes the same thing, and measures what it costs
 //! to run.
 //!
-//! Layers, each using only those after it: `commands` → `run` → `report` → `train`, `verify`,
+//! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `verify`,
 //! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config`.
 //! Errors and the exit codes they carry are in `error`, progress in `ui`.
 
@@ -33,6 +33,7 @@ pub mod run;
 pub mod run;
 pub mod score;
 pub mod seed;
+pub mod study;
 #[cfg(feature = "train")]
 pub mod torch;
 #[cfg(feature = "train")]

@@ -15,7 +15,8 @@ fn folder(name: &str) -> PathBuf {
 fn read(source: Source, validation: f64) -> Dataset {
     let info = describe(&source, Path::new(".")).unwrap();
     let data =
-        load(&Data { source, validation, augment: Vec::new(), workers: 1 }, Path::new("."), 1).unwrap();
+        load(&Data { source, validation, images: None, augment: Vec::new(), workers: 1 }, Path::new("."), 1)
+            .unwrap();
     assert_eq!(data.info, info, "what is described is what is loaded");
     data
 }

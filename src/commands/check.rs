@@ -6,7 +6,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::config::{EngineName, Stage, load_pipeline, quickstart};
-use crate::plan::{Plan, plan};
+use crate::graph::Graph;
+use crate::plan::{Plan, plan, relation_bytes};
 use crate::report::{count, plain_table};
 use crate::ui::{out, out_json};
 
@@ -30,6 +31,9 @@ struct Checked<'a> {
     validation_images: Option<usize>,
     test_images: Option<usize>,
     students: Vec<Student<'a>>,
+    teacher: Option<CheckedTeacher<'a>>,
+    /// What the relational terms hold at once on the CPU, where they are on.
+    relation_bytes: Option<usize>,
     stages: Vec<&'static str>,
     /// The pipeline with every default filled in.
     pipeline: &'a crate::config::Pipeline,
@@ -42,6 +46,12 @@ struct Student<'a> {
     params: u64,
     macs: u64,
     activation_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct CheckedTeacher<'a> {
+    model: &'a str,
+    weights: String,
 }
 
 /// Checks a pipeline and prints what it would do.
@@ -73,6 +83,11 @@ fn checked(plan: &Plan) -> Checked<'_> {
         validation_images: plan.data.validation_images,
         test_images: plan.data.test_images,
         students: students.collect(),
+        teacher: plan.teacher.as_ref().map(|teacher| CheckedTeacher {
+            model: &teacher.model,
+            weights: teacher.file.display().to_string(),
+        }),
+        relation_bytes: plan.pipeline.stages.iter().find_map(|stage| relations(plan, stage)),
         stages: plan.pipeline.stages.iter().map(Stage::name).collect(),
         pipeline: &plan.pipeline,
     }
@@ -97,9 +112,12 @@ fn text(plan: &Plan) -> String {
             vec![peer.name.clone(), peer.model.clone(), count(peer.cost.params), count(peer.cost.macs)]
         })
         .collect();
-    let stages: Vec<String> = plan.pipeline.stages.iter().map(stage).collect();
+    let stages: Vec<String> = plan.pipeline.stages.iter().map(|one| stage(plan, one)).collect();
+    let teacher = plan.teacher.as_ref().map_or(String::new(), |teacher| {
+        format!("\nfrozen teacher: {} from {}\n", teacher.model, teacher.file.display())
+    });
     format!(
-        "{}: {} classes, images of {channels}x{height}x{width}, {} training images, {validation}, {tests}\n  from {source}\n\n{}\n\n{}",
+        "{}: {} classes, images of {channels}x{height}x{width}, {} training images, {validation}, {tests}\n  from {source}\n\n{}\n{teacher}\n{}",
         plan.pipeline.name,
         plan.data.classes.len(),
         plan.data.train_images,
@@ -112,7 +130,23 @@ fn engines(engines: &[EngineName]) -> String {
     engines.iter().map(|engine| engine.key()).collect::<Vec<_>>().join(", ")
 }
 
-fn stage(stage: &Stage) -> String {
+/// What the relational terms of a stage hold at once on the CPU.
+fn relations(plan: &Plan, stage: &Stage) -> Option<usize> {
+    let Stage::Collaborate(settings) = stage else { return None };
+    let terms = settings.method.terms(&settings.loss);
+    let relational = terms.relational() || terms.teacher_distance > 0.0 || terms.teacher_angle > 0.0;
+    let teacher = plan.teacher.as_ref().map(|teacher| &teacher.graph);
+    let graphs = plan.peers.iter().map(|peer| &peer.graph).chain(teacher);
+    let features = graphs.map(|graph| {
+        let embedding = graph.output(Graph::EMBEDDING).map(|id| graph.node(id).shape.iter().product());
+        embedding.unwrap_or(0)
+    });
+    let widest = features.max().unwrap_or(0);
+    let members = plan.peers.len() + usize::from(plan.teacher.is_some());
+    relational.then(|| relation_bytes(members, settings.batch, widest))
+}
+
+fn stage(plan: &Plan, stage: &Stage) -> String {
     let what = match stage {
         Stage::Pretrain(settings) => format!("{} epochs, batch {}", settings.epochs, settings.batch),
         Stage::Collaborate(settings) => {
@@ -120,13 +154,22 @@ fn stage(stage: &Stage) -> String {
             let weights = [
                 ("alpha", terms.alpha),
                 ("beta", terms.beta),
-                ("gamma", terms.gamma),
                 ("beta0", terms.beta0),
                 ("beta1", terms.beta1),
                 ("beta2", terms.beta2),
+                ("gamma", terms.gamma),
+                ("label_smoothing", terms.label_smoothing),
+                ("teacher", terms.teacher),
+                ("teacher_distance", terms.teacher_distance),
+                ("teacher_angle", terms.teacher_angle),
+                ("smooth_teacher", terms.smooth_teacher),
             ];
-            let weights = weights.map(|(name, weight)| format!("{name} {weight}")).join(", ");
-            format!("{} epochs, batch {}; {weights}", settings.epochs, settings.batch)
+            let on = weights.iter().filter(|(_, weight)| *weight > 0.0);
+            let on = on.map(|(name, weight)| format!("{name} {weight}")).collect::<Vec<_>>().join(", ");
+            let memory = relations(plan, stage).map_or(String::new(), |bytes| {
+                format!("; relations hold {} MiB at most on the CPU", bytes.div_ceil(1 << 20))
+            });
+            format!("{} epochs, batch {}; {on}{memory}", settings.epochs, settings.batch)
         }
         Stage::Select(_) => "best validation accuracy within the budgets".into(),
         Stage::Export(settings) if settings.fold_batch_norm => "ONNX, BatchNorm folded".into(),

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod inspect;
 pub mod predict;
 pub mod run;
+pub mod study;
 pub mod verify;
 
 pub use common::Common;

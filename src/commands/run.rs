@@ -15,7 +15,7 @@ use crate::ui::{out, out_json};
 use super::Common;
 
 /// Set by the first Ctrl-C or SIGTERM.
-static STOP: AtomicBool = AtomicBool::new(false);
+pub(super) static STOP: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -41,14 +41,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let plan = plan(&loaded)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.pipeline.name));
     watch_signals();
-    let options = Options { out: folder, ui: common.ui(), stop: &STOP, resume: resume_command(args) };
+    let options = Options {
+        out: folder,
+        ui: common.ui(),
+        stop: &STOP,
+        resume: resume_command(args),
+        siblings: Vec::new(),
+    };
     let report = execute(&plan, &options)?;
     if common.json { out_json(&report) } else { out(format!("\n{}", screen(&report))) }
 }
 
 /// The first signal asks to stop at the next step; the second ends the process at once.
 #[allow(clippy::exit, reason = "a second signal must not wait for anything")]
-fn watch_signals() {
+pub(super) fn watch_signals() {
     let handler = || {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(exit_code::INTERRUPTED));
@@ -73,7 +79,7 @@ fn resume_command(args: &Args) -> String {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_string()

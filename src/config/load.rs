@@ -80,6 +80,7 @@ fn read(text: &str, file: &str, base: &Path, overrides: &[String]) -> Result<Loa
         overrides: applied,
     };
     expand_root(&mut loaded)?;
+    expand_teacher(&mut loaded)?;
     Ok(loaded)
 }
 
@@ -93,6 +94,17 @@ fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
     let value: Value = serde_yaml::from_str(value).map_err(|error| fail(&error.to_string()))?;
     let mut node = document;
     let mut place = String::new();
+    if value.is_null() {
+        if let Some((list, key)) = path.rsplit_once('.') {
+            let list = list.split('.').try_fold(&mut *node, |node, key| node.get_mut(key));
+            if let Some(Value::Sequence(items)) = list {
+                let index =
+                    find(items, key).ok_or_else(|| fail(&format!("'{key}' is not there to remove")))?;
+                items.remove(index);
+                return Ok(path.to_string());
+            }
+        }
+    }
     for key in path.split('.') {
         if key.is_empty() {
             return Err(fail("a key is empty"));
@@ -153,6 +165,19 @@ fn expand_root(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
     }
 }
 
+/// Puts environment variables into the teacher's path.
+fn expand_teacher(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
+    let place = loaded.place("teacher.weights");
+    let Some(teacher) = &mut loaded.pipeline.teacher else { return Ok(()) };
+    let written = teacher.weights.display().to_string();
+    let expanded = expand(&written, |name| std::env::var(name).ok()).map_err(|problem| {
+        InputError::new(format!("{place}: {problem} in '{written}'"))
+            .hint("set the variable, or write the path itself")
+    })?;
+    teacher.weights = PathBuf::from(expanded);
+    Ok(())
+}
+
 /// Replaces `${NAME}` and `${NAME:-otherwise}`.
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut expanded = String::new();
@@ -189,7 +214,12 @@ mod tests {
         });
         assert_eq!(select, Some(Some(Limit::Absolute(123))));
         assert_eq!(loaded.place("seed"), "--set seed=99");
+        let names =
+            |loaded: &LoadedPipeline| loaded.pipeline.stages.iter().map(Stage::name).collect::<Vec<_>>();
+        let fewer = set(&["stages.pretrain=null", "stages.bench=null"]).unwrap();
+        assert_eq!(names(&fewer), ["collaborate", "select", "export", "verify", "report"]);
         for (text, problem) in [
+            ("stages.nothing=null", "'nothing' is not there to remove"),
             ("seed", "there is no '='"),
             ("stages.nothing.x=1", "'nothing' is not in stages"),
             ("sead=1", "unknown field `sead`"),

@@ -11,18 +11,25 @@ mod parse;
 mod places;
 mod schema;
 mod stages;
+mod study;
 mod terms;
 
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
 pub use load::{LoadedPipeline, load_pipeline, quickstart};
-pub use model::{Activation, Family, MobilenetV2, ModelSpec, ResnetCifar, ShufflenetV2, Vgg, Wrn};
+pub use model::{
+    Activation, Alexnet, Family, MobilenetV2, ModelSpec, Resnet, ResnetCifar, ShufflenetV2, Squeezenet, Vgg,
+    Wrn,
+};
 pub use parse::parse;
 pub use schema::{
-    Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, Data, Device, Digits, FlipSpec,
-    FolderSource, IdxSource, Pipeline, Source, Student,
+    Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,
+    FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, Precision, RotateSpec, Source, Student,
+    TeacherSpec,
 };
 pub use stages::{
-    AdamW, Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights, Method,
-    MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Updates, Verify,
+    AdamW, Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights,
+    Method, MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start,
+    Updates, Verify,
 };
+pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};
 pub use terms::LossTerms;

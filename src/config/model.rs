@@ -28,11 +28,15 @@ pub enum Family {
     Vgg(Vgg),
     MobilenetV2(MobilenetV2),
     ShufflenetV2(ShufflenetV2),
+    Resnet(Resnet),
+    Alexnet(Alexnet),
+    Squeezenet(Squeezenet),
 }
 
 impl Family {
     /// What `family` may be.
-    pub const NAMES: [&'static str; 5] = ["resnet_cifar", "wrn", "vgg", "mobilenet_v2", "shufflenet_v2"];
+    pub const NAMES: [&'static str; 8] =
+        ["resnet_cifar", "wrn", "vgg", "mobilenet_v2", "shufflenet_v2", "resnet", "alexnet", "squeezenet"];
 
     /// The value of the key `family`.
     pub fn name(&self) -> &'static str {
@@ -42,6 +46,9 @@ impl Family {
             Family::Vgg(_) => "vgg",
             Family::MobilenetV2(_) => "mobilenet_v2",
             Family::ShufflenetV2(_) => "shufflenet_v2",
+            Family::Resnet(_) => "resnet",
+            Family::Alexnet(_) => "alexnet",
+            Family::Squeezenet(_) => "squeezenet",
         }
     }
 }
@@ -122,6 +129,35 @@ pub enum Activation {
 #[serde(deny_unknown_fields)]
 pub struct ShufflenetV2 {
     /// 0.5, 1, 1.5 or 2: the paper's four sizes.
+    #[serde(default = "factor_1")]
+    pub width: f64,
+}
+
+/// ResNet with four stages (He et al. 2016, table 1), with a 3×3 stem and no first pooling.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resnet {
+    /// 18 or 34 of basic blocks, 50 of bottlenecks.
+    pub depth: usize,
+    /// Channels of the first stage; each later stage doubles them.
+    #[serde(default = "channels_64")]
+    pub width: usize,
+}
+
+/// AlexNet (Krizhevsky et al. 2012) as small images take it: five convolutions, one linear layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alexnet {
+    /// Channels of the first convolution; the others have 3, 6, 4 and 4 times as many.
+    #[serde(default = "channels_64")]
+    pub width: usize,
+}
+
+/// SqueezeNet (Iandola et al. 2016, arXiv 1602.07360) with simple bypass and BatchNorm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Squeezenet {
+    /// Factor on all channels.
     #[serde(default = "factor_1")]
     pub width: f64,
 }
@@ -212,6 +248,9 @@ fn read_family<'de, A: MapAccess<'de>>(mut map: A) -> Result<Family, A::Error> {
         "vgg" => Vgg::deserialize(numbers).map(Family::Vgg),
         "mobilenet_v2" => MobilenetV2::deserialize(numbers).map(Family::MobilenetV2),
         "shufflenet_v2" => ShufflenetV2::deserialize(numbers).map(Family::ShufflenetV2),
+        "resnet" => Resnet::deserialize(numbers).map(Family::Resnet),
+        "alexnet" => Alexnet::deserialize(numbers).map(Family::Alexnet),
+        "squeezenet" => Squeezenet::deserialize(numbers).map(Family::Squeezenet),
         other => Err(A::Error::unknown_variant(other, &Family::NAMES)),
     }
 }

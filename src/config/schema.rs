@@ -21,9 +21,14 @@ pub struct Pipeline {
     pub seed: u64,
     #[serde(default)]
     pub device: Device,
+    #[serde(default)]
+    pub precision: Precision,
     pub data: Data,
     /// The students, two or more; the order decides nothing.
     pub cohort: Vec<Student>,
+    /// A frozen network that teaches all students, for methods with a teacher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<TeacherSpec>,
     pub stages: Vec<Stage>,
 }
 
@@ -85,6 +90,29 @@ pub struct Student {
     pub model: String,
 }
 
+/// A frozen teacher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherSpec {
+    /// As a student's.
+    pub model: String,
+    /// A safetensors file, or a run folder; relative to the pipeline file, `${NAME}` from the environment.
+    pub weights: PathBuf,
+    /// Which student of the run folder; without it the one that fits the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub student: Option<String>,
+}
+
+/// What images and activations are computed in while training; weights are always float32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    #[default]
+    Float32,
+    /// On a GPU alone.
+    Bfloat16,
+}
+
 /// The images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +121,9 @@ pub struct Data {
     /// Share of the training images, stratified by class, held out for selection.
     #[serde(default = "default_validation")]
     pub validation: f64,
+    /// Takes only so many training images, validation included, by class; the same for every seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<usize>,
     /// Applied to training images in this order.
     #[serde(default)]
     pub augment: Vec<Augment>,
@@ -210,6 +241,64 @@ pub enum Augment {
     Crop(CropSpec),
     /// Mirror left and right.
     Flip(FlipSpec),
+    /// Turn about the centre by a random angle; what comes into view is black.
+    Rotate(RotateSpec),
+    /// Grey out a square at a random place (DeVries & Taylor 2017).
+    Cutout(CutoutSpec),
+    /// Mix each image of a batch and its label with another's (Zhang et al. 2018).
+    Mixup(MixSpec),
+    /// Put a rectangle of another image into each, and share the label by area (Yun et al. 2019).
+    Cutmix(MixSpec),
+}
+
+impl Augment {
+    /// Its key in the file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Augment::Crop(_) => "crop",
+            Augment::Flip(_) => "flip",
+            Augment::Rotate(_) => "rotate",
+            Augment::Cutout(_) => "cutout",
+            Augment::Mixup(_) => "mixup",
+            Augment::Cutmix(_) => "cutmix",
+        }
+    }
+
+    /// Whether it needs a whole batch.
+    pub fn mixes(&self) -> bool {
+        match self {
+            Augment::Mixup(_) | Augment::Cutmix(_) => true,
+            Augment::Crop(_) | Augment::Flip(_) | Augment::Rotate(_) | Augment::Cutout(_) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateSpec {
+    /// Most degrees, either way.
+    pub degrees: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CutoutSpec {
+    /// Pixels along a side; its centre may be anywhere in the image.
+    pub size: usize,
+}
+
+/// Of images that are mixed; where a pipeline has both kinds, each batch takes one of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MixSpec {
+    /// The share is drawn from Beta(alpha, alpha), once a batch.
+    pub alpha: f64,
+}
+
+impl Default for MixSpec {
+    fn default() -> Self {
+        Self { alpha: 1.0 }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -68,6 +68,8 @@ pub struct Collaborate {
     pub batch: usize,
     pub keep: Keep,
     pub updates: Updates,
+    /// Epochs in which every term but the cross-entropy rises to its weight.
+    pub ramp_epochs: usize,
     /// Weights that differ from the method's own.
     pub loss: LossWeights,
     pub optimizer: Optimizer,
@@ -83,6 +85,7 @@ impl Default for Collaborate {
             batch: 64,
             keep: Keep::Best,
             updates: Updates::default(),
+            ramp_epochs: 0,
             loss: LossWeights::default(),
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),

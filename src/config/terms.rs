@@ -50,6 +50,25 @@ const PLAIN: LossTerms = LossTerms {
 const CTSL_MKT: LossTerms = LossTerms { beta: 1.0, gamma: 0.2, beta0: 1.0, beta1: 2.0, beta2: 1.0, ..PLAIN };
 
 impl LossTerms {
+    /// The weights at a share of the ramp: all but the cross-entropy times `exp(-5·(1 - share)²)` (Laine &
+    /// Aila 2017).
+    pub fn ramped(mut self, share: f64) -> Self {
+        if share < 1.0 {
+            let factor = (-5.0 * (1.0 - share.max(0.0)).powi(2)).exp();
+            for weight in [
+                &mut self.beta,
+                &mut self.gamma,
+                &mut self.teacher,
+                &mut self.teacher_distance,
+                &mut self.teacher_angle,
+                &mut self.smooth_teacher,
+            ] {
+                *weight *= factor;
+            }
+        }
+        self
+    }
+
     /// Whether a student learns from its peers.
     pub fn mutual(&self) -> bool {
         self.beta > 0.0 && (self.beta0 > 0.0 || self.beta1 > 0.0 || self.beta2 > 0.0)

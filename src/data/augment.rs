@@ -16,8 +16,15 @@ pub(super) fn sample_rng(seed: u64, epoch: usize, sample: u32) -> ChaCha8Rng {
     rng
 }
 
-/// Applies all augmentations in their order. `pixels` is planar `[channels, height, width]`.
-pub(super) fn augment(pixels: &[u8], shape: [usize; 3], list: &[Augment], rng: &mut ChaCha8Rng) -> Vec<u8> {
+/// Applies the augmentations of single images in their order. `pixels` is planar `[channels, height,
+/// width]`; `grey` is what each channel is on average.
+pub(super) fn augment(
+    pixels: &[u8],
+    shape: [usize; 3],
+    list: &[Augment],
+    grey: &[u8],
+    rng: &mut ChaCha8Rng,
+) -> Vec<u8> {
     let mut pixels = pixels.to_vec();
     for one in list {
         match one {
@@ -31,6 +38,15 @@ pub(super) fn augment(pixels: &[u8], shape: [usize; 3], list: &[Augment], rng: &
                     pixels.chunks_exact_mut(shape[2]).for_each(<[u8]>::reverse);
                 }
             }
+            Augment::Rotate(rotate) => {
+                let degrees = (2.0 * unit(rng) - 1.0) * rotate.degrees;
+                pixels = turned(&pixels, shape, degrees.to_radians());
+            }
+            Augment::Cutout(cutout) => {
+                let centre = [below(rng, shape[1]), below(rng, shape[2])];
+                cut_out(&mut pixels, shape, centre, cutout.size, grey);
+            }
+            Augment::Mixup(_) | Augment::Cutmix(_) => {}
         }
     }
     pixels
@@ -62,11 +78,50 @@ fn overlap(side: usize, padding: usize, start: usize) -> std::ops::Range<usize> 
     first..(side + padding).saturating_sub(start).min(side).max(first)
 }
 
-fn unit(rng: &mut ChaCha8Rng) -> f64 {
+/// The image turned about its centre, between pixels by their bilinear mean.
+fn turned(pixels: &[u8], [_, height, width]: [usize; 3], radians: f64) -> Vec<u8> {
+    let (sin, cos) = radians.sin_cos();
+    let middle = [(height as f64 - 1.0) / 2.0, (width as f64 - 1.0) / 2.0];
+    let mut result = Vec::with_capacity(pixels.len());
+    for plane in pixels.chunks_exact(height * width) {
+        let at = |row: f64, column: f64| {
+            let inside = row >= 0.0 && column >= 0.0 && row < height as f64 && column < width as f64;
+            if inside { f64::from(plane[row as usize * width + column as usize]) } else { 0.0 }
+        };
+        for row in 0..height {
+            for column in 0..width {
+                let (down, across) = (row as f64 - middle[0], column as f64 - middle[1]);
+                let from = [middle[0] + cos * down - sin * across, middle[1] + sin * down + cos * across];
+                let first = from.map(f64::floor);
+                let [low, right] = [from[0] - first[0], from[1] - first[1]];
+                let upper = at(first[0], first[1]) * (1.0 - right) + at(first[0], first[1] + 1.0) * right;
+                let lower =
+                    at(first[0] + 1.0, first[1]) * (1.0 - right) + at(first[0] + 1.0, first[1] + 1.0) * right;
+                result.push((upper * (1.0 - low) + lower * low).round() as u8);
+            }
+        }
+    }
+    result
+}
+
+/// Greys out the part of a square that lies in the image.
+fn cut_out(pixels: &mut [u8], [_, height, width]: [usize; 3], centre: [usize; 2], size: usize, grey: &[u8]) {
+    let [rows, columns] = [(centre[0], height), (centre[1], width)].map(|(centre, side)| {
+        let first = centre.saturating_sub(size / 2);
+        first..(centre + size - size / 2).min(side).max(first)
+    });
+    for (plane, grey) in pixels.chunks_exact_mut(height * width).zip(grey) {
+        for row in rows.clone() {
+            plane[row * width..][columns.clone()].fill(*grey);
+        }
+    }
+}
+
+pub(super) fn unit(rng: &mut ChaCha8Rng) -> f64 {
     f64::from(rng.next_u32()) / 2f64.powi(32)
 }
 
-fn below(rng: &mut ChaCha8Rng, end: usize) -> usize {
+pub(super) fn below(rng: &mut ChaCha8Rng, end: usize) -> usize {
     ((u64::from(rng.next_u32()) * end as u64) >> 32) as usize
 }
 
@@ -89,17 +144,41 @@ mod tests {
     fn a_sample_of_an_epoch_is_always_the_same() {
         let list = [Augment::Crop(CropSpec { padding: 2 }), Augment::Flip(FlipSpec { probability: 0.5 })];
         let image: Vec<u8> = (0..75).collect();
-        let view = |epoch, sample| augment(&image, [3, 5, 5], &list, &mut sample_rng(9, epoch, sample));
+        let view =
+            |epoch, sample| augment(&image, [3, 5, 5], &list, &[0; 3], &mut sample_rng(9, epoch, sample));
         assert_eq!(view(3, 7), view(3, 7));
         let different = (0..20).filter(|&epoch| view(epoch, 7) != view(epoch, 8)).count();
         assert!(different > 10, "{different} of 20 views differ");
     }
 
     #[test]
+    fn turns_go_about_the_centre() {
+        let image = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let quarter = std::f64::consts::FRAC_PI_2;
+        assert_eq!(turned(&image, [1, 3, 3], 0.0), image);
+        assert_eq!(turned(&image, [1, 3, 3], quarter), [7, 4, 1, 8, 5, 2, 9, 6, 3]);
+        assert_eq!(turned(&image, [1, 3, 3], 2.0 * quarter), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
+        let eighth = turned(&[100; 9], [1, 3, 3], quarter / 2.0);
+        assert_eq!(eighth[4], 100);
+        assert!(eighth[0] < 100 && eighth[0] > 0, "{eighth:?}");
+    }
+
+    #[test]
+    fn cutout_stays_in_the_image() {
+        let mut image = [9; 32];
+        cut_out(&mut image, [2, 4, 4], [0, 3], 3, &[1, 2]);
+        assert_eq!(image[..16], [9, 9, 1, 1, 9, 9, 1, 1, 9, 9, 9, 9, 9, 9, 9, 9]);
+        assert_eq!(image[16..20], [9, 9, 2, 2]);
+        cut_out(&mut image, [2, 4, 4], [3, 0], 2, &[1, 2]);
+        assert_eq!(image[8..16], [1, 9, 9, 9, 1, 9, 9, 9]);
+    }
+
+    #[test]
     fn flips_are_as_often_as_asked() {
         let list = [Augment::Flip(FlipSpec { probability: 0.25 })];
-        let flipped = (0..4_000)
-            .filter(|&sample| augment(&[1, 2], [1, 1, 2], &list, &mut sample_rng(1, 0, sample)) == [2, 1]);
+        let flipped = (0..4_000).filter(|&sample| {
+            augment(&[1, 2], [1, 1, 2], &list, &[0], &mut sample_rng(1, 0, sample)) == [2, 1]
+        });
         let share = flipped.count() as f64 / 4_000.0;
         assert!((share - 0.25).abs() < 0.03, "{share}");
     }

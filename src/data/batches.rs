@@ -10,6 +10,7 @@ use crate::config::Augment;
 use crate::seed::derive_seed;
 
 use super::augment::{augment, sample_rng};
+use super::mix::{Mixed, mix};
 use super::normalization::{Normalization, Table};
 use super::split::shuffle;
 use super::store::Split;
@@ -23,6 +24,8 @@ pub struct Batch {
     /// `[batch, channels, height, width]`, normalised.
     pub images: ArrayD<f32>,
     pub labels: Vec<i64>,
+    /// What else is in the images, where they were mixed.
+    pub mixed: Option<Mixed>,
 }
 
 /// Which batches of which epoch.
@@ -55,8 +58,10 @@ pub fn training_batches(
         split: split.clone(),
         list: list.to_vec(),
         table: normalization.table(),
+        grey: normalization.mean.iter().map(|mean| (255.0 * mean).round() as u8).collect(),
         places: permutation(split.len(), order),
         augment_seed: derive_seed(order.seed, &["augment"]),
+        mix_seed: derive_seed(order.seed, &["mix"]),
         order,
     };
     let epoch = std::sync::Arc::new(epoch);
@@ -135,21 +140,29 @@ struct Epoch {
     split: Split,
     list: Vec<Augment>,
     table: Table,
+    /// What each channel is on average.
+    grey: Vec<u8>,
     places: Vec<usize>,
     augment_seed: u64,
+    mix_seed: u64,
     order: TrainingOrder,
 }
 
 impl Epoch {
     fn batch(&self, index: usize) -> Result<Batch> {
         let places = &self.places[index * self.order.batch..][..self.order.batch];
-        assemble(&self.split, places, &self.table, |place, pixels, target| {
+        let mut batch = assemble(&self.split, places, &self.table, |place, pixels, target| {
             if self.list.is_empty() {
                 return target.extend_from_slice(pixels);
             }
             let mut rng = sample_rng(self.augment_seed, self.order.epoch, self.split.samples[place]);
-            target.extend(augment(pixels, self.split.shape(), &self.list, &mut rng));
-        })
+            target.extend(augment(pixels, self.split.shape(), &self.list, &self.grey, &mut rng));
+        })?;
+        if let Some(values) = batch.images.as_slice_mut() {
+            let moment = (self.order.epoch, index);
+            batch.mixed = mix(values, &batch.labels, self.split.shape(), &self.list, self.mix_seed, moment);
+        }
+        Ok(batch)
     }
 }
 
@@ -172,7 +185,7 @@ fn assemble(
         labels.push(i64::from(split.labels[place]));
     }
     let images = ArrayD::from_shape_vec(IxDyn(&[places.len(), channels, height, width]), values)?;
-    Ok(Batch { images, labels })
+    Ok(Batch { images, labels, mixed: None })
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use super::store::Split;
 /// Broken image files named in one message, at most.
 const NAMED_FILES: usize = 10;
 
+/// Of the images that are taken where only some are: the same ones for every seed of a pipeline.
+const SUBSET_SEED: u64 = 0;
+
 /// Everything a run reads.
 #[derive(Debug, Clone)]
 pub struct Dataset {
@@ -37,7 +40,11 @@ pub struct Dataset {
 /// # Errors
 /// [`InputError`] if files are missing or damaged; broken images are named together.
 pub fn load(data: &Data, base: &Path, seed: u64) -> Result<Dataset> {
-    let opened = open(&data.source, base)?;
+    let mut opened = open(&data.source, base)?;
+    if let Some(images) = data.images.filter(|&images| images < opened.train.len()) {
+        let share = images as f64 / opened.train.len() as f64;
+        opened.train = stratified(&opened.train, share, derive_seed(SUBSET_SEED, &["subset"])).1;
+    }
     let (train, validation) = match opened.validation {
         Some(validation) => (opened.train, validation),
         None => stratified(&opened.train, data.validation, derive_seed(seed, &["validation"])),
@@ -142,7 +149,7 @@ mod tests {
     use crate::config::{Digits, FolderSource, Source};
 
     fn data(source: Source) -> Data {
-        Data { source, validation: 0.2, augment: Vec::new(), workers: 1 }
+        Data { source, validation: 0.2, images: None, augment: Vec::new(), workers: 1 }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod folder;
 mod idx;
 mod info;
 mod load;
+mod mix;
 mod normalization;
 mod source;
 mod split;
@@ -21,6 +22,7 @@ pub use batches::{Batch, TrainingOrder, batches_per_epoch, ordered_batches, trai
 pub use decode::{decode_image, is_image_file};
 pub use info::DataInfo;
 pub use load::{Dataset, load};
+pub use mix::Mixed;
 pub use normalization::Normalization;
 pub use source::describe;
 pub use store::Split;

@@ -68,6 +68,16 @@ pub struct Split {
 }
 
 impl Split {
+    /// The share of the commonest class.
+    pub fn largest_share(&self) -> f64 {
+        let mut counts = std::collections::BTreeMap::new();
+        for label in self.labels.iter() {
+            *counts.entry(*label).or_insert(0usize) += 1;
+        }
+        let most = counts.values().max().copied().unwrap_or(0);
+        most as f64 / self.labels.len().max(1) as f64
+    }
+
     /// All images of a store.
     pub(super) fn whole(store: Store, labels: Vec<u32>) -> Self {
         let samples = (0..labels.len() as u32).collect();

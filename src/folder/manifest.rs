@@ -10,7 +10,7 @@ use crate::error::InputError;
 use crate::files::write_atomic;
 
 /// Version of the run folder's layout; part of every stage's key.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The file's name in a run folder.
 pub const FILE: &str = "manifest.json";
@@ -26,6 +26,8 @@ pub struct Manifest {
     pub device: String,
     /// Intra-op threads of libtorch.
     pub threads: usize,
+    /// Instructions of the processor that sums depend on.
+    pub cpu_features: Vec<String>,
     /// Version of every library that took part, by name.
     pub versions: BTreeMap<String, String>,
     /// blake3 of the images and labels.

@@ -59,6 +59,11 @@ impl RunFolder {
         self.stage(stage).join("checkpoint")
     }
 
+    /// The frozen teacher's validation score.
+    pub fn teacher_score(&self) -> PathBuf {
+        self.stage("collaborate").join("teacher.json")
+    }
+
     /// Which student was chosen, and why.
     pub fn choice(&self) -> PathBuf {
         self.stage("select").join("choice.json")

@@ -485,7 +485,15 @@ fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bo
     parallel(parts, &|part| {
         for output in share(outputs, part, parts) {
             // SAFETY: callers look for AVX-512 first; an output's places are one part's alone.
-            unsafe { transform_filter(&weights[output * 9 * inputs..][..9 * inputs], output, outputs, turned, target) }
+            unsafe {
+                transform_filter(
+                    &weights[output * 9 * inputs..][..9 * inputs],
+                    output,
+                    outputs,
+                    turned,
+                    target,
+                )
+            }
         }
     });
     filter
@@ -530,7 +538,9 @@ fn transposed(filter: &Lines, sizes: &Convolution) -> Lines {
             for input in 0..inputs {
                 for output in 0..outputs {
                     // SAFETY: a place's matrix is one part's alone.
-                    unsafe { *target.at(base + input * outputs + output) = source[base + output * inputs + input] }
+                    unsafe {
+                        *target.at(base + input * outputs + output) = source[base + output * inputs + input]
+                    }
                 }
             }
         }
@@ -861,9 +871,14 @@ mod tests {
 
     #[test]
     fn all_three_directions_agree_with_the_definition() {
-        for (height, width, inputs, outputs) in
-            [(8, 8, 16, 16), (5, 7, 16, 32), (1, 9, 32, 16), (4, 4, 64, 128), (14, 3, 128, 64), (32, 9, 16, 16)]
-        {
+        for (height, width, inputs, outputs) in [
+            (8, 8, 16, 16),
+            (5, 7, 16, 32),
+            (1, 9, 32, 16),
+            (4, 4, 64, 128),
+            (14, 3, 128, 64),
+            (32, 9, 16, 16),
+        ] {
             let sizes = Convolution { batch: 3, height, width, inputs, outputs };
             if !sizes.supported() {
                 return;
@@ -918,7 +933,8 @@ mod tests {
             sums[channel] += centred;
             squares[channel] += centred * centred;
         }
-        for (found, expected) in moments.sums.iter().chain(&moments.products).zip(sums.iter().chain(&squares)) {
+        for (found, expected) in moments.sums.iter().chain(&moments.products).zip(sums.iter().chain(&squares))
+        {
             assert!((found - expected).abs() < 1e-3, "{found} against {expected}");
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::config::{
-    Augment, Bench, Collaborate, EngineName, Limit, Optimizer, Pipeline, Pretrain, Schedule, Select, Source,
-    Stage, Verify,
+    Augment, Bench, Collaborate, Device, EngineName, Limit, Optimizer, Pipeline, Precision, Pretrain,
+    Schedule, Select, Source, Stage, Verify,
 };
 use crate::data::DataInfo;
 
@@ -24,6 +24,10 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     }
     name("name", &pipeline.name, problems);
     cohort(pipeline, problems);
+    if pipeline.precision == Precision::Bfloat16 && pipeline.device == Device::Cpu {
+        let remedy = "write `device: cuda`, or leave precision out";
+        problems.add("precision", "bfloat16 is for a GPU, and the device is cpu", remedy);
+    }
     data(pipeline, problems);
     order(&pipeline.stages, problems);
     for (index, stage) in pipeline.stages.iter().enumerate() {
@@ -41,11 +45,12 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
 
 /// Checks that need the number of images.
 pub(super) fn check_sizes(pipeline: &Pipeline, data: &DataInfo, problems: &mut Problems<'_>) {
+    let images = pipeline.data.images.map_or(data.train_images, |images| images.min(data.train_images));
     let held = match data.validation_images {
         Some(_) => 0,
-        None => (data.train_images as f64 * pipeline.data.validation).round() as usize,
+        None => (images as f64 * pipeline.data.validation).round() as usize,
     };
-    let left = data.train_images.saturating_sub(held);
+    let left = images.saturating_sub(held);
     for (index, stage) in pipeline.stages.iter().enumerate() {
         let batch = match stage {
             Stage::Pretrain(settings) => settings.batch,
@@ -96,6 +101,9 @@ fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
         "a share between 0 and 1",
         validation,
     );
+    if let Some(images) = pipeline.data.images {
+        numbers.count("images", images, u32::MAX as usize);
+    }
     if let Source::Folder(folder) = &pipeline.data.source {
         numbers.path = "data.source.folder".into();
         let sides = folder.size.iter().all(|side| (1..=4_096).contains(side));
@@ -117,6 +125,25 @@ fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
             Augment::Flip(flip) => {
                 let share = (0.0..=1.0).contains(&flip.probability);
                 numbers.require("flip.probability", share, "a share from 0 to 1", flip.probability);
+            }
+            Augment::Rotate(rotate) => {
+                let angle = rotate.degrees > 0.0 && rotate.degrees <= 180.0;
+                numbers.require("rotate.degrees", angle, "above 0, at most 180", rotate.degrees);
+            }
+            Augment::Cutout(cutout) => numbers.count("cutout.size", cutout.size, 1_024),
+            Augment::Mixup(mix) | Augment::Cutmix(mix) => {
+                let key = format!("{}.alpha", augment.name());
+                numbers.require(&key, (0.05..=4.0).contains(&mix.alpha), "from 0.05 to 4", mix.alpha);
+                let list = &pipeline.data.augment;
+                let twice = list[..index].iter().any(|other| other.name() == augment.name());
+                numbers.require(augment.name(), !twice, "each kind of mixing once", "a second one");
+                let last = list[index..].iter().all(Augment::mixes);
+                numbers.require(
+                    augment.name(),
+                    last,
+                    "mixing after all that is done to one image",
+                    "it before",
+                );
             }
         }
     }
@@ -195,7 +222,12 @@ impl Numbers<'_, '_> {
             Schedule::Constant(_) => {}
             Schedule::Cosine(cosine) => {
                 let inside = cosine.warmup_epochs < epochs;
-                self.require("schedule.cosine.warmup_epochs", inside, "less than epochs", cosine.warmup_epochs);
+                self.require(
+                    "schedule.cosine.warmup_epochs",
+                    inside,
+                    "less than epochs",
+                    cosine.warmup_epochs,
+                );
             }
             Schedule::OneCycle(cycle) => {
                 let share = (0.0..=1.0).contains(&cycle.warmup);
@@ -232,7 +264,12 @@ impl Numbers<'_, '_> {
             }
             Optimizer::AdamW(adam) => {
                 let betas = adam.betas.iter().all(|beta| (0.0..1.0).contains(beta));
-                self.require("optimizer.adamw.betas", betas, "from 0 to below 1", format!("{:?}", adam.betas));
+                self.require(
+                    "optimizer.adamw.betas",
+                    betas,
+                    "from 0 to below 1",
+                    format!("{:?}", adam.betas),
+                );
                 let eps = adam.eps > 0.0 && adam.eps.is_finite();
                 self.require("optimizer.adamw.eps", eps, "a number above 0", adam.eps);
                 ("adamw", adam.weight_decay, adam.clip)
@@ -261,19 +298,42 @@ fn collaborate(pipeline: &Pipeline, settings: &Collaborate, numbers: &mut Number
         ("loss.beta0", terms.beta0),
         ("loss.beta1", terms.beta1),
         ("loss.beta2", terms.beta2),
+        ("loss.teacher", terms.teacher),
+        ("loss.teacher_distance", terms.teacher_distance),
+        ("loss.teacher_angle", terms.teacher_angle),
+        ("loss.smooth_teacher", terms.smooth_teacher),
     ] {
         numbers.not_negative(key, weight);
     }
-    let temperature = terms.temperature > 0.0 && terms.temperature.is_finite();
-    numbers.require("loss.temperature", temperature, "a number above 0", terms.temperature);
-    let learns = terms.alpha > 0.0 || terms.gamma > 0.0 || terms.mutual();
+    for (key, temperature) in [
+        ("loss.temperature", terms.temperature),
+        ("loss.teacher_temperature", terms.teacher_temperature),
+        ("loss.smooth_temperature", terms.smooth_temperature),
+    ] {
+        let positive = temperature > 0.0 && temperature.is_finite();
+        numbers.require(key, positive, "a number above 0", temperature);
+    }
+    let smoothing = (0.0..1.0).contains(&terms.label_smoothing);
+    numbers.require("loss.label_smoothing", smoothing, "a share from 0 to below 1", terms.label_smoothing);
+    let ramp = settings.ramp_epochs <= settings.epochs;
+    numbers.require("ramp_epochs", ramp, "at most epochs", settings.ramp_epochs);
+    let learns = terms.alpha > 0.0
+        || terms.gamma > 0.0
+        || terms.smooth_teacher > 0.0
+        || terms.mutual()
+        || terms.taught();
     numbers.require("loss", learns, "at least one weight above 0", "all weights 0");
     let path = format!("{}.method", numbers.path);
     if terms.mutual() && pipeline.cohort.len() < 2 {
-        let remedy = "add a student, or take the method plain or tf-kd-self";
+        let remedy = "add a student, or take a method without peers: plain, kd, tf-kd-self";
         numbers.problems.add(&path, "peers teach each other here, and there is one student", remedy);
     }
     let pretrained = pipeline.stages.iter().any(|stage| matches!(stage, Stage::Pretrain(_)));
+    if terms.taught() && pipeline.teacher.is_none() {
+        let remedy =
+            "add `teacher: {model: …, weights: …}` to the pipeline, or set the teacher's weights to 0";
+        numbers.problems.add(&path, "this method needs a frozen teacher", remedy);
+    }
     if terms.gamma > 0.0 && !pretrained {
         let problem = "self-distillation needs a pre-trained copy of each student";
         numbers.problems.add(&path, problem, "add the stage `pretrain`, or set loss.gamma to 0");

@@ -4,8 +4,12 @@
 //! more of the data than its headers.
 
 mod checks;
+mod memory;
 mod problems;
 mod resolve;
+mod teacher;
 
+pub use memory::{ANGLE_BLOCK, angle_vertices, relation_bytes};
 pub use problems::Problems;
 pub use resolve::{Peer, Plan, plan};
+pub use teacher::Teacher;

@@ -11,6 +11,7 @@ use crate::zoo;
 
 use super::checks;
 use super::problems::Problems;
+use super::teacher::{self, Teacher};
 
 /// A pipeline that can be run.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Plan {
     pub base: PathBuf,
     pub data: DataInfo,
     pub peers: Vec<Peer>,
+    /// Found and fitting, where the pipeline has one.
+    pub teacher: Option<Teacher>,
 }
 
 /// A student with its network.
@@ -41,6 +44,12 @@ impl Plan {
         let mut pipeline = self.pipeline.clone();
         if let Some(root) = pipeline.data.source.root_mut() {
             *root = absolute(&self.base.join(&*root));
+        }
+        if let Some(teacher) = &mut pipeline.teacher {
+            teacher.weights = absolute(&self.base.join(&teacher.weights));
+            if zoo::is_model_path(&teacher.model) {
+                teacher.model = absolute(&self.base.join(&teacher.model)).display().to_string();
+            }
         }
         for student in &mut pipeline.cohort {
             if zoo::is_model_path(&student.model) {
@@ -88,13 +97,20 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
             Err(error) => problems.add_error(&place, &error),
         }
     }
+    let mut found = None;
+    if let (Some(spec), Some(data)) = (&loaded.pipeline.teacher, &data) {
+        match teacher::teacher(spec, &loaded.base, data) {
+            Ok(teacher) => found = Some(teacher),
+            Err(error) => problems.add_error("teacher", &error),
+        }
+    }
     if let Some(data) = &data {
         checks::check_sizes(&loaded.pipeline, data, &mut problems);
         check_budgets(&loaded.pipeline, &peers, &mut problems);
     }
     problems.into_result()?;
     let data = data.context("without data there was a problem")?;
-    Ok(Plan { pipeline: loaded.pipeline.clone(), base: loaded.base.clone(), data, peers })
+    Ok(Plan { pipeline: loaded.pipeline.clone(), base: loaded.base.clone(), data, peers, teacher: found })
 }
 
 /// Reads one figure of a cost.

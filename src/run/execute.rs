@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::bench::Environment;
@@ -73,7 +73,9 @@ impl<'a> Run<'a> {
         let threads = torch::threads();
         let stages = match known {
             Some(known) => {
-                warn_if_elsewhere(&known, &device, threads, options.ui);
+                let here = [device.clone(), threads.to_string(), torch_version(&environment.versions)];
+                let there = [known.device, known.threads.to_string(), torch_version(&known.versions)];
+                warn_if_elsewhere(there, known.cpu_features, here, cpu_features(), options.ui);
                 known.stages
             }
             None => Vec::new(),
@@ -84,6 +86,7 @@ impl<'a> Run<'a> {
             seed: plan.pipeline.seed,
             device,
             threads,
+            cpu_features: cpu_features(),
             versions: environment.versions.clone(),
             data: data.fingerprint.clone(),
             stages,
@@ -127,6 +130,12 @@ impl<'a> Run<'a> {
             self.artifacts.extend(outputs);
             return Ok(None);
         }
+        if let Some(entry) = self.borrowed(name, &key)? {
+            ui.line(format!("{name}: done by a run beside this one, copied"));
+            self.artifacts.extend(entry.outputs.clone());
+            self.record(entry)?;
+            return Ok(None);
+        }
         self.clear_the_way(name, &key)?;
         let mut entry = StageEntry {
             name: name.to_string(),
@@ -168,6 +177,34 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Copies a stage that another run has done with this key, if there is one and it is intact. A stage
+    /// that was begun here is finished here.
+    fn borrowed(&self, name: &str, key: &str) -> Result<Option<StageEntry>> {
+        let begun = self.manifest.stage(name).is_some_and(|entry| entry.key == key);
+        if begun {
+            return Ok(None);
+        }
+        for sibling in &self.context.options.siblings {
+            let Some(manifest) = Manifest::load(sibling)? else { continue };
+            let Some(entry) = manifest.stage(name) else { continue };
+            if entry.key != key
+                || entry.status != Status::Done
+                || entry.artifacts(sibling)? != Artifacts::Intact
+            {
+                continue;
+            }
+            self.clear_the_way(name, key)?;
+            for file in entry.outputs.keys() {
+                let path = sibling.join(file);
+                let bytes =
+                    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                write_atomic(&self.context.folder.root().join(file), &bytes)?;
+            }
+            return Ok(Some(entry.clone()));
+        }
+        Ok(None)
+    }
+
     /// Moves aside what another configuration left; an unfinished stage of this one stays.
     fn clear_the_way(&self, name: &str, key: &str) -> Result<()> {
         match self.manifest.stage(name) {
@@ -183,12 +220,57 @@ impl<'a> Run<'a> {
     }
 }
 
-fn warn_if_elsewhere(known: &Manifest, device: &str, threads: usize, ui: Ui) {
-    if known.device != device || known.threads != threads {
-        ui.warn(format!(
-            "this run began on {} with {} threads and goes on on {device} with {threads}; a stage resumed here \
-             will not end with the very same weights",
-            known.device, known.threads
+/// What decides the last bits of a sum, besides the device.
+fn warn_if_elsewhere(
+    there: [String; 3],
+    mut features_there: Vec<String>,
+    here: [String; 3],
+    mut features_here: Vec<String>,
+    ui: Ui,
+) {
+    let mut changes = Vec::new();
+    for (name, (there, here)) in ["device", "threads", "libtorch"].iter().zip(there.iter().zip(&here)) {
+        if there != here {
+            changes.push(format!("{name} {there}, now {here}"));
+        }
+    }
+    if features_there != features_here {
+        let common: Vec<String> =
+            features_there.iter().filter(|feature| features_here.contains(feature)).cloned().collect();
+        features_there.retain(|feature| !common.contains(feature));
+        features_here.retain(|feature| !common.contains(feature));
+        let list = |features: &[String]| if features.is_empty() { "none".into() } else { features.join(" ") };
+        changes.push(format!(
+            "processor with {} that are not here, and {} here that were not there",
+            list(&features_there),
+            list(&features_here)
         ));
     }
+    if !changes.is_empty() {
+        ui.warn(format!(
+            "this run began elsewhere ({}); a stage resumed here will not end with the very same weights",
+            changes.join("; ")
+        ));
+    }
+}
+
+fn torch_version(versions: &BTreeMap<String, String>) -> String {
+    versions.get("libtorch").cloned().unwrap_or_else(|| "unknown".into())
+}
+
+/// The vector instructions that libtorch and our kernels choose by.
+fn cpu_features() -> Vec<String> {
+    #[cfg(target_arch = "x86_64")]
+    let features = [
+        ("avx2", std::is_x86_feature_detected!("avx2")),
+        ("fma", std::is_x86_feature_detected!("fma")),
+        ("avx512f", std::is_x86_feature_detected!("avx512f")),
+        ("avx512bw", std::is_x86_feature_detected!("avx512bw")),
+        ("avx512vnni", std::is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", std::is_x86_feature_detected!("avx512bf16")),
+        ("avx512fp16", std::is_x86_feature_detected!("avx512fp16")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: [(&str, bool); 0] = [];
+    features.iter().filter(|(_, there)| *there).map(|(name, _)| (*name).to_string()).collect()
 }

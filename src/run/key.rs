@@ -6,15 +6,15 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::config::Stage;
+use crate::config::{Pipeline, Stage};
 use crate::folder::SCHEMA;
-use crate::plan::{Peer, Plan};
+use crate::plan::{Peer, Plan, Teacher};
 
 /// Version of each stage's own behaviour: raised when the same configuration gives other files.
 fn stage_version(stage: &Stage) -> u32 {
     match stage {
-        Stage::Pretrain(_) => 1,
-        Stage::Collaborate(_) => 1,
+        Stage::Pretrain(_) => 2,
+        Stage::Collaborate(_) => 2,
         Stage::Select(_) => 1,
         Stage::Export(_) => 1,
         Stage::Verify(_) => 1,
@@ -53,15 +53,31 @@ pub fn stage_key(plan: &Plan, stage: &Stage, inputs: &Inputs<'_>) -> Result<Stri
         "stage": serde_json::to_value(stage)?,
         "inputs": serde_json::to_value(inputs)?,
         "surroundings": match stage {
-            Stage::Pretrain(_) | Stage::Collaborate(_) => {
-                json!({"device": inputs.device, "augment": serde_json::to_value(&pipeline.data.augment)?})
-            }
+            Stage::Pretrain(_) => training(pipeline, inputs)?,
+            Stage::Collaborate(_) => json!({
+                "training": training(pipeline, inputs)?,
+                "teacher": plan.teacher.as_ref().map(teacher),
+            }),
             Stage::Verify(_) | Stage::Bench(_) => inputs.machine.clone(),
             Stage::Select(_) | Stage::Export(_) => Value::Null,
             Stage::Report(_) => json!({"program": env!("CARGO_PKG_VERSION")}),
         },
     });
     Ok(blake3::hash(serde_json::to_string(&document)?.as_bytes()).to_hex().to_string())
+}
+
+/// What every training stage depends on beside its own settings.
+fn training(pipeline: &Pipeline, inputs: &Inputs<'_>) -> Result<Value> {
+    let augment = serde_json::to_value(&pipeline.data.augment)?;
+    Ok(
+        json!({"device": inputs.device, "augment": augment, "precision": serde_json::to_value(pipeline.precision)?}),
+    )
+}
+
+/// A teacher as far as results depend on it: its graph and its weights.
+fn teacher(teacher: &Teacher) -> Value {
+    let nodes: Vec<String> = teacher.graph.nodes().iter().map(|node| format!("{node:?}")).collect();
+    json!({"nodes": nodes, "weights": blake3::hash(&teacher.weights.to_safetensors(None)).to_hex().to_string()})
 }
 
 /// A peer as far as results depend on it: its name and its graph.

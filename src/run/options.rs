@@ -14,4 +14,6 @@ pub struct Options<'a> {
     pub stop: &'a AtomicBool,
     /// The command that goes on after an interruption.
     pub resume: String,
+    /// Other run folders; what they have done with the same key is copied instead of done again.
+    pub siblings: Vec<PathBuf>,
 }

@@ -13,15 +13,16 @@ use crate::files::write_atomic;
 use crate::folder::{Candidate, Choice, Kept, RunFolder, read_json, write_json};
 use crate::graph::{Weights, fold_batch_norm, initial_weights};
 use crate::onnx::{EmitOptions, Metadata, emit};
-use crate::plan::{Peer, Plan};
+use crate::plan::{Peer, Plan, Teacher};
 use crate::score::Score;
 use crate::seed::derive_seed;
-use crate::train::{Job, Start, evaluate_weights, train};
+use crate::train::{self, Job, Start, evaluate_weights, train};
 
 use super::options::Options;
 use super::select::choose;
 
 mod measure;
+mod warnings;
 
 /// What every stage may look at.
 pub struct Context<'a> {
@@ -74,6 +75,8 @@ fn pretrain(context: &Context<'_>, settings: &Pretrain, key: &str) -> Result<Don
         stage: "pretrain",
         terms,
         updates: config::Updates::Simultaneous,
+        ramp_epochs: 0,
+        teacher: None,
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
@@ -100,17 +103,43 @@ fn collaborate(context: &Context<'_>, settings: &Collaborate, key: &str) -> Resu
         };
         starts.push(start(peer, weights, own.filter(|_| terms.gamma > 0.0)));
     }
+    let teacher = context.plan.teacher.as_ref().filter(|_| terms.taught());
+    let mut files = Vec::new();
+    if let Some(teacher) = teacher {
+        files.push(introduce(context, teacher)?);
+    }
     let job = Training {
         stage: "collaborate",
         terms,
         updates: settings.updates,
+        ramp_epochs: settings.ramp_epochs,
+        teacher,
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
         optimizer: &settings.optimizer,
         schedule: &settings.schedule,
     };
-    job.run(context, starts, key)
+    let mut done = job.run(context, starts, key)?;
+    done.files.extend(files);
+    warnings::after_collaboration(context, pretrained)?;
+    Ok(done)
+}
+
+/// Measures the teacher and says how good it is, before anyone learns from it.
+fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
+    let (data, device) = (context.data, context.plan.pipeline.device);
+    let score =
+        evaluate_weights(&teacher.graph, &teacher.weights, device, &data.validation, &data.normalization)?;
+    context.options.ui.line(format!(
+        "teacher {} from {}: {:.2} % on validation",
+        teacher.model,
+        teacher.file.display(),
+        100.0 * score.accuracy
+    ));
+    let path = context.folder.teacher_score();
+    write_json(&path, &score)?;
+    Ok(path)
 }
 
 /// A training stage's settings, whichever stage it is.
@@ -118,6 +147,8 @@ struct Training<'a> {
     stage: &'static str,
     terms: LossTerms,
     updates: config::Updates,
+    ramp_epochs: usize,
+    teacher: Option<&'a Teacher>,
     epochs: usize,
     batch: usize,
     keep: config::Keep,
@@ -134,7 +165,11 @@ impl Training<'_> {
             students,
             terms: self.terms,
             updates: self.updates,
-            teacher: None,
+            teacher: self
+                .teacher
+                .map(|teacher| train::Teacher { graph: &teacher.graph, weights: teacher.weights.clone() }),
+            ramp_epochs: self.ramp_epochs,
+            precision: pipeline.precision,
             data: context.data,
             augment: &pipeline.data.augment,
             workers: pipeline.data.workers,
@@ -160,6 +195,7 @@ impl Training<'_> {
             let (name, epoch, validation) = (student.name, student.epoch, student.validation);
             kept.push(Kept { name, epoch, epochs: self.epochs, validation });
         }
+        warnings::at_chance(context, &kept);
         write_json(&folder.training_result(self.stage), &kept)?;
         Ok(Done { files, gate: None })
     }

@@ -83,7 +83,8 @@ impl Network {
     fn pass(&self, images: &Tensor, purpose: Purpose) -> Result<Pass> {
         let _no_grad = tch::no_grad_guard();
         let graph = self.graph();
-        let named = |name: &str| graph.output(name).with_context(|| format!("the graph has no output '{name}'"));
+        let named =
+            |name: &str| graph.output(name).with_context(|| format!("the graph has no output '{name}'"));
         let (logits, embedding) = (named(Graph::LOGITS)?.index(), named(Graph::EMBEDDING)?.index());
         let count = graph.nodes().len();
         let mut pass = Pass {
@@ -160,7 +161,8 @@ impl Network {
             }
             (Op::Linear { .. }, _) => {
                 let kind = inputs[0].kind();
-                let params = params.iter().map(|param| param.f_to_kind(kind)).collect::<Result<Vec<_>, _>>()?;
+                let params =
+                    params.iter().map(|param| param.f_to_kind(kind)).collect::<Result<Vec<_>, _>>()?;
                 Ok(inputs[0].f_linear(&params[0], params.get(1))?)
             }
             (
@@ -232,4 +234,3 @@ fn finish(mut y: Tensor, shortcut: Option<&Tensor>, relu: bool) -> Result<Tensor
     }
     Ok(if relu { y.f_relu()? } else { y })
 }
-

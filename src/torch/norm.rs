@@ -19,7 +19,10 @@ pub(super) struct Norm<'a> {
 /// What the way back needs.
 pub(super) enum Statistics {
     /// By channel: mean and inverse deviation.
-    Ours { mean: Vec<f32>, inverse: Vec<f32> },
+    Ours {
+        mean: Vec<f32>,
+        inverse: Vec<f32>,
+    },
     Torch([Tensor; 2]),
 }
 
@@ -67,7 +70,9 @@ impl Norm<'_> {
             mean.push(centre as f32);
             inverse.push(over_deviation as f32);
             scale.push((f64::from(weight[channel]) * over_deviation) as f32);
-            offset.push((f64::from(bias[channel]) - centre * f64::from(weight[channel]) * over_deviation) as f32);
+            offset.push(
+                (f64::from(bias[channel]) - centre * f64::from(weight[channel]) * over_deviation) as f32,
+            );
         }
         let shortcut = shortcut.map(channels_last).transpose()?;
         let y = empty_like(&x, shift.len() as i64)?;

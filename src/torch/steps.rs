@@ -23,9 +23,8 @@ pub(super) fn steps(graph: &Graph) -> Vec<Step> {
     let nodes = graph.nodes();
     let uses = graph.uses();
     let reader = |node: usize| {
-        let mut readers = (0..nodes.len()).filter(|&other| {
-            nodes[other].inputs.iter().any(|id| id.index() == node)
-        });
+        let mut readers =
+            (0..nodes.len()).filter(|&other| nodes[other].inputs.iter().any(|id| id.index() == node));
         if uses[node] == 1 { readers.next() } else { None }
     };
     let mut at: Vec<Option<Step>> = vec![None; nodes.len()];

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tch::Kind;
+use tch::{Kind, Tensor};
 
-use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Schedule, Updates};
+use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Precision, Schedule, Updates};
 use crate::data::{Dataset, TrainingOrder, batches_per_epoch, training_batches};
 use crate::error::Interrupted;
 use crate::files::write_atomic;
@@ -18,10 +18,10 @@ use crate::ui::{Bar, Ui};
 
 use super::checkpoint::{self, Progress, StudentState};
 use super::evaluate::{evaluate, on_device};
+use super::losses::Targets;
 use super::metrics::{COLUMNS, EpochRecord, Sums, record};
 use super::optimizer::OptimizerState;
 use super::schedule::learning_rate;
-use super::losses::Targets;
 use super::step::{Moment, Student, Teaching, step};
 
 /// One peer at the start of a stage.
@@ -49,6 +49,9 @@ pub struct Job<'a> {
     pub terms: LossTerms,
     pub updates: Updates,
     pub teacher: Option<Teacher<'a>>,
+    /// Epochs in which every term but the cross-entropy rises to its weight.
+    pub ramp_epochs: usize,
+    pub precision: Precision,
     pub data: &'a Dataset,
     pub augment: &'a [Augment],
     pub workers: usize,
@@ -86,6 +89,23 @@ pub struct Outcome {
     pub history: Vec<EpochRecord>,
 }
 
+/// What a precision is to libtorch.
+fn compute_kind(precision: Precision, device: tch::Device) -> Result<Kind> {
+    match (precision, device) {
+        (Precision::Float32, _) => Ok(Kind::Float),
+        (Precision::Bfloat16, tch::Device::Cuda(_)) => Ok(Kind::BFloat16),
+        (Precision::Bfloat16, tch::Device::Cpu | tch::Device::Mps | tch::Device::Vulkan) => {
+            let problem = "precision bfloat16 is for a GPU, and this run is on the CPU";
+            Err(crate::error::InputError::new(problem).hint("leave `precision` out").into())
+        }
+    }
+}
+
+/// The other labels of a mixed batch, where its own are.
+fn on_device_labels(labels: &[i64], share: f64, own: &Tensor) -> Result<(Tensor, f64)> {
+    Ok((Tensor::f_from_slice(labels)?.f_to_device(own.device())?, share))
+}
+
 /// A stage while it runs.
 struct Cohort<'a> {
     job: &'a Job<'a>,
@@ -119,14 +139,16 @@ pub fn train(job: &Job<'_>) -> Result<Outcome> {
 impl<'a> Cohort<'a> {
     fn start(job: &'a Job<'a>) -> Result<Self> {
         let device = resolve_device(job.device)?;
+        let kind = compute_kind(job.precision, device)?;
         let frozen = |graph: &Graph, weights: &Weights| {
             let (graph, weights) = fold_batch_norm(graph, weights)?;
-            Network::new(&graph, &weights, device, Kind::Float)
+            anyhow::Ok(Network::new(&graph, &weights, device, Kind::Float)?.computing_in(kind))
         };
         let mut students = Vec::with_capacity(job.students.len());
         for start in &job.students {
             let network = Network::new(start.graph, &start.weights, device, Kind::Float)
-                .with_context(|| format!("student '{}'", start.name))?;
+                .with_context(|| format!("student '{}'", start.name))?
+                .computing_in(kind);
             let past = start.frozen.as_ref().map(|weights| frozen(start.graph, weights)).transpose()?;
             let optimizer = OptimizerState::new(&network, job.optimizer)?;
             students.push(Student { name: start.name.to_string(), network, frozen: past, optimizer });
@@ -175,8 +197,9 @@ impl<'a> Cohort<'a> {
         let order = TrainingOrder { batch: job.batch, seed: job.seed, epoch, first_batch };
         let data = job.data;
         let batches = training_batches(&data.train, job.augment, &data.normalization, order, job.workers);
-        let teaching =
-            Teaching { terms: &job.terms, updates: job.updates, teacher: self.teacher.as_ref() };
+        let ramp = (epoch + 1) as f64 / (job.ramp_epochs + 1) as f64;
+        let terms = job.terms.ramped(ramp);
+        let teaching = Teaching { terms: &terms, updates: job.updates, teacher: self.teacher.as_ref() };
         let started = Instant::now();
         let mut lr = 0.0;
         for (index, batch) in (first_batch..).zip(batches) {
@@ -187,7 +210,9 @@ impl<'a> Cohort<'a> {
             let (images, labels) = on_device(&batch.images, &batch.labels, &self.students[0].network)?;
             let done = epoch * steps + index;
             lr = learning_rate(job.schedule, job.optimizer.lr(), done, steps, job.epochs);
-            let targets = Targets::plain(labels);
+            let mixed =
+                batch.mixed.as_ref().map(|mixed| on_device_labels(&mixed.labels, mixed.share, &labels));
+            let targets = Targets { mixed: mixed.transpose()?, labels };
             let moment = Moment { step: done + 1, lr };
             sums.add(step(&mut self.students, &teaching, &images, &targets, moment)?, &names)?;
             bar.inc(1);

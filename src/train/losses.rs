@@ -105,7 +105,8 @@ mod tests {
 
     fn plain_response(student: &[[f64; 3]; 2], target: &[[f64; 3]; 2], t: f64) -> f64 {
         let rows = student.iter().zip(target);
-        rows.map(|(student, target)| t * t * divergence(&softmax(target, t), &softmax(student, t)) / 2.0).sum()
+        rows.map(|(student, target)| t * t * divergence(&softmax(target, t), &softmax(student, t)) / 2.0)
+            .sum()
     }
 
     fn plain_cross_entropy(student: &[[f64; 3]; 2], labels: &[i64; 2], smoothing: f64) -> f64 {
@@ -131,10 +132,7 @@ mod tests {
     }
 
     fn mixed(share: f64) -> Targets {
-        Targets {
-            labels: Tensor::from_slice(&LABELS),
-            mixed: Some((Tensor::from_slice(&OTHERS), share)),
-        }
+        Targets { labels: Tensor::from_slice(&LABELS), mixed: Some((Tensor::from_slice(&OTHERS), share)) }
     }
 
     /// A term by libtorch, with its gradient, against the same by plain loops and finite differences.

@@ -19,6 +19,5 @@ pub use evaluate::{evaluate, evaluate_weights};
 pub use losses::Targets;
 pub use metrics::{EpochRecord, StudentRecord, Term};
 pub use optimizer::OptimizerState;
-pub use relations::memory_bytes;
 pub use schedule::learning_rate;
 pub use step::{Moment, Student, Teaching, step};

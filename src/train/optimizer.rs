@@ -160,7 +160,8 @@ mod tests {
         assert!(cases.len() >= 8);
         for case in cases {
             let mut weights = initial_weights(&graph, 1);
-            let shaped = |shape: &[usize], values: &[f32]| ArrayD::from_shape_vec(shape, values.to_vec()).unwrap();
+            let shaped =
+                |shape: &[usize], values: &[f32]| ArrayD::from_shape_vec(shape, values.to_vec()).unwrap();
             weights.insert("fc.weight", shaped(&[2, 3], &case.start[..6]));
             weights.insert("fc.bias", shaped(&[2], &case.start[6..]));
             let mut network = Network::new(&graph, &weights, Device::Cpu, Kind::Float).unwrap();
@@ -173,7 +174,12 @@ mod tests {
                 let found = now.get("fc.weight").unwrap().iter().chain(now.get("fc.bias").unwrap());
                 for (found, expected) in found.zip(expected) {
                     let error = (f64::from(*found) - expected).abs();
-                    assert!(error < 1e-6, "{:?}, step {}: {found}, not {expected}", case.optimizer, index + 1);
+                    assert!(
+                        error < 1e-6,
+                        "{:?}, step {}: {found}, not {expected}",
+                        case.optimizer,
+                        index + 1
+                    );
                 }
             }
         }

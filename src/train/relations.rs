@@ -7,8 +7,9 @@
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Floats of one block of cosines: in a CPU's second cache, or enough to keep a GPU busy.
-const BLOCK_ON_CPU: usize = 1 << 18;
+use crate::plan::{ANGLE_BLOCK, angle_vertices};
+
+/// Floats of one block of cosines on a GPU: enough to keep it busy.
 const BLOCK_ON_GPU: usize = 1 << 24;
 
 /// One embedding learns from another.
@@ -30,15 +31,6 @@ pub struct Difference {
     pub distance: Tensor,
     /// Mean Huber difference (delta 1) of the cosines over all ordered triplets.
     pub angle: Tensor,
-}
-
-/// Bytes that comparing holds at once, for `members` embeddings of a batch.
-pub fn memory_bytes(members: usize, batch: usize, features: usize) -> usize {
-    let vertices = vertices(batch, BLOCK_ON_CPU);
-    let cosines = vertices * batch * batch;
-    let directions = vertices * batch * features;
-    // A cosine and its gradient a member and two differences; four arrays of directions a member.
-    4 * ((2 * members + 2) * cosines + 4 * members * directions + 4 * members * batch * batch)
 }
 
 /// Compares embeddings: the terms of every comparison, and by embedding the gradient of the weighted sum
@@ -150,8 +142,8 @@ impl Distances {
     fn back(&self, gradient: &Tensor, embedding: &Tensor) -> Result<Tensor> {
         let none = self.distances.f_eq(0.0)?;
         // The mean passes the same to every positive distance; zeros are masked below.
-        let by_mean = (gradient * &self.distances).f_sum(gradient.kind())?
-            / (&self.mean * &self.mean * &self.positive);
+        let by_mean =
+            (gradient * &self.distances).f_sum(gradient.kind())? / (&self.mean * &self.mean * &self.positive);
         let gradient = gradient / &self.mean - by_mean;
         let pull = (gradient / &self.distances).f_masked_fill(&none, 0.0)? * 2.0;
         let total = pull.f_sum_dim_intlist(&[1i64][..], true, None)?;
@@ -159,11 +151,7 @@ impl Distances {
     }
 }
 
-fn distances(
-    embeddings: &[Tensor],
-    pairs: &[Pair],
-    gradients: &mut [Option<Tensor>],
-) -> Result<Vec<Tensor>> {
+fn distances(embeddings: &[Tensor], pairs: &[Pair], gradients: &mut [Option<Tensor>]) -> Result<Vec<Tensor>> {
     let all = embeddings.iter().map(Distances::of).collect::<Result<Vec<_>>>()?;
     let count = all[0].distances.numel() as f64;
     let mut slopes: Vec<Option<Tensor>> = embeddings.iter().map(|_| None).collect();
@@ -222,15 +210,11 @@ impl Directions {
     }
 }
 
-fn vertices(batch: usize, floats: usize) -> usize {
-    (floats / (batch * batch).max(1)).clamp(1, batch.max(1))
-}
-
 fn angles(embeddings: &[Tensor], pairs: &[Pair], gradients: &mut [Option<Tensor>]) -> Result<Vec<Tensor>> {
     let batch = embeddings[0].size()[0];
     let count = (batch * batch * batch) as f64;
-    let floats = if embeddings[0].device() == Device::Cpu { BLOCK_ON_CPU } else { BLOCK_ON_GPU };
-    let step = vertices(batch as usize, floats);
+    let floats = if embeddings[0].device() == Device::Cpu { ANGLE_BLOCK } else { BLOCK_ON_GPU };
+    let step = angle_vertices(batch as usize, floats);
     let learns = learners(embeddings.len(), pairs, |pair| pair.angle);
     let mut values = Vec::with_capacity(pairs.len());
     for _ in pairs {
@@ -292,7 +276,8 @@ mod tests {
     }
 
     fn plain_distances(rows: &Rows) -> Rows {
-        let between = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
+        let between =
+            |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f64>().sqrt();
         let all: Rows = rows.iter().map(|a| rows.iter().map(|b| between(a, b)).collect()).collect();
         let positive: Vec<f64> = all.iter().flatten().copied().filter(|d| *d > 0.0).collect();
         let mean = positive.iter().sum::<f64>() / positive.len() as f64;
@@ -388,8 +373,9 @@ mod tests {
     #[test]
     fn blocks_change_nothing() {
         let embeddings = [rows(70, 4, 5), rows(70, 6, 6)].map(|rows| tensor(&rows).to_kind(Kind::Float));
-        let both = [0, 1].map(|learner| Comparison { learner, other: 1 - learner, distance: 1.0, angle: 1.0 });
-        assert!(vertices(70, BLOCK_ON_CPU) < 70, "the batch takes more than one block");
+        let both =
+            [0, 1].map(|learner| Comparison { learner, other: 1 - learner, distance: 1.0, angle: 1.0 });
+        assert!(angle_vertices(70, ANGLE_BLOCK) < 70, "the batch takes more than one block");
         let (_, found) = compare(&embeddings, &both).unwrap();
         let doubles = embeddings.each_ref().map(|embedding| embedding.to_kind(Kind::Double));
         let (_, wanted) = compare(&doubles, &both).unwrap();

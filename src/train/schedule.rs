@@ -30,7 +30,10 @@ pub fn learning_rate(
         }
         Schedule::MultiStep(steps) => {
             let epoch = step / steps_per_epoch.max(1);
-            rise(steps.warmup_epochs).unwrap_or(1.0) * steps.factor.powi(steps.milestones.iter().filter(|&&milestone| milestone <= epoch).count() as i32)
+            rise(steps.warmup_epochs).unwrap_or(1.0)
+                * steps
+                    .factor
+                    .powi(steps.milestones.iter().filter(|&&milestone| milestone <= epoch).count() as i32)
         }
     };
     peak * factor

@@ -61,6 +61,23 @@ impl Net {
         self.relu(format!("{scope}.relu{suffix}"), x)
     }
 
+    /// A residual block: `relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`.
+    pub fn basic_block(&mut self, scope: &str, channels: usize, stride: usize, x: NodeId) -> Layer {
+        let inner = self.conv_bn_relu(scope, "1", Conv2d::square(channels, 3, stride), x)?;
+        let body = self.conv_bn(scope, "2", Conv2d::square(channels, 3, 1), inner)?;
+        let shortcut = self.shortcut(scope, channels, stride, x)?;
+        let sum = self.add(format!("{scope}.add"), Op::Add, &[body, shortcut])?;
+        self.relu(format!("{scope}.relu2"), sum)
+    }
+
+    /// The input itself, or a 1×1 convolution with BatchNorm where the block changes its shape.
+    pub fn shortcut(&mut self, scope: &str, channels: usize, stride: usize, x: NodeId) -> Layer {
+        if stride == 1 && self.channels(x) == channels {
+            return Ok(x);
+        }
+        self.conv_bn(&format!("{scope}.shortcut"), "", Conv2d::square(channels, 1, stride), x)
+    }
+
     /// Global mean, the embedding, one linear layer, the logits.
     pub fn classify(mut self, x: NodeId, classes: usize) -> Result<Graph, GraphError> {
         let pooled = self.add("pool", Op::GlobalAvgPool, &[x])?;

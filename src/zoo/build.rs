@@ -1,7 +1,7 @@
 //! From a model file to a graph.
 
 use super::error::BuildError;
-use super::{layers, mobilenet_v2, resnet, shufflenet_v2, vgg, wrn};
+use super::{alexnet, layers, mobilenet_v2, resnet, resnet_imagenet, shufflenet_v2, squeezenet, vgg, wrn};
 use crate::config::{Family, ModelSpec};
 use crate::error::InputError;
 use crate::graph::{Graph, GraphError};
@@ -24,6 +24,9 @@ pub fn build(spec: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Grap
         ModelSpec::Family(Family::Vgg(numbers)) => vgg::build(numbers, input, classes),
         ModelSpec::Family(Family::MobilenetV2(numbers)) => mobilenet_v2::build(numbers, input, classes),
         ModelSpec::Family(Family::ShufflenetV2(numbers)) => shufflenet_v2::build(numbers, input, classes),
+        ModelSpec::Family(Family::Resnet(numbers)) => resnet_imagenet::build(numbers, input, classes),
+        ModelSpec::Family(Family::Alexnet(numbers)) => alexnet::build(numbers, input, classes),
+        ModelSpec::Family(Family::Squeezenet(numbers)) => squeezenet::build(numbers, input, classes),
         ModelSpec::Layers(list) => layers::build(list, input, classes),
     };
     built.map_err(|error| match error {
@@ -37,8 +40,18 @@ fn misfit(spec: &ModelSpec, error: &GraphError, [channels, height, width]: [usiz
         ModelSpec::Family(Family::Vgg(_)) => {
             "vgg halves the image three times: take images of at least 8x8, or another family"
         }
+        ModelSpec::Family(Family::Alexnet(_)) => {
+            "alexnet takes every fourth pixel, then halves three times: take images of 17x17 at least"
+        }
+        ModelSpec::Family(Family::Squeezenet(_)) => {
+            "squeezenet halves the image three times: take 8x8 at least"
+        }
         ModelSpec::Family(
-            Family::ResnetCifar(_) | Family::Wrn(_) | Family::MobilenetV2(_) | Family::ShufflenetV2(_),
+            Family::Resnet(_)
+            | Family::ResnetCifar(_)
+            | Family::Wrn(_)
+            | Family::MobilenetV2(_)
+            | Family::ShufflenetV2(_),
         ) => "every dimension of an image must be at least 1 and fit in memory",
         ModelSpec::Layers(_) => "a node's number is its layer's place in the list, from 0",
     };

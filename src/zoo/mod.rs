@@ -3,6 +3,7 @@
 //! The families have the form that the CIFAR distillation benchmarks use, down to the parameter
 //! count. This folder knows graphs and model files; it knows no data set and no runtime.
 
+mod alexnet;
 mod blocks;
 mod build;
 mod error;
@@ -11,7 +12,9 @@ mod limits;
 mod mobilenet_v2;
 mod ready;
 mod resnet;
+mod resnet_imagenet;
 mod shufflenet_v2;
+mod squeezenet;
 mod vgg;
 mod wrn;
 

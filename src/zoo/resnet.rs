@@ -1,11 +1,11 @@
 //! ResNet for small images (He et al. 2016), as CIFAR benchmarks have it: where a block changes the
 //! shape, its shortcut is a 1×1 convolution with BatchNorm.
 
-use super::blocks::{Layer, Net};
+use super::blocks::Net;
 use super::error::BuildError;
 use super::limits;
 use crate::config::ResnetCifar;
-use crate::graph::{Conv2d, Graph, NodeId, Op};
+use crate::graph::{Conv2d, Graph};
 
 const FAMILY: &str = "resnet_cifar";
 
@@ -20,21 +20,8 @@ pub(super) fn build(spec: &ResnetCifar, input: [usize; 3], classes: usize) -> Re
         for block in 0..blocks {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let scope = format!("stage{}.{block}", stage + 1);
-            x = basic_block(&mut net, &scope, spec.width << stage, stride, x)?;
+            x = net.basic_block(&scope, spec.width << stage, stride, x)?;
         }
     }
     Ok(net.classify(x, classes)?)
-}
-
-/// `relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`.
-fn basic_block(net: &mut Net, scope: &str, channels: usize, stride: usize, x: NodeId) -> Layer {
-    let inner = net.conv_bn_relu(scope, "1", Conv2d::square(channels, 3, stride), x)?;
-    let body = net.conv_bn(scope, "2", Conv2d::square(channels, 3, 1), inner)?;
-    let shortcut = if stride == 1 && net.channels(x) == channels {
-        x
-    } else {
-        net.conv_bn(&format!("{scope}.shortcut"), "", Conv2d::square(channels, 1, stride), x)?
-    };
-    let sum = net.add(format!("{scope}.add"), Op::Add, &[body, shortcut])?;
-    net.relu(format!("{scope}.relu2"), sum)
 }

@@ -1,0 +1,40 @@
+//! `cohort study`: one pipeline with several settings and seeds, compared.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::config::load_study;
+use crate::study::{execute, screen};
+use crate::ui::{out, out_json};
+
+use super::Common;
+use super::run::{STOP, quoted, watch_signals};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Study file
+    pub study: PathBuf,
+    /// Folder of its runs [default: studies/<name>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Runs a study and prints its table.
+///
+/// # Errors
+/// Whatever stopped it; nothing finished before is lost.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let study = load_study(&args.study)?;
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("studies").join(&study.spec.name));
+    watch_signals();
+    let mut resume = format!("cohort study {}", quoted(&args.study.display().to_string()));
+    if let Some(out) = &args.out {
+        resume += &format!(" --out {}", quoted(&out.display().to_string()));
+    }
+    let report = execute(&study, &folder, common.ui(), &STOP, &resume)?;
+    if common.json {
+        return out_json(&report);
+    }
+    out(format!("\n{}\n\n{}", screen(&report), folder.join("study.md").display()))
+}

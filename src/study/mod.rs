@@ -1,0 +1,12 @@
+//! A study: one pipeline with several settings and seeds, and what the difference is.
+//!
+//! Each cell and seed is a run like any other, in a folder of its own; finished ones are reused, and
+//! stages with the same key, such as pre-training, are done once for all. Knows runs by their files.
+
+mod compare;
+mod execute;
+mod report;
+
+pub use compare::{Paired, mean_and_deviation, paired};
+pub use execute::execute;
+pub use report::{CellReport, StudentReport, StudyReport, markdown, screen};

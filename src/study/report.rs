@@ -1,0 +1,202 @@
+//! A study's result: by cell and student, and against the baseline.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::StudySpec;
+use crate::report::plain_table;
+
+use super::compare::{Paired, mean_and_deviation, paired};
+
+/// What one run came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct RunScores {
+    pub cell: String,
+    pub seed: u64,
+    /// Name, validation accuracy, test accuracy where there is a test split.
+    pub students: Vec<(String, f64, Option<f64>)>,
+}
+
+/// Everything a study found. Accuracies are shares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyReport {
+    pub name: String,
+    pub baseline: String,
+    pub cells: Vec<CellReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellReport {
+    pub name: String,
+    pub seeds: Vec<u64>,
+    pub students: Vec<StudentReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudentReport {
+    pub name: String,
+    /// By seed.
+    pub validation: Vec<f64>,
+    /// By seed; empty without a test split.
+    pub test: Vec<f64>,
+    /// Against the same student of the baseline, over the seeds both have: on the test split, or on the
+    /// validation split where there is none.
+    pub against_baseline: Option<Paired>,
+}
+
+/// Puts the runs of a study together.
+pub(super) fn summarise(spec: &StudySpec, runs: &[RunScores]) -> StudyReport {
+    let cells = spec.cells.iter().map(|cell| {
+        let mine: Vec<&RunScores> = runs.iter().filter(|run| run.cell == cell.name).collect();
+        let names = mine.first().map(|run| run.students.iter().map(|(name, ..)| name.clone()).collect());
+        let names: Vec<String> = names.unwrap_or_default();
+        CellReport {
+            name: cell.name.clone(),
+            seeds: mine.iter().map(|run| run.seed).collect(),
+            students: names.into_iter().map(|name| student(&spec.baseline, name, &mine, runs)).collect(),
+        }
+    });
+    StudyReport { name: spec.name.clone(), baseline: spec.baseline.clone(), cells: cells.collect() }
+}
+
+fn student(baseline: &str, name: String, mine: &[&RunScores], runs: &[RunScores]) -> StudentReport {
+    let found = |run: &RunScores| run.students.iter().find(|(other, ..)| *other == name).cloned();
+    let deciding = |run: &RunScores| found(run).map(|(_, validation, test)| test.unwrap_or(validation));
+    let mut pairs = Vec::new();
+    for run in mine.iter().filter(|run| run.cell != baseline) {
+        let other = runs.iter().find(|other| other.cell == baseline && other.seed == run.seed);
+        if let (Some(one), Some(other)) = (deciding(run), other.and_then(deciding)) {
+            pairs.push((one, other));
+        }
+    }
+    StudentReport {
+        validation: mine.iter().filter_map(|run| found(run).map(|(_, validation, _)| validation)).collect(),
+        test: mine.iter().filter_map(|run| found(run).and_then(|(.., test)| test)).collect(),
+        against_baseline: paired(&pairs),
+        name,
+    }
+}
+
+const HEAD: [&str; 7] = ["cell", "student", "seeds", "validation %", "test %", "against baseline", "p"];
+
+/// The study as a page.
+pub fn markdown(report: &StudyReport) -> String {
+    let mut text = format!("# {}\n\n| {} |\n", report.name, HEAD.join(" | "));
+    text += "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n";
+    for row in rows(report) {
+        text += &format!("| {} |\n", row.join(" | "));
+    }
+    text += &format!(
+        "\nMean ± standard deviation over seeds. Differences are in points, paired by seed with '{}', with the 95 % \
+         interval of Student's t from three pairs and the p-value of the paired t-test from five.\n\n## Did \
+         distilling help?\n\n",
+        report.baseline
+    );
+    for line in verdicts(report) {
+        text += &format!("- {line}\n");
+    }
+    text
+}
+
+/// The study on a terminal.
+pub fn screen(report: &StudyReport) -> String {
+    let verdicts: Vec<String> = verdicts(report).iter().map(|line| format!("  {line}")).collect();
+    format!("{}\n\ndid distilling help?\n{}", plain_table(&HEAD, &rows(report)), verdicts.join("\n"))
+}
+
+fn rows(report: &StudyReport) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for cell in &report.cells {
+        for student in &cell.students {
+            let against = student.against_baseline.as_ref();
+            rows.push(vec![
+                cell.name.clone(),
+                student.name.clone(),
+                cell.seeds.len().to_string(),
+                spread(&student.validation),
+                spread(&student.test),
+                against.map_or("–".into(), difference),
+                against.and_then(|paired| paired.p).map_or("–".into(), p_value),
+            ]);
+        }
+    }
+    rows
+}
+
+fn spread(shares: &[f64]) -> String {
+    if shares.is_empty() {
+        return "–".into();
+    }
+    let per_cent: Vec<f64> = shares.iter().map(|share| 100.0 * share).collect();
+    match mean_and_deviation(&per_cent) {
+        (mean, Some(deviation)) => format!("{mean:.2} ± {deviation:.2}"),
+        (mean, None) => format!("{mean:.2}"),
+    }
+}
+
+fn difference(paired: &Paired) -> String {
+    let points = format!("{:+.2}", 100.0 * paired.difference);
+    match paired.interval {
+        Some([low, high]) => format!("{points} [{:+.2}, {:+.2}]", 100.0 * low, 100.0 * high),
+        None => points,
+    }
+}
+
+fn p_value(p: f64) -> String {
+    if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") }
+}
+
+/// One sentence a cell and student that has something to be compared with.
+fn verdicts(report: &StudyReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for cell in &report.cells {
+        for student in &cell.students {
+            let Some(paired) = &student.against_baseline else { continue };
+            let verdict = match paired.interval {
+                Some([low, _]) if low > 0.0 => "yes",
+                Some([_, high]) if high < 0.0 => "no, it harmed",
+                Some(_) => "not distinguishable",
+                None => "too few seeds to say",
+            };
+            lines.push(format!("{}, {}: {verdict} ({})", cell.name, student.name, difference(paired)));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    #[test]
+    fn runs_are_paired_by_seed() {
+        let spec: StudySpec = parse(
+            "{version: 1, name: s, pipeline: p, seeds: [1, 2, 3], baseline: a, cells: [{name: a}, {name: b}]}",
+            "s.yaml",
+        )
+        .unwrap();
+        let run = |cell: &str, seed, test| RunScores {
+            cell: cell.into(),
+            seed,
+            students: vec![("tiny".into(), 0.5, Some(test))],
+        };
+        let runs = [
+            run("a", 1, 0.80),
+            run("a", 2, 0.70),
+            run("a", 3, 0.90),
+            run("b", 3, 0.92),
+            run("b", 1, 0.83),
+            run("b", 2, 0.71),
+        ];
+        let report = summarise(&spec, &runs);
+        let paired = report.cells[1].students[0].against_baseline.unwrap();
+        assert!((paired.difference - 0.02).abs() < 1e-12);
+        assert_eq!(report.cells[0].students[0].against_baseline, None);
+        let text = markdown(&report);
+        assert!(
+            text.contains("| b | tiny | 3 | 50.00 ± 0.00 | 82.00 ± 10.54 | +2.00 [-0.48, +4.48] | – |"),
+            "{text}"
+        );
+        assert!(text.contains("b, tiny: not distinguishable"), "{text}");
+    }
+}
