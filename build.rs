@@ -1,6 +1,6 @@
 //! Where a built program finds its shared libraries, so that it starts from any folder with no
-//! variables set: libtorch through an rpath, ONNX Runtime through a path compiled in. Also whether the
-//! data sets that some tests read are there: without them those tests are ignored, not passed.
+//! variables set: libtorch through an rpath, ONNX Runtime through a path compiled in. Also whether what
+//! some tests need is there, data sets and mounts: without it those tests are ignored, not passed.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,11 @@ fn main() {
         println!("cargo:rustc-cfg=cohort_data");
     }
 
+    println!("cargo:rustc-check-cfg=cfg(cohort_namespaces)");
+    if own_mounts() {
+        println!("cargo:rustc-cfg=cohort_namespaces");
+    }
+
     println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
     let lock = std::fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
     println!("cargo:rustc-env=COHORT_TRACT_VERSION={}", locked_version(&lock, "tract-onnx"));
@@ -53,6 +58,15 @@ fn build_shim(libtorch: &Path) {
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .file("src/torch/shim.cpp")
         .compile("cohort_shim");
+}
+
+/// Whether a program may mount a file system for itself, as a test of full disks does.
+fn own_mounts() -> bool {
+    let script = "mkdir -p $0 && mount -t tmpfs -o size=64k none $0";
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default().join("mount");
+    let mut unshare = std::process::Command::new("unshare");
+    let status = unshare.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(out).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// The version of a package in `Cargo.lock`.

@@ -7,6 +7,26 @@ use anyhow::{Context, Result};
 
 use crate::error::InputError;
 
+/// How the name of a file begins while it is written.
+const WRITING: &str = ".writing-";
+
+/// Removes what a killed process left half-written in a folder and those below it.
+///
+/// # Errors
+/// [`InputError`] with a remedy if that is not allowed.
+pub fn clear_half_written(folder: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            clear_half_written(&path)?;
+        } else if entry.file_name().to_string_lossy().starts_with(WRITING) {
+            std::fs::remove_file(&path).map_err(|error| explain(error, &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one.
 ///
 /// # Errors
@@ -15,7 +35,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(folder)?;
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -11,7 +11,7 @@ use crate::bench::Environment;
 use crate::config::Stage;
 use crate::data::Dataset;
 use crate::error::{GateFailed, InputError, Interrupted};
-use crate::files::write_atomic;
+use crate::files::{clear_half_written, write_atomic};
 use crate::folder::{Artifacts, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
 use crate::plan::Plan;
 use crate::report::Report;
@@ -30,6 +30,7 @@ use super::stages::{self, Context};
 pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Report> {
     let folder = RunFolder::new(&options.out);
     let _lock = folder.lock()?;
+    clear_half_written(folder.root())?;
     let known = Manifest::load(folder.root())?;
     options.ui.line(format!("reading {} images", plan.data.train_images));
     let data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;

@@ -2,7 +2,7 @@
 //! term is a scalar.
 
 use anyhow::Result;
-use tch::{Kind, Reduction, Tensor};
+use tch::{Reduction, Tensor};
 
 /// Probability that a smoothed label gives to the right class when it is the teacher (Yuan et al. 2020).
 const SMOOTH_TEACHER_CERTAINTY: f64 = 0.99;
@@ -40,7 +40,7 @@ impl Targets {
             Some((other, share)) if *share < 0.5 => other,
             Some(_) | None => &self.labels,
         };
-        Ok(logits.f_argmax(-1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Float)?)
+        Ok(logits.f_argmax(-1, false)?.f_eq_tensor(labels)?.f_sum(logits.kind())?)
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Moment {
     pub lr: f64,
 }
 
-/// What a network says of a batch, in float32 and apart from how it was computed.
+/// What a network says of a batch, in float32 at least and apart from how it was computed.
 struct Said {
     /// `[batch, classes]`.
     logits: Tensor,
@@ -46,7 +46,10 @@ struct Said {
 
 impl Said {
     fn new(logits: &Tensor, embedding: &Tensor) -> Result<Self> {
-        let plain = |tensor: &Tensor| anyhow::Ok(tensor.f_detach()?.f_to_kind(Kind::Float)?);
+        let plain = |tensor: &Tensor| {
+            let kind = if tensor.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+            anyhow::Ok(tensor.f_detach()?.f_to_kind(kind)?)
+        };
         Ok(Self { logits: plain(logits)?, embedding: plain(embedding)? })
     }
 
@@ -166,7 +169,7 @@ fn relate(
             if values.is_empty() {
                 return anyhow::Ok(None);
             }
-            Ok(Some(Tensor::f_stack(&values, 0)?.f_mean(Kind::Float)?))
+            Ok(Some(Tensor::f_stack(&values, 0)?.f_mean(said[0].embedding.kind())?))
         };
         relations.push(Some(Relation {
             distance: of(false, |difference| &difference.distance, |one| one.distance)?,
@@ -203,7 +206,8 @@ fn losses(
     targets: &Targets,
 ) -> Result<Losses> {
     let logits = view.said[view.index].logits.f_detach()?.f_set_requires_grad(true)?;
-    let zero = Tensor::f_zeros([], (Kind::Float, logits.device()))?;
+    let kind = logits.kind();
+    let zero = Tensor::f_zeros([], (kind, logits.device()))?;
     let mut values: Vec<Tensor> = (0..COLUMNS).map(|_| zero.shallow_clone()).collect();
     let mut total = zero.shallow_clone();
     let mut add = |term: Term, weight: f64, value: Tensor| -> Result<()> {
@@ -217,7 +221,7 @@ fn losses(
     if terms.beta > 0.0 && terms.beta2 > 0.0 {
         let peers = view.said.iter().enumerate().filter(|(other, _)| *other != view.index);
         let each = peers.map(|(_, peer)| response(&logits, &peer.logits, 1.0)).collect::<Result<Vec<_>>>()?;
-        add(Term::Response, terms.beta * terms.beta2, Tensor::f_stack(&each, 0)?.f_mean(Kind::Float)?)?;
+        add(Term::Response, terms.beta * terms.beta2, Tensor::f_stack(&each, 0)?.f_mean(kind)?)?;
     }
     if let (true, Some(own_past)) = (terms.gamma > 0.0, view.own_past) {
         add(Term::SelfDistillation, terms.gamma, response(&logits, own_past, terms.temperature)?)?;

@@ -1,0 +1,198 @@
+//! What a run survives: being killed at the worst moments, a damaged checkpoint, a full disk.
+#![cfg(feature = "train")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{RESULTS, Workspace, first_difference, results, succeeded, text};
+
+const EPOCHS: usize = 24;
+const KILLS: usize = 20;
+const KILLS_IN_A_CHECKPOINT: usize = 5;
+const KILLS_BEFORE_THE_MANIFEST: usize = 3;
+const KILLS_IN_PRETRAINING: usize = 2;
+
+/// When a process is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// A checkpoint is being written: its temporary file is there.
+    Checkpoint,
+    /// A stage's files are all there, and the manifest does not know it yet.
+    Manifest,
+    /// After so long.
+    Milliseconds(u64),
+}
+
+/// Whether a folder holds a file that is being written.
+fn being_written(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(".writing-"))
+}
+
+fn status(run: &Path, stage: &str) -> Option<String> {
+    let manifest: Value = serde_json::from_str(&fs::read_to_string(run.join("manifest.json")).ok()?).ok()?;
+    let entries = manifest["stages"].as_array()?;
+    let entry = entries.iter().find(|entry| entry["name"] == stage)?;
+    Some(entry["status"].as_str()?.to_string())
+}
+
+/// Waits for the moment and kills; whether the moment was met, as the folder shows afterwards.
+fn kill(child: &mut Child, run: &Path, at: At) -> bool {
+    let folders = ["01-pretrain", "02-collaborate"].map(|stage| run.join(stage));
+    let unfinished = |index: usize| {
+        let stage = ["pretrain", "collaborate"][index];
+        folders[index].join("result.json").exists() && status(run, stage).as_deref() == Some("running")
+    };
+    let before = [unfinished(0), unfinished(1)];
+    let now = |folder: &Path| being_written(&folder.join("checkpoint"));
+    let started = Instant::now();
+    let deadline = Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() && started.elapsed() < deadline {
+        let met = match at {
+            At::Checkpoint => folders.iter().any(|folder| now(folder)),
+            At::Manifest => (0..2).any(|index| !before[index] && unfinished(index)),
+            At::Milliseconds(wait) => started.elapsed() >= Duration::from_millis(wait),
+        };
+        if met {
+            break;
+        }
+    }
+    let alive = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    alive
+        && match at {
+            At::Checkpoint => folders.iter().any(|folder| now(folder)),
+            At::Manifest => unfinished(0) || unfinished(1),
+            At::Milliseconds(_) => true,
+        }
+}
+
+/// Kills one run again and again, inside checkpoints, between a stage's files and the manifest, in
+/// both stages and between them, and compares what it ends with to an undisturbed run.
+#[test]
+fn killed_runs_end_with_the_same_bytes() {
+    let workspace = Workspace::new(EPOCHS);
+    succeeded(&workspace.run("calm", &[]));
+    let run = workspace.path("killed");
+    let (mut checkpoint, mut manifest, mut pretraining, mut kills) = (0, 0, 0, 0);
+    for attempt in 0..120u64 {
+        let done = status(&run, "collaborate").as_deref() == Some("done");
+        let enough = kills >= KILLS
+            && checkpoint >= KILLS_IN_A_CHECKPOINT
+            && manifest >= KILLS_BEFORE_THE_MANIFEST
+            && pretraining >= KILLS_IN_PRETRAINING;
+        if enough || done {
+            if enough {
+                break;
+            }
+            // The end was reached too soon: another run of the same, killed on.
+            compare(&workspace, "killed");
+            fs::remove_dir_all(&run).unwrap();
+        }
+        let in_pretraining = status(&run, "pretrain").as_deref() != Some("done");
+        let at = match attempt % 4 {
+            0 => At::Milliseconds(250 + 90 * (attempt % 7)),
+            1 | 3 => At::Checkpoint,
+            _ if manifest < KILLS_BEFORE_THE_MANIFEST => At::Manifest,
+            _ => At::Milliseconds(400),
+        };
+        let mut child = workspace.spawn("killed");
+        if kill(&mut child, &run, at) {
+            kills += 1;
+            pretraining += usize::from(in_pretraining);
+            match at {
+                At::Checkpoint => checkpoint += 1,
+                At::Manifest => manifest += 1,
+                At::Milliseconds(_) => {}
+            }
+        }
+    }
+    let counts = format!(
+        "{kills} kills, {checkpoint} in a checkpoint, {manifest} before the manifest, {pretraining} in pre-training"
+    );
+    assert!(kills >= KILLS && checkpoint >= KILLS_IN_A_CHECKPOINT, "{counts}");
+    assert!(manifest >= KILLS_BEFORE_THE_MANIFEST && pretraining >= KILLS_IN_PRETRAINING, "{counts}");
+    compare(&workspace, "killed");
+    let left = |folder: &str| being_written(&workspace.path(folder));
+    assert!(!left("killed") && !left("killed/02-collaborate"), "half-written files are cleared away");
+}
+
+#[track_caller]
+fn compare(workspace: &Workspace, run: &str) {
+    succeeded(&workspace.run(run, &[]));
+    let (killed, calm) = (results(&workspace.path(run)), results(&workspace.path("calm")));
+    for ((file, killed), calm) in RESULTS.iter().zip(&killed).zip(&calm) {
+        assert!(killed == calm, "{file} differs:\n{}", first_difference(killed, calm));
+    }
+}
+
+#[test]
+fn a_truncated_checkpoint_costs_an_epoch_and_no_more() {
+    let workspace = Workspace::new(12);
+    succeeded(&workspace.run("calm", &[]));
+    let mut child = workspace.spawn("cut");
+    let checkpoint = workspace.path("cut/02-collaborate/checkpoint");
+    let started = Instant::now();
+    while !checkpoint.join("previous.safetensors").exists() {
+        assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let state = checkpoint.join("state.safetensors");
+    let bytes = fs::read(&state).unwrap();
+    fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
+    compare(&workspace, "cut");
+}
+
+#[test]
+fn another_number_of_threads_is_warned_of() {
+    let workspace = Workspace::new(2);
+    succeeded(&workspace.run("out", &[]));
+    let output = workspace.command("out", &[]).env("OMP_NUM_THREADS", "1").output().unwrap();
+    succeeded(&output);
+    let said = text(&output.stderr);
+    let threads = std::thread::available_parallelism().unwrap().get();
+    if threads > 1 {
+        assert!(said.contains("this run began elsewhere (threads"), "{said}");
+    }
+}
+
+/// In a file system of its own, of a few hundred kilobytes: the run stops with a clear error, and goes
+/// on when there is space.
+#[test]
+#[cfg_attr(not(cohort_namespaces), ignore = "needs user namespaces and tmpfs")]
+fn a_full_disk_and_a_read_only_one_lose_nothing() {
+    let workspace = Workspace::new(3);
+    succeeded(&workspace.run("calm", &[]));
+    let binary = env!("CARGO_BIN_EXE_cohort");
+    let script = format!(
+        "set -u; mkdir small; mount -t tmpfs -o size=300k none small || exit 90
+         {binary} run p.yaml --quiet --out small/run 2>full.txt; echo full $?
+         mount -o remount,size=20m small; mount -o remount,ro small
+         {binary} run p.yaml --quiet --out small/run 2>read-only.txt; echo read-only $?
+         mount -o remount,rw small
+         {binary} run p.yaml --quiet --json --out small/run >report.json 2>whole.txt; echo whole $?
+         cp -r small/run copy"
+    );
+    let mut unshare = std::process::Command::new("unshare");
+    let output = unshare
+        .args(["--map-root-user", "--mount", "sh", "-c", &script])
+        .current_dir(workspace.path("."))
+        .output()
+        .unwrap();
+    let said = |file: &str| fs::read_to_string(workspace.path(file)).unwrap();
+    let codes = text(&output.stdout);
+    assert!(
+        codes.contains("full 2") && codes.contains("read-only 2") && codes.contains("whole 0"),
+        "{codes}"
+    );
+    assert!(said("full.txt").contains("free some space"), "{}", said("full.txt"));
+    assert!(said("read-only.txt").contains("Read-only file system"), "{}", said("read-only.txt"));
+    compare(&workspace, "copy");
+}

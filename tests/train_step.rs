@@ -1,0 +1,151 @@
+//! A step of training against the same step in PyTorch, term by term.
+#![cfg(feature = "train")]
+
+use std::collections::BTreeMap;
+
+use cohort::config::{LossWeights, Method, Optimizer, Sgd, Updates, parse};
+use cohort::graph::{Role, Weights, fold_batch_norm, initial_weights, params};
+use cohort::torch::Network;
+use cohort::train::{Moment, OptimizerState, Student, Targets, Teaching, Term, step};
+use cohort::zoo;
+use ndarray::ArrayD;
+use tch::{Device, Kind, Tensor};
+
+/// Three steps as `scripts/reference-step.py` recorded them: by step, by student, by term.
+const REFERENCE: &str = include_str!("reference/step.json");
+
+const CLASSES: i64 = 100;
+const BATCH: i64 = 16;
+const SIZE: i64 = 16;
+
+/// As the script has it.
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from((state >> 16) as u16) / 32_768.0 - 1.0
+    };
+    (0..count).map(next).collect()
+}
+
+fn student(number: u32, kind: Kind) -> Student {
+    let spec = parse("family: resnet_cifar\ndepth: 20\n", "test").unwrap();
+    let graph = zoo::build(&spec, [3, SIZE as usize, SIZE as usize], CLASSES as usize).unwrap();
+    let mut weights: Weights = initial_weights(&graph, 0);
+    let trained = params(&graph).into_iter().filter(|spec| spec.role != Role::Buffer);
+    for (index, spec) in trained.enumerate() {
+        let scale = match spec.name.as_str() {
+            name if name.starts_with("classifier") => 0.125,
+            name if name.contains("bn.weight")
+                || name.contains("bn1.weight")
+                || name.contains("bn2.weight") =>
+            {
+                continue;
+            }
+            _ => 0.0625,
+        };
+        let count = spec.shape.iter().product();
+        let values = noise(count, number * 1_000 + index as u32).into_iter().map(|value| value * scale);
+        weights.insert(spec.name, ArrayD::from_shape_vec(spec.shape, values.collect()).unwrap());
+    }
+    let network = |graph, weights| Network::new(graph, weights, Device::Cpu, kind).unwrap();
+    let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
+    let learning = network(&graph, &weights);
+    let optimizer = Optimizer::Sgd(Sgd { lr: 0.05, ..Sgd::default() });
+    Student {
+        name: format!("student {number}"),
+        optimizer: OptimizerState::new(&learning, &optimizer).unwrap(),
+        network: learning,
+        frozen: Some(network(&folded, &folded_weights)),
+    }
+}
+
+fn images() -> Tensor {
+    Tensor::from_slice(&noise((BATCH * 3 * SIZE * SIZE) as usize, 7)).view([BATCH, 3, SIZE, SIZE])
+}
+
+/// The largest error of some recorded steps, relative.
+fn largest_error(kind: Kind, steps: usize) -> (f64, String) {
+    let mut students = [student(1, kind), student(2, kind)];
+    let images = images().to_kind(kind);
+    let labels: Vec<i64> = (0..BATCH).map(|index| 7 * index % CLASSES).collect();
+    let targets = Targets::plain(Tensor::from_slice(&labels));
+    let weights = LossWeights { gamma: Some(1.0), ..LossWeights::default() };
+    let terms = Method::CtslMkt.terms(&weights);
+    let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: None };
+    let reference: Vec<Vec<BTreeMap<String, f64>>> = serde_json::from_str(REFERENCE).unwrap();
+    assert_eq!(reference.len(), 3);
+    let mut largest = (0.0, String::new());
+    for (index, expected) in reference.iter().enumerate().take(steps) {
+        let moment = Moment { step: index + 1, lr: 0.05 };
+        let rows = step(&mut students, &teaching, &images, &targets, moment).unwrap();
+        for (student, expected) in expected.iter().enumerate() {
+            for (name, term) in [
+                ("cross_entropy", Term::CrossEntropy),
+                ("distance", Term::Distance),
+                ("angle", Term::Angle),
+                ("response", Term::Response),
+                ("self_distillation", Term::SelfDistillation),
+            ] {
+                let found = rows.double_value(&[student as i64, term as i64]);
+                let error = (found - expected[name]).abs() / expected[name].abs();
+                if error > largest.0 {
+                    let expected = expected[name];
+                    largest =
+                        (error, format!("step {index}, student {student}, {name}: {found}, not {expected}"));
+                }
+            }
+        }
+    }
+    largest
+}
+
+#[test]
+fn every_term_is_pytorchs() {
+    let (error, place) = largest_error(Kind::Double, 3);
+    assert!(error < 1e-6, "float64, {place}");
+    let (error, place) = largest_error(Kind::Float, 1);
+    assert!(error < 1e-4, "float32, {place}");
+}
+
+/// One student after another: the second sees what the first has become, so its response differs, and
+/// nothing else of its first step does.
+#[test]
+fn alternate_updates_show_peers_as_they_have_become() {
+    let images =
+        Tensor::from_slice(&noise((BATCH * 3 * SIZE * SIZE) as usize, 7)).view([BATCH, 3, SIZE, SIZE]);
+    let targets = Targets::plain(Tensor::from_slice(&(0..BATCH).collect::<Vec<_>>()));
+    let terms = Method::CtslMkt.terms(&LossWeights::default());
+    let first_step = |updates| {
+        let mut students = [student(1, Kind::Float), student(2, Kind::Float)];
+        let teaching = Teaching { terms: &terms, updates, teacher: None };
+        step(&mut students, &teaching, &images, &targets, Moment { step: 1, lr: 0.05 }).unwrap()
+    };
+    let (together, in_turn) = (first_step(Updates::Simultaneous), first_step(Updates::Alternate));
+    let term = |rows: &Tensor, student, term: Term| rows.double_value(&[student, term as i64]);
+    for one in [Term::CrossEntropy, Term::Response, Term::Angle, Term::Distance] {
+        assert_eq!(term(&together, 0, one), term(&in_turn, 0, one), "{one:?} of the first student");
+    }
+    assert_eq!(term(&together, 1, Term::CrossEntropy), term(&in_turn, 1, Term::CrossEntropy));
+    for one in [Term::Response, Term::Angle, Term::Distance] {
+        assert_ne!(term(&together, 1, one), term(&in_turn, 1, one), "{one:?} of the second student");
+    }
+}
+
+/// A frozen teacher that is the student itself has nothing to teach; another one has.
+#[test]
+fn a_teacher_teaches_what_the_student_does_not_know() {
+    let images =
+        Tensor::from_slice(&noise((BATCH * 3 * SIZE * SIZE) as usize, 7)).view([BATCH, 3, SIZE, SIZE]);
+    let targets = Targets::plain(Tensor::from_slice(&(0..BATCH).collect::<Vec<_>>()));
+    let all = LossWeights { teacher_distance: Some(1.0), teacher_angle: Some(1.0), ..LossWeights::default() };
+    let terms = Method::Kd.terms(&all);
+    let mut learner = [student(1, Kind::Float)];
+    let other = student(2, Kind::Float).frozen.unwrap();
+    let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: Some(&other) };
+    let rows = step(&mut learner, &teaching, &images, &targets, Moment { step: 1, lr: 0.0 }).unwrap();
+    for one in [Term::Teacher, Term::TeacherDistance, Term::TeacherAngle] {
+        assert!(rows.double_value(&[0, one as i64]) > 1e-3, "{one:?}");
+    }
+    assert_eq!(rows.double_value(&[0, Term::Response as i64]), 0.0, "there is no peer");
+}
