@@ -94,15 +94,12 @@ fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
     let value: Value = serde_yaml::from_str(value).map_err(|error| fail(&error.to_string()))?;
     let mut node = document;
     let mut place = String::new();
-    if value.is_null() {
-        if let Some((list, key)) = path.rsplit_once('.') {
-            let list = list.split('.').try_fold(&mut *node, |node, key| node.get_mut(key));
-            if let Some(Value::Sequence(items)) = list {
-                let index =
-                    find(items, key).ok_or_else(|| fail(&format!("'{key}' is not there to remove")))?;
-                items.remove(index);
-                return Ok(path.to_string());
-            }
+    if let (true, Some((list, key))) = (value.is_null(), path.rsplit_once('.')) {
+        let list = list.split('.').try_fold(&mut *node, |node, key| node.get_mut(key));
+        if let Some(Value::Sequence(items)) = list {
+            let index = find(items, key).ok_or_else(|| fail(&format!("'{key}' is not there to remove")))?;
+            items.remove(index);
+            return Ok(path.to_string());
         }
     }
     for key in path.split('.') {

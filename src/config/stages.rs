@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// One stage, written as a map of one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(clippy::large_enum_variant, reason = "a pipeline has a handful of stages")]
 pub enum Stage {
     Pretrain(Pretrain),
     Collaborate(Collaborate),

@@ -8,11 +8,14 @@ use std::sync::OnceLock;
 
 /// The part of OpenMP's runtime that is needed, as GCC's and LLVM's runtimes both have it.
 struct OpenMp {
-    parallel: unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint),
-    thread: unsafe extern "C" fn() -> c_int,
-    threads: unsafe extern "C" fn() -> c_int,
-    most: unsafe extern "C" fn() -> c_int,
+    parallel: Parallel,
+    thread: Count,
+    threads: Count,
+    most: Count,
 }
+
+type Parallel = unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void, c_uint, c_uint);
+type Count = unsafe extern "C" fn() -> c_int;
 
 fn open_mp() -> Option<&'static OpenMp> {
     static FOUND: OnceLock<Option<OpenMp>> = OnceLock::new();
@@ -32,10 +35,10 @@ fn find() -> Option<OpenMp> {
     // SAFETY: these are the signatures of the interface's documentation.
     unsafe {
         Some(OpenMp {
-            parallel: std::mem::transmute::<*mut c_void, _>(parallel),
-            thread: std::mem::transmute::<*mut c_void, _>(thread),
-            threads: std::mem::transmute::<*mut c_void, _>(threads),
-            most: std::mem::transmute::<*mut c_void, _>(most),
+            parallel: std::mem::transmute::<*mut c_void, Parallel>(parallel),
+            thread: std::mem::transmute::<*mut c_void, Count>(thread),
+            threads: std::mem::transmute::<*mut c_void, Count>(threads),
+            most: std::mem::transmute::<*mut c_void, Count>(most),
         })
     }
 }

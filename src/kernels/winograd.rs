@@ -7,6 +7,8 @@
 //! filter is `Gᵀ[Σ (Bᵀ d B) ⊙ (A dy Aᵀ)]G`. Differences to a direct sum are a few units in the last place
 //! times ten.
 
+#![allow(clippy::needless_range_loop, reason = "rows and columns of small square blocks")]
+
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 

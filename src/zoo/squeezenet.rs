@@ -31,7 +31,7 @@ pub(super) fn build(spec: &Squeezenet, input: [usize; 3], classes: usize) -> Res
     let mut x = pool(&mut net, "stem.pool", stem)?;
     for (index, (squeezed, given)) in FIRES.into_iter().enumerate() {
         let scope = format!("fire{}", index + 2);
-        let fire = fire(&mut net, &scope, scaled(squeezed), scaled(given).next_multiple_of(2) / 2, x)?;
+        let fire = fire(&mut net, &scope, scaled(squeezed), scaled(given).div_ceil(2), x)?;
         x = match BYPASSED.contains(&index) {
             true => net.add(format!("{scope}.add"), Op::Add, &[fire, x])?,
             false => fire,
