@@ -101,3 +101,90 @@ fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
     succeeded(&resumed);
     assert!(text(&resumed.stderr).contains("collaborate: going on at epoch"), "{}", text(&resumed.stderr));
 }
+
+/// A student learns from a frozen teacher, on images that are mixed, by AdamW.
+#[test]
+fn a_trained_student_can_teach_another_run() {
+    let workspace = Workspace::new(2);
+    succeeded(&workspace.run("first", &["--set", "stages.bench=null"]));
+    workspace.write(
+        "taught.yaml",
+        "
+version: 1
+name: taught
+device: cpu
+data:
+  source: {digits: {}}
+  validation: 0.2
+  augment: [rotate: {degrees: 10}, cutout: {size: 2}, mixup: {alpha: 0.3}, cutmix: {}]
+cohort: [{name: slim, model: slim.yaml}]
+teacher: {model: wide.yaml, weights: first}
+stages:
+  - collaborate: {method: kd, epochs: 3, batch: 32, ramp_epochs: 1, optimizer: {adamw: {lr: 0.01, clip: 5, decay_norms: false}}}
+  - select: {}
+",
+    );
+    let taught = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+        command.current_dir(workspace.path(".")).args(["run", "taught.yaml", "--json"]).args(more);
+        command.output().unwrap()
+    };
+    let output = taught(&[]);
+    let report = succeeded(&output);
+    assert!(report["accuracy"]["test"].as_f64().unwrap() > 0.3, "{report:#}");
+    assert!(report["onnx"].is_null(), "{report:#}");
+    assert!(text(&output.stderr).contains("teacher wide.yaml from"), "{}", text(&output.stderr));
+    let metrics = fs::read_to_string(workspace.path("runs/taught/02-collaborate/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert!(last["students"][0]["teacher"].as_f64().unwrap() > 0.0, "{last:#}");
+    assert!(last["students"][0]["response"].is_null(), "{last:#}");
+
+    let refused = taught(&["--set", "teacher.student=slim"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("teacher: 'slim' of ./first does not fit the model 'wide.yaml'"), "{said}");
+}
+
+/// Two cells, three seeds: pre-training is done once a seed, a second call runs nothing again.
+#[test]
+fn a_study_shares_what_is_the_same_and_goes_on() {
+    let workspace = Workspace::new(1);
+    workspace.write(
+        "study.yaml",
+        "
+version: 1
+name: small
+pipeline: p.yaml
+seeds: [1, 2, 3]
+baseline: alone
+set: {stages.export: null, stages.verify: null, stages.bench: null, stages.report: null}
+cells:
+  - {name: alone, set: {stages.pretrain: null, stages.collaborate: {method: plain, epochs: 2, batch: 32}}}
+  - {name: together}
+  - {name: without-self, set: {stages.collaborate: {method: ctsl-mkt-no-self, epochs: 1, batch: 32}}, seeds: [1]}
+",
+    );
+    let study = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+        command.current_dir(workspace.path(".")).args(["study", "study.yaml", "--json"]).output().unwrap()
+    };
+    let first = study();
+    let report = succeeded(&first);
+    let said = text(&first.stderr);
+    assert_eq!(said.matches("pretrain 1/1").count(), 3, "{said}");
+    assert_eq!(said.matches("pretrain: done by a run beside this one, copied").count(), 1, "{said}");
+    let student = &report["cells"][1]["students"][0];
+    assert_eq!(student["test"].as_array().unwrap().len(), 3, "{report:#}");
+    assert_eq!(student["against_baseline"]["pairs"], 3, "{report:#}");
+    assert!(student["against_baseline"]["interval"].is_array() && student["against_baseline"]["p"].is_null());
+    assert!(report["cells"][2]["students"][0]["against_baseline"]["interval"].is_null());
+    assert!(
+        fs::read_to_string(workspace.path("studies/small/study.md"))
+            .unwrap()
+            .contains("| together | wide | 3 |")
+    );
+
+    let again = study();
+    assert_eq!(succeeded(&again), report);
+    assert!(!text(&again.stderr).contains("images/s"), "{}", text(&again.stderr));
+}

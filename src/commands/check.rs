@@ -167,7 +167,7 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
             let on = weights.iter().filter(|(_, weight)| *weight > 0.0);
             let on = on.map(|(name, weight)| format!("{name} {weight}")).collect::<Vec<_>>().join(", ");
             let memory = relations(plan, stage).map_or(String::new(), |bytes| {
-                format!("; relations hold {} MiB at most on the CPU", bytes.div_ceil(1 << 20))
+                format!("\n  {:<12} relations hold {} MiB at most on the CPU", "", bytes.div_ceil(1 << 20))
             });
             format!("{} epochs, batch {}; {on}{memory}", settings.epochs, settings.batch)
         }

@@ -49,7 +49,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         siblings: Vec::new(),
     };
     let report = execute(&plan, &options)?;
-    if common.json { out_json(&report) } else { out(format!("\n{}", screen(&report))) }
+    match (common.json, &report) {
+        (true, _) => out_json(&report),
+        (false, Some(report)) => out(format!("\n{}", screen(report))),
+        (false, None) => {
+            let folder = options.out.display();
+            out(format!("\ntrained; no student was chosen, as the pipeline has no stage `select`: {folder}"))
+        }
+    }
 }
 
 /// The first signal asks to stop at the next step; the second ends the process at once.

@@ -40,7 +40,7 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
     Ok(Report {
         name: manifest.name.clone(),
         run_dir: folder.root().display().to_string(),
-        onnx: folder.chosen_onnx().display().to_string(),
+        onnx: folder.chosen_onnx().exists().then(|| folder.chosen_onnx().display().to_string()),
         student: choice.student.clone(),
         largest: choice.largest.clone(),
         reason: choice.reason.clone(),

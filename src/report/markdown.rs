@@ -8,13 +8,15 @@ use super::model::Report;
 /// The report as a Markdown document.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
-        "# {}\n\n**{}** was chosen of {} students: {}.\n\nFile: `{}`\n",
+        "# {}\n\n**{}** was chosen of {} students: {}.\n",
         report.name,
         report.student,
         report.students.len(),
-        report.reason,
-        report.onnx
+        report.reason
     );
+    if let Some(onnx) = &report.onnx {
+        let _ = write!(text, "\nFile: `{onnx}`\n");
+    }
     text += "\n## Students\n\n";
     text += &table(
         &["student", "validation", "test", "parameters", "MACs", "ONNX"],

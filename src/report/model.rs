@@ -10,8 +10,8 @@ use crate::config::EngineName;
 pub struct Report {
     pub name: String,
     pub run_dir: String,
-    /// The chosen student's file.
-    pub onnx: String,
+    /// The chosen student's file; `null` where nothing was exported.
+    pub onnx: Option<String>,
     pub student: String,
     /// The peer with the most parameters, which the student is compared with.
     pub largest: String,

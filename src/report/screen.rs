@@ -115,7 +115,11 @@ fn summary(report: &Report) -> String {
         ));
     }
     lines.extend(report.notes.iter().map(|note| wrap(&format!("Note: {note}."), "")));
-    lines.push(format!("\nStudent: {}\nReport:  {}/report.md", report.onnx, report.run_dir));
+    let run = &report.run_dir;
+    lines.push(match &report.onnx {
+        Some(onnx) => format!("\nStudent: {onnx}\nReport:  {run}/report.md"),
+        None => format!("\nNothing was exported: the pipeline has no stage `export`. Run: {run}"),
+    });
     lines.join("\n")
 }
 

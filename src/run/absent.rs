@@ -15,7 +15,7 @@ pub use options::Options;
 ///
 /// # Errors
 /// [`InputError`], always.
-pub fn execute(_plan: &Plan, _options: &Options<'_>) -> Result<Report> {
+pub fn execute(_plan: &Plan, _options: &Options<'_>) -> Result<Option<Report>> {
     Err(InputError::new("this program was built without libtorch and cannot train")
         .hint("build it with `cargo build --release`, without --no-default-features")
         .into())

@@ -22,12 +22,13 @@ use super::key::{Inputs, stage_key};
 use super::options::Options;
 use super::stages::{self, Context};
 
-/// Runs every stage that is not already done and returns what the folder now says.
+/// Runs every stage that is not already done and returns what the folder now says: nothing to report
+/// where no student was selected.
 ///
 /// # Errors
 /// [`GateFailed`] after the report is written if a gate did not hold; [`Interrupted`] on request;
 /// [`InputError`] if the folder is in use or holds an artifact that was changed.
-pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Report> {
+pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Option<Report>> {
     let folder = RunFolder::new(&options.out);
     let _lock = folder.lock()?;
     clear_half_written(folder.root())?;
@@ -48,7 +49,8 @@ pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Report> {
     }
     match gate {
         Some(failed) => Err(failed.into()),
-        None => crate::report::collect(&folder),
+        None if folder.choice().exists() => Ok(Some(crate::report::collect(&folder)?)),
+        None => Ok(None),
     }
 }
 
