@@ -97,6 +97,12 @@ impl Convolution {
         std::is_x86_feature_detected!("avx512f") && channels(self.inputs) && channels(self.outputs)
     }
 
+    /// Whether tiles lie on the image with less than half of them beside it; else a direct sum is
+    /// faster.
+    pub fn worthwhile(&self) -> bool {
+        self.tiles() * SIDE * SIDE <= 2 * self.pixels()
+    }
+
     /// `y = epilogue(x * w)`. `x` is `[batch, height, width, inputs]`, `weights` `[outputs, 3, 3,
     /// inputs]`, `y` `[batch, height, width, outputs]`. The moments are those asked for, else zero.
     pub fn forward(&self, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) -> Moments {

@@ -196,7 +196,7 @@ pub(super) fn kernel(conv: &Conv2d, x: &Tensor) -> Option<Convolution> {
     let &[batch, inputs, height, width] = x.size().as_slice() else { return None };
     let [batch, inputs, height, width] = [batch, inputs, height, width].map(|side| side as usize);
     let kernel = Convolution { batch, height, width, inputs, outputs: conv.out_channels };
-    (fits && suits(x) && kernel.supported()).then_some(kernel)
+    (fits && suits(x) && kernel.supported() && kernel.worthwhile()).then_some(kernel)
 }
 
 fn convolve(
