@@ -4,9 +4,23 @@
 //! Images are channels-last here, `[batch, height, width, channels]`. Knows slices and numbers; no
 //! tensor type, no graph, no runtime beyond the threads it borrows.
 
+mod memory;
 mod norm;
 mod pool;
+mod products;
+mod tiles;
 mod winograd;
 
 pub use norm::{Affine, Moments, apply, gradient_moments, input_gradient, moments, supported};
 pub use winograd::{Convolution, Epilogue};
+
+/// Values in -1..1 for tests, the same for the same seed.
+#[cfg(test)]
+fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from((state >> 16) as u16) / 32_768.0 - 1.0
+    };
+    (0..count).map(next).collect()
+}

@@ -276,16 +276,8 @@ fn lanes(register: __m512) -> [f32; LANES] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::noise;
     use super::*;
-
-    fn noise(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let next = |_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            f32::from((state >> 16) as u16) / 32_768.0 - 1.0
-        };
-        (0..count).map(next).collect()
-    }
 
     #[test]
     fn rows_of_any_width_are_mapped_and_summed() {
