@@ -24,7 +24,7 @@ pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,
     FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, Precision, RotateSpec, Source, Student,
-    TeacherSpec,
+    TeacherSpec, names_a_file,
 };
 pub use stages::{
     AdamW, Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights,

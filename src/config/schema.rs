@@ -8,6 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::stages::Stage;
 
+/// Whether a name may become that of a file or folder: letters, digits, `-`, `_` and `.`, no `.` at the
+/// start, at most 100.
+pub fn names_a_file(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && !name.starts_with('.') && name.len() <= 100 && name.chars().all(allowed)
+}
+
 /// A pipeline file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

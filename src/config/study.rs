@@ -9,6 +9,7 @@ use serde_yaml::{Mapping, Value};
 use crate::error::InputError;
 
 use super::parse::parse;
+use super::schema::names_a_file;
 
 /// A study file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,13 +72,9 @@ fn check(spec: &StudySpec) -> Result<(), (String, String)> {
     if spec.version != 1 {
         return Err((format!("version: found {}", spec.version), "write `version: 1`".into()));
     }
-    let nameable = |name: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        !name.is_empty() && !name.starts_with('.') && name.len() <= 100 && name.chars().all(allowed)
-    };
     let mut names = BTreeSet::new();
     for name in spec.cells.iter().map(|cell| cell.name.as_str()).chain([spec.name.as_str()]) {
-        if !nameable(name) {
+        if !names_a_file(name) {
             let hint = "use letters, digits, '-', '_' and '.', no '.' at the start";
             return Err((format!("'{name}' cannot name a folder"), hint.into()));
         }

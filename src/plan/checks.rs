@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::config::names_a_file;
 use crate::config::{
     Augment, Bench, Collaborate, Device, EngineName, Limit, Optimizer, Pipeline, Precision, Pretrain,
     Schedule, Select, Source, Stage, Verify,
@@ -68,8 +69,7 @@ pub(super) fn check_sizes(pipeline: &Pipeline, data: &DataInfo, problems: &mut P
 }
 
 fn name(path: &str, name: &str, problems: &mut Problems<'_>) {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) || name.len() > 100 {
+    if !names_a_file(name) {
         let problem = format!("'{name}' cannot name a file");
         problems.add(path, problem, "use letters, digits, '-', '_' and '.', no '.' at the start");
     }
