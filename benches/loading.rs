@@ -1,5 +1,5 @@
-//! How many images a second the loader makes: decoding, augmentation and normalisation of one epoch of a
-//! pipeline's training images, with nothing that learns from them.
+//! How many images a second the loader makes: decoding and augmentation of one epoch of a pipeline's
+//! training images, with nothing that learns from them.
 //!
 //! `cargo bench --bench loading -- pipelines/cifar100.yaml --set data.workers=1`
 
@@ -47,10 +47,9 @@ fn main() -> Result<()> {
         let order = TrainingOrder { batch: args.batch, seed: 1, epoch, first_batch: 0 };
         let start = Instant::now();
         let mut images = 0;
-        for batch in
-            training_batches(&data.train, &settings.augment, &data.normalization, order, settings.workers)
-        {
-            images += batch?.labels.len();
+        let grey = data.normalization.grey();
+        for batch in training_batches(&data.train, &settings.augment, &grey, order, settings.workers) {
+            images += batch?.recipe.labels.len();
         }
         println!("epoch {}: {:.0} images/s", epoch + 1, images as f64 / start.elapsed().as_secs_f64());
     }

@@ -76,6 +76,7 @@ fn main() -> Result<()> {
             optimizer: OptimizerState::new(&network_of_student, &optimizer)?,
             network: network_of_student,
             frozen: Some(network(&folded, &folded_weights)?),
+            lr_factor: 1.0,
         });
     }
     let all = LossWeights { gamma: Some(1.0), ..LossWeights::default() };

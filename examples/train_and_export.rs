@@ -34,7 +34,13 @@ fn main() -> Result<()> {
     }
     let students = graphs
         .iter()
-        .map(|(name, graph)| Start { name, graph, weights: initial_weights(graph, 7), frozen: None })
+        .map(|(name, graph)| Start {
+            name,
+            graph,
+            weights: initial_weights(graph, 7),
+            frozen: None,
+            lr_factor: 1.0,
+        })
         .collect();
     let scratch = tempfile::tempdir()?;
     let outcome = train(&Job {
@@ -52,6 +58,7 @@ fn main() -> Result<()> {
         epochs: 5,
         batch: 64,
         keep: Keep::Best,
+        validate_every: 1,
         optimizer: &Optimizer::default(),
         schedule: &Schedule::default(),
         device: Device::Auto,

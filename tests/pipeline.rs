@@ -145,7 +145,8 @@ stages:
     assert!(said.contains("teacher: 'slim' of ./first does not fit the model 'wide.yaml'"), "{said}");
 }
 
-/// Two cells, three seeds: pre-training is done once a seed, a second call runs nothing again.
+/// Three cells, three seeds: pre-training is done once a seed, a run that another process is at is left to it, and
+/// a call when all is done runs nothing again.
 #[test]
 fn a_study_shares_what_is_the_same_and_goes_on() {
     let workspace = Workspace::new(1);
@@ -168,9 +169,16 @@ cells:
         let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
         command.current_dir(workspace.path(".")).args(["study", "study.yaml", "--json"]).output().unwrap()
     };
+    let taken = workspace.path("studies/small/alone/seed-1");
+    fs::create_dir_all(&taken).unwrap();
+    let lock = fs::File::create(taken.join(".lock")).unwrap();
+    lock.lock().unwrap();
     let first = study();
-    let report = succeeded(&first);
     let said = text(&first.stderr);
+    assert_eq!(first.status.code(), Some(2), "{said}");
+    assert!(said.contains("another process was still at studies/small/alone/seed-1"), "{said}");
+    lock.unlock().unwrap();
+    let report = succeeded(&study());
     assert_eq!(said.matches("pretrain 1/1").count(), 3, "{said}");
     assert_eq!(said.matches("pretrain: done by a run beside this one, copied").count(), 1, "{said}");
     let student = &report["cells"][1]["students"][0];

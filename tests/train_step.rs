@@ -57,6 +57,7 @@ fn student(number: u32, kind: Kind) -> Student {
         optimizer: OptimizerState::new(&learning, &optimizer).unwrap(),
         network: learning,
         frozen: Some(network(&folded, &folded_weights)),
+        lr_factor: 1.0,
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::config::{load_pipeline, quickstart};
 use crate::error::exit_code;
+use crate::folder::RunFolder;
 use crate::plan::plan;
 use crate::report::screen;
 use crate::run::{Options, execute};
@@ -48,7 +49,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         resume: resume_command(args),
         siblings: Vec::new(),
     };
-    let report = execute(&plan, &options)?;
+    let lock = RunFolder::new(&options.out).lock()?;
+    let report = execute(&plan, &options, lock)?;
     match (common.json, &report) {
         (true, _) => out_json(&report),
         (false, Some(report)) => out(format!("\n{}", screen(report))),

@@ -95,6 +95,13 @@ pub struct Student {
     pub name: String,
     /// A ready architecture (`resnet20`) or the path of a model file, relative to the pipeline file.
     pub model: String,
+    /// Of the stages' learning rates.
+    #[serde(default = "whole")]
+    pub lr_factor: f64,
+}
+
+fn whole() -> f64 {
+    1.0
 }
 
 /// A frozen teacher.
@@ -116,8 +123,21 @@ pub struct TeacherSpec {
 pub enum Precision {
     #[default]
     Float32,
+    /// Products of 10-bit mantissas, summed in float32. On a GPU alone.
+    Tf32,
     /// On a GPU alone.
     Bfloat16,
+}
+
+impl Precision {
+    /// As it is written in a file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Precision::Float32 => "float32",
+            Precision::Tf32 => "tf32",
+            Precision::Bfloat16 => "bfloat16",
+        }
+    }
 }
 
 /// The images.

@@ -42,6 +42,8 @@ pub struct Pretrain {
     /// Images a step.
     pub batch: usize,
     pub keep: Keep,
+    /// Epochs from one validation to the next; the last epoch is always validated.
+    pub validate_every: usize,
     pub optimizer: Optimizer,
     pub schedule: Schedule,
 }
@@ -52,6 +54,7 @@ impl Default for Pretrain {
             epochs: 10,
             batch: 64,
             keep: Keep::Best,
+            validate_every: 1,
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),
         }
@@ -68,6 +71,8 @@ pub struct Collaborate {
     /// Images a step.
     pub batch: usize,
     pub keep: Keep,
+    /// Epochs from one validation to the next; the last epoch is always validated.
+    pub validate_every: usize,
     pub updates: Updates,
     /// Epochs in which every term but the cross-entropy rises to its weight.
     pub ramp_epochs: usize,
@@ -85,6 +90,7 @@ impl Default for Collaborate {
             epochs: 20,
             batch: 64,
             keep: Keep::Best,
+            validate_every: 1,
             updates: Updates::default(),
             ramp_epochs: 0,
             loss: LossWeights::default(),
@@ -94,7 +100,8 @@ impl Default for Collaborate {
     }
 }
 
-/// Which weights of a student are kept: best on validation (ties to the later epoch), or the last.
+/// Which weights of a student are kept: of the validated epoch that is best (ties to the later one), or of the
+/// last epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {

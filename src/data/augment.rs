@@ -16,37 +16,55 @@ pub(super) fn sample_rng(seed: u64, epoch: usize, sample: u32) -> ChaCha8Rng {
     rng
 }
 
-/// Applies the augmentations of single images in their order. `pixels` is planar `[channels, height,
-/// width]`; `grey` is what each channel is on average.
-pub(super) fn augment(
-    pixels: &[u8],
-    shape: [usize; 3],
-    list: &[Augment],
-    grey: &[u8],
-    rng: &mut ChaCha8Rng,
-) -> Vec<u8> {
-    let mut pixels = pixels.to_vec();
+/// One change to an image, with every draw made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// The crop whose corner is at (`top`, `left`) of the image padded with black.
+    Crop { padding: usize, top: usize, left: usize },
+    /// Left and right change places, or stay.
+    Flip { flipped: bool },
+    /// Turned about the centre, between pixels by their bilinear mean; black from outside.
+    Turn { radians: f64 },
+    /// The part of a square about `centre`, `[row, column]`, that lies in the image is what the channel is on average.
+    CutOut { centre: [usize; 2], size: usize },
+}
+
+/// Draws what happens to one image, in the list's order; what mixes images is not among it.
+pub(super) fn draw(list: &[Augment], [_, height, width]: [usize; 3], rng: &mut ChaCha8Rng) -> Vec<Change> {
+    let mut changes = Vec::with_capacity(list.len());
     for one in list {
         match one {
             Augment::Crop(crop) => {
                 let reach = 2 * crop.padding + 1;
                 let (top, left) = (below(rng, reach), below(rng, reach));
-                pixels = shifted(&pixels, shape, crop.padding, top, left);
+                changes.push(Change::Crop { padding: crop.padding, top, left });
             }
-            Augment::Flip(flip) => {
-                if unit(rng) < flip.probability {
-                    pixels.chunks_exact_mut(shape[2]).for_each(<[u8]>::reverse);
-                }
-            }
+            Augment::Flip(flip) => changes.push(Change::Flip { flipped: unit(rng) < flip.probability }),
             Augment::Rotate(rotate) => {
                 let degrees = (2.0 * unit(rng) - 1.0) * rotate.degrees;
-                pixels = turned(&pixels, shape, degrees.to_radians());
+                changes.push(Change::Turn { radians: degrees.to_radians() });
             }
             Augment::Cutout(cutout) => {
-                let centre = [below(rng, shape[1]), below(rng, shape[2])];
-                cut_out(&mut pixels, shape, centre, cutout.size, grey);
+                let centre = [below(rng, height), below(rng, width)];
+                changes.push(Change::CutOut { centre, size: cutout.size });
             }
             Augment::Mixup(_) | Augment::Cutmix(_) => {}
+        }
+    }
+    changes
+}
+
+/// Makes the changes to an image's bytes, planar `[channels, height, width]`; `grey` is what each
+/// channel is on average.
+pub fn changed(pixels: &[u8], shape: [usize; 3], changes: &[Change], grey: &[u8]) -> Vec<u8> {
+    let mut pixels = pixels.to_vec();
+    for change in changes {
+        match *change {
+            Change::Crop { padding, top, left } => pixels = shifted(&pixels, shape, padding, top, left),
+            Change::Flip { flipped: true } => pixels.chunks_exact_mut(shape[2]).for_each(<[u8]>::reverse),
+            Change::Flip { flipped: false } => {}
+            Change::Turn { radians } => pixels = turned(&pixels, shape, radians),
+            Change::CutOut { centre, size } => cut_out(&mut pixels, shape, centre, size, grey),
         }
     }
     pixels
@@ -130,6 +148,16 @@ mod tests {
     use super::*;
     use crate::config::{CropSpec, FlipSpec};
 
+    fn augment(
+        pixels: &[u8],
+        shape: [usize; 3],
+        list: &[Augment],
+        grey: &[u8],
+        mut rng: ChaCha8Rng,
+    ) -> Vec<u8> {
+        changed(pixels, shape, &draw(list, shape, &mut rng), grey)
+    }
+
     #[test]
     fn crops_move_the_image() {
         let image = [1, 2, 3, 4, 5, 6];
@@ -144,8 +172,7 @@ mod tests {
     fn a_sample_of_an_epoch_is_always_the_same() {
         let list = [Augment::Crop(CropSpec { padding: 2 }), Augment::Flip(FlipSpec { probability: 0.5 })];
         let image: Vec<u8> = (0..75).collect();
-        let view =
-            |epoch, sample| augment(&image, [3, 5, 5], &list, &[0; 3], &mut sample_rng(9, epoch, sample));
+        let view = |epoch, sample| augment(&image, [3, 5, 5], &list, &[0; 3], sample_rng(9, epoch, sample));
         assert_eq!(view(3, 7), view(3, 7));
         let different = (0..20).filter(|&epoch| view(epoch, 7) != view(epoch, 8)).count();
         assert!(different > 10, "{different} of 20 views differ");
@@ -176,9 +203,8 @@ mod tests {
     #[test]
     fn flips_are_as_often_as_asked() {
         let list = [Augment::Flip(FlipSpec { probability: 0.25 })];
-        let flipped = (0..4_000).filter(|&sample| {
-            augment(&[1, 2], [1, 1, 2], &list, &[0], &mut sample_rng(1, 0, sample)) == [2, 1]
-        });
+        let flipped = (0..4_000)
+            .filter(|&sample| augment(&[1, 2], [1, 1, 2], &list, &[0], sample_rng(1, 0, sample)) == [2, 1]);
         let share = flipped.count() as f64 / 4_000.0;
         assert!((share - 0.25).abs() < 0.03, "{share}");
     }

@@ -9,23 +9,41 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::config::Augment;
 use crate::seed::derive_seed;
 
-use super::augment::{augment, sample_rng};
-use super::mix::{Mixed, mix};
-use super::normalization::{Normalization, Table};
+use super::augment::{Change, changed, draw, sample_rng};
+use super::mix::{self, Mix};
+use super::normalization::Normalization;
 use super::split::shuffle;
 use super::store::Split;
 
 /// Batches each worker makes ahead of the one that is asked for.
 const AHEAD: usize = 2;
 
-/// Images ready for a network.
+/// Images as they are, ready for a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// `[batch, channels, height, width]`, normalised.
     pub images: ArrayD<f32>,
     pub labels: Vec<i64>,
-    /// What else is in the images, where they were mixed.
-    pub mixed: Option<Mixed>,
+}
+
+/// What a training batch is to hold, with every draw made: whoever follows it gets the same batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Where in the split each image is.
+    pub places: Vec<usize>,
+    pub labels: Vec<i64>,
+    /// What happens to each image's bytes, in this order; the same kinds for all.
+    pub changes: Vec<Vec<Change>>,
+    /// What happens to the normalised images after that.
+    pub mix: Option<Mix>,
+}
+
+/// Images to be learned from, augmented but for mixing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingBatch {
+    /// Bytes, `[batch, channels, height, width]`.
+    pub images: ArrayD<u8>,
+    pub recipe: Recipe,
 }
 
 /// Which batches of which epoch.
@@ -45,25 +63,22 @@ pub fn batches_per_epoch(images: usize, batch: usize) -> usize {
     images / batch.max(1)
 }
 
-/// The augmented training batches of one epoch, in a random order that seed and epoch decide. Made
-/// by `workers` threads (0: half of the cores, at least one) that end when the iterator is dropped.
+/// The recipes of one epoch's batches, in a random order that seed and epoch decide.
+pub fn recipes(split: &Split, list: &[Augment], order: TrainingOrder) -> impl Iterator<Item = Recipe> {
+    let epoch = Epoch::new(split, list, &[], order);
+    (order.first_batch..batches_per_epoch(split.len(), order.batch)).map(move |index| epoch.recipe(index))
+}
+
+/// The batches of [`recipes`], made by `workers` threads (0: half of the cores, at least one) that end
+/// when the iterator is dropped. `grey` is what each channel is on average.
 pub fn training_batches(
     split: &Split,
     list: &[Augment],
-    normalization: &Normalization,
+    grey: &[u8],
     order: TrainingOrder,
     workers: usize,
 ) -> TrainingBatches {
-    let epoch = Epoch {
-        split: split.clone(),
-        list: list.to_vec(),
-        table: normalization.table(),
-        grey: normalization.mean.iter().map(|mean| (255.0 * mean).round() as u8).collect(),
-        places: permutation(split.len(), order),
-        augment_seed: derive_seed(order.seed, &["augment"]),
-        mix_seed: derive_seed(order.seed, &["mix"]),
-        order,
-    };
+    let epoch = Epoch::new(split, list, grey, order);
     let epoch = std::sync::Arc::new(epoch);
     let count = batches_per_epoch(split.len(), order.batch);
     let workers = worker_count(workers);
@@ -85,15 +100,15 @@ pub fn training_batches(
 
 /// See [`training_batches`].
 pub struct TrainingBatches {
-    receivers: Vec<Receiver<Result<Batch>>>,
+    receivers: Vec<Receiver<Result<TrainingBatch>>>,
     next: usize,
     count: usize,
 }
 
 impl Iterator for TrainingBatches {
-    type Item = Result<Batch>;
+    type Item = Result<TrainingBatch>;
 
-    fn next(&mut self) -> Option<Result<Batch>> {
+    fn next(&mut self) -> Option<Result<TrainingBatch>> {
         if self.next == self.count {
             return None;
         }
@@ -116,7 +131,17 @@ pub fn ordered_batches<'a>(
     let table = normalization.table();
     (0..split.len()).step_by(batch.max(1)).map(move |start| {
         let places: Vec<usize> = (start..(start + batch.max(1)).min(split.len())).collect();
-        assemble(split, &places, &table, |_, pixels, target| target.extend_from_slice(pixels))
+        let [channels, height, width] = split.shape();
+        let mut values = Vec::with_capacity(places.len() * channels * height * width);
+        let mut labels = Vec::with_capacity(places.len());
+        for &place in &places {
+            for (plane, table) in split.image(place)?.chunks_exact(height * width).zip(&table) {
+                values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
+            }
+            labels.push(i64::from(split.labels[place]));
+        }
+        let images = ArrayD::from_shape_vec(IxDyn(&[places.len(), channels, height, width]), values)?;
+        Ok(Batch { images, labels })
     })
 }
 
@@ -139,8 +164,6 @@ fn permutation(images: usize, order: TrainingOrder) -> Vec<usize> {
 struct Epoch {
     split: Split,
     list: Vec<Augment>,
-    table: Table,
-    /// What each channel is on average.
     grey: Vec<u8>,
     places: Vec<usize>,
     augment_seed: u64,
@@ -149,43 +172,47 @@ struct Epoch {
 }
 
 impl Epoch {
-    fn batch(&self, index: usize) -> Result<Batch> {
-        let places = &self.places[index * self.order.batch..][..self.order.batch];
-        let mut batch = assemble(&self.split, places, &self.table, |place, pixels, target| {
-            if self.list.is_empty() {
-                return target.extend_from_slice(pixels);
-            }
-            let mut rng = sample_rng(self.augment_seed, self.order.epoch, self.split.samples[place]);
-            target.extend(augment(pixels, self.split.shape(), &self.list, &self.grey, &mut rng));
-        })?;
-        if let Some(values) = batch.images.as_slice_mut() {
-            let moment = (self.order.epoch, index);
-            batch.mixed = mix(values, &batch.labels, self.split.shape(), &self.list, self.mix_seed, moment);
+    fn new(split: &Split, list: &[Augment], grey: &[u8], order: TrainingOrder) -> Self {
+        Self {
+            split: split.clone(),
+            list: list.to_vec(),
+            grey: grey.to_vec(),
+            places: permutation(split.len(), order),
+            augment_seed: derive_seed(order.seed, &["augment"]),
+            mix_seed: derive_seed(order.seed, &["mix"]),
+            order,
         }
-        Ok(batch)
     }
-}
 
-fn assemble(
-    split: &Split,
-    places: &[usize],
-    table: &Table,
-    view: impl Fn(usize, &[u8], &mut Vec<u8>),
-) -> Result<Batch> {
-    let [channels, height, width] = split.shape();
-    let mut values = Vec::with_capacity(places.len() * channels * height * width);
-    let mut labels = Vec::with_capacity(places.len());
-    let mut bytes = Vec::with_capacity(channels * height * width);
-    for &place in places {
-        bytes.clear();
-        view(place, &split.image(place)?, &mut bytes);
-        for (plane, table) in bytes.chunks_exact(height * width).zip(table) {
-            values.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
+    fn recipe(&self, index: usize) -> Recipe {
+        let (split, epoch) = (&self.split, self.order.epoch);
+        let places = self.places[index * self.order.batch..][..self.order.batch].to_vec();
+        let changes = places.iter().map(|&place| {
+            let mut rng = sample_rng(self.augment_seed, epoch, split.samples[place]);
+            draw(&self.list, split.shape(), &mut rng)
+        });
+        Recipe {
+            changes: changes.collect(),
+            labels: places.iter().map(|&place| i64::from(split.labels[place])).collect(),
+            mix: mix::draw(places.len(), split.shape(), &self.list, self.mix_seed, (epoch, index)),
+            places,
         }
-        labels.push(i64::from(split.labels[place]));
     }
-    let images = ArrayD::from_shape_vec(IxDyn(&[places.len(), channels, height, width]), values)?;
-    Ok(Batch { images, labels, mixed: None })
+
+    fn batch(&self, index: usize) -> Result<TrainingBatch> {
+        let recipe = self.recipe(index);
+        let [channels, height, width] = self.split.shape();
+        let mut bytes = Vec::with_capacity(recipe.places.len() * channels * height * width);
+        for (&place, changes) in recipe.places.iter().zip(&recipe.changes) {
+            let pixels = self.split.image(place)?;
+            match changes.is_empty() {
+                true => bytes.extend_from_slice(&pixels),
+                false => bytes.extend(changed(&pixels, self.split.shape(), changes, &self.grey)),
+            }
+        }
+        let images = ArrayD::from_shape_vec(IxDyn(&[recipe.places.len(), channels, height, width]), bytes)?;
+        Ok(TrainingBatch { images, recipe })
+    }
 }
 
 #[cfg(test)]
@@ -203,10 +230,14 @@ mod tests {
         Normalization { mean: vec![0.5], std: vec![0.25] }
     }
 
-    fn epoch(workers: usize, first_batch: usize, epoch: usize) -> Vec<Batch> {
+    fn epoch(workers: usize, first_batch: usize, epoch: usize) -> Vec<TrainingBatch> {
         let order = TrainingOrder { batch: 6, seed: 11, epoch, first_batch };
         let list = [Augment::Crop(CropSpec { padding: 1 })];
-        training_batches(&split(), &list, &normalization(), order, workers).map(Result::unwrap).collect()
+        let batches: Vec<TrainingBatch> =
+            training_batches(&split(), &list, &[7], order, workers).map(Result::unwrap).collect();
+        let found = batches.iter().map(|batch| batch.recipe.clone());
+        assert!(found.eq(recipes(&split(), &list, order)), "workers follow other recipes");
+        batches
     }
 
     #[test]
@@ -223,12 +254,12 @@ mod tests {
         let split = split();
         let order = TrainingOrder { batch: 6, seed: 1, epoch: 0, first_batch: 0 };
         let mut seen = Vec::new();
-        for batch in training_batches(&split, &[], &normalization(), order, 2) {
+        for batch in training_batches(&split, &[], &[7], order, 2) {
             let batch = batch.unwrap();
-            for (image, label) in batch.images.outer_iter().zip(&batch.labels) {
-                let byte = (image.iter().next().unwrap() * 0.25 + 0.5) * 255.0;
-                assert_eq!(i64::from(byte.round() as i32) % 10, *label);
-                seen.push(byte.round() as u32);
+            for (image, label) in batch.images.outer_iter().zip(&batch.recipe.labels) {
+                let byte = *image.iter().next().unwrap();
+                assert_eq!(i64::from(byte) % 10, *label);
+                seen.push(byte);
             }
         }
         seen.sort_unstable();
@@ -248,7 +279,7 @@ mod tests {
     fn dropping_the_iterator_ends_its_workers() {
         let split = split();
         let order = TrainingOrder { batch: 2, seed: 1, epoch: 0, first_batch: 0 };
-        let mut batches = training_batches(&split, &[], &normalization(), order, 2);
+        let mut batches = training_batches(&split, &[], &[7], order, 2);
         batches.next().unwrap().unwrap();
         drop(batches);
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);

@@ -1,4 +1,7 @@
-//! Augmentation of a whole batch: two images and their labels in one.
+//! Augmentation of a whole batch: draws how two images and their labels become one. The mixing itself is
+//! done where the batch is.
+
+use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -11,48 +14,45 @@ use super::split::shuffle;
 /// Words of randomness set aside for one batch of one epoch.
 const WORDS_PER_BATCH: u128 = 1 << 20;
 
-/// The other half of a batch's labels.
+/// How the images of a batch are mixed with each other, with every draw made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mixed {
-    /// Label of the image that was mixed into each.
-    pub labels: Vec<i64>,
+pub struct Mix {
+    /// The place in the batch of what is mixed into each image.
+    pub partners: Vec<usize>,
     /// Share of an image's own label.
     pub share: f64,
+    pub way: Way,
 }
 
-/// Mixes a normalised batch, `[batch, channels, height, width]`, by one of the list's ways, if it has
-/// any.
-pub(super) fn mix(
-    values: &mut [f32],
-    labels: &[i64],
-    [channels, height, width]: [usize; 3],
+/// What becomes of two images.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Way {
+    /// Their mean, by the share (mixup, Zhang et al. 2018).
+    Blend,
+    /// A rectangle of the one within the other (CutMix, Yun et al. 2019).
+    Paste { rows: Range<usize>, columns: Range<usize> },
+}
+
+/// Draws how a batch of `images` is mixed by one of the list's ways, if it has any.
+pub(super) fn draw(
+    images: usize,
+    [_, height, width]: [usize; 3],
     list: &[Augment],
     seed: u64,
     (epoch, batch): (usize, usize),
-) -> Option<Mixed> {
+) -> Option<Mix> {
     let ways: Vec<&Augment> = list.iter().filter(|one| one.mixes()).collect();
-    if ways.is_empty() || labels.is_empty() {
+    if ways.is_empty() || images == 0 {
         return None;
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(epoch as u64);
     rng.set_word_pos(batch as u128 * WORDS_PER_BATCH);
     let way = ways[below(&mut rng, ways.len())];
-    let mut partners: Vec<usize> = (0..labels.len()).collect();
+    let mut partners: Vec<usize> = (0..images).collect();
     shuffle(&mut partners, &mut rng);
-    let image = channels * height * width;
-    let others = values.to_vec();
-    let other = |index: usize| &others[partners[index] * image..][..image];
-    let share = match way {
-        Augment::Mixup(mixup) => {
-            let share = beta(&mut rng, mixup.alpha);
-            for (index, own) in values.chunks_exact_mut(image).enumerate() {
-                for (own, other) in own.iter_mut().zip(other(index)) {
-                    *own = (f64::from(*own) * share + f64::from(*other) * (1.0 - share)) as f32;
-                }
-            }
-            share
-        }
+    match way {
+        Augment::Mixup(mixup) => Some(Mix { partners, share: beta(&mut rng, mixup.alpha), way: Way::Blend }),
         Augment::Cutmix(cutmix) => {
             let side = (1.0 - beta(&mut rng, cutmix.alpha)).sqrt();
             let [rows, columns] = [height, width].map(|length| {
@@ -61,20 +61,11 @@ pub(super) fn mix(
                 let first = centre.saturating_sub(reach / 2);
                 first..(centre + reach - reach / 2).min(length).max(first)
             });
-            for (index, own) in values.chunks_exact_mut(image).enumerate() {
-                let planes = own.chunks_exact_mut(height * width);
-                for (own, other) in planes.zip(other(index).chunks_exact(height * width)) {
-                    for row in rows.clone() {
-                        let columns = row * width + columns.start..row * width + columns.end;
-                        own[columns.clone()].copy_from_slice(&other[columns]);
-                    }
-                }
-            }
-            1.0 - (rows.len() * columns.len()) as f64 / (height * width) as f64
+            let share = 1.0 - (rows.len() * columns.len()) as f64 / (height * width) as f64;
+            Some(Mix { partners, share, way: Way::Paste { rows, columns } })
         }
-        Augment::Crop(_) | Augment::Flip(_) | Augment::Rotate(_) | Augment::Cutout(_) => 1.0,
-    };
-    Some(Mixed { labels: partners.iter().map(|&partner| labels[partner]).collect(), share })
+        Augment::Crop(_) | Augment::Flip(_) | Augment::Rotate(_) | Augment::Cutout(_) => None,
+    }
 }
 
 /// A draw from Beta(alpha, alpha), by Jöhnk's method (1964).
@@ -92,35 +83,7 @@ mod tests {
     use super::*;
     use crate::config::MixSpec;
 
-    const LABELS: [i64; 6] = [0, 1, 2, 3, 4, 5];
     const SHAPE: [usize; 3] = [2, 4, 5];
-
-    /// Images whose every value is ten times their label.
-    fn batch() -> Vec<f32> {
-        LABELS.iter().flat_map(|&label| [10.0 * label as f32; 40]).collect()
-    }
-
-    fn mixed(way: Augment, batch_number: usize) -> (Vec<f32>, Mixed) {
-        let mut values = batch();
-        let mixed = mix(&mut values, &LABELS, SHAPE, &[way], 3, (1, batch_number)).unwrap();
-        (values, mixed)
-    }
-
-    #[test]
-    fn images_and_labels_are_mixed_alike() {
-        for way in [Augment::Mixup(MixSpec { alpha: 0.5 }), Augment::Cutmix(MixSpec { alpha: 1.0 })] {
-            for number in 0..20 {
-                let (values, mixed) = mixed(way.clone(), number);
-                for (index, image) in values.chunks_exact(40).enumerate() {
-                    let mean = f64::from(image.iter().sum::<f32>()) / 40.0;
-                    let (own, other) = (LABELS[index] as f64, mixed.labels[index] as f64);
-                    let expected = 10.0 * (own * mixed.share + other * (1.0 - mixed.share));
-                    assert!((mean - expected).abs() < 1e-4, "{way:?}: {mean}, not {expected}");
-                }
-                assert_eq!((values, mixed), self::mixed(way.clone(), number));
-            }
-        }
-    }
 
     #[test]
     fn shares_follow_their_distribution() {
@@ -136,7 +99,27 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_an_epoch_is_always_mixed_alike() {
+        for way in [Augment::Mixup(MixSpec { alpha: 0.5 }), Augment::Cutmix(MixSpec { alpha: 1.0 })] {
+            let draw = |batch| draw(6, SHAPE, std::slice::from_ref(&way), 3, (1, batch)).unwrap();
+            for batch in 0..20 {
+                let mix = draw(batch);
+                assert_eq!(mix, draw(batch));
+                assert_ne!(mix, draw(batch + 1));
+                let mut partners = mix.partners.clone();
+                partners.sort_unstable();
+                assert_eq!(partners, [0, 1, 2, 3, 4, 5]);
+                if let Way::Paste { rows, columns } = mix.way {
+                    assert!(rows.end <= 4 && columns.end <= 5);
+                    let pasted = (rows.len() * columns.len()) as f64 / 20.0;
+                    assert!((mix.share + pasted - 1.0).abs() < 1e-12);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn without_a_way_nothing_is_mixed() {
-        assert_eq!(mix(&mut batch(), &LABELS, SHAPE, &[], 3, (0, 0)), None);
+        assert_eq!(draw(6, SHAPE, &[], 3, (0, 0)), None);
     }
 }

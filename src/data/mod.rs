@@ -18,11 +18,15 @@ mod source;
 mod split;
 mod store;
 
-pub use batches::{Batch, TrainingOrder, batches_per_epoch, ordered_batches, training_batches};
+pub use augment::{Change, changed};
+pub use batches::{
+    Batch, Recipe, TrainingBatch, TrainingOrder, batches_per_epoch, ordered_batches, recipes,
+    training_batches,
+};
 pub use decode::{decode_image, is_image_file};
 pub use info::DataInfo;
 pub use load::{Dataset, load};
-pub use mix::Mixed;
-pub use normalization::Normalization;
+pub use mix::{Mix, Way};
+pub use normalization::{Normalization, Table};
 pub use source::describe;
 pub use store::Split;

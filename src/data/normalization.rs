@@ -1,7 +1,7 @@
 //! From bytes to the values a network reads.
 
 /// Normalised value of every byte, by channel.
-pub(super) type Table = Vec<[f32; 256]>;
+pub type Table = Vec<[f32; 256]>;
 
 /// Per-channel mean and deviation of the training images, on the scale 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,11 +12,16 @@ pub struct Normalization {
 
 impl Normalization {
     /// `(byte / 255 − mean) / std` for every byte and channel.
-    pub(super) fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         let normalised = |byte: usize, channel: usize| {
             ((byte as f64 / 255.0 - f64::from(self.mean[channel])) / f64::from(self.std[channel])) as f32
         };
         (0..self.mean.len()).map(|channel| std::array::from_fn(|byte| normalised(byte, channel))).collect()
+    }
+
+    /// The byte nearest to each channel's mean.
+    pub fn grey(&self) -> Vec<u8> {
+        self.mean.iter().map(|mean| (255.0 * mean).round() as u8).collect()
     }
 
     /// Normalises one image, planar `[channels, height, width]`.

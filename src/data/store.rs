@@ -115,11 +115,16 @@ impl Split {
         self.pick(&(0..count).map(|index| index * self.len() / count).collect::<Vec<_>>())
     }
 
+    /// Bytes of all images, decoded.
+    pub fn bytes(&self) -> usize {
+        self.len() * self.shape().iter().product::<usize>()
+    }
+
     /// Pixels of the image at `place`.
     ///
     /// # Errors
     /// If its file cannot be decoded.
-    pub(super) fn image(&self, place: usize) -> Result<Cow<'_, [u8]>> {
+    pub fn image(&self, place: usize) -> Result<Cow<'_, [u8]>> {
         self.store.image(self.samples[place] as usize)
     }
 }

@@ -17,6 +17,9 @@ pub struct Kept {
     pub epoch: usize,
     pub epochs: usize,
     pub validation: Score,
+    /// Hash of the optimiser's averages after the last epoch: two runs that end alike have the same.
+    #[serde(default)]
+    pub optimizer: String,
 }
 
 /// One student as the choice sees it.

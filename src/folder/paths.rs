@@ -119,6 +119,18 @@ impl RunFolder {
     /// # Errors
     /// [`InputError`] if another process works in it, or it cannot be written.
     pub fn lock(&self) -> Result<Lock> {
+        self.try_lock()?.ok_or_else(|| {
+            InputError::new(format!("another process works in {}", self.root.display()))
+                .hint("wait for it, or choose another folder with --out")
+                .into()
+        })
+    }
+
+    /// As [`RunFolder::lock`]; `None` if another process works in the folder.
+    ///
+    /// # Errors
+    /// [`InputError`] if the folder cannot be written.
+    pub fn try_lock(&self) -> Result<Option<Lock>> {
         create_folder(&self.root)?;
         let path = self.root.join(".lock");
         let file = File::options().create(true).append(true).open(&path);
@@ -127,11 +139,8 @@ impl RunFolder {
                 .hint("choose a folder you may write with --out")
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                let message = format!("another process works in {}", self.root.display());
-                Err(InputError::new(message).hint("wait for it, or choose another folder with --out").into())
-            }
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", path.display()))
             }

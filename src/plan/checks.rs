@@ -25,9 +25,10 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     }
     name("name", &pipeline.name, problems);
     cohort(pipeline, problems);
-    if pipeline.precision == Precision::Bfloat16 && pipeline.device == Device::Cpu {
+    if pipeline.precision != Precision::Float32 && pipeline.device == Device::Cpu {
         let remedy = "write `device: cuda`, or leave precision out";
-        problems.add("precision", "bfloat16 is for a GPU, and the device is cpu", remedy);
+        let problem = format!("{} is for a GPU, and the device is cpu", pipeline.precision.key());
+        problems.add("precision", problem, remedy);
     }
     data(pipeline, problems);
     order(&pipeline.stages, problems);
@@ -83,6 +84,10 @@ fn cohort(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     for (index, student) in pipeline.cohort.iter().enumerate() {
         let path = format!("cohort[{index}].name");
         name(&path, &student.name, problems);
+        if !(student.lr_factor > 0.0 && student.lr_factor.is_finite()) {
+            let problem = format!("found {}", student.lr_factor);
+            problems.add(&format!("cohort[{index}].lr_factor"), problem, "write a number above 0");
+        }
         if student.name == RESERVED {
             problems.add(&path, "'student' is the chosen one's file", "choose another name");
         }
@@ -286,10 +291,12 @@ impl Numbers<'_, '_> {
 
 fn pretrain(settings: &Pretrain, numbers: &mut Numbers<'_, '_>) {
     numbers.training(settings.epochs, settings.batch, &settings.optimizer, &settings.schedule);
+    numbers.count("validate_every", settings.validate_every, 100_000);
 }
 
 fn collaborate(pipeline: &Pipeline, settings: &Collaborate, numbers: &mut Numbers<'_, '_>) {
     numbers.training(settings.epochs, settings.batch, &settings.optimizer, &settings.schedule);
+    numbers.count("validate_every", settings.validate_every, 100_000);
     let terms = settings.method.terms(&settings.loss);
     for (key, weight) in [
         ("loss.alpha", terms.alpha),

@@ -33,6 +33,8 @@ pub struct Peer {
     pub model: String,
     pub graph: Graph,
     pub cost: Cost,
+    /// Of the stages' learning rates.
+    pub lr_factor: f64,
 }
 
 impl Plan {
@@ -91,7 +93,7 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
         match built {
             Ok(Some(graph)) => {
                 let (name, model) = (student.name.clone(), student.model.clone());
-                peers.push(Peer { name, model, cost: cost(&graph), graph });
+                peers.push(Peer { name, model, cost: cost(&graph), graph, lr_factor: student.lr_factor });
             }
             Ok(None) => {}
             Err(error) => problems.add_error(&place, &error),

@@ -6,6 +6,7 @@ mod options;
 use anyhow::Result;
 
 use crate::error::InputError;
+use crate::folder::Lock;
 use crate::plan::Plan;
 use crate::report::Report;
 
@@ -15,7 +16,7 @@ pub use options::Options;
 ///
 /// # Errors
 /// [`InputError`], always.
-pub fn execute(_plan: &Plan, _options: &Options<'_>) -> Result<Option<Report>> {
+pub fn execute(_plan: &Plan, _options: &Options<'_>, _lock: Lock) -> Result<Option<Report>> {
     Err(InputError::new("this program was built without libtorch and cannot train")
         .hint("build it with `cargo build --release`, without --no-default-features")
         .into())

@@ -12,7 +12,7 @@ use crate::config::Stage;
 use crate::data::Dataset;
 use crate::error::{GateFailed, InputError, Interrupted};
 use crate::files::{clear_half_written, write_atomic};
-use crate::folder::{Artifacts, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
+use crate::folder::{Artifacts, Lock, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::torch;
@@ -23,14 +23,13 @@ use super::options::Options;
 use super::stages::{self, Context};
 
 /// Runs every stage that is not already done and returns what the folder now says: nothing to report
-/// where no student was selected.
+/// where no student was selected. `_lock` keeps other processes out of the folder until it is done.
 ///
 /// # Errors
 /// [`GateFailed`] after the report is written if a gate did not hold; [`Interrupted`] on request;
-/// [`InputError`] if the folder is in use or holds an artifact that was changed.
-pub fn execute(plan: &Plan, options: &Options<'_>) -> Result<Option<Report>> {
+/// [`InputError`] if the folder holds an artifact that was changed.
+pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option<Report>> {
     let folder = RunFolder::new(&options.out);
-    let _lock = folder.lock()?;
     clear_half_written(folder.root())?;
     let known = Manifest::load(folder.root())?;
     options.ui.line(format!("reading {} images", plan.data.train_images));

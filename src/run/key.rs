@@ -54,10 +54,13 @@ pub fn stage_key(plan: &Plan, stage: &Stage, inputs: &Inputs<'_>) -> Result<Stri
         "inputs": serde_json::to_value(inputs)?,
         "surroundings": match stage {
             Stage::Pretrain(_) => training(pipeline, inputs)?,
-            Stage::Collaborate(_) => json!({
-                "training": training(pipeline, inputs)?,
-                "teacher": plan.teacher.as_ref().map(teacher),
-            }),
+            Stage::Collaborate(settings) => {
+                let taught = settings.method.terms(&settings.loss).taught();
+                json!({
+                    "training": training(pipeline, inputs)?,
+                    "teacher": plan.teacher.as_ref().filter(|_| taught).map(teacher),
+                })
+            }
             Stage::Verify(_) | Stage::Bench(_) => inputs.machine.clone(),
             Stage::Select(_) | Stage::Export(_) => Value::Null,
             Stage::Report(_) => json!({"program": env!("CARGO_PKG_VERSION")}),
@@ -80,8 +83,8 @@ fn teacher(teacher: &Teacher) -> Value {
     json!({"nodes": nodes, "weights": blake3::hash(&teacher.weights.to_safetensors(None)).to_hex().to_string()})
 }
 
-/// A peer as far as results depend on it: its name and its graph.
+/// A peer as far as results depend on it: its name, its graph and how fast it learns.
 fn peer(peer: &Peer) -> Result<Value> {
     let nodes: Vec<String> = peer.graph.nodes().iter().map(|node| format!("{node:?}")).collect();
-    Ok(json!({"name": peer.name, "nodes": nodes}))
+    Ok(json!({"name": peer.name, "nodes": nodes, "lr_factor": peer.lr_factor}))
 }

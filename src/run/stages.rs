@@ -80,6 +80,7 @@ fn pretrain(context: &Context<'_>, settings: &Pretrain, key: &str) -> Result<Don
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
+        validate_every: settings.validate_every,
         optimizer: &settings.optimizer,
         schedule: &settings.schedule,
     };
@@ -117,6 +118,7 @@ fn collaborate(context: &Context<'_>, settings: &Collaborate, key: &str) -> Resu
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
+        validate_every: settings.validate_every,
         optimizer: &settings.optimizer,
         schedule: &settings.schedule,
     };
@@ -152,6 +154,7 @@ struct Training<'a> {
     epochs: usize,
     batch: usize,
     keep: config::Keep,
+    validate_every: usize,
     optimizer: &'a config::Optimizer,
     schedule: &'a config::Schedule,
 }
@@ -176,6 +179,7 @@ impl Training<'_> {
             epochs: self.epochs,
             batch: self.batch,
             keep: self.keep,
+            validate_every: self.validate_every,
             optimizer: self.optimizer,
             schedule: self.schedule,
             device: pipeline.device,
@@ -193,7 +197,7 @@ impl Training<'_> {
             write_atomic(&path, &student.weights.to_safetensors(None))?;
             files.push(path);
             let (name, epoch, validation) = (student.name, student.epoch, student.validation);
-            kept.push(Kept { name, epoch, epochs: self.epochs, validation });
+            kept.push(Kept { name, epoch, epochs: self.epochs, validation, optimizer: student.optimizer });
         }
         warnings::at_chance(context, &kept);
         write_json(&folder.training_result(self.stage), &kept)?;
@@ -202,7 +206,7 @@ impl Training<'_> {
 }
 
 fn start<'a>(peer: &'a Peer, weights: Weights, frozen: Option<Weights>) -> Start<'a> {
-    Start { name: &peer.name, graph: &peer.graph, weights, frozen }
+    Start { name: &peer.name, graph: &peer.graph, weights, frozen, lr_factor: peer.lr_factor }
 }
 
 fn fresh_weights(plan: &Plan, peer: &Peer) -> Weights {

@@ -16,10 +16,20 @@ use crate::ui::Ui;
 
 use super::report::{RunScores, StudyReport, markdown, summarise};
 
-/// Runs what is not done yet and compares what there is.
+/// One run of a study.
+struct Planned<'a> {
+    cell: &'a CellSpec,
+    seed: u64,
+    plan: Plan,
+    folder: PathBuf,
+}
+
+/// Runs what is not done yet and compares what there is. Several processes may work on one study: each
+/// takes the runs that no other is at.
 ///
 /// # Errors
-/// [`InputError`] before anything runs if a cell's settings are wrong; whatever stops a run.
+/// [`InputError`] before anything runs if a cell's settings are wrong, and at the end if other processes
+/// are still at some runs; whatever stops a run.
 pub fn execute(
     study: &LoadedStudy,
     out: &Path,
@@ -27,6 +37,47 @@ pub fn execute(
     stop: &AtomicBool,
     resume: &str,
 ) -> Result<StudyReport> {
+    let spec = &study.spec;
+    let runs = planned(study, out)?;
+    let mut elsewhere = Vec::new();
+    for (index, run) in runs.iter().enumerate() {
+        let Planned { cell, seed, plan, folder } = run;
+        let place = format!("[{}/{}] {}, seed {seed}", index + 1, runs.len(), cell.name);
+        let Some(lock) = RunFolder::new(folder).try_lock()? else {
+            ui.line(format!("{place}: another process is at it"));
+            elsewhere.push(folder.display().to_string());
+            continue;
+        };
+        ui.line(place);
+        let siblings = runs.iter().map(|run| run.folder.clone()).filter(|other| other != folder);
+        let options = run::Options {
+            out: folder.clone(),
+            ui,
+            stop,
+            resume: resume.to_string(),
+            siblings: siblings.collect(),
+        };
+        match run::execute(plan, &options, lock) {
+            Ok(_) => {}
+            Err(error) if error.is::<GateFailed>() => {
+                ui.warn(format!("{}, seed {seed}: {error:#}", cell.name))
+            }
+            Err(error) => return Err(error.context(format!("cell '{}', seed {seed}", cell.name))),
+        }
+    }
+    if !elsewhere.is_empty() {
+        let problem = format!("another process was still at {}", elsewhere.join(", "));
+        return Err(InputError::new(problem).hint(format!("when it is done, compare with: {resume}")).into());
+    }
+    let scores = runs.iter().map(|run| read(run.cell, run.seed, &run.folder)).collect::<Result<Vec<_>>>()?;
+    let report = summarise(spec, &scores);
+    write_json(&out.join("study.json"), &report)?;
+    write_atomic(&out.join("study.md"), markdown(&report).as_bytes())?;
+    Ok(report)
+}
+
+/// All runs of a study, each with a plan that holds.
+fn planned<'a>(study: &'a LoadedStudy, out: &Path) -> Result<Vec<Planned<'a>>> {
     let spec = &study.spec;
     let mut runs = Vec::new();
     for cell in &spec.cells {
@@ -37,33 +88,10 @@ pub fn execute(
                 .and_then(|loaded| plan(&loaded))
                 .with_context(|| format!("cell '{}'", cell.name))?;
             check(&plan, cell)?;
-            runs.push((cell, seed, plan, folder(out, cell, seed)));
+            runs.push(Planned { cell, seed, plan, folder: folder(out, cell, seed) });
         }
     }
-    let siblings: Vec<PathBuf> = runs.iter().map(|(.., folder)| folder.clone()).collect();
-    let mut scores = Vec::with_capacity(runs.len());
-    for (index, (cell, seed, plan, folder)) in runs.iter().enumerate() {
-        ui.line(format!("[{}/{}] {}, seed {seed}", index + 1, runs.len(), cell.name));
-        let options = run::Options {
-            out: folder.clone(),
-            ui,
-            stop,
-            resume: resume.to_string(),
-            siblings: siblings.iter().filter(|other| *other != folder).cloned().collect(),
-        };
-        match run::execute(plan, &options) {
-            Ok(_) => {}
-            Err(error) if error.is::<GateFailed>() => {
-                ui.warn(format!("{}, seed {seed}: {error:#}", cell.name))
-            }
-            Err(error) => return Err(error.context(format!("cell '{}', seed {seed}", cell.name))),
-        }
-        scores.push(read(cell, *seed, folder)?);
-    }
-    let report = summarise(spec, &scores);
-    write_json(&out.join("study.json"), &report)?;
-    write_atomic(&out.join("study.md"), markdown(&report).as_bytes())?;
-    Ok(report)
+    Ok(runs)
 }
 
 fn folder(out: &Path, cell: &CellSpec, seed: u64) -> PathBuf {

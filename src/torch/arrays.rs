@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
 /// Copies an array to a device.
 ///
 /// # Errors
 /// If libtorch cannot allocate it.
-pub fn batch_tensor(array: ArrayViewD<'_, f32>, device: Device) -> Result<Tensor> {
+pub fn batch_tensor<T: Element + Copy>(array: ArrayViewD<'_, T>, device: Device) -> Result<Tensor> {
     let size = array.shape().iter().map(|&dim| dim as i64).collect::<Vec<_>>();
     let standard = array.as_standard_layout();
     let values = standard.as_slice().unwrap_or_default();

@@ -22,3 +22,4 @@ pub use forward::Mode;
 pub use images::channels_last;
 pub use learn::Pass;
 pub use network::Network;
+pub use shim::allow_tf32;

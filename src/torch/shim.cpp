@@ -3,6 +3,7 @@
 // belongs to the caller and goes back through cohort_free.
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -20,6 +21,17 @@ at::Tensor* owned(at::Tensor tensor) {
 extern "C" {
 
 void cohort_free(const char* text) { std::free(const_cast<char*>(text)); }
+
+// Whether a GPU's convolutions and matrix products of float32 may round their factors to TF32.
+const char* cohort_allow_tf32(bool allowed) {
+  try {
+    at::globalContext().setAllowTF32CuDNN(allowed);
+    at::globalContext().setAllowTF32CuBLAS(allowed);
+    return nullptr;
+  } catch (const std::exception& error) {
+    return message(error);
+  }
+}
 
 // geometry: stride, padding, dilation, two numbers each. out: gradients of input (or null), weight,
 // bias (or null).

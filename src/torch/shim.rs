@@ -10,6 +10,7 @@ use crate::graph::Conv2d;
 
 unsafe extern "C" {
     fn cohort_free(text: *const c_char);
+    fn cohort_allow_tf32(allowed: bool) -> *const c_char;
     fn cohort_convolution_backward(
         gradient: *const C_tensor,
         input: *const C_tensor,
@@ -29,6 +30,16 @@ unsafe extern "C" {
         eps: f64,
         out: *mut *mut C_tensor,
     ) -> *const c_char;
+}
+
+/// Says whether a GPU's convolutions and matrix products of float32 may round their factors to TF32, in the
+/// whole process.
+///
+/// # Errors
+/// What libtorch says.
+pub fn allow_tf32(allowed: bool) -> Result<()> {
+    // SAFETY: takes no pointer; libtorch's context is made at the first call and lives on.
+    done(unsafe { cohort_allow_tf32(allowed) })
 }
 
 /// Gradients of a convolution's input (if asked for), weight, and bias (if it has one).
@@ -88,17 +99,23 @@ pub(super) fn batch_norm_backward(
     taken(problem, out)
 }
 
+/// Takes a call's message as an error.
+fn done(problem: *const c_char) -> Result<()> {
+    if problem.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a message is a C string that is ours until it is freed.
+    let text = unsafe {
+        let text = CStr::from_ptr(problem).to_string_lossy().into_owned();
+        cohort_free(problem);
+        text
+    };
+    Err(anyhow!("libtorch: {text}"))
+}
+
 /// Takes what a call gave: its message as an error, or its tensors.
 fn taken(problem: *const c_char, out: [*mut C_tensor; 3]) -> Result<[Option<Tensor>; 3]> {
-    if !problem.is_null() {
-        // SAFETY: a message is a C string that is ours until it is freed.
-        let text = unsafe {
-            let text = CStr::from_ptr(problem).to_string_lossy().into_owned();
-            cohort_free(problem);
-            text
-        };
-        return Err(anyhow!("libtorch: {text}"));
-    }
+    done(problem)?;
     ensure!(!out[1].is_null(), "libtorch gave no gradient of the weight");
     // SAFETY: tensors that come back belong to the caller.
     Ok(out.map(|tensor| (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })))

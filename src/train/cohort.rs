@@ -5,21 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Precision, Schedule, Updates};
-use crate::data::{Dataset, TrainingOrder, batches_per_epoch, training_batches};
+use crate::data::{Dataset, TrainingOrder, batches_per_epoch};
 use crate::error::Interrupted;
 use crate::files::write_atomic;
 use crate::graph::{Graph, Weights, fold_batch_norm};
 use crate::score::Score;
-use crate::torch::{Network, batch_tensor, resolve_device, set_threads, threads, to_f32};
+use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device, set_threads, threads, to_f32};
 use crate::ui::{Bar, Ui};
 
 use super::checkpoint::{self, Progress, StudentState};
-use super::evaluate::{evaluate, on_device};
-use super::losses::Targets;
-use super::metrics::{COLUMNS, EpochRecord, Sums, record};
+use super::evaluate::evaluate;
+use super::feed::{Fed, Feed};
+use super::metrics::{COLUMNS, EpochRecord, StudentRecord, Sums, record};
 use super::optimizer::OptimizerState;
 use super::schedule::learning_rate;
 use super::step::{Moment, Student, Teaching, step};
@@ -31,6 +31,8 @@ pub struct Start<'a> {
     pub weights: Weights,
     /// Frozen copy for the self-distillation.
     pub frozen: Option<Weights>,
+    /// Of the schedule's learning rate.
+    pub lr_factor: f64,
 }
 
 /// A frozen network that teaches all students.
@@ -58,6 +60,8 @@ pub struct Job<'a> {
     pub epochs: usize,
     pub batch: usize,
     pub keep: Keep,
+    /// Epochs from one validation to the next; the last epoch is always validated.
+    pub validate_every: usize,
     pub optimizer: &'a Optimizer,
     pub schedule: &'a Schedule,
     pub device: Device,
@@ -80,6 +84,8 @@ pub struct Trained {
     /// Epoch (from 1) the weights are of.
     pub epoch: usize,
     pub validation: Score,
+    /// Hash of the optimiser's averages after the last epoch.
+    pub optimizer: String,
 }
 
 /// What a stage leaves.
@@ -89,21 +95,30 @@ pub struct Outcome {
     pub history: Vec<EpochRecord>,
 }
 
-/// What a precision is to libtorch.
+/// What a precision is to libtorch; whether it may use TF32 is said to it here.
 fn compute_kind(precision: Precision, device: tch::Device) -> Result<Kind> {
-    match (precision, device) {
-        (Precision::Float32, _) => Ok(Kind::Float),
-        (Precision::Bfloat16, tch::Device::Cuda(_)) => Ok(Kind::BFloat16),
-        (Precision::Bfloat16, tch::Device::Cpu | tch::Device::Mps | tch::Device::Vulkan) => {
-            let problem = "precision bfloat16 is for a GPU, and this run is on the CPU";
-            Err(crate::error::InputError::new(problem).hint("leave `precision` out").into())
-        }
+    let on_gpu = matches!(device, tch::Device::Cuda(_));
+    if precision != Precision::Float32 && !on_gpu {
+        let problem = format!("precision {} is for a GPU, and this run is on the CPU", precision.key());
+        return Err(crate::error::InputError::new(problem).hint("leave `precision` out").into());
     }
+    allow_tf32(precision == Precision::Tf32)?;
+    Ok(match precision {
+        Precision::Float32 | Precision::Tf32 => Kind::Float,
+        Precision::Bfloat16 => Kind::BFloat16,
+    })
 }
 
-/// The other labels of a mixed batch, where its own are.
-fn on_device_labels(labels: &[i64], share: f64, own: &Tensor) -> Result<(Tensor, f64)> {
-    Ok((Tensor::f_from_slice(labels)?.f_to_device(own.device())?, share))
+/// A hash of an optimiser's averages.
+fn hash(optimizer: &OptimizerState) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for (name, values) in optimizer.averages() {
+        hasher.update(name.as_bytes());
+        for value in to_f32(values)?.iter() {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// A stage while it runs.
@@ -124,21 +139,22 @@ struct Cohort<'a> {
 pub fn train(job: &Job<'_>) -> Result<Outcome> {
     // Once the count is set, MKL does not choose one of its own, which would change sums.
     set_threads(threads());
-    let mut cohort = Cohort::start(job)?;
+    let device = resolve_device(job.device)?;
+    let feed = Feed::new(&job.data.train, &job.data.normalization, job.augment, job.workers, device)?;
+    let mut cohort = Cohort::start(job, device)?;
     cohort.restore()?;
     let steps = batches_per_epoch(job.data.train.len(), job.batch);
     anyhow::ensure!(steps > 0, "the training split is smaller than one batch");
     let mut bar = job.ui.bar(job.stage, (job.epochs * steps) as u64, "steps");
     bar.skip((cohort.progress.epoch * steps + cohort.progress.batch) as u64);
     while cohort.progress.epoch < job.epochs {
-        cohort.epoch(steps, &mut bar)?;
+        cohort.epoch(&feed, steps, &mut bar)?;
     }
     cohort.finish()
 }
 
 impl<'a> Cohort<'a> {
-    fn start(job: &'a Job<'a>) -> Result<Self> {
-        let device = resolve_device(job.device)?;
+    fn start(job: &'a Job<'a>, device: tch::Device) -> Result<Self> {
         let kind = compute_kind(job.precision, device)?;
         let frozen = |graph: &Graph, weights: &Weights| {
             let (graph, weights) = fold_batch_norm(graph, weights)?;
@@ -151,7 +167,8 @@ impl<'a> Cohort<'a> {
                 .computing_in(kind);
             let past = start.frozen.as_ref().map(|weights| frozen(start.graph, weights)).transpose()?;
             let optimizer = OptimizerState::new(&network, job.optimizer)?;
-            students.push(Student { name: start.name.to_string(), network, frozen: past, optimizer });
+            let (name, lr_factor) = (start.name.to_string(), start.lr_factor);
+            students.push(Student { name, network, frozen: past, optimizer, lr_factor });
         }
         let teacher =
             job.teacher.as_ref().map(|teacher| frozen(teacher.graph, &teacher.weights)).transpose()?;
@@ -189,30 +206,24 @@ impl<'a> Cohort<'a> {
         self.write_metrics()
     }
 
-    fn epoch(&mut self, steps: usize, bar: &mut Bar) -> Result<()> {
+    fn epoch(&mut self, feed: &Feed<'_>, steps: usize, bar: &mut Bar) -> Result<()> {
         let job = self.job;
         let (epoch, first_batch) = (self.progress.epoch, self.progress.batch);
         let names: Vec<&str> = job.students.iter().map(|start| start.name).collect();
         let mut sums = Sums::new(self.progress.sums.clone(), first_batch, epoch);
         let order = TrainingOrder { batch: job.batch, seed: job.seed, epoch, first_batch };
-        let data = job.data;
-        let batches = training_batches(&data.train, job.augment, &data.normalization, order, job.workers);
         let ramp = (epoch + 1) as f64 / (job.ramp_epochs + 1) as f64;
         let terms = job.terms.ramped(ramp);
         let teaching = Teaching { terms: &terms, updates: job.updates, teacher: self.teacher.as_ref() };
         let started = Instant::now();
         let mut lr = 0.0;
-        for (index, batch) in (first_batch..).zip(batches) {
+        for (index, batch) in (first_batch..).zip(feed.epoch(order)) {
             if job.stop.load(Ordering::Relaxed) {
                 return self.interrupt(&mut sums, &names);
             }
-            let batch = batch?;
-            let (images, labels) = on_device(&batch.images, &batch.labels, &self.students[0].network)?;
+            let Fed { images, targets } = batch?;
             let done = epoch * steps + index;
             lr = learning_rate(job.schedule, job.optimizer.lr(), done, steps, job.epochs);
-            let mixed =
-                batch.mixed.as_ref().map(|mixed| on_device_labels(&mixed.labels, mixed.share, &labels));
-            let targets = Targets { mixed: mixed.transpose()?, labels };
             let moment = Moment { step: done + 1, lr };
             sums.add(step(&mut self.students, &teaching, &images, &targets, moment)?, &names)?;
             bar.inc(1);
@@ -227,27 +238,36 @@ impl<'a> Cohort<'a> {
     /// Scores the students, keeps what is to be kept, and writes the checkpoint.
     fn close_epoch(&mut self, totals: &[[f64; COLUMNS]], steps: usize, lr: f64) -> Result<()> {
         let job = self.job;
-        let networks: Vec<&Network> = self.students.iter().map(|student| &student.network).collect();
-        let scores = evaluate(&networks, &job.data.validation, &job.data.normalization)?;
+        let epoch = self.progress.epoch + 1;
+        let scores = match epoch.is_multiple_of(job.validate_every) || epoch == job.epochs {
+            true => self.validate()?.into_iter().map(Some).collect(),
+            false => vec![None; self.students.len()],
+        };
         let mut records = Vec::with_capacity(self.students.len());
         for (index, score) in scores.into_iter().enumerate() {
             let student = &self.students[index];
             records.push(record(&student.name, &totals[index], &job.terms, steps, job.batch, score));
+            let Some(score) = score else { continue };
             let better = match (job.keep, self.progress.kept[index]) {
                 (Keep::Last, _) | (Keep::Best, None) => true,
                 (Keep::Best, Some((_, best))) => score.accuracy >= best.accuracy,
             };
             if better {
                 self.kept[index] = Some(student.network.weights()?);
-                self.progress.kept[index] = Some((self.progress.epoch + 1, score));
+                self.progress.kept[index] = Some((epoch, score));
             }
         }
-        self.progress.history.push(EpochRecord { epoch: self.progress.epoch + 1, lr, students: records });
-        self.progress.epoch += 1;
+        self.progress.history.push(EpochRecord { epoch, lr, students: records });
+        self.progress.epoch = epoch;
         self.progress.batch = 0;
         self.progress.sums = vec![[0.0; COLUMNS]; self.students.len()];
         self.save()?;
         self.write_metrics()
+    }
+
+    fn validate(&self) -> Result<Vec<Score>> {
+        let networks: Vec<&Network> = self.students.iter().map(|student| &student.network).collect();
+        evaluate(&networks, &self.job.data.validation, &self.job.data.normalization)
     }
 
     fn interrupt(&mut self, sums: &mut Sums, names: &[&str]) -> Result<()> {
@@ -277,13 +297,15 @@ impl<'a> Cohort<'a> {
 
     fn epoch_line(&self, images_per_second: f64) -> String {
         let Some(last) = self.progress.history.last() else { return String::new() };
-        let scores = last
-            .students
-            .iter()
-            .map(|student| format!("{} {:.2} %", student.name, 100.0 * student.validation.accuracy));
-        let scores = scores.collect::<Vec<_>>().join(", ");
+        let score = |student: &StudentRecord| match &student.validation {
+            Some(score) => format!("{} {:.2} %", student.name, 100.0 * score.accuracy),
+            None => format!("{} {:.2} %", student.name, 100.0 * student.train_accuracy),
+        };
+        let validated = last.students.iter().any(|student| student.validation.is_some());
+        let split = if validated { "validation" } else { "training" };
+        let scores = last.students.iter().map(score).collect::<Vec<_>>().join(", ");
         let (stage, epochs) = (self.job.stage, self.job.epochs);
-        format!("{stage} {}/{epochs}: validation {scores}; {images_per_second:.0} images/s", last.epoch)
+        format!("{stage} {}/{epochs}: {split} {scores}; {images_per_second:.0} images/s", last.epoch)
     }
 
     fn finish(self) -> Result<Outcome> {
@@ -291,7 +313,8 @@ impl<'a> Cohort<'a> {
         for ((student, kept), score) in self.students.iter().zip(self.kept).zip(self.progress.kept) {
             let weights = kept.context("no epoch was finished")?;
             let (epoch, validation) = score.context("no epoch was finished")?;
-            trained.push(Trained { name: student.name.clone(), weights, epoch, validation });
+            let optimizer = hash(&student.optimizer)?;
+            trained.push(Trained { name: student.name.clone(), weights, epoch, validation, optimizer });
         }
         Ok(Outcome { students: trained, history: self.progress.history })
     }

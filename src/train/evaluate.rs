@@ -63,7 +63,7 @@ pub fn evaluate_weights(
 ///
 /// # Errors
 /// If memory runs out there.
-pub fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
+fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
     let device = network.device();
     Ok((batch_tensor(images.view(), device)?, Tensor::f_from_slice(labels)?.f_to_device(device)?))
 }

@@ -74,7 +74,8 @@ pub struct StudentRecord {
     pub total: f64,
     /// On the augmented training images, while learning.
     pub train_accuracy: f64,
-    pub validation: Score,
+    /// `null` in an epoch that was not validated.
+    pub validation: Option<Score>,
 }
 
 /// Sums over the steps of an epoch.
@@ -150,7 +151,7 @@ pub fn record(
     terms: &LossTerms,
     steps: usize,
     batch: usize,
-    validation: Score,
+    validation: Option<Score>,
 ) -> StudentRecord {
     let mean = |term: Term| sums[term as usize] / steps.max(1) as f64;
     let if_on = |on: bool, term: Term| on.then(|| mean(term));

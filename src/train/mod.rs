@@ -3,9 +3,11 @@
 //! One loop trains any number of students on the same batches; a method is a set of loss weights,
 //! and training alone is the loop with cross-entropy only. Knows no pipeline file and no ONNX.
 
+mod augment;
 mod checkpoint;
 mod cohort;
 mod evaluate;
+mod feed;
 mod losses;
 mod metrics;
 mod optimizer;

@@ -18,6 +18,8 @@ pub struct Student {
     /// The same student, pre-trained alone and frozen, for the self-distillation.
     pub frozen: Option<Network>,
     pub optimizer: OptimizerState,
+    /// Of the moment's learning rate.
+    pub lr_factor: f64,
 }
 
 /// What decides a step beside the students.
@@ -113,6 +115,7 @@ pub fn step(
             .network
             .backward(pass, &losses.gradient, embedding)
             .with_context(|| format!("student '{}'", student.name))?;
+        let moment = Moment { lr: moment.lr * student.lr_factor, ..moment };
         student.optimizer.step(&student.network, moment)?;
         rows.push(losses.row);
         if teaching.updates == Updates::Alternate && index + 1 < count {

@@ -85,10 +85,14 @@ pub fn succeeded(output: &Output) -> Value {
 }
 
 /// What both training stages leave, in the order it was made.
-pub const RESULTS: [&str; 5] = [
+/// What two runs are compared by: metrics, weights with BatchNorm's buffers, and (in `result.json`) hashes of the
+/// optimisers' states.
+pub const RESULTS: [&str; 7] = [
     "01-pretrain/metrics.jsonl",
     "01-pretrain/wide.safetensors",
+    "01-pretrain/result.json",
     "02-collaborate/metrics.jsonl",
+    "02-collaborate/result.json",
     "02-collaborate/wide.safetensors",
     "02-collaborate/slim.safetensors",
 ];
