@@ -79,7 +79,7 @@ fn main() -> Result<()> {
             lr_factor: 1.0,
         });
     }
-    let all = LossWeights { gamma: Some(1.0), ..LossWeights::default() };
+    let all = LossWeights { beta: Some(1.0), beta2: Some(1.0), gamma: Some(1.0), ..LossWeights::default() };
     let terms = match args.plain {
         true => Method::Plain.terms(&LossWeights::default()),
         false => Method::CtslMkt.terms(&all),

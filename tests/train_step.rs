@@ -71,7 +71,8 @@ fn largest_error(kind: Kind, steps: usize) -> (f64, String) {
     let images = images().to_kind(kind);
     let labels: Vec<i64> = (0..BATCH).map(|index| 7 * index % CLASSES).collect();
     let targets = Targets::plain(Tensor::from_slice(&labels));
-    let weights = LossWeights { gamma: Some(1.0), ..LossWeights::default() };
+    let weights =
+        LossWeights { beta: Some(1.0), beta2: Some(1.0), gamma: Some(1.0), ..LossWeights::default() };
     let terms = Method::CtslMkt.terms(&weights);
     let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: None };
     let reference: Vec<Vec<BTreeMap<String, f64>>> = serde_json::from_str(REFERENCE).unwrap();

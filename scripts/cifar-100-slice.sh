@@ -1,0 +1,22 @@
+#!/bin/sh
+# One slice of the CIFAR-100 studies: goes on where the last slice ended, and stops with a checkpoint when its time
+# is over. Call it again until it says that all is done.
+#
+# usage: COHORT_DATA=/path/to/data scripts/cifar-100-slice.sh [SECONDS=540] [FOLDER=studies] [COHORT=target/release/cohort]
+set -u
+end=$(($(date +%s) + ${1:-540}))
+out=${2:-studies}
+cohort=${3:-target/release/cohort}
+for study in resnet wrn mixed; do
+  left=$((end - $(date +%s)))
+  [ "$left" -gt 0 ] || break
+  timeout --signal=INT "$left" "$cohort" study "pipelines/studies/cifar100-$study.yaml" --out "$out/cifar100-$study"
+  code=$?
+  # 124 is timeout's word for a slice that is over.
+  case $code in
+    0) ;;
+    124 | 130) echo "the slice is over; call this again to go on" >&2; exit 0 ;;
+    *) exit "$code" ;;
+  esac
+done
+[ "$(date +%s)" -ge "$end" ] || echo "all CIFAR-100 studies are done" >&2
