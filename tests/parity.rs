@@ -262,10 +262,10 @@ fn grow(steps: &[Step], shape: Vec<usize>) -> Graph {
                 (Op::AvgPool { pool, count_include_pad: *include }, vec![last])
             }
             Step::AddBack { to } => (Op::Add, vec![last, back(*to), last]),
-            Step::ConcatBack { to } => (Op::Concat, vec![last, back(*to)]),
+            Step::ConcatBack { to } => (Op::Concat { axis: 0 }, vec![last, back(*to)]),
             Step::Slice { start, keep } => {
                 let start = start % channels;
-                (Op::SliceChannels { start, end: (start + keep).min(channels) }, vec![last])
+                (Op::Slice { axis: 0, start, end: (start + keep).min(channels), step: 1 }, vec![last])
             }
             Step::Shuffle => (Op::ChannelShuffle { groups: 2 }, vec![last]),
         };

@@ -11,7 +11,7 @@ use super::params::{Role, node_params};
 pub struct Cost {
     /// Trainable parameters; running statistics are not counted, as in published tables.
     pub params: u64,
-    /// Multiply-accumulates of convolutions and linear layers for one image.
+    /// Multiply-accumulates of convolutions, linear layers and matrix products for one image.
     pub macs: u64,
     /// Bytes of all activations of one image in float32, each kept once.
     pub activation_bytes: u64,
@@ -49,8 +49,11 @@ fn layer_cost(graph: &Graph, node: &Node) -> LayerCost {
             let window = (conv.kernel[0] * conv.kernel[1]) as u64;
             elements(&node.shape) * window * (channels_in() / conv.groups as u64)
         }
-        Op::Linear { .. } => elements(&node.shape) * channels_in(),
+        Op::Linear { .. } | Op::MatMul => {
+            elements(&node.shape) * graph.input_shapes(node)[0].last().map_or(1, |&depth| depth as u64)
+        }
         Op::Input { .. }
+        | Op::Constant { .. }
         | Op::BatchNorm { .. }
         | Op::Relu
         | Op::Clip { .. }
@@ -59,9 +62,17 @@ fn layer_cost(graph: &Graph, node: &Node) -> LayerCost {
         | Op::GlobalAvgPool
         | Op::Flatten
         | Op::Add
-        | Op::Concat
-        | Op::SliceChannels { .. }
-        | Op::ChannelShuffle { .. } => 0,
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::ChannelShuffle { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Softmax { .. }
+        | Op::LayerNorm { .. }
+        | Op::Mean { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Pad { .. } => 0,
     };
     LayerCost { params, macs }
 }

@@ -10,12 +10,13 @@ mod fold;
 mod init;
 mod op;
 mod params;
+mod shape;
 mod weights;
 
 pub use build::{Builder, Graph, GraphError, Node, NodeId, Output};
 pub use cost::{Cost, LayerCost, cost, layer_costs};
 pub use fold::fold_batch_norm;
 pub use init::initial_weights;
-pub use op::{Conv2d, Op, Pool, Shape};
+pub use op::{Binary, Conv2d, Op, Pool, Shape, Unary};
 pub use params::{Init, ParamSpec, Role, node_params, params};
 pub use weights::{Weights, WeightsError};

@@ -1,7 +1,9 @@
-//! The closed set of operations, and the shape each one gives.
+//! The closed set of operations.
 //!
 //! Every number that decides what an operation computes (eps, padding, ceil mode) is written here,
-//! so that no interpreter has a default of its own.
+//! so that no interpreter has a default of its own. What shape each gives is in `shape.rs`.
+
+use ndarray::ArrayD;
 
 /// Dimensions of one sample, without the batch: `[channels, height, width]` or `[features]`.
 pub type Shape = Vec<usize>;
@@ -9,8 +11,10 @@ pub type Shape = Vec<usize>;
 /// One operation. Each has exactly one output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// The image, normalised, `[channels, height, width]`.
+    /// The image, normalised, `[channels, height, width]`; of a foreign file as that has it.
     Input { shape: Shape },
+    /// The same values for every image, broadcast over the batch; training leaves them as they are.
+    Constant { values: ArrayD<f32> },
     /// 2-D cross-correlation over `[channels, height, width]`.
     Conv2d(Conv2d),
     /// Batch normalisation over channels (Ioffe & Szegedy 2015). `momentum` is the weight of the
@@ -28,17 +32,73 @@ pub enum Op {
     GlobalAvgPool,
     /// All dimensions of a sample to one: `[features]`.
     Flatten,
-    /// `x · Wᵀ + b` with `W` of `[out_features, in_features]`.
+    /// `x · Wᵀ + b` over the last axis, with `W` of `[out_features, in_features]`.
     Linear { out_features: usize, bias: bool },
     /// Elementwise sum of inputs of equal shape.
     Add,
-    /// Joins the inputs along the channels.
-    Concat,
-    /// Channels `start..end`.
-    SliceChannels { start: usize, end: usize },
+    /// Joins the inputs along an axis; 0 are the channels.
+    Concat { axis: usize },
+    /// Every `step`-th index from `start` to before `end` along an axis; 0 are the channels.
+    Slice { axis: usize, start: usize, end: usize, step: usize },
     /// Channel shuffle (ShuffleNet, Zhang et al. 2018): channels seen as `[groups, c / groups]`,
     /// transposed.
     ChannelShuffle { groups: usize },
+    /// A function of each element.
+    Unary(Unary),
+    /// A function of two elements. Shapes have as many axes; an axis of 1 is repeated.
+    Binary(Binary),
+    /// `exp(x) / Σ exp(x)` along an axis.
+    Softmax { axis: usize },
+    /// Layer normalisation (Ba et al. 2016) over the last `axes` axes, with a weight and a bias of their
+    /// shape.
+    LayerNorm { axes: usize, eps: f64 },
+    /// Mean over some axes, which stay with length 1. Axes ascend.
+    Mean { axes: Vec<usize> },
+    /// The same elements in the same order, in another shape.
+    Reshape { shape: Shape },
+    /// Axis `i` of the result is axis `order[i]` of the input.
+    Transpose { order: Vec<usize> },
+    /// `value` put before and after each axis.
+    Pad { before: Vec<usize>, after: Vec<usize>, value: f64 },
+    /// Matrix product over the last two axes; the others are equal.
+    MatMul,
+}
+
+/// A function of each element.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Unary {
+    /// `x` where positive, else `slope · x`.
+    LeakyRelu {
+        slope: f64,
+    },
+    Sigmoid,
+    /// `min(max(alpha · x + beta, 0), 1)`.
+    HardSigmoid {
+        alpha: f64,
+        beta: f64,
+    },
+    Tanh,
+    Erf,
+    Exp,
+    Log,
+    Sqrt,
+    Abs,
+    Neg,
+    Reciprocal,
+    /// `ln(1 + exp(x))`.
+    Softplus,
+}
+
+/// A function of two elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    Max,
+    Min,
 }
 
 /// Numbers of a convolution. Pairs are `[vertical, horizontal]`; padding is the same on both sides.
@@ -89,6 +149,7 @@ impl Op {
     pub fn kind(&self) -> &'static str {
         match self {
             Op::Input { .. } => "input",
+            Op::Constant { .. } => "constant",
             Op::Conv2d(_) => "conv2d",
             Op::BatchNorm { .. } => "batch_norm",
             Op::Relu => "relu",
@@ -99,210 +160,53 @@ impl Op {
             Op::Flatten => "flatten",
             Op::Linear { .. } => "linear",
             Op::Add => "add",
-            Op::Concat => "concat",
-            Op::SliceChannels { .. } => "slice_channels",
+            Op::Concat { .. } => "concat",
+            Op::Slice { .. } => "slice",
             Op::ChannelShuffle { .. } => "channel_shuffle",
+            Op::Unary(unary) => unary.kind(),
+            Op::Binary(binary) => binary.kind(),
+            Op::Softmax { .. } => "softmax",
+            Op::LayerNorm { .. } => "layer_norm",
+            Op::Mean { .. } => "mean",
+            Op::Reshape { .. } => "reshape",
+            Op::Transpose { .. } => "transpose",
+            Op::Pad { .. } => "pad",
+            Op::MatMul => "mat_mul",
         }
     }
+}
 
-    /// The shape this operation gives for inputs of these shapes.
-    ///
-    /// # Errors
-    /// A sentence that says what does not fit; the caller adds the node's name.
-    pub fn infer(&self, inputs: &[&Shape]) -> Result<Shape, String> {
+impl Unary {
+    /// The function's name as people say it.
+    pub fn kind(self) -> &'static str {
         match self {
-            Op::Input { shape } => infer_input(shape, inputs),
-            Op::Conv2d(conv) => infer_conv(conv, image(one(inputs)?)?),
-            Op::BatchNorm { eps, momentum } => {
-                positive("eps", *eps)?;
-                if !(0.0..=1.0).contains(momentum) {
-                    return Err(format!("momentum must lie in 0..1, found {momentum}"));
-                }
-                let [c, h, w] = image(one(inputs)?)?;
-                Ok(vec![c, h, w])
-            }
-            Op::Relu => Ok(one(inputs)?.clone()),
-            Op::Clip { min, max } => {
-                if min.partial_cmp(max) != Some(std::cmp::Ordering::Less) {
-                    return Err(format!("clip needs min < max, found {min} and {max}"));
-                }
-                Ok(one(inputs)?.clone())
-            }
-            Op::MaxPool(pool) | Op::AvgPool { pool, .. } => infer_pool(pool, image(one(inputs)?)?),
-            Op::GlobalAvgPool => {
-                let [c, _, _] = image(one(inputs)?)?;
-                Ok(vec![c, 1, 1])
-            }
-            Op::Flatten => Ok(vec![elements(one(inputs)?)?]),
-            Op::Linear { out_features, .. } => match one(inputs)?.as_slice() {
-                [_] if *out_features > 0 => Ok(vec![*out_features]),
-                [_] => Err("out_features must be at least 1".into()),
-                other => Err(format!("a linear layer needs [features], found {other:?}; flatten first")),
-            },
-            Op::Add => infer_add(inputs),
-            Op::Concat => infer_concat(inputs),
-            Op::SliceChannels { start, end } => {
-                let [c, h, w] = image(one(inputs)?)?;
-                if start >= end || *end > c {
-                    return Err(format!("channels {start}..{end} do not lie within 0..{c}"));
-                }
-                Ok(vec![end - start, h, w])
-            }
-            Op::ChannelShuffle { groups } => {
-                let [c, h, w] = image(one(inputs)?)?;
-                if *groups == 0 || !c.is_multiple_of(*groups) {
-                    return Err(format!("{c} channels do not divide into {groups} groups"));
-                }
-                Ok(vec![c, h, w])
-            }
+            Unary::LeakyRelu { .. } => "leaky_relu",
+            Unary::Sigmoid => "sigmoid",
+            Unary::HardSigmoid { .. } => "hard_sigmoid",
+            Unary::Tanh => "tanh",
+            Unary::Erf => "erf",
+            Unary::Exp => "exp",
+            Unary::Log => "log",
+            Unary::Sqrt => "sqrt",
+            Unary::Abs => "abs",
+            Unary::Neg => "neg",
+            Unary::Reciprocal => "reciprocal",
+            Unary::Softplus => "softplus",
         }
     }
 }
 
-fn one<'a>(inputs: &[&'a Shape]) -> Result<&'a Shape, String> {
-    match inputs {
-        [shape] => Ok(shape),
-        other => Err(format!("takes one input, found {}", other.len())),
-    }
-}
-
-fn image(shape: &Shape) -> Result<[usize; 3], String> {
-    <[usize; 3]>::try_from(shape.as_slice())
-        .map_err(|_| format!("needs [channels, height, width], found {shape:?}"))
-}
-
-fn positive(what: &str, value: f64) -> Result<(), String> {
-    if value > 0.0 && value.is_finite() {
-        return Ok(());
-    }
-    Err(format!("{what} must be positive, found {value}"))
-}
-
-fn elements(shape: &Shape) -> Result<usize, String> {
-    shape
-        .iter()
-        .try_fold(1usize, |product, &dim| product.checked_mul(dim))
-        .ok_or_else(|| format!("{shape:?} holds more elements than fit in memory"))
-}
-
-fn infer_input(shape: &Shape, inputs: &[&Shape]) -> Result<Shape, String> {
-    if !inputs.is_empty() {
-        return Err("an input takes no inputs".into());
-    }
-    image(shape)?;
-    if elements(shape)? == 0 {
-        return Err(format!("dimensions must be at least 1, found {shape:?}"));
-    }
-    Ok(shape.clone())
-}
-
-fn infer_conv(conv: &Conv2d, [c, h, w]: [usize; 3]) -> Result<Shape, String> {
-    if conv.groups == 0 || !c.is_multiple_of(conv.groups) || !conv.out_channels.is_multiple_of(conv.groups) {
-        return Err(format!(
-            "{c} input and {} output channels do not divide into {} groups",
-            conv.out_channels, conv.groups
-        ));
-    }
-    if conv.out_channels == 0 {
-        return Err("out_channels must be at least 1".into());
-    }
-    let side = |dim: usize, axis: usize| {
-        if conv.dilation[axis] == 0 || conv.kernel[axis] == 0 {
-            return Err("kernel and dilation must be at least 1".to_string());
+impl Binary {
+    /// The function's name as people say it.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+            Binary::Pow => "pow",
+            Binary::Max => "max",
+            Binary::Min => "min",
         }
-        let reach = conv.dilation[axis] * (conv.kernel[axis] - 1) + 1;
-        window(dim, reach, conv.stride[axis], conv.padding[axis], false)
-    };
-    Ok(vec![conv.out_channels, side(h, 0)?, side(w, 1)?])
-}
-
-fn infer_pool(pool: &Pool, [c, h, w]: [usize; 3]) -> Result<Shape, String> {
-    let side = |dim: usize, axis: usize| {
-        if pool.padding[axis] * 2 > pool.kernel[axis] {
-            return Err(format!(
-                "padding {} is more than half of the window {}",
-                pool.padding[axis], pool.kernel[axis]
-            ));
-        }
-        window(dim, pool.kernel[axis], pool.stride[axis], pool.padding[axis], pool.ceil_mode)
-    };
-    Ok(vec![c, side(h, 0)?, side(w, 1)?])
-}
-
-/// Number of windows of `reach` along `dim`. In ceil mode the last one must start inside the
-/// image or its leading padding, as PyTorch and ONNX (opset 19 on) have it.
-fn window(dim: usize, reach: usize, stride: usize, padding: usize, ceil: bool) -> Result<usize, String> {
-    if stride == 0 || reach == 0 {
-        return Err("window and stride must be at least 1".into());
-    }
-    let padded = dim + 2 * padding;
-    if padded < reach {
-        return Err(format!("a window of {reach} does not fit into {dim} with padding {padding}"));
-    }
-    let span = padded - reach;
-    let mut count = if ceil { span.div_ceil(stride) } else { span / stride } + 1;
-    if ceil && (count - 1) * stride >= dim + padding {
-        count -= 1;
-    }
-    Ok(count)
-}
-
-fn infer_add(inputs: &[&Shape]) -> Result<Shape, String> {
-    let [first, rest @ ..] = inputs else { return Err("add needs inputs".into()) };
-    if rest.is_empty() {
-        return Err("add takes at least two inputs, found 1".into());
-    }
-    match rest.iter().find(|shape| *shape != first) {
-        Some(other) => Err(format!("cannot add {first:?} and {other:?}")),
-        None => Ok((*first).clone()),
-    }
-}
-
-fn infer_concat(inputs: &[&Shape]) -> Result<Shape, String> {
-    let [first, ..] = inputs else { return Err("concat needs inputs".into()) };
-    let [_, height, width] = image(first)?;
-    let mut channels = 0;
-    for shape in inputs {
-        let [c, h, w] = image(shape)?;
-        if (h, w) != (height, width) {
-            return Err(format!("cannot join {first:?} and {shape:?} along the channels"));
-        }
-        channels += c;
-    }
-    Ok(vec![channels, height, width])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn window_counts_match_pytorch() {
-        // (dim, window, stride, padding, ceil) as torch.nn.MaxPool2d reports them.
-        for (case, expected) in [
-            ((32, 3, 2, 1, false), 16),
-            ((32, 2, 2, 0, false), 16),
-            ((7, 2, 2, 0, false), 3),
-            ((7, 2, 2, 0, true), 4),
-            ((6, 3, 2, 1, true), 4),
-            ((5, 2, 3, 1, true), 2),
-            ((3, 1, 3, 0, true), 1),
-        ] {
-            let (dim, reach, stride, padding, ceil) = case;
-            assert_eq!(window(dim, reach, stride, padding, ceil), Ok(expected), "{case:?}");
-        }
-    }
-
-    #[test]
-    fn misfits_are_named() {
-        let image = vec![3, 8, 8];
-        let grouped = Op::Conv2d(Conv2d { groups: 2, ..Conv2d::square(8, 3, 1) });
-        assert!(grouped.infer(&[&image]).unwrap_err().contains("2 groups"));
-        let wide = Op::Conv2d(Conv2d { padding: [0, 0], ..Conv2d::square(8, 9, 1) });
-        assert!(wide.infer(&[&image]).unwrap_err().contains("does not fit"));
-        assert!(
-            Op::Linear { out_features: 10, bias: true }.infer(&[&image]).unwrap_err().contains("flatten")
-        );
-        assert!(Op::Add.infer(&[&image, &vec![4, 8, 8]]).unwrap_err().contains("cannot add"));
     }
 }

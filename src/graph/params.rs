@@ -80,7 +80,7 @@ pub fn node_params(graph: &Graph, node: &Node) -> Vec<ParamSpec> {
             ]
         }
         Op::Linear { out_features, bias } => {
-            let fan_in = channels_in();
+            let fan_in = graph.input_shapes(node)[0].last().copied().unwrap_or(1);
             let init = Init::UniformFanIn { fan_in };
             let mut specs = vec![spec("weight", vec![*out_features, fan_in], init, Role::Weight)];
             if *bias {
@@ -88,7 +88,15 @@ pub fn node_params(graph: &Graph, node: &Node) -> Vec<ParamSpec> {
             }
             specs
         }
+        Op::LayerNorm { axes, .. } => {
+            let shape = node.shape[node.shape.len() - axes..].to_vec();
+            vec![
+                spec("weight", shape.clone(), Init::Ones, Role::NormOrBias),
+                spec("bias", shape, Init::Zeros, Role::NormOrBias),
+            ]
+        }
         Op::Input { .. }
+        | Op::Constant { .. }
         | Op::Relu
         | Op::Clip { .. }
         | Op::MaxPool(_)
@@ -96,8 +104,16 @@ pub fn node_params(graph: &Graph, node: &Node) -> Vec<ParamSpec> {
         | Op::GlobalAvgPool
         | Op::Flatten
         | Op::Add
-        | Op::Concat
-        | Op::SliceChannels { .. }
-        | Op::ChannelShuffle { .. } => Vec::new(),
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::ChannelShuffle { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Softmax { .. }
+        | Op::Mean { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Pad { .. }
+        | Op::MatMul => Vec::new(),
     }
 }

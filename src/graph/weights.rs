@@ -1,6 +1,6 @@
 //! Named float32 arrays: what a checkpoint, an ONNX initializer and a libtorch variable share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -63,7 +63,8 @@ impl Weights {
                 return Err(WeightsError::Mismatch(format!("'{}' holds NaN or infinity", spec.name)));
             }
         }
-        match self.0.keys().find(|name| !specs.iter().any(|spec| spec.name == **name)) {
+        let names: HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        match self.0.keys().find(|name| !names.contains(name.as_str())) {
             Some(name) => Err(WeightsError::Mismatch(format!("'{name}' is not a parameter of the model"))),
             None => Ok(()),
         }

@@ -1,10 +1,11 @@
 //! From a graph and its weights to the bytes of an ONNX file.
 
 use anyhow::{Context, Result};
+use ndarray::Axis;
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
-use crate::graph::{Graph, Node, NodeId, Op, Pool, Weights, node_params};
+use crate::graph::{Binary, Graph, Node, NodeId, Op, Pool, Unary, Weights, node_params};
 
 use super::metadata::Metadata;
 use super::proto::{batched, float, floats, indices, int, ints, node};
@@ -80,6 +81,11 @@ impl<'a> Emitter<'a> {
     fn node(&mut self, id: NodeId, written: &Node) -> Result<()> {
         let name = &written.name;
         let mut inputs: Vec<String> = written.inputs.iter().map(|id| self.tensor(*id).to_string()).collect();
+        if let Op::Linear { .. } = written.op
+            && written.shape.len() > 1
+        {
+            return self.linear(written, &inputs[0]);
+        }
         for spec in node_params(self.graph, written) {
             let array = self.weights.get(&spec.name).context("weights were checked to fit")?;
             self.initializers.push(floats(&spec.name, array));
@@ -87,6 +93,10 @@ impl<'a> Emitter<'a> {
         }
         let (op, attributes) = match &written.op {
             Op::Input { .. } => return Ok(()),
+            Op::Constant { values } => {
+                self.initializers.push(floats(name, &values.clone().insert_axis(Axis(0))));
+                return Ok(());
+            }
             Op::Conv2d(conv) => (
                 "Conv",
                 vec![
@@ -120,19 +130,78 @@ impl<'a> Emitter<'a> {
             Op::Flatten => ("Flatten", vec![int("axis", 1)]),
             Op::Linear { .. } => ("Gemm", vec![int("transB", 1)]),
             Op::Add => return self.add(name, &inputs),
-            Op::Concat => ("Concat", vec![int("axis", 1)]),
-            Op::SliceChannels { start, end } => {
-                for (suffix, value) in [("starts", *start), ("ends", *end), ("axes", 1)] {
-                    let index_name = format!("{name}.{suffix}");
-                    self.initializers.push(indices(&index_name, &[value as i64]));
-                    inputs.push(index_name);
+            Op::Concat { axis } => ("Concat", vec![int("axis", *axis as i64 + 1)]),
+            Op::Slice { axis, start, end, step } => {
+                let mut operands = vec![("starts", *start), ("ends", *end), ("axes", axis + 1)];
+                if *step > 1 {
+                    operands.push(("steps", *step));
+                }
+                for (suffix, value) in operands {
+                    self.index(&mut inputs, name, suffix, &[value as i64]);
                 }
                 ("Slice", vec![])
             }
             Op::ChannelShuffle { groups } => return self.shuffle(id, *groups, &inputs[0]),
+            Op::Unary(function) => unary(*function),
+            Op::Binary(function) => (binary(*function), vec![]),
+            Op::Softmax { axis } => ("Softmax", vec![int("axis", *axis as i64 + 1)]),
+            Op::LayerNorm { axes, eps } => {
+                ("LayerNormalization", vec![int("axis", -(*axes as i64)), float("epsilon", *eps)])
+            }
+            Op::Mean { axes } => ("ReduceMean", vec![ints("axes", batched_axes(axes)), int("keepdims", 1)]),
+            Op::Reshape { shape } => {
+                let shape: Vec<i64> = std::iter::once(0).chain(shape.iter().map(|&dim| dim as i64)).collect();
+                self.index(&mut inputs, name, "shape", &shape);
+                ("Reshape", vec![])
+            }
+            Op::Transpose { order } => {
+                ("Transpose", vec![ints("perm", std::iter::once(0).chain(batched_axes(order)))])
+            }
+            Op::Pad { before, after, value } => {
+                let side = |side: &[usize]| -> Vec<i64> {
+                    std::iter::once(0).chain(side.iter().map(|&size| size as i64)).collect()
+                };
+                self.index(&mut inputs, name, "pads", &[side(before), side(after)].concat());
+                let value_name = format!("{name}.value");
+                let value = ndarray::ArrayD::from_elem(vec![], *value as f32);
+                self.initializers.push(floats(&value_name, &value));
+                inputs.push(value_name);
+                ("Pad", vec![])
+            }
+            Op::MatMul => ("MatMul", vec![]),
         };
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         self.nodes.push(node(name, op, &inputs, name, attributes));
+        Ok(())
+    }
+
+    /// An initializer of indices as one more input of a node.
+    fn index(&mut self, inputs: &mut Vec<String>, node: &str, suffix: &str, values: &[i64]) {
+        let name = format!("{node}.{suffix}");
+        self.initializers.push(indices(&name, values));
+        inputs.push(name);
+    }
+
+    /// A linear layer over more than features, which Gemm does not take: a matrix product and a sum.
+    fn linear(&mut self, written: &Node, input: &str) -> Result<()> {
+        let name = &written.name;
+        let mut specs = node_params(self.graph, written).into_iter();
+        let mut array = |emitter: &mut Self, transposed: bool| -> Result<Option<String>> {
+            let Some(spec) = specs.next() else { return Ok(None) };
+            let array = emitter.weights.get(&spec.name).context("weights were checked to fit")?;
+            let array = if transposed { array.t() } else { array.view() };
+            emitter.initializers.push(floats(&spec.name, &array.to_owned()));
+            Ok(Some(spec.name))
+        };
+        let weight = array(self, true)?.context("a linear layer has a weight")?;
+        match array(self, false)? {
+            Some(bias) => {
+                let product = format!("{name}.product");
+                self.nodes.push(node(&product, "MatMul", &[input, &weight], &product, vec![]));
+                self.nodes.push(node(name, "Add", &[&product, &bias], name, vec![]));
+            }
+            None => self.nodes.push(node(name, "MatMul", &[input, &weight], name, vec![])),
+        }
         Ok(())
     }
 
@@ -166,6 +235,42 @@ impl<'a> Emitter<'a> {
         self.nodes.push(node(name, "Reshape", &[swapped, back], name, vec![]));
         Ok(())
     }
+}
+
+fn unary(function: Unary) -> (&'static str, Vec<tract_onnx::pb::AttributeProto>) {
+    match function {
+        Unary::LeakyRelu { slope } => ("LeakyRelu", vec![float("alpha", slope)]),
+        Unary::Sigmoid => ("Sigmoid", vec![]),
+        Unary::HardSigmoid { alpha, beta } => {
+            ("HardSigmoid", vec![float("alpha", alpha), float("beta", beta)])
+        }
+        Unary::Tanh => ("Tanh", vec![]),
+        Unary::Erf => ("Erf", vec![]),
+        Unary::Exp => ("Exp", vec![]),
+        Unary::Log => ("Log", vec![]),
+        Unary::Sqrt => ("Sqrt", vec![]),
+        Unary::Abs => ("Abs", vec![]),
+        Unary::Neg => ("Neg", vec![]),
+        Unary::Reciprocal => ("Reciprocal", vec![]),
+        Unary::Softplus => ("Softplus", vec![]),
+    }
+}
+
+fn binary(function: Binary) -> &'static str {
+    match function {
+        Binary::Add => "Add",
+        Binary::Sub => "Sub",
+        Binary::Mul => "Mul",
+        Binary::Div => "Div",
+        Binary::Pow => "Pow",
+        Binary::Max => "Max",
+        Binary::Min => "Min",
+    }
+}
+
+/// Axes of a sample as axes of a batch.
+fn batched_axes(axes: &[usize]) -> impl Iterator<Item = i64> {
+    axes.iter().map(|&axis| axis as i64 + 1)
 }
 
 fn pair(name: &str, [vertical, horizontal]: [usize; 2]) -> tract_onnx::pb::AttributeProto {

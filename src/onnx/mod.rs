@@ -1,15 +1,20 @@
 //! ONNX files: the only place that names protobuf.
 //!
 //! Emission reads the graph's node list; reading a foreign file checks its structure before any
-//! runtime sees it. Knows no runtime.
+//! runtime sees it; import makes a node list of such a file. Knows no runtime.
 
 mod emit;
+mod ends;
+mod external;
+mod import;
 mod metadata;
 mod proto;
 mod read;
 mod summary;
+mod tensor;
 
 pub use emit::{EmitOptions, IR_VERSION, OPSET, emit};
+pub use import::{Ending, Import, import};
 pub use metadata::Metadata;
-pub use read::{Dim, OnnxFile, TensorInfo};
+pub use read::{Dim, Element, OnnxFile, TensorInfo};
 pub use summary::{LayerRow, Summary, Totals, graph_rows};

@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use prost::Message;
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto::Value;
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 
 use crate::error::InputError;
 
+use super::ends;
+use super::external;
 use super::metadata::Metadata;
+use super::tensor;
 
-/// Bytes of a file, at most: protobuf's own limit.
+/// Bytes of a file, and of the files beside it that hold its weights, at most: protobuf's own limit.
 const MAX_BYTES: u64 = 2 << 30;
 
 /// One dimension of an input or output.
@@ -25,17 +28,35 @@ pub enum Dim {
     Symbolic(String),
 }
 
-/// Name and shape of an input or output.
+/// The numbers an input or output is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    Float32,
+    Float16,
+    BFloat16,
+    Float64,
+    /// Whole numbers from `least` to `most`.
+    Integer {
+        least: i64,
+        most: i64,
+    },
+}
+
+/// Name, numbers and shape of an input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     pub name: String,
+    pub element: Element,
     pub dims: Vec<Dim>,
 }
 
-/// An ONNX file of one float32 image input, `[batch, channels, height, width]`.
+/// An ONNX file of one image input with four axes, the batch first: `[batch, channels, height, width]`, or
+/// channels last.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
     pub path: PathBuf,
+    /// What engines load: the file, with weights from other files brought in, and with casts where its
+    /// input or an output is not float32. Images of whole numbers must then be given as such.
     pub bytes: Vec<u8>,
     pub input: TensorInfo,
     pub outputs: Vec<TensorInfo>,
@@ -47,8 +68,8 @@ impl OnnxFile {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// [`InputError`] if it is missing, truncated, no ONNX, or not an image network with float32
-    /// input.
+    /// [`InputError`] if it is missing, truncated, no ONNX, or not an image network; if weights in other
+    /// files are not whole, or not in the file's own folder.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |problem: String| InputError::new(format!("cannot read {}: {problem}", path.display()));
         let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
@@ -66,10 +87,13 @@ impl OnnxFile {
     pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self> {
         let fail = |problem: String| {
             InputError::new(format!("{}: {problem}", path.display()))
-                .hint("export the model again, with one float32 input [batch, channels, height, width]")
+                .hint("export the model again, with one image input [batch, channels, height, width]")
         };
-        let model =
+        let mut model =
             ModelProto::decode(bytes.as_slice()).map_err(|error| fail(format!("no ONNX file ({error})")))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let left = MAX_BYTES.saturating_sub(bytes.len() as u64);
+        let brought_in = external::bring_in(&mut model, folder, left).map_err(fail)?;
         let graph = model.graph.as_ref().ok_or_else(|| fail("no ONNX file (it holds no graph)".into()))?;
         check(graph).map_err(fail)?;
         let input = image_input(graph).map_err(fail)?;
@@ -78,10 +102,23 @@ impl OnnxFile {
             return Err(fail("the graph has no output".into()).into());
         }
         let metadata = Metadata::from_model(&model);
+        let float32 = |info: &TensorInfo| info.element == Element::Float32;
+        let bytes = if !float32(&input) || !outputs.iter().all(float32) {
+            let mut cast = model.clone();
+            cast.graph
+                .as_mut()
+                .map_or(Ok(false), |graph| ends::as_float32(graph, &input.name))
+                .map_err(fail)?;
+            cast.encode_to_vec()
+        } else if brought_in > 0 {
+            model.encode_to_vec()
+        } else {
+            bytes
+        };
         Ok(Self { path: path.to_path_buf(), bytes, input, outputs, metadata, model })
     }
 
-    /// `[channels, height, width]` of one image, if the file fixes them.
+    /// `[channels, height, width]` of one image, in the file's own order, if it fixes them.
     pub fn image_shape(&self) -> Option<[usize; 3]> {
         let fixed = |dim: &Dim| match dim {
             Dim::Fixed(size) => Some(*size),
@@ -99,7 +136,7 @@ impl OnnxFile {
         }
     }
 
-    /// Size of the file.
+    /// Size of the file with its weights.
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
     }
@@ -109,8 +146,10 @@ impl OnnxFile {
 fn check(graph: &GraphProto) -> Result<(), String> {
     let mut known: HashSet<&str> = HashSet::from([""]);
     for tensor in &graph.initializer {
-        check_initializer(tensor)?;
-        known.insert(&tensor.name);
+        tensor::check(tensor)?;
+        if !known.insert(&tensor.name) {
+            return Err(format!("initializer '{}' is there already", tensor.name));
+        }
     }
     known.extend(
         graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())),
@@ -134,47 +173,6 @@ fn check(graph: &GraphProto) -> Result<(), String> {
     }
 }
 
-fn check_initializer(tensor: &TensorProto) -> Result<(), String> {
-    let name = &tensor.name;
-    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
-        return Err(format!("initializer '{name}' lies in another file, which is not supported"));
-    }
-    let elements =
-        tensor.dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(u64::try_from(dim).ok()?));
-    let Some(elements) = elements else {
-        return Err(format!("initializer '{name}' has impossible dimensions {:?}", tensor.dims));
-    };
-    let Some(bytes) = element_bytes(tensor.data_type) else { return Ok(()) };
-    let typed = [
-        tensor.float_data.len(),
-        tensor.int32_data.len(),
-        tensor.int64_data.len(),
-        tensor.double_data.len(),
-        tensor.uint64_data.len(),
-    ];
-    let held = match tensor.raw_data.len() {
-        0 => typed.into_iter().max().unwrap_or(0) as u64,
-        raw => raw as u64 / bytes,
-    };
-    if held != elements {
-        return Err(format!(
-            "initializer '{name}' claims {elements} values {:?} and holds {held}",
-            tensor.dims
-        ));
-    }
-    Ok(())
-}
-
-/// Bytes of one element, for the types whose size is plain.
-fn element_bytes(data_type: i32) -> Option<u64> {
-    match DataType::try_from(data_type).ok()? {
-        DataType::Float | DataType::Int32 | DataType::Uint32 => Some(4),
-        DataType::Double | DataType::Int64 | DataType::Uint64 => Some(8),
-        DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(1),
-        _ => None,
-    }
-}
-
 fn image_input(graph: &GraphProto) -> Result<TensorInfo, String> {
     let initializers: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let inputs: Vec<&ValueInfoProto> =
@@ -192,10 +190,9 @@ fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
     let Some(Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
         return Err(format!("'{name}' is no tensor"));
     };
-    if tensor.elem_type != DataType::Float as i32 {
-        let found = DataType::try_from(tensor.elem_type).map_or("unknown", |kind| kind.as_str_name());
-        return Err(format!("'{name}' is of type {found}, only FLOAT is supported"));
-    }
+    let element = element(tensor.elem_type).ok_or_else(|| {
+        format!("'{name}' is of type {}, which is no plain number", tensor::type_name(tensor.elem_type))
+    })?;
     let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
     let dims = shape.iter().map(|dim| match &dim.value {
         Some(dimension::Value::DimValue(size)) if *size > 0 => Ok(Dim::Fixed(*size as usize)),
@@ -204,7 +201,25 @@ fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
         None => Ok(Dim::Symbolic(String::new())),
     });
     let dims = dims.collect::<Result<Vec<_>, _>>()?;
-    Ok(TensorInfo { name, dims })
+    Ok(TensorInfo { name, element, dims })
+}
+
+fn element(data_type: i32) -> Option<Element> {
+    let integer = |least: i64, most: i64| Some(Element::Integer { least, most });
+    match DataType::try_from(data_type).ok()? {
+        DataType::Float => Some(Element::Float32),
+        DataType::Float16 => Some(Element::Float16),
+        DataType::Bfloat16 => Some(Element::BFloat16),
+        DataType::Double => Some(Element::Float64),
+        DataType::Uint8 => integer(0, u8::MAX.into()),
+        DataType::Int8 => integer(i8::MIN.into(), i8::MAX.into()),
+        DataType::Uint16 => integer(0, u16::MAX.into()),
+        DataType::Int16 => integer(i16::MIN.into(), i16::MAX.into()),
+        DataType::Uint32 => integer(0, u32::MAX.into()),
+        DataType::Int32 => integer(i32::MIN.into(), i32::MAX.into()),
+        DataType::Int64 => integer(i64::MIN, i64::MAX),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -255,7 +270,9 @@ mod tests {
             ("and holds", |graph| graph.initializer[0].dims[0] = 1 << 40),
             ("impossible dimensions", |graph| graph.initializer[0].dims[0] = -1),
             ("impossible dimensions", |graph| graph.initializer[0].dims = vec![i64::MAX, i64::MAX]),
-            ("lies in another file", |graph| graph.initializer[0].data_location = Some(1)),
+            ("lies in another file: the file is not named", |graph| {
+                graph.initializer[0].data_location = Some(1)
+            }),
             ("no node gives the output", |graph| graph.output[0].name = "other".into()),
             ("no output", |graph| graph.output.clear()),
             ("expected one image", |graph| {

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::graph::{Graph, layer_costs};
 
 use super::read::OnnxFile;
+use super::tensor::is_float;
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,7 +80,7 @@ impl OnnxFile {
         let sizes: HashMap<&str, &[i64]> = graph
             .initializer
             .iter()
-            .filter(|tensor| tensor.data_type == DataType::Float as i32)
+            .filter(|tensor| is_float(tensor.data_type))
             .map(|tensor| (tensor.name.as_str(), tensor.dims.as_slice()))
             .collect();
         let mut counted = HashSet::new();

@@ -5,6 +5,7 @@ use tch::Tensor;
 
 use crate::graph::{Conv2d, Node, Op};
 
+use super::forward::apply;
 use super::images::{channels_last, empty_like, floats, floats_mut};
 use super::learn::{Kept, Pass, kernel};
 use super::network::Network;
@@ -149,7 +150,9 @@ fn others(
     let pair = |values: [usize; 2]| values.map(|value| value as i64);
     let Some(&x) = inputs.first() else { return Ok(Vec::new()) };
     let gradient = match &node.op {
-        Op::Input { .. } | Op::Conv2d(_) | Op::BatchNorm { .. } => return Ok(Vec::new()),
+        Op::Input { .. } | Op::Constant { .. } | Op::Conv2d(_) | Op::BatchNorm { .. } => {
+            return Ok(Vec::new());
+        }
         Op::Relu => y.f_threshold_backward(dy, 0.0)?,
         Op::Clip { min, max } => x.f_hardtanh_backward(dy, *min, *max)?,
         Op::MaxPool(pool) => x.f_max_pool2d_with_indices_backward(
@@ -175,34 +178,70 @@ fn others(
             let area = (size[2] * size[3]) as f64;
             (dy / area).f_expand(size.as_slice(), false)?
         }
-        Op::Flatten => dy.f_reshape(x.size().as_slice())?,
+        Op::Flatten | Op::Reshape { .. } => dy.f_reshape(x.size().as_slice())?,
         Op::Linear { .. } => {
-            own[0].f_copy_(&dy.f_transpose(0, 1)?.f_matmul(x)?)?;
+            let rows = |tensor: &Tensor| tensor.f_reshape([-1, tensor.size().last().copied().unwrap_or(1)]);
+            let (dy_rows, x_rows) = (rows(dy)?, rows(x)?);
+            own[0].f_copy_(&dy_rows.f_transpose(0, 1)?.f_matmul(&x_rows)?)?;
             if let Some(bias) = own.get_mut(1) {
-                let sum = dy.f_sum_dim_intlist(&[0i64][..], false, bias.kind())?;
+                let sum = dy_rows.f_sum_dim_intlist(&[0i64][..], false, bias.kind())?;
                 bias.f_copy_(&sum)?;
             }
             dy.f_matmul(&params[0].f_to_kind(dy.kind())?)?
         }
         Op::Add => return Ok(inputs.iter().map(|_| dy.shallow_clone()).collect()),
-        Op::Concat => {
+        Op::Concat { axis } => {
+            let axis = *axis as i64 + 1;
             let mut start = 0;
             let mut pieces = Vec::with_capacity(inputs.len());
             for input in inputs {
-                let channels = input.size()[1];
-                pieces.push(dy.f_narrow(1, start, channels)?);
-                start += channels;
+                let length = input.size()[axis as usize];
+                pieces.push(dy.f_narrow(axis, start, length)?);
+                start += length;
             }
             return Ok(pieces);
         }
-        Op::SliceChannels { start, end } => {
+        Op::Slice { axis, start, end, step } => {
             let whole = x.f_zeros_like()?;
-            whole.f_narrow(1, *start as i64, (end - start) as i64)?.f_copy_(dy)?;
+            let (start, end, step) = (*start as i64, *end as i64, *step as i64);
+            whole.f_slice(*axis as i64 + 1, start, end, step)?.f_copy_(dy)?;
             whole
         }
         Op::ChannelShuffle { groups } => dy.f_channel_shuffle(x.size()[1] / *groups as i64)?,
+        Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Softmax { .. }
+        | Op::LayerNorm { .. }
+        | Op::Mean { .. }
+        | Op::Transpose { .. }
+        | Op::Pad { .. }
+        | Op::MatMul => return by_autograd(node, dy, inputs, params, own),
     };
     Ok(vec![gradient])
+}
+
+/// The gradients of a node's inputs by libtorch's autograd on this one node; those of its parameters go
+/// to `own`.
+fn by_autograd(
+    node: &Node,
+    dy: &Tensor,
+    inputs: &[&Tensor],
+    params: &[Tensor],
+    own: &mut [Tensor],
+) -> Result<Vec<Tensor>> {
+    let leaf = |tensor: &Tensor| tensor.f_to_kind(dy.kind())?.f_detach()?.f_set_requires_grad(true);
+    let inputs = inputs.iter().map(|tensor| leaf(tensor)).collect::<Result<Vec<_>, _>>()?;
+    let params = params.iter().map(leaf).collect::<Result<Vec<_>, _>>()?;
+    let sum = tch::with_grad(|| -> Result<Tensor> {
+        Ok(apply(node, &params, &inputs)?.f_mul(dy)?.f_sum(dy.kind())?)
+    })?;
+    let leaves: Vec<&Tensor> = inputs.iter().chain(&params).collect();
+    let mut gradients = Tensor::f_run_backward(&[sum], &leaves, false, false)?;
+    let of_params = gradients.split_off(inputs.len());
+    for (place, gradient) in own.iter_mut().zip(&of_params) {
+        place.f_copy_(gradient)?;
+    }
+    Ok(gradients)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use tch::Tensor;
 
 use crate::graph::{Graph, Node, Op};
 
+use super::elementwise::{binary, constant, unary};
+
 /// Which statistics BatchNorm uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -26,7 +28,7 @@ pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mod
     let mut values: Vec<Option<Tensor>> = Vec::with_capacity(graph.nodes().len());
     for (index, node) in graph.nodes().iter().enumerate() {
         let inputs: Vec<Tensor> = match node.op {
-            Op::Input { .. } => vec![images.shallow_clone()],
+            Op::Input { .. } | Op::Constant { .. } => vec![images.shallow_clone()],
             _ => node
                 .inputs
                 .iter()
@@ -54,7 +56,7 @@ pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mod
         .collect()
 }
 
-/// What libtorch makes of one node, with running statistics.
+/// What libtorch makes of one node that reads others, with running statistics.
 ///
 /// # Errors
 /// If libtorch refuses it.
@@ -62,11 +64,13 @@ pub(super) fn apply(node: &Node, params: &[Tensor], inputs: &[Tensor]) -> Result
     compute(node, params, inputs, Mode::Eval)
 }
 
+/// `inputs` are the values a node reads; of an input and of a constant, the images.
 fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Result<Tensor, tch::TchError> {
     let pair = |values: [usize; 2]| values.map(|value| value as i64);
     let x = &inputs[0];
     match &node.op {
         Op::Input { .. } => Ok(x.shallow_clone()),
+        Op::Constant { values } => constant(values, x),
         Op::Conv2d(conv) => x.f_conv2d(
             &params[0],
             params.get(1),
@@ -102,8 +106,38 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
             }
             Ok(sum)
         }
-        Op::Concat => Tensor::f_cat(inputs, 1),
-        Op::SliceChannels { start, end } => x.f_narrow(1, *start as i64, (end - start) as i64),
+        Op::Concat { axis } => Tensor::f_cat(inputs, *axis as i64 + 1),
+        Op::Slice { axis, start, end, step } => {
+            x.f_slice(*axis as i64 + 1, *start as i64, *end as i64, *step as i64)
+        }
         Op::ChannelShuffle { groups } => x.f_channel_shuffle(*groups as i64),
+        Op::Unary(function) => unary(*function, x),
+        Op::Binary(function) => binary(*function, x, &inputs[1]),
+        Op::Softmax { axis } => x.f_softmax(*axis as i64 + 1, None),
+        Op::LayerNorm { axes, eps } => {
+            let shape: Vec<i64> =
+                node.shape[node.shape.len() - axes..].iter().map(|&dim| dim as i64).collect();
+            x.f_layer_norm(shape.as_slice(), Some(&params[0]), Some(&params[1]), *eps, false)
+        }
+        Op::Mean { axes } => x.f_mean_dim(batched_axes(axes).as_slice(), true, None),
+        Op::Reshape { .. } => {
+            let shape = node.shape.iter().map(|&dim| dim as i64);
+            x.f_reshape(std::iter::once(x.size()[0]).chain(shape).collect::<Vec<_>>().as_slice())
+        }
+        Op::Transpose { order } => {
+            let order: Vec<i64> = std::iter::once(0).chain(batched_axes(order)).collect();
+            x.f_permute(order.as_slice())
+        }
+        Op::Pad { before, after, value } => {
+            let sides = before.iter().zip(after).rev().flat_map(|(&before, &after)| [before, after]);
+            let sides: Vec<i64> = sides.map(|side| side as i64).collect();
+            x.f_pad(sides.as_slice(), "constant", *value)
+        }
+        Op::MatMul => x.f_matmul(&inputs[1]),
     }
+}
+
+/// Axes of a sample as axes of a batch.
+fn batched_axes(axes: &[usize]) -> Vec<i64> {
+    axes.iter().map(|&axis| axis as i64 + 1).collect()
 }

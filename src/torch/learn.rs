@@ -7,6 +7,7 @@ use tch::Tensor;
 use crate::graph::{Conv2d, Graph, Op};
 use crate::kernels::{Convolution, Epilogue, Moments};
 
+use super::elementwise::constant;
 use super::forward::apply;
 use super::images::{channels_last, empty_like, floats, floats_mut, suits};
 use super::network::Network;
@@ -159,11 +160,15 @@ impl Network {
                 pass.kept[step.body] = Some(Kept::Indices(indices));
                 Ok(y)
             }
-            (Op::Linear { .. }, _) => {
+            (Op::Constant { values }, _) => {
+                let like = Tensor::f_empty([0], (self.compute(), self.device()))?;
+                Ok(constant(values, &like)?)
+            }
+            (Op::Linear { .. } | Op::LayerNorm { .. }, _) => {
                 let kind = inputs[0].kind();
                 let params =
                     params.iter().map(|param| param.f_to_kind(kind)).collect::<Result<Vec<_>, _>>()?;
-                Ok(inputs[0].f_linear(&params[0], params.get(1))?)
+                Ok(apply(node, &params, &[inputs[0].shallow_clone()])?)
             }
             (
                 Op::BatchNorm { .. }
@@ -174,9 +179,17 @@ impl Network {
                 | Op::GlobalAvgPool
                 | Op::Flatten
                 | Op::Add
-                | Op::Concat
-                | Op::SliceChannels { .. }
-                | Op::ChannelShuffle { .. },
+                | Op::Concat { .. }
+                | Op::Slice { .. }
+                | Op::ChannelShuffle { .. }
+                | Op::Unary(_)
+                | Op::Binary(_)
+                | Op::Softmax { .. }
+                | Op::Mean { .. }
+                | Op::Reshape { .. }
+                | Op::Transpose { .. }
+                | Op::Pad { .. }
+                | Op::MatMul,
                 _,
             ) => {
                 let inputs: Vec<Tensor> = inputs.into_iter().map(Tensor::shallow_clone).collect();

@@ -6,6 +6,7 @@
 mod arrays;
 mod backward;
 mod device;
+mod elementwise;
 mod facts;
 mod forward;
 mod images;

@@ -22,11 +22,11 @@ pub(super) struct Step {
 pub(super) fn steps(graph: &Graph) -> Vec<Step> {
     let nodes = graph.nodes();
     let uses = graph.uses();
-    let reader = |node: usize| {
-        let mut readers =
-            (0..nodes.len()).filter(|&other| nodes[other].inputs.iter().any(|id| id.index() == node));
-        if uses[node] == 1 { readers.next() } else { None }
-    };
+    let mut readers: Vec<Option<usize>> = vec![None; nodes.len()];
+    for (other, node) in nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|id| readers[id.index()] = Some(other));
+    }
+    let reader = |node: usize| readers[node].filter(|_| uses[node] == 1);
     let mut at: Vec<Option<Step>> = vec![None; nodes.len()];
     let mut taken = vec![false; nodes.len()];
     for (body, node) in nodes.iter().enumerate() {

@@ -26,6 +26,16 @@ impl Net {
         self.builder.shape(node)[0]
     }
 
+    /// Refuses a linear layer on an image, where it would see nothing but rows of pixels.
+    pub fn flat(&self, name: &str, op: &Op, x: NodeId) -> Result<(), GraphError> {
+        let shape = self.builder.shape(x);
+        if shape.len() == 1 {
+            return Ok(());
+        }
+        let problem = format!("a linear layer needs [features], found {shape:?}; flatten first");
+        Err(GraphError { node: name.to_string(), op: op.kind(), problem })
+    }
+
     pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Layer {
         self.builder.add(name, op, inputs)
     }

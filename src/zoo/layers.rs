@@ -20,6 +20,7 @@ pub(super) fn build(layers: &[LayerSpec], input: [usize; 3], classes: usize) -> 
     let (mut net, image) = Net::new(input)?;
     let embedding = sequence(&mut net, "", body, classes, image)?;
     let last = Op::Linear { out_features: classes, bias: *bias };
+    net.flat("classifier", &last, embedding)?;
     let logits = net.add("classifier", last, &[embedding])?;
     Ok(net.finish(logits, embedding))
 }
@@ -112,5 +113,6 @@ fn linear(
     };
     limits::channels(&format!("{FAMILY}[{place}].linear"), "out", out_features)?;
     let op = Op::Linear { out_features, bias: spec.bias };
+    net.flat(&format!("{place}.linear"), &op, x)?;
     Ok(net.add(format!("{place}.linear"), op, &[x])?)
 }

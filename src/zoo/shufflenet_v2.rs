@@ -42,8 +42,8 @@ pub(super) fn build(spec: &ShufflenetV2, input: [usize; 3], classes: usize) -> R
 fn split_block(net: &mut Net, scope: &str, x: NodeId) -> Layer {
     let channels = net.channels(x);
     let half = channels / 2;
-    let kept = net.add(format!("{scope}.kept"), Op::SliceChannels { start: 0, end: half }, &[x])?;
-    let other = Op::SliceChannels { start: half, end: channels };
+    let kept = net.add(format!("{scope}.kept"), Op::Slice { axis: 0, start: 0, end: half, step: 1 }, &[x])?;
+    let other = Op::Slice { axis: 0, start: half, end: channels, step: 1 };
     let other = net.add(format!("{scope}.other"), other, &[x])?;
     let branch = bottleneck(net, scope, half, 1, other)?;
     join(net, scope, kept, branch)
@@ -70,6 +70,6 @@ fn depthwise(channels: usize, stride: usize) -> Conv2d {
 }
 
 fn join(net: &mut Net, scope: &str, left: NodeId, right: NodeId) -> Layer {
-    let both = net.add(format!("{scope}.concat"), Op::Concat, &[left, right])?;
+    let both = net.add(format!("{scope}.concat"), Op::Concat { axis: 0 }, &[left, right])?;
     net.add(format!("{scope}.shuffle"), Op::ChannelShuffle { groups: 2 }, &[both])
 }

@@ -48,7 +48,7 @@ fn fire(net: &mut Net, scope: &str, squeezed: usize, half: usize, x: NodeId) -> 
     let x = net.conv_bn_relu(&format!("{scope}.squeeze"), "", Conv2d::square(squeezed, 1, 1), x)?;
     let one = net.conv_bn_relu(&format!("{scope}.one"), "", Conv2d::square(half, 1, 1), x)?;
     let three = net.conv_bn_relu(&format!("{scope}.three"), "", Conv2d::square(half, 3, 1), x)?;
-    net.add(format!("{scope}.concat"), Op::Concat, &[one, three])
+    net.add(format!("{scope}.concat"), Op::Concat { axis: 0 }, &[one, three])
 }
 
 fn pool(net: &mut Net, name: &str, x: NodeId) -> Layer {

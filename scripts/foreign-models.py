@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Exports torchvision's classifiers as people do, for `make foreign` to import.
+
+usage: foreign-models.py FOLDER [MODEL ...]
+
+Each model is written by both of PyTorch's exporters, with a fixed and with a free batch:
+MODEL.EXPORTER.BATCH.onnx. Weights are random, BatchNorm has statistics as after training; both come from
+a seed. Files that are there already are kept.
+"""
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import torchvision
+
+MODELS = ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
+          "densenet121", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"]
+SIZE = 224
+
+
+def network(name: str) -> torch.nn.Module:
+    torch.manual_seed(7)
+    net = torchvision.models.get_model(name, weights=None)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    return net.eval()
+
+
+def export(net: torch.nn.Module, path: Path, dynamo: bool, free: bool) -> None:
+    example = torch.randn(2 if free and dynamo else 1, 3, SIZE, SIZE)
+    names = {"input_names": ["input"], "output_names": ["output"]}
+    if dynamo:
+        shapes = ({0: torch.export.Dim("batch")},) if free else None
+        torch.onnx.export(net, (example,), str(path), dynamo=True, external_data=True, dynamic_shapes=shapes,
+                          verbose=False, **names)
+    else:
+        axes = {"input": {0: "batch"}, "output": {0: "batch"}} if free else None
+        torch.onnx.export(net, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
+
+
+def main(folder: Path, models: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    warnings.filterwarnings("ignore")
+    for name in models:
+        net = network(name)
+        for exporter, dynamo in (("torchscript", False), ("dynamo", True)):
+            for batch, free in (("fixed", False), ("free", True)):
+                path = folder / f"{name}.{exporter}.{batch}.onnx"
+                if not path.exists():
+                    export(net, path, dynamo, free)
+                    print(path, flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), sys.argv[2:] or MODELS)

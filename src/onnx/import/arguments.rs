@@ -1,0 +1,225 @@
+//! Arguments that operators have had as attributes in one operator set and as inputs in another: axes,
+//! cuts, orders, new shapes. The same for tensors that are known and for those that are not.
+
+use std::rc::Rc;
+
+use super::node::{FileNode, Input, axis_of};
+use super::value::{Array, Budget, Value, Whole, look_into};
+
+/// Stands for the length of a batch that is free.
+pub const ANY_BATCH: usize = i32::MAX as usize;
+
+/// A part of an axis: every `step`-th index from `start` to before `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub axis: usize,
+    pub start: usize,
+    pub end: usize,
+    pub step: usize,
+}
+
+/// The numbers of an input that must not depend on the image.
+///
+/// # Errors
+/// If it does, or is too large to look into.
+pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String> {
+    match &input.value {
+        Value::Known(array) => Ok(Rc::clone(array)),
+        Value::Initializer(tensor) => Ok(Rc::new(look_into(tensor, budget)?)),
+        Value::Data(_) | Value::Unknown => Err(format!("'{}' is not the same for every image", input.name)),
+    }
+}
+
+/// Integers of an attribute, or else of an input, or `None`.
+///
+/// # Errors
+/// If they are not known.
+pub fn integers(
+    node: &FileNode<'_>,
+    attribute: &str,
+    place: usize,
+    budget: &mut Budget,
+) -> Result<Option<Vec<i64>>, String> {
+    if let Some(values) = node.ints(attribute)? {
+        return Ok(Some(values.to_vec()));
+    }
+    node.optional(place).map(|input| known(input, budget)?.ints()).transpose()
+}
+
+/// Axes of an attribute or an input, ascending.
+///
+/// # Errors
+/// If one is out of range or named twice.
+pub fn axes(
+    node: &FileNode<'_>,
+    place: usize,
+    count: usize,
+    budget: &mut Budget,
+) -> Result<Option<Vec<usize>>, String> {
+    let Some(values) = integers(node, "axes", place, budget)? else { return Ok(None) };
+    let mut axes = values.into_iter().map(|axis| axis_of(axis, count)).collect::<Result<Vec<_>, _>>()?;
+    axes.sort_unstable();
+    if axes.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(format!("axes {axes:?} are named twice"));
+    }
+    Ok(Some(axes))
+}
+
+/// The order of axes that a Transpose asks for.
+///
+/// # Errors
+/// If it is no order of so many axes.
+pub fn order(node: &FileNode<'_>, count: usize) -> Result<Vec<usize>, String> {
+    let Some(order) = node.ints("perm")? else { return Ok((0..count).rev().collect()) };
+    let order = order.iter().map(|&axis| axis_of(axis, count)).collect::<Result<Vec<_>, _>>()?;
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    if sorted.iter().copied().ne(0..count) {
+        return Err(format!("{order:?} is no order of {count} axes"));
+    }
+    Ok(order)
+}
+
+/// What a Slice leaves of a tensor; axes that stay whole are left out.
+///
+/// # Errors
+/// If a step is not positive, nothing is left, or the numbers are not known.
+pub fn cuts(node: &FileNode<'_>, dims: &[usize], budget: &mut Budget) -> Result<Vec<Cut>, String> {
+    let mut list = |name: &str, place: usize| integers(node, name, place, budget);
+    let starts = list("starts", 1)?.ok_or("starts are missing")?;
+    let ends = list("ends", 2)?.ok_or("ends are missing")?;
+    let axes = list("axes", 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list("steps", 4)?.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()].iter().any(|&length| length != starts.len()) {
+        return Err("starts, ends, axes and steps are not equally many".into());
+    }
+    let mut cuts = Vec::new();
+    for (((&start, &end), &axis), &step) in starts.iter().zip(&ends).zip(&axes).zip(&steps) {
+        let axis = axis_of(axis, dims.len())?;
+        let size = dims[axis] as i64;
+        let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
+        let [start, end] = [start, end].map(|index| from_start(index).clamp(0, size) as usize);
+        let step = usize::try_from(step).ok().filter(|&step| step > 0);
+        let step = step.ok_or("a step that is not positive is not supported")?;
+        if start >= end {
+            return Err(format!("leaves nothing of axis {axis}"));
+        }
+        if (start, end, step) != (0, dims[axis], 1) {
+            cuts.push(Cut { axis, start, end, step });
+        }
+    }
+    Ok(cuts)
+}
+
+/// The parts a Split makes along an axis of `size`: their lengths.
+///
+/// # Errors
+/// If they do not add up.
+pub fn parts(node: &FileNode<'_>, size: usize, budget: &mut Budget) -> Result<Vec<usize>, String> {
+    let count = node.proto.output.len();
+    let lengths = match integers(node, "split", 1, budget)? {
+        Some(lengths) => {
+            lengths.into_iter().map(|length| super::node::size("a part", length)).collect::<Result<_, _>>()?
+        }
+        None => {
+            let each = size.div_ceil(count.max(1));
+            (0..count).map(|part| each.min(size.saturating_sub(part * each))).collect::<Vec<usize>>()
+        }
+    };
+    let whole = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+    if lengths.len() != count || whole != Some(size) || lengths.contains(&0) {
+        return Err(format!("parts {lengths:?} of an axis of {size} for {count} outputs"));
+    }
+    Ok(lengths)
+}
+
+/// The shape a Reshape asks for, its zeros and its -1 worked out.
+///
+/// # Errors
+/// If it holds another number of elements, or what it asks for is not defined.
+pub fn new_shape(asked: &[Whole], from: &[Whole], keep_zeros: bool) -> Result<Vec<Whole>, String> {
+    let problem = || format!("cannot see {} as {}", text(from), text(asked));
+    let mut shape = Vec::with_capacity(asked.len());
+    let mut open = None;
+    for (place, &dim) in asked.iter().enumerate() {
+        match dim {
+            Whole::Plain(0) if !keep_zeros => shape.push(*from.get(place).ok_or_else(problem)?),
+            Whole::Plain(-1) if open.is_none() => {
+                open = Some(place);
+                shape.push(Whole::Plain(1));
+            }
+            Whole::Plain(dim) if dim < 0 => return Err(problem()),
+            Whole::Plain(_) | Whole::Batches(_) => shape.push(dim),
+        }
+    }
+    let (all, given) = (product(from).ok_or_else(problem)?, product(&shape).ok_or_else(problem)?);
+    if let Some(place) = open {
+        shape[place] = divide(all, given).ok_or_else(problem)?;
+    }
+    if product(&shape) != Some(all) { Err(problem()) } else { Ok(shape) }
+}
+
+fn product(dims: &[Whole]) -> Option<Whole> {
+    dims.iter().try_fold(Whole::Plain(1), |product, &dim| multiply(product, dim))
+}
+
+/// `None` if it overflows or the batch would be squared.
+pub fn multiply(a: Whole, b: Whole) -> Option<Whole> {
+    match (a, b) {
+        (Whole::Plain(a), Whole::Plain(b)) => Some(Whole::Plain(a.checked_mul(b)?)),
+        (Whole::Plain(a), Whole::Batches(b)) | (Whole::Batches(a), Whole::Plain(b)) => {
+            Some(Whole::Batches(a.checked_mul(b)?))
+        }
+        (Whole::Batches(_), Whole::Batches(_)) => None,
+    }
+}
+
+/// `None` if there is a remainder, or the result would not be a multiple of the batch or free of it.
+pub fn divide(a: Whole, b: Whole) -> Option<Whole> {
+    let exact = |a: i64, b: i64| (a.checked_rem(b)? == 0).then(|| a.checked_div(b)).flatten();
+    match (a, b) {
+        (Whole::Plain(a), Whole::Plain(b)) => Some(Whole::Plain(exact(a, b)?)),
+        (Whole::Batches(a), Whole::Plain(b)) => Some(Whole::Batches(exact(a, b)?)),
+        (Whole::Batches(a), Whole::Batches(b)) => Some(Whole::Plain(exact(a, b)?)),
+        (Whole::Plain(_), Whole::Batches(_)) => None,
+    }
+}
+
+/// A shape as people write it, the batch as `N`.
+pub fn text(shape: &[Whole]) -> String {
+    let dim = |dim: &Whole| match dim {
+        Whole::Plain(size) => size.to_string(),
+        Whole::Batches(1) => "N".into(),
+        Whole::Batches(times) => format!("{times}N"),
+    };
+    format!("[{}]", shape.iter().map(dim).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Whole::{Batches, Plain};
+    use super::*;
+
+    #[test]
+    fn shapes_are_worked_out_with_a_free_batch() {
+        let from = [Batches(1), Plain(6), Plain(4)];
+        let see = |asked: &[Whole], zeros| new_shape(asked, &from, zeros);
+        assert_eq!(see(&[Plain(-1), Plain(24)], false), Ok(vec![Batches(1), Plain(24)]));
+        assert_eq!(see(&[Plain(0), Plain(-1)], false), Ok(vec![Batches(1), Plain(24)]));
+        assert_eq!(see(&[Batches(1), Plain(2), Plain(-1)], true), Ok(vec![Batches(1), Plain(2), Plain(12)]));
+        assert_eq!(see(&[Batches(6), Plain(4)], false), Ok(vec![Batches(6), Plain(4)]));
+        assert_eq!(see(&[Plain(-1)], false), Ok(vec![Batches(24)]));
+        for wrong in [
+            vec![Plain(1), Plain(24)],
+            vec![Plain(-1), Plain(-1)],
+            vec![Plain(-2), Plain(12)],
+            vec![Plain(-1), Plain(7)],
+            vec![Plain(0), Plain(0), Plain(0), Plain(0)],
+            vec![Batches(1), Batches(24)],
+            vec![Plain(i64::MAX), Plain(i64::MAX)],
+            vec![Plain(-1), Plain(0)],
+        ] {
+            assert!(see(&wrong, wrong.len() == 2 && wrong[1] == Plain(0)).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Nodes that read nothing but known tensors: what they give is worked out at once.
+
+use std::rc::Rc;
+
+use super::arguments::{axes, cuts, integers, known, new_shape, order, parts};
+use super::known::{cast, elementwise, is_elementwise, range, reduce};
+use super::node::{FileNode, axis_of, size};
+use super::value::{Array, Budget, Numbers, Value, Whole};
+
+/// What a node gives whose inputs are all known; `None` if its operator is not one that is worked out
+/// in advance.
+///
+/// # Errors
+/// If its arguments make no sense, or the result is too large.
+pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<Value<'a>>>, String> {
+    let one = |array: Array| Ok(Some(vec![Value::Known(Rc::new(array))]));
+    if is_elementwise(node.op()) {
+        let inputs = arrays(node, budget)?;
+        let shape = inputs.iter().try_fold(Vec::new(), |shape, array| broadcast(&shape, &array.dims))?;
+        budget.take(&shape)?;
+        let inputs: Vec<Array> = inputs.iter().map(|array| expanded(array, &shape)).collect();
+        return one(elementwise(node.op(), &inputs)?);
+    }
+    let first = |budget: &mut Budget| known(node.input(0)?, budget);
+    match node.op() {
+        "Cast" => {
+            let array = first(budget)?;
+            budget.take(&array.dims)?;
+            one(cast(&array, node.int("to", 0)?)?)
+        }
+        "Reshape" => {
+            let array = first(budget)?;
+            let asked = known(node.input(1)?, budget)?;
+            let shape = new_shape(asked.whole()?, &plain(&array.dims), node.flag("allowzero", false)?)?;
+            seen_as(&array, &shape, budget).and_then(one)
+        }
+        "Flatten" => {
+            let array = first(budget)?;
+            let axis = node.int("axis", 1)?;
+            let axis = if axis == array.dims.len() as i64 {
+                array.dims.len()
+            } else {
+                axis_of(axis, array.dims.len())?
+            };
+            let (outer, inner) = array.dims.split_at(axis);
+            let dims = vec![outer.iter().product(), inner.iter().product()];
+            budget.take(&dims)?;
+            one(array.with_dims(dims))
+        }
+        "Squeeze" => {
+            let array = first(budget)?;
+            let named = axes(node, 1, array.dims.len(), budget)?;
+            let dims = squeezed(&array.dims, named)?;
+            budget.take(&dims)?;
+            one(array.with_dims(dims))
+        }
+        "Unsqueeze" => {
+            let array = first(budget)?;
+            let named = integers(node, "axes", 1, budget)?.ok_or("axes are missing")?;
+            let dims = unsqueezed(&array.dims, &named)?;
+            budget.take(&dims)?;
+            one(array.with_dims(dims))
+        }
+        "Transpose" => {
+            let array = first(budget)?;
+            let order = order(node, array.dims.len())?;
+            budget.take(&array.dims)?;
+            one(transposed(&array, &order))
+        }
+        "Slice" => {
+            let mut array = (*first(budget)?).clone();
+            budget.take(&array.dims)?;
+            for cut in cuts(node, &array.dims, budget)? {
+                let indices: Vec<usize> = (cut.start..cut.end).step_by(cut.step).collect();
+                array = taken(&array, cut.axis, &indices, budget)?;
+            }
+            one(array)
+        }
+        "Split" => {
+            let array = first(budget)?;
+            let axis = axis_of(node.int("axis", 0)?, array.dims.len())?;
+            let mut start = 0;
+            let mut pieces = Vec::new();
+            for length in parts(node, array.dims[axis], budget)? {
+                let indices: Vec<usize> = (start..start + length).collect();
+                pieces.push(Value::Known(Rc::new(taken(&array, axis, &indices, budget)?)));
+                start += length;
+            }
+            Ok(Some(pieces))
+        }
+        "Gather" => gather(node, budget).and_then(one),
+        "Concat" => concat(node, budget).and_then(one),
+        "Expand" => {
+            let array = first(budget)?;
+            let asked = known(node.input(1)?, budget)?.ints()?;
+            let asked =
+                asked.into_iter().map(|dim| size("a dimension", dim)).collect::<Result<Vec<_>, _>>()?;
+            let shape = broadcast(&array.dims, &asked)?;
+            budget.take(&shape)?;
+            one(expanded(&array, &shape))
+        }
+        "ConstantOfShape" => {
+            let shape = first(budget)?.ints()?;
+            let dims =
+                shape.into_iter().map(|dim| size("a dimension", dim)).collect::<Result<Vec<_>, _>>()?;
+            let count = budget.take(&dims)?;
+            let value = match node.tensor("value")? {
+                Some(tensor) => super::value::look_into(tensor, budget)?,
+                None => Array { dims: vec![1], numbers: Numbers::Floats(vec![0.0]) },
+            };
+            if value.len() != 1 {
+                return Err("its value is not one number".into());
+            }
+            one(value.pick(dims, &vec![0; count]))
+        }
+        "Range" => {
+            let ends = arrays(node, budget)?;
+            one(range(&ends, budget)?)
+        }
+        "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
+            let array = first(budget)?;
+            let named = axes(node, 1, array.dims.len(), budget)?;
+            let all = named.is_none_or(|named| named.len() == array.dims.len());
+            let dims = if node.flag("keepdims", true)? { vec![1; array.dims.len()] } else { Vec::new() };
+            if all { one(reduce(node.op(), &array)?.with_dims(dims)) } else { Ok(None) }
+        }
+        _ => Ok(None),
+    }
+}
+
+fn arrays(node: &FileNode<'_>, budget: &mut Budget) -> Result<Vec<Rc<Array>>, String> {
+    node.all()?.into_iter().map(|input| known(input, budget)).collect()
+}
+
+/// Dimensions free of the batch.
+pub fn plain(dims: &[usize]) -> Vec<Whole> {
+    dims.iter().map(|&dim| Whole::Plain(dim as i64)).collect()
+}
+
+fn seen_as(array: &Array, shape: &[Whole], budget: &mut Budget) -> Result<Array, String> {
+    let dims = shape.iter().map(|dim| match dim {
+        Whole::Plain(dim) => size("a dimension", *dim),
+        Whole::Batches(_) => Err("a constant cannot have the batch's size".into()),
+    });
+    let dims = dims.collect::<Result<Vec<_>, _>>()?;
+    budget.take(&dims)?;
+    Ok(array.with_dims(dims))
+}
+
+/// Dimensions without those axes of length 1, or without all such.
+///
+/// # Errors
+/// If a named axis is longer.
+pub fn squeezed(dims: &[usize], named: Option<Vec<usize>>) -> Result<Vec<usize>, String> {
+    let gone = named.unwrap_or_else(|| (0..dims.len()).filter(|&axis| dims[axis] == 1).collect());
+    if let Some(&axis) = gone.iter().find(|&&axis| dims[axis] != 1) {
+        return Err(format!("axis {axis} has length {}, not 1", dims[axis]));
+    }
+    Ok((0..dims.len()).filter(|axis| !gone.contains(axis)).map(|axis| dims[axis]).collect())
+}
+
+/// Dimensions with axes of length 1 put in at places of the result.
+///
+/// # Errors
+/// If a place is out of range or named twice.
+pub fn unsqueezed(dims: &[usize], named: &[i64]) -> Result<Vec<usize>, String> {
+    let count = dims.len() + named.len();
+    if count > super::value::MAX_AXES {
+        return Err(format!("makes {count} axes"));
+    }
+    let mut result = vec![None; count];
+    for &axis in named {
+        if result[axis_of(axis, count)?].replace(1).is_some() {
+            return Err(format!("axis {axis} is named twice"));
+        }
+    }
+    let mut rest = dims.iter();
+    result
+        .into_iter()
+        .map(|dim| dim.or_else(|| rest.next().copied()).ok_or_else(|| "axes do not fit".into()))
+        .collect()
+}
+
+/// The shape two shapes broadcast to.
+fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+    let count = a.len().max(b.len());
+    let dim =
+        |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(count).map_or(1, |place| dims[place]);
+    (0..count)
+        .map(|axis| match (dim(a, axis), dim(b, axis)) {
+            (a, b) if a == b => Ok(a),
+            (1, size) | (size, 1) => Ok(size),
+            _ => Err(format!("{a:?} and {b:?} do not broadcast")),
+        })
+        .collect()
+}
+
+/// For each element of `dims` in order, its place in an array of which axis `i` has that stride.
+fn places(dims: &[usize], strides: &[usize]) -> Vec<usize> {
+    let count = dims.iter().product();
+    let mut places = Vec::with_capacity(count);
+    let mut at = vec![0usize; dims.len()];
+    let mut place = 0;
+    for _ in 0..count {
+        places.push(place);
+        for axis in (0..dims.len()).rev() {
+            at[axis] += 1;
+            place += strides[axis];
+            if at[axis] < dims[axis] {
+                break;
+            }
+            place -= strides[axis] * dims[axis];
+            at[axis] = 0;
+        }
+    }
+    places
+}
+
+fn strides(dims: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1; dims.len()];
+    for axis in (1..dims.len()).rev() {
+        strides[axis - 1] = strides[axis] * dims[axis];
+    }
+    strides
+}
+
+/// An array repeated along its axes of length 1, to a shape it broadcasts to.
+fn expanded(array: &Array, shape: &[usize]) -> Array {
+    if array.dims == shape {
+        return array.clone();
+    }
+    let missing = shape.len() - array.dims.len();
+    let own = strides(&array.dims);
+    let stride = |axis: usize| match axis.checked_sub(missing) {
+        Some(place) if array.dims[place] > 1 => own[place],
+        _ => 0,
+    };
+    let strides: Vec<usize> = (0..shape.len()).map(stride).collect();
+    array.pick(shape.to_vec(), &places(shape, &strides))
+}
+
+fn transposed(array: &Array, order: &[usize]) -> Array {
+    let own = strides(&array.dims);
+    let dims: Vec<usize> = order.iter().map(|&axis| array.dims[axis]).collect();
+    let strides: Vec<usize> = order.iter().map(|&axis| own[axis]).collect();
+    let places = places(&dims, &strides);
+    array.pick(dims, &places)
+}
+
+/// Some indices along an axis.
+fn taken(array: &Array, axis: usize, indices: &[usize], budget: &mut Budget) -> Result<Array, String> {
+    let mut dims = array.dims.clone();
+    dims[axis] = indices.len();
+    let count = budget.take(&dims)?;
+    let inner: usize = array.dims[axis + 1..].iter().product();
+    let outer: usize = array.dims[..axis].iter().product();
+    let mut places = Vec::with_capacity(count);
+    for block in 0..outer {
+        for &index in indices {
+            let start = (block * array.dims[axis] + index) * inner;
+            places.extend(start..start + inner);
+        }
+    }
+    Ok(array.pick(dims, &places))
+}
+
+/// Indices of a Gather, none negative, and the dimensions they come in.
+///
+/// # Errors
+/// If one is out of range.
+pub fn indices(indices: &Array, length: usize) -> Result<Vec<usize>, String> {
+    let list = indices.ints()?;
+    list.into_iter()
+        .map(|index| axis_of(index, length).map_err(|_| format!("index {index} of {length}")))
+        .collect()
+}
+
+fn gather(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let array = known(node.input(0)?, budget)?;
+    let asked = known(node.input(1)?, budget)?;
+    let axis = axis_of(node.int("axis", 0)?, array.dims.len())?;
+    let picked = taken(&array, axis, &indices(&asked, array.dims[axis])?, budget)?;
+    let dims = [&array.dims[..axis], &asked.dims, &array.dims[axis + 1..]].concat();
+    budget.take(&dims)?;
+    Ok(picked.with_dims(dims))
+}
+
+fn concat(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let inputs = arrays(node, budget)?;
+    let first = &inputs[0];
+    let axis = axis_of(node.int("axis", 0)?, first.dims.len())?;
+    let mut dims = first.dims.clone();
+    dims[axis] = 0;
+    for array in &inputs {
+        let alike = array.dims.len() == dims.len()
+            && (0..dims.len()).all(|other| other == axis || array.dims[other] == dims[other]);
+        if !alike {
+            return Err(format!("{:?} and {:?} cannot be joined", first.dims, array.dims));
+        }
+        dims[axis] = dims[axis].checked_add(array.dims[axis]).ok_or("too much to join")?;
+    }
+    budget.take(&dims)?;
+    let outer: usize = dims[..axis].iter().product();
+    let chunk = |array: &Array| array.dims[axis..].iter().product::<usize>();
+    let whole = inputs.iter().all(|array| matches!(array.numbers, Numbers::Whole(_)));
+    let (mut floats, mut wholes) = (Vec::new(), Vec::new());
+    for block in 0..outer {
+        for array in &inputs {
+            let range = block * chunk(array)..(block + 1) * chunk(array);
+            match &array.numbers {
+                Numbers::Whole(values) => wholes.extend_from_slice(&values[range]),
+                Numbers::Floats(values) => floats.extend_from_slice(&values[range]),
+            }
+        }
+    }
+    match (whole, floats.is_empty() || wholes.is_empty()) {
+        (true, _) => Ok(Array { dims, numbers: Numbers::Whole(wholes) }),
+        (false, true) => Ok(Array { dims, numbers: Numbers::Floats(floats) }),
+        (false, false) => Err("joins integers and floats".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(dims: &[usize]) -> Array {
+        let count = dims.iter().product::<usize>();
+        Array { dims: dims.to_vec(), numbers: Numbers::Floats((0..count).map(|n| n as f64).collect()) }
+    }
+
+    #[test]
+    fn arrays_are_rearranged_as_ndarray_does() {
+        let (a, mut budget) = (array(&[2, 3, 4]), Budget::new(1000));
+        let reference = ndarray::Array3::from_shape_fn((2, 3, 4), |(i, j, k)| (12 * i + 4 * j + k) as f64);
+        let turned: Vec<f64> = reference.clone().permuted_axes([2, 0, 1]).iter().copied().collect();
+        assert_eq!(transposed(&a, &[2, 0, 1]).floats(), Ok(turned));
+        let picked: Vec<f64> = reference.select(ndarray::Axis(1), &[2, 0]).iter().copied().collect();
+        let found = taken(&a, 1, &[2, 0], &mut budget).unwrap();
+        assert_eq!((found.dims.clone(), found.floats()), (vec![2, 2, 4], Ok(picked)));
+        let wide = expanded(&array(&[3, 1]), &[2, 3, 2]);
+        assert_eq!(wide.floats(), Ok([[0., 0., 1., 1., 2., 2.]; 2].concat()));
+        assert!(taken(&array(&[30]), 0, &[1; 2000], &mut budget).is_err(), "more than the budget");
+        assert!(unsqueezed(&[1; 5], &[0, 1, 2, 3]).is_err() && unsqueezed(&[2], &[0, 0]).is_err());
+        assert_eq!(unsqueezed(&[2, 3], &[0, -1]), Ok(vec![1, 2, 3, 1]));
+        assert!(broadcast(&[2], &[3]).is_err());
+    }
+}

@@ -1,0 +1,344 @@
+//! Broken and hostile files: each is refused with a clear error, in bounded time and memory.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ndarray::ArrayD;
+use prost::Message;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+
+use super::super::proto::{batched, float, floats, indices, int, ints, node};
+use super::super::read::OnnxFile;
+use super::import;
+use crate::error::{InputError, hint_of};
+
+/// A convolution and a linear layer, and whatever nodes and tensors a test puts between them: it reads
+/// `a` of `[batch, 4, 6, 6]` and gives `b` of the same shape.
+fn model(between: Vec<NodeProto>, tensors: Vec<TensorProto>) -> ModelProto {
+    let weights = |name: &str, shape: &[usize]| floats(name, &ArrayD::from_elem(shape, 0.1));
+    let mut nodes = vec![node("conv", "Conv", &["input", "w"], "a", vec![])];
+    nodes.extend(between);
+    nodes.push(node("pool", "GlobalAveragePool", &["b"], "c", vec![]));
+    nodes.push(node("flat", "Flatten", &["c"], "d", vec![]));
+    nodes.push(node("head", "MatMul", &["d", "head.w"], "logits", vec![]));
+    let mut initializers = vec![weights("w", &[4, 3, 1, 1]), weights("head.w", &[4, 5])];
+    initializers.extend(tensors);
+    let graph = GraphProto {
+        node: nodes,
+        initializer: initializers,
+        input: vec![batched("input", &[3, 6, 6])],
+        output: vec![batched("logits", &[5])],
+        ..GraphProto::default()
+    };
+    let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
+    ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() }
+}
+
+fn result(model: &ModelProto) -> anyhow::Result<super::Import> {
+    let start = Instant::now();
+    let result =
+        OnnxFile::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).and_then(|file| import(&file));
+    assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
+    result
+}
+
+#[track_caller]
+fn refused(model: &ModelProto, problem: &str) -> String {
+    let error = result(model).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(error.is::<InputError>() && hint_of(&error).is_some(), "{text}");
+    assert!(text.contains(problem), "{text}\nshould say: {problem}");
+    text
+}
+
+fn one(op: &str, inputs: &[&str]) -> Vec<NodeProto> {
+    vec![node("x", op, inputs, "b", vec![])]
+}
+
+#[test]
+fn the_plain_model_is_imported() {
+    let imported = result(&model(one("Relu", &["a"]), vec![])).unwrap();
+    assert_eq!(imported.graph.classes(), 5);
+    assert_eq!(imported.origins[1], "conv");
+}
+
+#[test]
+fn all_problems_are_told_at_once_by_node_and_operator() {
+    let nodes = vec![
+        node("up", "Resize", &["a"], "u", vec![]),
+        node("after", "Relu", &["u"], "r", vec![]),
+        node("lrn", "LRN", &["a"], "l", vec![]),
+        NodeProto { domain: "com.example".into(), ..node("own", "Thing", &["a"], "t", vec![]) },
+        node("sum", "Sum", &["r", "l", "t"], "b", vec![]),
+    ];
+    let text = refused(&model(nodes, vec![]), "3 nodes are not supported");
+    for part in ["'up' (Resize)", "'lrn' (LRN)", "'own' (Thing)", "com.example"] {
+        assert!(text.contains(part), "{text} should name {part}");
+    }
+    assert!(!text.contains("'after'") && !text.contains("'sum'"), "only causes are told: {text}");
+}
+
+#[test]
+fn what_the_output_does_not_need_may_be_anything() {
+    let mut nodes = one("Relu", &["a"]);
+    nodes.push(node("aside", "Resize", &["a"], "aside", vec![]));
+    assert!(result(&model(nodes, vec![])).is_ok());
+}
+
+#[test]
+fn cycles_missing_tensors_and_doubles_are_refused() {
+    let cycle = vec![node("x", "Add", &["a", "y"], "b", vec![]), node("z", "Relu", &["b"], "y", vec![])];
+    refused(&model(cycle, vec![]), "which nothing before it gives");
+    refused(&model(one("Add", &["a", "absent"]), vec![]), "which nothing before it gives");
+    let twice = vec![node("x", "Relu", &["a"], "b", vec![]), node("y", "Relu", &["a"], "b", vec![])];
+    refused(&model(twice, vec![]), "is there already");
+    let tensor = indices("two", &[1]);
+    refused(&model(one("Relu", &["a"]), vec![tensor.clone(), tensor]), "is there already");
+    let same_names = vec![node("x", "Relu", &["a"], "r", vec![]), node("x", "Relu", &["r"], "b", vec![])];
+    let names: Vec<String> =
+        result(&model(same_names, vec![])).unwrap().graph.nodes().iter().map(|n| n.name.clone()).collect();
+    assert!(names.contains(&"x".to_string()) && names.contains(&"x.2".to_string()), "{names:?}");
+}
+
+#[test]
+fn impossible_sizes_are_refused() {
+    let with = |op: &str, list: &[i64]| model(one(op, &["a", "list"]), vec![indices("list", list)]);
+    for (model, problem) in [
+        (with("Reshape", &[0, -1, -1]), "cannot see"),
+        (with("Reshape", &[0, i64::MAX, i64::MAX]), "cannot see"),
+        (with("Reshape", &[0, -7]), "cannot see"),
+        (with("Reshape", &[-1, 2, 6, 6]), "mixes the images"),
+        (with("Reshape", &[0, 0, 0, 0, 0, 0]), "cannot see"),
+        (with("Expand", &[1, i64::MAX, 1, 1]), "expands"),
+        (with("Squeeze", &[99]), "axis 99 of 4"),
+        (with("Squeeze", &[i64::MIN]), "axis"),
+        (with("Unsqueeze", &[0]), "before the batch"),
+        (with("Pad", &[0, 0, i64::MAX, 0, 0, 0, 0, 0]), "a pad is"),
+        (with("Pad", &[0, 0, 1 << 30, 1 << 30, 0, 0, 0, 0]), "too many"),
+        (with("Pad", &[0, 0, -1, 0, 0, 0, 0, 0]), "a pad is -1"),
+        (with("Pad", &[1, 0, 0, 0, 0, 0, 0, 0]), "images to the batch"),
+        (with("Pad", &[0; 7]), "7 pads for 4 axes"),
+        (with("ReduceSum", &[0]), "over the images"),
+    ] {
+        refused(&model, problem);
+    }
+    let conv = |attribute| {
+        model(
+            vec![node("x", "Conv", &["a", "k"], "b", vec![attribute])],
+            vec![floats("k", &ArrayD::from_elem(vec![4, 4, 1, 1], 0.5))],
+        )
+    };
+    for (attribute, problem) in [
+        (int("group", 0), "groups"),
+        (int("group", i64::MIN), "group is"),
+        (int("group", 3), "groups"),
+        (ints("strides", [0, 1]), "at least 1"),
+        (ints("strides", [1]), "expected 2 numbers"),
+        (ints("dilations", [-1, 1]), "dilations is -1"),
+        (ints("pads", [i64::MAX; 4]), "pads is"),
+        (ints("pads", [1 << 30; 4]), "too many"),
+        (ints("kernel_shape", [3, 3]), "the weights have"),
+        (float("group", 1.0), "is not of type"),
+    ] {
+        refused(&conv(attribute), problem);
+    }
+}
+
+#[test]
+fn small_files_cannot_claim_much() {
+    let nodes = vec![
+        node("fill", "ConstantOfShape", &["huge"], "f", vec![]),
+        node("x", "Add", &["a", "f"], "b", vec![]),
+    ];
+    refused(&model(nodes, vec![indices("huge", &[1 << 20, 1 << 20])]), "more than can be worked out");
+    // Each doubles what the one before made.
+    let mut doubling = vec![node("d0", "Concat", &["one", "one"], "d0", vec![int("axis", 0)])];
+    for step in 1..60 {
+        let (from, to) = (format!("d{}", step - 1), format!("d{step}"));
+        doubling.push(node(&to, "Concat", &[&from, &from], &to, vec![int("axis", 0)]));
+    }
+    doubling.push(node("x", "Reshape", &["a", "d59"], "b", vec![]));
+    refused(&model(doubling, vec![indices("one", &[1])]), "more than can be worked out");
+    let mut copies = vec![node("s", "ConstantOfShape", &["many"], "s0", vec![])];
+    for step in 0..200 {
+        let (from, to) = (format!("s{step}"), format!("s{}", step + 1));
+        copies.push(node(&to, "Cast", &[&from], &to, vec![int("to", 1)]));
+    }
+    copies.push(node("x", "Add", &["a", "s200"], "b", vec![]));
+    refused(&model(copies, vec![indices("many", &[1 << 20])]), "more than can be worked out");
+    let claims = TensorProto {
+        dims: vec![1 << 40],
+        data_type: DataType::Float as i32,
+        name: "t".into(),
+        ..TensorProto::default()
+    };
+    refused(&model(one("Add", &["a", "t"]), vec![claims]), "and holds 0");
+    // One stored array read by very many nodes.
+    let mut reuse = Vec::new();
+    for step in 0..200 {
+        let from = if step == 0 { "a".to_string() } else { format!("r{step}") };
+        reuse.push(node(
+            "l",
+            "LayerNormalization",
+            &[&from, "big"],
+            &format!("r{}", step + 1),
+            vec![int("axis", 1)],
+        ));
+    }
+    reuse.push(node("x", "Relu", &["r200"], "b", vec![]));
+    let ok = model(reuse, vec![floats("big", &ArrayD::from_elem(vec![4, 6, 6], 1.0))]);
+    assert!(result(&ok).is_ok());
+}
+
+#[test]
+fn long_chains_need_no_stack() {
+    let mut chain = Vec::new();
+    for step in 0..20_000 {
+        let from = if step == 0 { "a".to_string() } else { format!("r{step}") };
+        chain.push(node("same", "Relu", &[&from], &format!("r{}", step + 1), vec![]));
+    }
+    chain.push(node("x", "Relu", &["r20000"], "b", vec![]));
+    assert_eq!(result(&model(chain, vec![])).unwrap().graph.nodes().len(), 20_006);
+}
+
+#[test]
+fn types_that_do_not_fit_are_refused() {
+    let list = || vec![indices("list", &[1, 2]), floats("half", &ArrayD::from_elem(vec![2], 0.5))];
+    for (nodes, problem) in [
+        (one("Reshape", &["a", "half"]), "expected integers"),
+        (one("Reshape", &["a", "a"]), "not the same for every image"),
+        (one("Conv", &["a", "a"]), "depend on the image"),
+        (one("Conv", &["a", "list"]), "not those of a 2-D convolution"),
+        (one("Conv", &["a"]), "input 1 is missing"),
+        (one("BatchNormalization", &["a", "half", "half", "half", "half"]), "statistics of"),
+        (one("BatchNormalization", &["a"]), "input 1 is missing"),
+        (one("Add", &["a", "half"]), "not defined"),
+        (one("MatMul", &["a", "half"]), "no matrix"),
+        (one("Gemm", &["a", "half"]), "not a row of features"),
+        (one("Relu", &[]), "nothing it reads"),
+        (one("Clip", &["a", "half"]), "not one number"),
+        (one("Gather", &["a", "half"]), "expected integers"),
+        (vec![node("x", "Cast", &["a"], "b", vec![int("to", 7)])], "turns values into INT64"),
+        (vec![node("x", "Cast", &["a"], "b", vec![int("to", i64::MAX)])], "unknown type"),
+        (vec![node("x", "Transpose", &["a"], "b", vec![ints("perm", [0, 1, 1, 2])])], "no order"),
+        (
+            vec![node("x", "Transpose", &["a"], "b", vec![ints("perm", [1, 0, 2, 3])])],
+            "moves the batch's axis",
+        ),
+        (vec![node("x", "Softmax", &["a"], "b", vec![int("axis", 0)])], "over the images"),
+        (vec![node("x", "MaxPool", &["a"], "b", vec![])], "at least 1"),
+        (vec![node("x", "Flatten", &["a"], "b", vec![int("axis", 2)])], "mixes the images"),
+        (
+            vec![node(
+                "x",
+                "BatchNormalization",
+                &["a", "h", "h", "h", "h"],
+                "b",
+                vec![int("training_mode", 1)],
+            )],
+            "as in training",
+        ),
+    ] {
+        let mut tensors = list();
+        tensors.push(floats("h", &ArrayD::from_elem(vec![4], 0.5)));
+        refused(&model(nodes, tensors), problem);
+    }
+    let nan = floats("h", &ArrayD::from_elem(vec![4], f32::NAN));
+    refused(&model(one("BatchNormalization", &["a", "h", "h", "h", "h"]), vec![nan]), "NaN");
+}
+
+#[test]
+fn opsets_and_outputs_are_checked() {
+    let mut old = model(one("Relu", &["a"]), vec![]);
+    old.opset_import[0].version = 6;
+    refused(&old, "opset 6");
+    old.opset_import.clear();
+    refused(&old, "opset 0");
+    let mut image = model(one("Relu", &["a"]), vec![]);
+    image.graph.as_mut().unwrap().output[0] = batched("b", &[4, 6, 6]);
+    refused(&image, "not a row of classes");
+    image.graph.as_mut().unwrap().output[0] = batched("w", &[4]);
+    refused(&image, "same for every image");
+    image.graph.as_mut().unwrap().output[0] = batched("input", &[3, 6, 6]);
+    refused(&image, "not a row of classes");
+}
+
+/// Random changes to the structure, where changed bytes seldom come through: names, numbers, types and
+/// places are exchanged.
+#[test]
+fn changed_structures_do_no_harm() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let mut imported = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "onnx") {
+            continue;
+        }
+        let whole = ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
+        for _ in 0..150 {
+            let mut model = whole.clone();
+            for _ in 0..=random.next_u32() % 3 {
+                disturb(model.graph.as_mut().unwrap(), &mut random);
+            }
+            let file = OnnxFile::from_bytes(model.encode_to_vec(), &path);
+            imported += usize::from(file.and_then(|file| import(&file)).is_ok());
+        }
+    }
+    assert!(imported > 100, "some changes are harmless: {imported}");
+}
+
+fn disturb(graph: &mut GraphProto, random: &mut ChaCha8Rng) {
+    const NUMBERS: [i64; 12] = [0, 1, -1, 2, 3, 7, -8, 1 << 20, 1 << 31, 1 << 40, i64::MAX, i64::MIN];
+    let mut draw = |below: usize| random.next_u32() as usize % below.max(1);
+    let number = NUMBERS[draw(NUMBERS.len())];
+    let place = draw(graph.node.len());
+    let other = draw(graph.node.len());
+    match draw(9) {
+        0 => graph.node.swap(place, other),
+        1 => {
+            graph.node.remove(place);
+        }
+        2 => graph.node[place].op_type = graph.node[other].op_type.clone(),
+        3 => {
+            let from = graph.node[other].output[0].clone();
+            let inputs = graph.node[place].input.len();
+            graph.node[place]
+                .input
+                .get_mut(draw(inputs))
+                .into_iter()
+                .for_each(|input| input.clone_from(&from));
+        }
+        4 => {
+            let tensors = graph.initializer.len();
+            let tensor = graph.initializer.get_mut(draw(tensors));
+            tensor.into_iter().flat_map(|tensor| tensor.dims.first_mut()).for_each(|dim| *dim = number);
+        }
+        5 => {
+            let attributes = graph.node[place].attribute.len();
+            if let Some(attribute) = graph.node[place].attribute.get_mut(draw(attributes)) {
+                attribute.i = number;
+                attribute.ints.iter_mut().for_each(|value| *value = number);
+                attribute.f = number as f32;
+            }
+        }
+        6 => {
+            let tensors = graph.initializer.len();
+            let kind = draw(24) as i32;
+            graph.initializer.get_mut(draw(tensors)).into_iter().for_each(|tensor| tensor.data_type = kind);
+        }
+        7 => {
+            let tensors = graph.initializer.len();
+            if let Some(tensor) = graph.initializer.get_mut(draw(tensors))
+                && tensor.data_type == DataType::Int64 as i32
+            {
+                let count = tensor.raw_data.len() / 8 + tensor.int64_data.len();
+                *tensor = TensorProto { name: tensor.name.clone(), ..indices("", &vec![number; count]) };
+            }
+        }
+        _ => graph.node[place].attribute.clear(),
+    }
+}

@@ -1,0 +1,221 @@
+//! Operators with an operation of their own, and those with weights.
+
+use std::rc::Rc;
+
+use ndarray::{ArrayD, IxDyn};
+
+use crate::graph::{Conv2d, Op, Shape};
+
+use super::node::{FileNode, axis_of, size};
+use super::value::{Data, Value};
+use super::walk::Walk;
+
+impl<'a> Walk<'a> {
+    /// What a node gives that reads something that differs from image to image.
+    pub fn layer(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
+        if let Some(values) = self.rearrange(node)? {
+            return Ok(values);
+        }
+        let result = match node.op() {
+            "Conv" => self.conv(node)?,
+            "BatchNormalization" => self.batch_norm(node)?,
+            "LayerNormalization" => self.layer_norm(node)?,
+            "Gemm" => self.gemm(node)?,
+            "MatMul" => self.mat_mul(node)?,
+            "MaxPool" => self.max_pool(node)?,
+            "AveragePool" => self.average_pool(node)?,
+            "GlobalAveragePool" => self.global_pool(node, false)?,
+            "GlobalMaxPool" => self.global_pool(node, true)?,
+            "ReduceMean" | "ReduceSum" => self.reduce(node)?,
+            "Softmax" | "LogSoftmax" => self.softmax(node)?,
+            "Pad" => self.pad(node)?,
+            _ => match self.pointwise(node)? {
+                Some(result) => result,
+                None => return Err("there is no such operator here".into()),
+            },
+        };
+        Ok(vec![Value::Data(Data { node: result, integers: false })])
+    }
+
+    fn conv(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let weight = self.weights(node.input(1)?)?;
+        let &[out_channels, _, high, wide] = weight.shape() else {
+            return Err(format!("weights of {:?} are not those of a 2-D convolution", weight.shape()));
+        };
+        let bias = node.optional(2).map(|input| self.weights(input)).transpose()?;
+        let groups = size("group", node.int("group", 1)?)?;
+        let kernel = [high, wide];
+        let window = self.window(node, x, Some(kernel))?;
+        let x = self.padded(node, x, &window, 0.0)?;
+        let op = Op::Conv2d(Conv2d {
+            out_channels,
+            kernel,
+            stride: window.stride,
+            padding: window.own_padding(),
+            dilation: window.dilation,
+            groups,
+            bias: bias.is_some(),
+        });
+        let channels = *self.shape_of(x).first().ok_or("reads no image")?;
+        if weight.shape()[1].checked_mul(groups) != Some(channels) {
+            return Err(format!(
+                "weights of {:?} for {channels} channels in {groups} groups",
+                weight.shape()
+            ));
+        }
+        self.add(node, op, &[x], std::iter::once(weight).chain(bias).collect())
+    }
+
+    fn batch_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        if node.flag("training_mode", false)? {
+            return Err("takes the batch's own statistics, as in training".into());
+        }
+        let x = self.data(node, 0)?;
+        let params = (1..5).map(|place| self.weights(node.input(place)?)).collect::<Result<Vec<_>, _>>()?;
+        let eps = node.float("epsilon", 1e-5)?;
+        let momentum = 1.0 - node.float("momentum", 0.9)?;
+        let op = Op::BatchNorm { eps, momentum };
+        let shape = self.shape_of(x).clone();
+        if let Some(wrong) = params.iter().find(|array| array.shape() != &shape[..1.min(shape.len())]) {
+            return Err(format!("statistics of {:?} for {shape:?}", wrong.shape()));
+        }
+        if shape.len() == 3 {
+            return self.add(node, op, &[x], params);
+        }
+        // Over features, or features of a sequence: an image one pixel wide.
+        let image: Shape = shape.iter().copied().chain(std::iter::repeat(1)).take(3).collect();
+        let seen = self.add_part(node, "image", Op::Reshape { shape: image }, &[x])?;
+        let name = format!("{}.norm", node.name);
+        let normed = self.draft.add(&name, &node.name, op, &[seen], params)?;
+        self.reshape(node, normed, shape)
+    }
+
+    fn layer_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let shape = self.shape_of(x).clone();
+        let axis = axis_of(node.int("axis", -1)?, shape.len() + 1)?;
+        let over = axis.checked_sub(1).ok_or("normalises over the images of a batch")?;
+        let normalised = IxDyn(&shape[over..]);
+        let mut params = vec![self.weights(node.input(1)?)?];
+        params.push(match node.optional(2) {
+            Some(bias) => self.weights(bias)?,
+            None => Rc::new(ArrayD::zeros(normalised.clone())),
+        });
+        for array in &mut params {
+            let spread = array.broadcast(normalised.clone());
+            let spread =
+                spread.ok_or_else(|| format!("weights of {:?} over {normalised:?}", array.shape()))?;
+            if array.shape() != spread.shape() {
+                *array = Rc::new(spread.to_owned());
+            }
+        }
+        let eps = node.float("epsilon", 1e-5)?;
+        self.add(node, Op::LayerNorm { axes: shape.len() - over, eps }, &[x], params)
+    }
+
+    fn gemm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let ([_], false) = (&self.shape_of(x)[..], node.flag("transA", false)?) else {
+            return Err(format!("multiplies {:?}, not a row of features", self.shape_of(x)));
+        };
+        let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
+        let weight = self.weights(node.input(1)?)?;
+        let weight = match (weight.ndim(), node.flag("transB", false)?) {
+            (2, true) => weight,
+            (2, false) => Rc::new(weight.t().as_standard_layout().into_owned()),
+            _ => return Err(format!("weights of {:?} are no matrix", weight.shape())),
+        };
+        let outputs = weight.shape()[0];
+        let bias = match node.optional(2) {
+            Some(bias) => {
+                let bias = self.weights(bias)?;
+                let spread = bias.broadcast(IxDyn(&[1, outputs]));
+                let spread = spread.ok_or_else(|| format!("a bias of {:?} for {outputs}", bias.shape()))?;
+                let row = spread.iter().copied().collect();
+                Some(ArrayD::from_shape_vec(IxDyn(&[outputs]), row).map_err(|error| error.to_string())?)
+            }
+            None => None,
+        };
+        let scaled = |array: Rc<ArrayD<f32>>, factor: f64| match factor {
+            1.0 => array,
+            _ => Rc::new(array.mapv(|value| (f64::from(value) * factor) as f32)),
+        };
+        let bias = bias.map(|bias| scaled(Rc::new(bias), beta));
+        self.linear(node, x, scaled(weight, alpha), bias)
+    }
+
+    /// A linear layer with weights of `[out_features, in_features]`.
+    fn linear(
+        &mut self,
+        node: &FileNode<'a>,
+        x: usize,
+        weight: Rc<ArrayD<f32>>,
+        bias: Option<Rc<ArrayD<f32>>>,
+    ) -> Result<usize, String> {
+        let &[out_features, features] = weight.shape() else { return Err("weights are no matrix".into()) };
+        if self.shape_of(x).last() != Some(&features) {
+            return Err(format!("weights for {features} features meet {:?}", self.shape_of(x)));
+        }
+        let op = Op::Linear { out_features, bias: bias.is_some() };
+        self.add(node, op, &[x], std::iter::once(weight).chain(bias).collect())
+    }
+
+    fn mat_mul(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let second = node.input(1)?;
+        if let Value::Data(_) = second.value {
+            let y = self.data(node, 1)?;
+            return self.add(node, Op::MatMul, &[x, y], Vec::new());
+        }
+        let weight = self.weights(second)?;
+        if weight.ndim() != 2 {
+            return Err(format!("weights of {:?} are no matrix", weight.shape()));
+        }
+        let transposed = Rc::new(weight.t().as_standard_layout().into_owned());
+        self.linear(node, x, transposed, None)
+    }
+
+    /// A sum with what is a bias, of a convolution or linear layer without one: the layer again, with it.
+    pub fn with_bias(
+        &mut self,
+        node: &FileNode<'a>,
+        x: usize,
+        added: usize,
+    ) -> Result<Option<usize>, String> {
+        let Op::Constant { values } = &self.draft.node(added).op else { return Ok(None) };
+        let layer = self.draft.node(x);
+        let (op, place) = match &layer.op {
+            Op::Conv2d(conv) if !conv.bias => (Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), 0),
+            Op::Linear { out_features, bias: false } => {
+                (Op::Linear { out_features: *out_features, bias: true }, layer.shape.len() - 1)
+            }
+            _ => return Ok(None),
+        };
+        let features = layer.shape[place];
+        if values.len() != features || values.shape().get(place) != Some(&features) {
+            return Ok(None);
+        }
+        let bias = values.to_shape(IxDyn(&[features])).map_err(|error| error.to_string())?.into_owned();
+        let (inputs, mut params) = (layer.inputs.clone(), layer.params.clone());
+        params.push(Rc::new(bias));
+        self.add(node, op, &inputs, params).map(Some)
+    }
+
+    fn softmax(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let shape = self.shape_of(x).clone();
+        let axis = node.int("axis", if node.opset < 13 { 1 } else { -1 })?;
+        let axis = axis_of(axis, shape.len() + 1)?.checked_sub(1).ok_or("runs over the images of a batch")?;
+        // Before opset 13 all axes from this one on are one.
+        let together: usize = shape[axis..].iter().product();
+        if node.opset < 13 && together != shape[axis] {
+            return Err(format!("runs over several axes of {shape:?}, as before opset 13"));
+        }
+        if node.op() == "Softmax" {
+            return self.add(node, Op::Softmax { axis }, &[x], Vec::new());
+        }
+        let softmax = self.add_part(node, "softmax", Op::Softmax { axis }, &[x])?;
+        self.add(node, Op::Unary(crate::graph::Unary::Log), &[softmax], Vec::new())
+    }
+}

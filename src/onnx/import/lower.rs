@@ -1,0 +1,67 @@
+//! Nodes that give known tensors from nothing: constants, and the shapes of tensors.
+
+use std::rc::Rc;
+
+use super::node::FileNode;
+use super::value::{Array, Budget, Numbers, Value, Whole};
+use super::walk::Walk;
+
+/// What a Constant gives.
+///
+/// # Errors
+/// If it holds none of the kinds of numbers that are read.
+pub fn constant<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Value<'a>, String> {
+    if let Some(tensor) = node.tensor("value")? {
+        // Large ones are weights, which nobody may want to look into.
+        return Ok(Value::Initializer(tensor));
+    }
+    let attribute = node.proto.attribute.first().ok_or("holds no value")?;
+    let whole = |values: &[i64]| Numbers::Whole(values.iter().copied().map(Whole::Plain).collect());
+    let (dims, numbers) = match attribute.name.as_str() {
+        "value_int" => (Vec::new(), whole(&[attribute.i])),
+        "value_ints" => (vec![attribute.ints.len()], whole(&attribute.ints)),
+        "value_float" => (Vec::new(), Numbers::Floats(vec![attribute.f.into()])),
+        "value_floats" => {
+            let floats = attribute.floats.iter().map(|&value| value.into()).collect();
+            (vec![attribute.floats.len()], Numbers::Floats(floats))
+        }
+        other => return Err(format!("holds a '{other}', which is not supported")),
+    };
+    budget.take(&dims)?;
+    Ok(Value::Known(Rc::new(Array { dims, numbers })))
+}
+
+impl<'a> Walk<'a> {
+    /// What a Shape or a Size gives.
+    pub fn shape(&mut self, node: &FileNode<'a>) -> Result<Value<'a>, String> {
+        let shape: Vec<Whole> = match &node.input(0)?.value {
+            Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),
+            Value::Known(array) => super::fold::plain(&array.dims),
+            Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),
+            Value::Unknown => return Err("reads what is not known".into()),
+        };
+        if node.op() == "Size" {
+            let size =
+                shape.iter().try_fold(Whole::Plain(1), |size, &dim| super::arguments::multiply(size, dim));
+            let numbers = Numbers::Whole(vec![size.ok_or("its size overflows")?]);
+            return Ok(Value::Known(Rc::new(Array { dims: Vec::new(), numbers })));
+        }
+        let count = shape.len() as i64;
+        let place = |index: i64| {
+            (if index < 0 { index.saturating_add(count) } else { index }).clamp(0, count) as usize
+        };
+        let (start, end) = (place(node.int("start", 0)?), place(node.int("end", count)?));
+        let part = shape.get(start..end.max(start)).unwrap_or_default().to_vec();
+        self.budget.take(&[part.len()])?;
+        Ok(Value::Known(Rc::new(Array::list(part))))
+    }
+
+    /// A shape with the batch before it.
+    pub fn batched(&self, shape: &[usize]) -> Vec<Whole> {
+        let batch = match self.fixed_batch {
+            Some(size) => Whole::Plain(size as i64),
+            None => Whole::Batches(1),
+        };
+        std::iter::once(batch).chain(super::fold::plain(shape)).collect()
+    }
+}

@@ -1,0 +1,48 @@
+//! From an ONNX file to the node list: a foreign image classifier as a graph with its weights.
+//!
+//! The file's nodes are walked through once, in order. Each tensor is either known (an initializer, a
+//! constant, a shape), and then what is computed from known tensors is known too, or it differs from
+//! image to image, and then it stands for a node of the graph under construction (`draft.rs`). Shapes may
+//! hold the batch size, which is a symbol. Operators that have no operation of their own are written with
+//! those there are: Gelu as its formula, asymmetric padding as a padding before. What cannot be said is
+//! collected and refused in one message.
+//!
+//! Nothing here recurses, every size is checked before memory is taken for it, and what folding may
+//! make is bounded (`value.rs`). Knows no runtime.
+
+mod arguments;
+mod draft;
+mod ending;
+mod fold;
+mod known;
+mod layers;
+mod lower;
+mod node;
+mod pointwise;
+mod rearrange;
+mod value;
+mod walk;
+mod windows;
+
+#[cfg(test)]
+mod hostile;
+
+pub use ending::Ending;
+pub use walk::import;
+
+use crate::graph::{Graph, Weights};
+
+/// A file as a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Import {
+    /// Nodes carry the names of the file's nodes where those are unique. The image is `[channels, height,
+    /// width]` in the file's own order; whole numbers are taken as they are.
+    pub graph: Graph,
+    pub weights: Weights,
+    /// For each node of the graph, the node of the file it comes from; for constants the tensor.
+    pub origins: Vec<String>,
+    /// The file's output that the logits stand for.
+    pub output: String,
+    /// What the file does with the logits at its end.
+    pub ending: Ending,
+}

@@ -1,0 +1,114 @@
+//! A node of the file with its attributes and inputs, read with their types checked.
+
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
+
+use super::value::Value;
+
+/// A node, and what its inputs are.
+pub struct FileNode<'a> {
+    pub proto: &'a NodeProto,
+    /// Version of the operator set.
+    pub opset: i64,
+    /// The node's own name, or that of its first output.
+    pub name: String,
+    pub inputs: Vec<Option<Input<'a>>>,
+}
+
+/// One input that is there.
+#[derive(Debug, Clone)]
+pub struct Input<'a> {
+    pub name: &'a str,
+    pub value: Value<'a>,
+}
+
+impl<'a> FileNode<'a> {
+    pub fn op(&self) -> &'a str {
+        &self.proto.op_type
+    }
+
+    /// An input that must be there.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn input(&self, place: usize) -> Result<&Input<'a>, String> {
+        self.optional(place).ok_or_else(|| format!("input {place} is missing"))
+    }
+
+    pub fn optional(&self, place: usize) -> Option<&Input<'a>> {
+        self.inputs.get(place).and_then(Option::as_ref)
+    }
+
+    /// Every input, none left out.
+    ///
+    /// # Errors
+    /// If there is none, or one is left out.
+    pub fn all(&self) -> Result<Vec<&Input<'a>>, String> {
+        let all: Option<Vec<&Input<'a>>> = self.inputs.iter().map(Option::as_ref).collect();
+        all.filter(|inputs| !inputs.is_empty()).ok_or_else(|| "an input is missing".into())
+    }
+
+    fn attribute(&self, name: &str, kind: AttributeType) -> Result<Option<&'a AttributeProto>, String> {
+        let Some(found) = self.proto.attribute.iter().find(|attribute| attribute.name == name) else {
+            return Ok(None);
+        };
+        if found.r#type != kind as i32 && found.r#type != AttributeType::Undefined as i32 {
+            return Err(format!("attribute '{name}' is not of type {}", kind.as_str_name()));
+        }
+        Ok(Some(found))
+    }
+
+    pub fn int(&self, name: &str, default: i64) -> Result<i64, String> {
+        Ok(self.attribute(name, AttributeType::Int)?.map_or(default, |found| found.i))
+    }
+
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
+        Ok(self.int(name, i64::from(default))? != 0)
+    }
+
+    pub fn ints(&self, name: &str) -> Result<Option<&'a [i64]>, String> {
+        Ok(self.attribute(name, AttributeType::Ints)?.map(|found| found.ints.as_slice()))
+    }
+
+    /// A float attribute, as the float32 it is.
+    pub fn float(&self, name: &str, default: f32) -> Result<f64, String> {
+        Ok(f64::from(self.attribute(name, AttributeType::Float)?.map_or(default, |found| found.f)))
+    }
+
+    pub fn floats(&self, name: &str) -> Result<Option<&'a [f32]>, String> {
+        Ok(self.attribute(name, AttributeType::Floats)?.map(|found| found.floats.as_slice()))
+    }
+
+    pub fn text(&self, name: &str, default: &'a str) -> Result<&'a str, String> {
+        let Some(found) = self.attribute(name, AttributeType::String)? else { return Ok(default) };
+        std::str::from_utf8(&found.s).map_err(|_| format!("attribute '{name}' is no text"))
+    }
+
+    pub fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>, String> {
+        Ok(self.attribute(name, AttributeType::Tensor)?.and_then(|found| found.t.as_ref()))
+    }
+}
+
+/// An axis, which may count from the end, of so many.
+///
+/// # Errors
+/// If there is no such axis.
+pub fn axis_of(axis: i64, axes: usize) -> Result<usize, String> {
+    let count = axes as i64;
+    let from_start = if axis < 0 { axis.checked_add(count) } else { Some(axis) };
+    match from_start {
+        Some(place) if (0..count).contains(&place) => Ok(place as usize),
+        _ => Err(format!("axis {axis} of {axes}")),
+    }
+}
+
+/// A number that must be at least 0 and not absurd.
+///
+/// # Errors
+/// If it is negative or beyond 2^31.
+pub fn size(what: &str, value: i64) -> Result<usize, String> {
+    match usize::try_from(value) {
+        Ok(size) if size <= 1 << 31 => Ok(size),
+        _ => Err(format!("{what} is {value}")),
+    }
+}

@@ -1,0 +1,212 @@
+//! Functions of elements: those with an operation of their own, and those written with them.
+
+use crate::graph::{Binary, Op, Unary};
+
+use super::arguments::known;
+use super::node::{FileNode, Input};
+use super::value::Value;
+use super::walk::Walk;
+
+impl<'a> Walk<'a> {
+    /// What an elementwise operator gives; `None` if there is no such operator.
+    pub fn pointwise(&mut self, node: &FileNode<'a>) -> Result<Option<usize>, String> {
+        let unary = match node.op() {
+            "LeakyRelu" => Unary::LeakyRelu { slope: node.float("alpha", 0.01)? },
+            "Sigmoid" => Unary::Sigmoid,
+            "HardSigmoid" => {
+                Unary::HardSigmoid { alpha: node.float("alpha", 0.2)?, beta: node.float("beta", 0.5)? }
+            }
+            "Tanh" => Unary::Tanh,
+            "Erf" => Unary::Erf,
+            "Exp" => Unary::Exp,
+            "Log" => Unary::Log,
+            "Sqrt" => Unary::Sqrt,
+            "Abs" => Unary::Abs,
+            "Neg" => Unary::Neg,
+            "Reciprocal" => Unary::Reciprocal,
+            "Softplus" => Unary::Softplus,
+            "Add" | "Sum" => return self.chain(node, Binary::Add).map(Some),
+            "Sub" => return self.pair(node, Binary::Sub).map(Some),
+            "Mul" => return self.pair(node, Binary::Mul).map(Some),
+            "Div" => return self.pair(node, Binary::Div).map(Some),
+            "Pow" => return self.pair(node, Binary::Pow).map(Some),
+            "Max" => return self.chain(node, Binary::Max).map(Some),
+            "Min" => return self.chain(node, Binary::Min).map(Some),
+            "Relu" => {
+                let x = self.data(node, 0)?;
+                return self.add(node, Op::Relu, &[x], Vec::new()).map(Some);
+            }
+            "Clip" => return self.clip(node).map(Some),
+            "Gelu" => return self.gelu(node).map(Some),
+            "HardSwish" => return self.gated(node, "gate", hard_swish_gate()).map(Some),
+            "Swish" => return self.gated(node, "gate", Unary::Sigmoid).map(Some),
+            "Mish" => return self.mish(node).map(Some),
+            "Elu" => return self.elu(node).map(Some),
+            "PRelu" => return self.prelu(node).map(Some),
+            _ => return Ok(None),
+        };
+        let x = self.data(node, 0)?;
+        self.add(node, Op::Unary(unary), &[x], Vec::new()).map(Some)
+    }
+
+    /// An operand of a function of two elements, with as many axes as the other.
+    fn operand(&mut self, node: &FileNode<'a>, place: usize, axes: usize) -> Result<usize, String> {
+        let input = node.input(place)?;
+        match &input.value {
+            Value::Data(_) => self.data(node, place),
+            Value::Initializer(_) | Value::Known(_) | Value::Unknown => self.constant(input, axes),
+        }
+    }
+
+    fn pair(&mut self, node: &FileNode<'a>, function: Binary) -> Result<usize, String> {
+        if node.inputs.len() != 2 {
+            return Err(format!("takes two inputs, found {}", node.inputs.len()));
+        }
+        self.chain(node, function)
+    }
+
+    /// A function of two elements over any number of inputs, from left to right.
+    fn chain(&mut self, node: &FileNode<'a>, function: Binary) -> Result<usize, String> {
+        let varies = |input: &&Input<'a>| matches!(input.value, Value::Data(_));
+        let inputs = node.all()?;
+        let place = inputs.iter().position(varies).ok_or("reads nothing that depends on the image")?;
+        let axes = self.shape_of(self.data(node, place)?).len();
+        let mut result = self.operand(node, 0, axes)?;
+        for place in 1..inputs.len() {
+            let other = self.operand(node, place, axes)?;
+            let last = place + 1 == inputs.len();
+            let name = if last { node.name.clone() } else { format!("{}.{place}", node.name) };
+            result = match (function, last, self.with_either_bias(node, function, result, other)?) {
+                (_, true, Some(biased)) => biased,
+                _ => {
+                    let op = self.joined(function, result, other);
+                    self.draft.add(&name, &node.name, op, &[result, other], Vec::new())?
+                }
+            };
+        }
+        Ok(result)
+    }
+
+    fn with_either_bias(
+        &mut self,
+        node: &FileNode<'a>,
+        function: Binary,
+        x: usize,
+        y: usize,
+    ) -> Result<Option<usize>, String> {
+        if function != Binary::Add || node.inputs.len() != 2 {
+            return Ok(None);
+        }
+        match self.with_bias(node, x, y)? {
+            Some(biased) => Ok(Some(biased)),
+            None => self.with_bias(node, y, x),
+        }
+    }
+
+    /// Sums of equal shape are the graph's own, which training joins with what is before them.
+    fn joined(&self, function: Binary, x: usize, y: usize) -> Op {
+        let constant = |node: usize| matches!(self.draft.node(node).op, Op::Constant { .. });
+        let alike = self.shape_of(x) == self.shape_of(y) && !constant(x) && !constant(y);
+        if function == Binary::Add && alike { Op::Add } else { Op::Binary(function) }
+    }
+
+    fn clip(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let mut bound = |place: usize, name: &str, open: f32| match node.optional(place) {
+            Some(input) => {
+                let bound = known(input, &mut self.budget)?.floats()?;
+                let single = bound.first().filter(|_| bound.len() == 1).copied();
+                single
+                    .map(|bound| f64::from(bound as f32))
+                    .ok_or_else(|| format!("its {name} is not one number"))
+            }
+            None => node.float(name, open),
+        };
+        let min = bound(1, "min", f32::NEG_INFINITY)?;
+        let max = bound(2, "max", f32::INFINITY)?;
+        self.add(node, Op::Clip { min, max }, &[x], Vec::new())
+    }
+
+    /// `x · f(x)`.
+    fn gated(&mut self, node: &FileNode<'a>, part: &str, gate: Unary) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let gate = self.add_part(node, part, Op::Unary(gate), &[x])?;
+        self.add(node, Op::Binary(Binary::Mul), &[x, gate], Vec::new())
+    }
+
+    /// `x · tanh(ln(1 + exp(x)))` (Misra 2019).
+    fn mish(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let soft = self.add_part(node, "softplus", Op::Unary(Unary::Softplus), &[x])?;
+        let gate = self.add_part(node, "gate", Op::Unary(Unary::Tanh), &[soft])?;
+        self.add(node, Op::Binary(Binary::Mul), &[x, gate], Vec::new())
+    }
+
+    /// A function of `x` and a number, as a part of a node.
+    fn with_number(
+        &mut self,
+        node: &FileNode<'a>,
+        part: &str,
+        function: Binary,
+        x: usize,
+        number: f64,
+    ) -> Result<usize, String> {
+        let axes = self.shape_of(x).len();
+        let number = self.number(node, &format!("{part}.by"), number, axes)?;
+        self.add_part(node, part, Op::Binary(function), &[x, number])
+    }
+
+    /// `x/2 · (1 + erf(x/√2))`, or with tanh (Hendrycks & Gimpel 2016).
+    fn gelu(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let curve = match node.text("approximate", "none")? {
+            "none" => {
+                let scaled =
+                    self.with_number(node, "scaled", Binary::Mul, x, std::f64::consts::FRAC_1_SQRT_2)?;
+                self.add_part(node, "erf", Op::Unary(Unary::Erf), &[scaled])?
+            }
+            "tanh" => {
+                let cube = self.with_number(node, "cube", Binary::Pow, x, 3.0)?;
+                let small = self.with_number(node, "small", Binary::Mul, cube, 0.044_715)?;
+                let sum = self.add_part(node, "sum", Op::Add, &[x, small])?;
+                let factor = (2.0 / std::f64::consts::PI).sqrt();
+                let scaled = self.with_number(node, "scaled", Binary::Mul, sum, factor)?;
+                self.add_part(node, "tanh", Op::Unary(Unary::Tanh), &[scaled])?
+            }
+            other => return Err(format!("approximate is '{other}'")),
+        };
+        let above = self.with_number(node, "above", Binary::Add, curve, 1.0)?;
+        let product = self.add_part(node, "product", Op::Binary(Binary::Mul), &[x, above])?;
+        let axes = self.shape_of(x).len();
+        let half = self.number(node, "half", 0.5, axes)?;
+        self.add(node, Op::Binary(Binary::Mul), &[product, half], Vec::new())
+    }
+
+    /// `x` where positive, else `alpha · (exp(x) − 1)` (Clevert et al. 2015).
+    fn elu(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let positive = self.add_part(node, "positive", Op::Relu, &[x])?;
+        let negative = self.with_number(node, "negative", Binary::Min, x, 0.0)?;
+        let exp = self.add_part(node, "exp", Op::Unary(Unary::Exp), &[negative])?;
+        let below = self.with_number(node, "below", Binary::Sub, exp, 1.0)?;
+        let scaled = self.with_number(node, "scaled", Binary::Mul, below, node.float("alpha", 1.0)?)?;
+        self.add(node, Op::Add, &[positive, scaled], Vec::new())
+    }
+
+    /// `max(x, 0) − slope · max(−x, 0)` (He et al. 2015).
+    fn prelu(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let positive = self.add_part(node, "positive", Op::Relu, &[x])?;
+        let turned = self.add_part(node, "turned", Op::Unary(Unary::Neg), &[x])?;
+        let negative = self.add_part(node, "negative", Op::Relu, &[turned])?;
+        let axes = self.shape_of(x).len();
+        let slope = self.constant(node.input(1)?, axes)?;
+        let scaled = self.add_part(node, "scaled", Op::Binary(Binary::Mul), &[negative, slope])?;
+        self.add(node, Op::Binary(Binary::Sub), &[positive, scaled], Vec::new())
+    }
+}
+
+/// `min(max(x / 6 + 1/2, 0), 1)`, its numbers as float32, as a file holds them.
+fn hard_swish_gate() -> Unary {
+    Unary::HardSigmoid { alpha: f64::from(1.0f32 / 6.0), beta: 0.5 }
+}

@@ -1,0 +1,158 @@
+//! What is known of a tensor while the file is walked through.
+
+use std::rc::Rc;
+
+use tract_onnx::pb::TensorProto;
+
+use super::super::tensor::{Stored, elements, numbers};
+
+/// Elements that folding may make, over a whole file.
+pub const MAX_FOLDED: usize = 1 << 27;
+
+/// Axes of a tensor, at most.
+pub const MAX_AXES: usize = 8;
+
+/// A tensor of the file.
+#[derive(Debug, Clone)]
+pub enum Value<'a> {
+    /// Another one for each image.
+    Data(Data),
+    /// An initializer that nobody has looked into.
+    Initializer(&'a TensorProto),
+    Known(Rc<Array>),
+    /// Given by a node that was refused.
+    Unknown,
+}
+
+/// A tensor that differs from image to image: a node of the draft. Its first axis in the file is the
+/// batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Data {
+    pub node: usize,
+    /// Whether it holds integers, as an image of bytes does: nothing may be computed with it before a Cast.
+    pub integers: bool,
+}
+
+/// Known numbers, row by row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Array {
+    pub dims: Vec<usize>,
+    pub numbers: Numbers,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Numbers {
+    Floats(Vec<f64>),
+    /// Integers and truth values.
+    Whole(Vec<Whole>),
+}
+
+/// An integer, which may be a multiple of the batch size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whole {
+    Plain(i64),
+    Batches(i64),
+}
+
+impl Array {
+    /// Integers along one axis.
+    pub fn list(values: Vec<Whole>) -> Self {
+        Self { dims: vec![values.len()], numbers: Numbers::Whole(values) }
+    }
+
+    pub fn len(&self) -> usize {
+        match &self.numbers {
+            Numbers::Floats(values) => values.len(),
+            Numbers::Whole(values) => values.len(),
+        }
+    }
+
+    /// The same numbers in other dimensions, as many.
+    pub fn with_dims(&self, dims: Vec<usize>) -> Self {
+        Self { dims, numbers: self.numbers.clone() }
+    }
+
+    /// The numbers at some places, in another shape.
+    pub fn pick(&self, dims: Vec<usize>, places: &[usize]) -> Self {
+        let numbers = match &self.numbers {
+            Numbers::Floats(values) => Numbers::Floats(places.iter().map(|&place| values[place]).collect()),
+            Numbers::Whole(values) => Numbers::Whole(places.iter().map(|&place| values[place]).collect()),
+        };
+        Self { dims, numbers }
+    }
+
+    /// All numbers as floats.
+    ///
+    /// # Errors
+    /// If one depends on the batch.
+    pub fn floats(&self) -> Result<Vec<f64>, String> {
+        match &self.numbers {
+            Numbers::Floats(values) => Ok(values.clone()),
+            Numbers::Whole(_) => Ok(self.ints()?.into_iter().map(|value| value as f64).collect()),
+        }
+    }
+
+    /// All numbers as integers.
+    ///
+    /// # Errors
+    /// If one is a float or depends on the batch.
+    pub fn ints(&self) -> Result<Vec<i64>, String> {
+        let plain = |whole: &Whole| match whole {
+            Whole::Plain(value) => Ok(*value),
+            Whole::Batches(_) => Err("depends on the batch size".to_string()),
+        };
+        self.whole()?.iter().map(plain).collect()
+    }
+
+    /// # Errors
+    /// If they are floats.
+    pub fn whole(&self) -> Result<&[Whole], String> {
+        match &self.numbers {
+            Numbers::Floats(_) => Err("expected integers, found floats".into()),
+            Numbers::Whole(values) => Ok(values),
+        }
+    }
+}
+
+/// What folding may still make.
+#[derive(Debug)]
+pub struct Budget {
+    left: usize,
+}
+
+impl Budget {
+    pub fn new(elements: usize) -> Self {
+        Self { left: elements }
+    }
+
+    /// The number of elements of some dimensions, taken off.
+    ///
+    /// # Errors
+    /// If it is more than there is left.
+    pub fn take(&mut self, dims: &[usize]) -> Result<usize, String> {
+        let product = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        let left = product.and_then(|product| self.left.checked_sub(product.max(1)));
+        match (product, left) {
+            (Some(product), Some(left)) if dims.len() <= MAX_AXES => {
+                self.left = left;
+                Ok(product)
+            }
+            _ => Err(format!("makes {dims:?} numbers, more than can be worked out in advance")),
+        }
+    }
+}
+
+/// A stored tensor's numbers.
+///
+/// # Errors
+/// If it is too large for the budget, or of no plain type.
+pub fn look_into(tensor: &TensorProto, budget: &mut Budget) -> Result<Array, String> {
+    let dims: Vec<usize> = tensor.dims.iter().map(|&dim| dim as usize).collect();
+    elements(tensor)?;
+    budget.take(&dims)?;
+    let numbers = match numbers(tensor)? {
+        Stored::Floats(values) => Numbers::Floats(values),
+        Stored::Ints(values) => Numbers::Whole(values.into_iter().map(Whole::Plain).collect()),
+    };
+    Ok(Array { dims, numbers })
+}

@@ -1,0 +1,317 @@
+//! The walk through the file's nodes, and what is refused on it.
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use anyhow::Result;
+use ndarray::{ArrayD, IxDyn};
+use tract_onnx::pb::{GraphProto, NodeProto};
+
+use crate::error::InputError;
+use crate::graph::{Graph, Op, Shape};
+
+use super::super::read::{Element, OnnxFile};
+use super::super::tensor::{elements, floats};
+use super::arguments::known;
+use super::draft::{Draft, Params};
+use super::ending::{before_softmax, embedding};
+use super::fold::fold;
+use super::node::{FileNode, Input};
+use super::value::{Budget, Data, MAX_FOLDED, Value};
+use super::{Import, lower};
+
+/// Operator sets that are read. Before 7 operators broadcast by other rules.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+
+/// Problems that are told of, at most.
+const MAX_PROBLEMS: usize = 12;
+
+const HINT: &str = "export the model in inference mode, at opset 17, with constant folding and fixed channels, \
+                    height and width; engines can be compared without importing the file";
+
+/// Makes a graph of a file's image classifier.
+///
+/// # Errors
+/// [`InputError`] with everything that is not supported, by node and operator.
+pub fn import(file: &OnnxFile) -> Result<Import> {
+    let fail = |problem: String| {
+        InputError::new(format!("{} cannot be imported: {problem}", file.path.display())).hint(HINT)
+    };
+    let image = file.image_shape().ok_or_else(|| fail("the image size is not fixed in the file".into()))?;
+    let graph = file.model.graph.as_ref().ok_or_else(|| fail("it holds no graph".into()))?;
+    let mut sets = file.model.opset_import.iter().filter(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
+    let opset = sets.next().map_or(0, |set| set.version);
+    if !OPSETS.contains(&opset) {
+        let (least, most) = OPSETS.into_inner();
+        return Err(fail(format!("it is of opset {opset}, {least} to {most} are read")).into());
+    }
+    let draft = Draft::new(image.to_vec(), &file.input.name).map_err(fail)?;
+    let mut walk = Walk {
+        draft,
+        budget: Budget::new(MAX_FOLDED),
+        fixed_batch: file.fixed_batch(),
+        arrays: HashMap::new(),
+        constants: HashMap::new(),
+    };
+    let named = |name: &str| file.outputs.iter().find(|output| output.name == name);
+    let logits = &named(Graph::LOGITS).unwrap_or(&file.outputs[0]).name;
+    let features = named(Graph::EMBEDDING).map(|output| &output.name).filter(|&name| name != logits);
+    let wanted: Vec<&str> = std::iter::once(logits).chain(features).map(String::as_str).collect();
+    let values = walk.all(graph, file, opset, &wanted).map_err(fail)?;
+    finish(walk, &values, logits, features.map(String::as_str)).map_err(|problem| fail(problem).into())
+}
+
+/// Names the outputs and closes the graph.
+fn finish(
+    mut walk: Walk<'_>,
+    values: &HashMap<&str, Value<'_>>,
+    output: &str,
+    features: Option<&str>,
+) -> Result<Import, String> {
+    let computed = |name: &str| match values.get(name) {
+        Some(Value::Data(Data { node, integers: false })) => Ok(*node),
+        Some(Value::Data(_)) => Err(format!("its output '{name}' is the image or a rearrangement of it")),
+        Some(Value::Known(_) | Value::Initializer(_)) => {
+            Err(format!("its output '{name}' is the same for every image"))
+        }
+        Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
+    };
+    let (last, ending) = before_softmax(&walk.draft, computed(output)?);
+    let shape = walk.draft.node(last).shape.clone();
+    let classes: usize = shape.iter().product();
+    if !shape.contains(&classes) {
+        return Err(format!("its output '{output}' gives {shape:?} for one image, not a row of classes"));
+    }
+    let logits = if shape.len() == 1 {
+        last
+    } else {
+        let (name, origin) =
+            (format!("{}.flat", walk.draft.node(last).name), walk.draft.node(last).origin.clone());
+        walk.draft.add(&name, &origin, Op::Flatten, &[last], Vec::new())?
+    };
+    let mut outputs = vec![(Graph::LOGITS, logits)];
+    let features = match features {
+        Some(name) => Some(computed(name)?),
+        None => embedding(&walk.draft, logits),
+    };
+    outputs.extend(features.map(|node| (Graph::EMBEDDING, node)));
+    let (graph, weights, origins) = walk.draft.finish(&outputs)?;
+    Ok(Import { graph, weights, origins, output: output.to_string(), ending })
+}
+
+/// What is known on the way.
+pub struct Walk<'a> {
+    pub draft: Draft,
+    pub budget: Budget,
+    /// The batch size, if the file fixes it.
+    pub fixed_batch: Option<usize>,
+    /// Weights by their names in the file.
+    arrays: HashMap<&'a str, Rc<ArrayD<f32>>>,
+    /// Constants that are nodes already, by name and shape.
+    constants: HashMap<(&'a str, Shape), usize>,
+}
+
+impl<'a> Walk<'a> {
+    /// The values of all tensors that the wanted ones need.
+    fn all(
+        &mut self,
+        graph: &'a GraphProto,
+        file: &'a OnnxFile,
+        opset: i64,
+        wanted: &[&str],
+    ) -> Result<HashMap<&'a str, Value<'a>>, String> {
+        let mut values: HashMap<&'a str, Value<'a>> = HashMap::new();
+        for tensor in &graph.initializer {
+            values.insert(&tensor.name, Value::Initializer(tensor));
+        }
+        let integers = matches!(file.input.element, Element::Integer { .. });
+        values.insert(&file.input.name, Value::Data(Data { node: 0, integers }));
+        let needed = needed(graph, wanted);
+        let mut problems = Vec::new();
+        for (place, proto) in graph.node.iter().enumerate().filter(|(place, _)| needed[*place]) {
+            let node = file_node(proto, place, opset, &values);
+            let mut given =
+                if node.inputs.iter().flatten().any(|input| matches!(input.value, Value::Unknown)) {
+                    Vec::new()
+                } else {
+                    self.step(&node).unwrap_or_else(|problem| {
+                        problems.push(format!("node '{}' ({}): {problem}", node.name, proto.op_type));
+                        Vec::new()
+                    })
+                }
+                .into_iter();
+            for output in proto.output.iter().filter(|output| !output.is_empty()) {
+                values.insert(output, given.next().unwrap_or(Value::Unknown));
+            }
+        }
+        if problems.is_empty() { Ok(values) } else { Err(told(&problems)) }
+    }
+
+    /// What a node gives: its outputs from the first on.
+    fn step(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
+        if !matches!(node.proto.domain.as_str(), "" | "ai.onnx") {
+            return Err(format!("is an operator of '{}', not of ONNX itself", node.proto.domain));
+        }
+        match node.op() {
+            "Identity" => return Ok(vec![node.input(0)?.value.clone()]),
+            "Constant" => return Ok(vec![lower::constant(node, &mut self.budget)?]),
+            "Dropout" => {
+                if let Some(training) = node.optional(2)
+                    && known(training, &mut self.budget)?.ints()?.iter().any(|&flag| flag != 0)
+                {
+                    return Err("drops values, as in training".into());
+                }
+                return Ok(vec![node.input(0)?.value.clone()]);
+            }
+            "Shape" | "Size" => return Ok(vec![self.shape(node)?]),
+            _ => {}
+        }
+        let all_known = node.inputs.iter().flatten().all(|input| !matches!(input.value, Value::Data(_)));
+        if all_known {
+            return fold(node, &mut self.budget)?.ok_or_else(|| {
+                "is not worked out in advance, and nothing it reads depends on the image".into()
+            });
+        }
+        self.layer(node)
+    }
+
+    /// The node of the draft behind an input that differs from image to image, floats only.
+    pub fn data(&self, node: &FileNode<'a>, place: usize) -> Result<usize, String> {
+        let input = node.input(place)?;
+        match &input.value {
+            Value::Data(Data { node, integers: false }) => Ok(*node),
+            Value::Data(_) => {
+                Err(format!("computes with the integers '{}'; a Cast must come before", input.name))
+            }
+            Value::Initializer(_) | Value::Known(_) | Value::Unknown => {
+                Err(format!("'{}' is the same for every image", input.name))
+            }
+        }
+    }
+
+    pub fn shape_of(&self, node: usize) -> &Shape {
+        &self.draft.node(node).shape
+    }
+
+    /// Adds a node of the file's name.
+    pub fn add(
+        &mut self,
+        node: &FileNode<'a>,
+        op: Op,
+        inputs: &[usize],
+        params: Params,
+    ) -> Result<usize, String> {
+        self.draft.add(&node.name, &node.name, op, inputs, params)
+    }
+
+    /// Adds a node that the file's node needs beside that of its own name.
+    pub fn add_part(
+        &mut self,
+        node: &FileNode<'a>,
+        part: &str,
+        op: Op,
+        inputs: &[usize],
+    ) -> Result<usize, String> {
+        self.draft.add(&format!("{}.{part}", node.name), &node.name, op, inputs, Vec::new())
+    }
+
+    /// The weights behind an input.
+    pub fn weights(&mut self, input: &Input<'a>) -> Result<Rc<ArrayD<f32>>, String> {
+        if let Some(array) = self.arrays.get(input.name) {
+            return Ok(Rc::clone(array));
+        }
+        let (dims, values) = match &input.value {
+            Value::Initializer(tensor) => {
+                elements(tensor)?;
+                (tensor.dims.iter().map(|&dim| dim as usize).collect(), floats(tensor)?)
+            }
+            Value::Known(array) => {
+                (array.dims.clone(), array.floats()?.into_iter().map(|value| value as f32).collect())
+            }
+            Value::Data(_) | Value::Unknown => {
+                return Err(format!("its weights '{}' depend on the image", input.name));
+            }
+        };
+        let array = ArrayD::from_shape_vec(IxDyn(&dims), values).map_err(|error| error.to_string())?;
+        let array = Rc::new(array);
+        self.arrays.insert(input.name, Rc::clone(&array));
+        Ok(array)
+    }
+
+    /// A known input as a node with that many axes, those that are missing put before.
+    pub fn constant(&mut self, input: &Input<'a>, axes: usize) -> Result<usize, String> {
+        let array = self.weights(input)?;
+        let mut dims = array.shape().to_vec();
+        if dims.len() == axes + 1 && dims[0] == 1 {
+            dims.remove(0);
+        }
+        if dims.len() > axes {
+            return Err(format!("'{}' of {dims:?} has more axes than what it meets", input.name));
+        }
+        dims.splice(0..0, std::iter::repeat_n(1, axes - dims.len()));
+        let key = (input.name, dims);
+        if let Some(&node) = self.constants.get(&key) {
+            return Ok(node);
+        }
+        let values = array.to_shape(IxDyn(&key.1)).map_err(|error| error.to_string())?.into_owned();
+        let node = self.draft.add(input.name, input.name, Op::Constant { values }, &[], Vec::new())?;
+        self.constants.insert(key, node);
+        Ok(node)
+    }
+
+    /// A single number as a node with that many axes.
+    pub fn number(
+        &mut self,
+        node: &FileNode<'a>,
+        part: &str,
+        value: f64,
+        axes: usize,
+    ) -> Result<usize, String> {
+        let values = ArrayD::from_elem(vec![1; axes], value as f32);
+        self.add_part(node, part, Op::Constant { values }, &[])
+    }
+}
+
+/// Which nodes the wanted tensors need.
+fn needed(graph: &GraphProto, wanted: &[&str]) -> Vec<bool> {
+    let mut needed = vec![false; graph.node.len()];
+    let mut tensors: HashSet<&str> = wanted.iter().copied().collect();
+    for (place, node) in graph.node.iter().enumerate().rev() {
+        if node.output.iter().any(|output| tensors.contains(output.as_str())) {
+            needed[place] = true;
+            tensors.extend(node.input.iter().map(String::as_str));
+        }
+    }
+    needed
+}
+
+fn file_node<'a>(
+    proto: &'a NodeProto,
+    place: usize,
+    opset: i64,
+    values: &HashMap<&'a str, Value<'a>>,
+) -> FileNode<'a> {
+    let input = |name: &'a String| {
+        let value = values.get(name.as_str()).cloned().unwrap_or(Value::Unknown);
+        (!name.is_empty()).then_some(Input { name, value })
+    };
+    let first = proto.output.first().filter(|output| !output.is_empty());
+    let name = match (proto.name.as_str(), first) {
+        ("", Some(output)) => output.clone(),
+        ("", None) => format!("{}.{place}", proto.op_type),
+        (name, _) => name.to_string(),
+    };
+    FileNode { proto, opset, name, inputs: proto.input.iter().map(input).collect() }
+}
+
+/// Every problem on a line of its own, up to a number.
+fn told(problems: &[String]) -> String {
+    let mut lines: Vec<String> = problems.iter().take(MAX_PROBLEMS).cloned().collect();
+    if problems.len() > MAX_PROBLEMS {
+        lines.push(format!("and {} more", problems.len() - MAX_PROBLEMS));
+    }
+    match lines.as_slice() {
+        [only] => only.clone(),
+        _ => format!("{} nodes are not supported\n  {}", problems.len(), lines.join("\n  ")),
+    }
+}

@@ -1,0 +1,186 @@
+//! Files that others made, as graphs: they compute what onnxruntime recorded, and come out of emission and
+//! import as they went in. `scripts/make-onnx-fixtures.py` makes them.
+#![cfg(feature = "train")]
+
+use std::path::{Path, PathBuf};
+
+use cohort::config::EngineName;
+use cohort::engine::torch::Truth;
+use cohort::engine::{EngineOptions, open};
+use cohort::graph::{Builder, Graph, NodeId, Op, Unary, Weights, cost, initial_weights};
+use cohort::onnx::{Element, EmitOptions, Ending, Import, Metadata, OnnxFile, emit, import};
+use cohort::zoo;
+use ndarray::ArrayD;
+
+fn fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|end| end == "onnx")).collect();
+    paths.sort();
+    assert!(paths.len() >= 14, "{paths:?}");
+    paths
+}
+
+fn load(path: &Path) -> (OnnxFile, Import) {
+    let file = OnnxFile::load(path).unwrap_or_else(|error| panic!("{}: {error:#}", path.display()));
+    let imported = import(&file).unwrap_or_else(|error| panic!("{error:#}"));
+    (file, imported)
+}
+
+fn recorded(path: &Path, part: &str) -> ArrayD<f32> {
+    ndarray_npy::read_npy(path.with_extension(format!("{part}.npy"))).unwrap()
+}
+
+/// Half precision in between is not modelled, only its weights.
+fn tolerance(file: &OnnxFile) -> f64 {
+    if file.input.element == Element::Float16 { 2e-3 } else { 1e-5 }
+}
+
+/// The largest difference over the largest value.
+fn apart(found: &ArrayD<f64>, expected: &ArrayD<f32>) -> f64 {
+    assert_eq!(found.shape(), expected.shape());
+    let largest = expected.iter().fold(0f64, |largest, &value| largest.max(f64::from(value).abs()));
+    let differences = found.iter().zip(expected).map(|(a, &b)| (a - f64::from(b)).abs());
+    differences.fold(0.0, f64::max) / largest
+}
+
+fn metadata(graph: &Graph) -> Metadata {
+    let input: [usize; 3] = graph.input_shape().clone().try_into().unwrap();
+    Metadata {
+        classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
+        input,
+        mean: vec![0.5; input[0]],
+        std: vec![0.25; input[0]],
+        student: "one".into(),
+        run: "test".into(),
+    }
+}
+
+fn emitted(graph: &Graph, weights: &Weights) -> OnnxFile {
+    let embedding = graph.output(Graph::EMBEDDING).is_some();
+    let bytes = emit(graph, weights, &metadata(graph), &EmitOptions { embedding }).unwrap();
+    OnnxFile::from_bytes(bytes, Path::new("emitted.onnx")).unwrap()
+}
+
+#[test]
+fn imported_files_compute_what_was_recorded() {
+    for path in fixtures() {
+        let (file, imported) = load(&path);
+        let truth = Truth::new(&imported.graph, &imported.weights).unwrap();
+        let logits = truth.logits(recorded(&path, "input").view()).unwrap();
+        let error = apart(&imported.ending.apply(logits), &recorded(&path, "output"));
+        assert!(error < tolerance(&file), "{}: {error} apart", path.display());
+        assert_eq!(imported.origins.len(), imported.graph.nodes().len());
+    }
+}
+
+#[test]
+fn engines_load_them_whatever_their_ends_and_weights_are() {
+    for path in fixtures() {
+        let (file, _) = load(&path);
+        let mut engine = open(&file, EngineName::OrtCpu, &EngineOptions::default()).unwrap();
+        let outputs = engine.run(recorded(&path, "input").view()).unwrap();
+        let error = apart(&outputs[0].mapv(f64::from), &recorded(&path, "output"));
+        assert!(error < tolerance(&file), "{}: {error} apart", path.display());
+    }
+    let folder = fixtures()[0].parent().unwrap().to_path_buf();
+    for name in ["fields.onnx", "nhwc_uint8.onnx", "half.onnx"] {
+        let (file, _) = load(&folder.join(name));
+        let mut engine = open(&file, EngineName::Tract, &EngineOptions::default()).unwrap();
+        let outputs = engine.run(recorded(&folder.join(name), "input").view()).unwrap();
+        let error = apart(&outputs[0].mapv(f64::from), &recorded(&folder.join(name), "output"));
+        assert!(error < tolerance(&file), "{name} in tract: {error} apart");
+    }
+}
+
+#[test]
+fn what_is_emitted_of_them_computes_the_same() {
+    for path in fixtures() {
+        let (file, imported) = load(&path);
+        let images = recorded(&path, "input");
+        let mut engine =
+            open(&emitted(&imported.graph, &imported.weights), EngineName::OrtCpu, &EngineOptions::default())
+                .unwrap();
+        let logits = engine.run(images.view()).unwrap().swap_remove(0).mapv(f64::from);
+        let error = apart(&imported.ending.apply(logits), &recorded(&path, "output"));
+        assert!(error < tolerance(&file), "{}: {error} apart", path.display());
+    }
+}
+
+#[test]
+fn import_and_emission_come_to_rest_at_once() {
+    for path in fixtures() {
+        let (_, first) = load(&path);
+        let second = import(&emitted(&first.graph, &first.weights)).unwrap();
+        assert_eq!(first.graph, second.graph, "{}", path.display());
+        assert_eq!(first.weights, second.weights, "{}", path.display());
+        assert_eq!(second.ending, Ending::Logits);
+    }
+}
+
+/// A graph with the numbers that files hold in single precision.
+fn in_single(graph: &Graph) -> Graph {
+    let single = |value: f64| f64::from(value as f32);
+    let (mut builder, image) = Builder::new(graph.input_shape().clone()).unwrap();
+    let mut ids: Vec<NodeId> = vec![image];
+    for node in &graph.nodes()[1..] {
+        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| ids[id.index()]).collect();
+        let op = match &node.op {
+            Op::BatchNorm { eps, momentum } => {
+                Op::BatchNorm { eps: single(*eps), momentum: 1.0 - single(1.0 - momentum) }
+            }
+            other => other.clone(),
+        };
+        ids.push(builder.add(&node.name, op, &inputs).unwrap());
+    }
+    let outputs: Vec<(&str, NodeId)> =
+        graph.outputs().iter().map(|output| (output.name.as_str(), ids[output.node.index()])).collect();
+    builder.finish(&outputs)
+}
+
+#[test]
+fn every_ready_model_comes_back_as_it_was() {
+    for (name, _) in zoo::ready() {
+        let side = if *name == "alexnet" { 20 } else { 16 };
+        let model = zoo::find_model(name, Path::new(".")).unwrap();
+        let graph = zoo::build(&model, [3, side, side], 7).unwrap();
+        let weights = initial_weights(&graph, 5);
+        for embedding in [false, true] {
+            let bytes = emit(&graph, &weights, &metadata(&graph), &EmitOptions { embedding }).unwrap();
+            let file = OnnxFile::from_bytes(bytes, Path::new("ready.onnx")).unwrap();
+            let imported = import(&file).unwrap();
+            assert_eq!(imported.graph, in_single(&graph), "{name}");
+            assert_eq!(imported.weights, weights, "{name}");
+        }
+    }
+}
+
+#[test]
+fn patterns_are_known_again() {
+    let folder = fixtures()[0].parent().unwrap().to_path_buf();
+    let has = |name: &str, wanted: fn(&Op) -> bool| {
+        let (_, imported) = load(&folder.join(name));
+        imported.graph.nodes().iter().filter(|node| wanted(&node.op)).count()
+    };
+    for exporter in ["torchscript", "dynamo"] {
+        let shuffles =
+            has(&format!("shuffle.{exporter}.onnx"), |op| matches!(op, Op::ChannelShuffle { groups: 2 }));
+        assert_eq!(shuffles, 1, "{exporter}");
+        let norms =
+            has(&format!("norm_gelu.{exporter}.onnx"), |op| matches!(op, Op::LayerNorm { axes: 1, .. }));
+        assert_eq!(norms, 2, "{exporter}");
+    }
+    assert_eq!(has("nhwc_uint8.onnx", |op| matches!(op, Op::Softmax { .. })), 0, "the last softmax is cut");
+    assert_eq!(
+        has("nhwc_uint8.onnx", |op| matches!(op, Op::Conv2d(conv) if conv.bias)),
+        1,
+        "its bias is the layer's"
+    );
+    assert_eq!(has("nhwc_uint8.onnx", |op| matches!(op, Op::Linear { bias: true, .. })), 1);
+    assert_eq!(has("functions.onnx", |op| matches!(op, Op::Unary(Unary::Erf))), 1);
+    let (_, softmax) = load(&folder.join("nhwc_uint8.onnx"));
+    let (_, log) = load(&folder.join("attention.onnx"));
+    assert_eq!((softmax.ending, log.ending), (Ending::Softmax, Ending::LogSoftmax));
+    assert!(cost(&softmax.graph).macs > 0 && softmax.graph.output(Graph::EMBEDDING).is_some());
+}
