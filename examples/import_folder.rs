@@ -61,8 +61,8 @@ fn compared(path: &Path, images: usize) -> Result<(String, f64)> {
     let size = file.fixed_batch().unwrap_or(images.shape()[0]);
     for start in (0..images.shape()[0]).step_by(size) {
         let batch = images.slice_axis(Axis(0), Slice::from(start..start + size));
-        let found = engine.run(batch)?.into_iter().next().context("the engine gives no output")?;
-        let truth = imported.ending.apply(truth.logits(batch)?);
+        let found = engine.run(batch.view())?.into_iter().next().context("the engine gives no output")?;
+        let truth = imported.ending.apply(truth.logits(batch.view())?);
         let largest = truth.iter().fold(0f64, |largest, value| largest.max(value.abs()));
         let differences = truth.iter().zip(&found).map(|(truth, &found)| (truth - f64::from(found)).abs());
         error = differences.fold(error, |worst, next| worst.max(next / largest));

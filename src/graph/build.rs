@@ -80,7 +80,7 @@ impl Graph {
         self.outputs.iter().find(|output| output.name == name).map(|output| output.node)
     }
 
-    /// Shape of one image, `[channels, height, width]`.
+    /// Shape of one image, `[channels, height, width]`, or as a foreign file has it.
     pub fn input_shape(&self) -> &Shape {
         &self.nodes[0].shape
     }
@@ -170,7 +170,7 @@ mod tests {
         builder.add("stem", Op::Conv2d(Conv2d::square(4, 3, 1)), &[image]).unwrap();
         let twice = builder.add("stem", Op::Relu, &[image]).unwrap_err();
         assert_eq!(twice.to_string(), "node 'stem' (relu): the name is used twice");
-        let linear = builder.add("fc", Op::Linear { out_features: 2, bias: true }, &[image]).unwrap_err();
+        let linear = builder.add("fc", Op::Linear { out_features: 0, bias: true }, &[image]).unwrap_err();
         assert!(linear.to_string().starts_with("node 'fc' (linear)"));
     }
 }

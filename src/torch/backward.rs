@@ -394,6 +394,39 @@ mod tests {
         }
     }
 
+    /// Of files that others made, which have the operations that the ready models do without.
+    #[test]
+    fn imported_networks_learn_as_by_autograd() {
+        for name in [
+            "squeeze_excite.torchscript",
+            "shuffle.dynamo",
+            "norm_gelu.torchscript",
+            "norm_gelu.opset11",
+            "attention",
+            "functions",
+            "nhwc_uint8",
+            "padding",
+            "parts",
+        ] {
+            let path = format!("{}/tests/fixtures/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+            let file = crate::onnx::OnnxFile::load(path.as_ref()).unwrap();
+            let imported = crate::onnx::import(&file).unwrap();
+            let new = |kind| Network::new(&imported.graph, &imported.weights, Device::Cpu, kind).unwrap();
+            let size: Vec<i64> = imported.graph.input_shape().iter().map(|&side| side as i64).collect();
+            tch::manual_seed(4);
+            let images = Tensor::rand([&[6], &size[..]].concat(), (Kind::Double, Device::Cpu));
+            let truth = by_autograd(&new(Kind::Double), &images);
+            let found = by_passes(&mut new(Kind::Double), &images);
+            let (error, at) = largest_error(&found, &truth);
+            assert!(error < 1e-9, "{name}, float64: number {at} is {error} apart");
+            let moved = truth[2..].iter().all(|gradient| gradient.abs().max().double_value(&[]) > 0.0);
+            assert!(moved, "{name}: every parameter has a gradient");
+            let found = by_passes(&mut new(Kind::Float), &images.to_kind(Kind::Float));
+            let (error, at) = largest_error(&found, &truth);
+            assert!(error < 1e-3, "{name}, float32: number {at} is {error} apart");
+        }
+    }
+
     #[test]
     fn folded_networks_infer_the_same() {
         let graph = graph("resnet8", 8);

@@ -75,10 +75,6 @@ impl<'a> FileNode<'a> {
         Ok(f64::from(self.attribute(name, AttributeType::Float)?.map_or(default, |found| found.f)))
     }
 
-    pub fn floats(&self, name: &str) -> Result<Option<&'a [f32]>, String> {
-        Ok(self.attribute(name, AttributeType::Floats)?.map(|found| found.floats.as_slice()))
-    }
-
     pub fn text(&self, name: &str, default: &'a str) -> Result<&'a str, String> {
         let Some(found) = self.attribute(name, AttributeType::String)? else { return Ok(default) };
         std::str::from_utf8(&found.s).map_err(|_| format!("attribute '{name}' is no text"))

@@ -8,7 +8,7 @@ use super::super::tensor::{is_float, type_name};
 use super::arguments::{ANY_BATCH, Cut, axes, cuts, integers, known, new_shape, order, parts, text};
 use super::fold::{indices, squeezed, unsqueezed};
 use super::node::{FileNode, axis_of};
-use super::value::{Data, MAX_AXES, Value, Whole};
+use super::value::{Data, MAX_AXES, Numbers, Value, Whole};
 use super::walk::Walk;
 
 /// Runs of indices a Gather may be taken apart into.
@@ -146,7 +146,11 @@ impl<'a> Walk<'a> {
         let to = match node.optional(1).map(|like| &like.value) {
             Some(Value::Data(like)) => return Ok(Value::Data(Data { integers: like.integers, ..from })),
             Some(Value::Initializer(like)) => like.data_type,
-            Some(Value::Known(_) | Value::Unknown) | None => {
+            Some(Value::Known(like)) => match like.numbers {
+                Numbers::Floats(_) => DataType::Float as i32,
+                Numbers::Whole(_) => DataType::Int64 as i32,
+            },
+            Some(Value::Unknown) | None => {
                 i32::try_from(node.int("to", 0)?).map_err(|_| "casts to an unknown type")?
             }
         };

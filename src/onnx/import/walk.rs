@@ -95,6 +95,8 @@ fn finish(
         None => embedding(&walk.draft, logits),
     };
     outputs.extend(features.map(|node| (Graph::EMBEDDING, node)));
+    // Nobody else holds the weights then, and they need not be copied.
+    walk.arrays.clear();
     let (graph, weights, origins) = walk.draft.finish(&outputs)?;
     Ok(Import { graph, weights, origins, output: output.to_string(), ending })
 }
