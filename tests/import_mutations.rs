@@ -9,19 +9,19 @@ use cohort::onnx::{OnnxFile, import};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-const MUTATIONS: usize = 6_000;
+const MUTATIONS: usize = 12_000;
 
 /// A few changes at random places.
 fn mutated(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    for _ in 0..=random.next_u32() % 4 {
+    for _ in 0..=random.next_u32() % 2 {
         let place = random.next_u32() as usize % bytes.len();
-        match random.next_u32() % 6 {
-            0 => bytes[place] = random.next_u32() as u8,
-            1 => bytes[place] ^= 1 << (random.next_u32() % 8),
-            2 => bytes[place] = 0xff,
-            3 => bytes.truncate(place.max(1)),
-            4 => drop(bytes.drain(place..(place + 1 + random.next_u32() as usize % 8).min(bytes.len()))),
+        match random.next_u32() % 12 {
+            0..=3 => bytes[place] = random.next_u32() as u8,
+            4..=7 => bytes[place] ^= 1 << (random.next_u32() % 8),
+            8 => bytes[place] = 0xff,
+            9 => bytes.truncate(place.max(1)),
+            10 => drop(bytes.drain(place..(place + 1 + random.next_u32() as usize % 8).min(bytes.len()))),
             _ => {
                 let piece = bytes[place..(place + 16).min(bytes.len())].to_vec();
                 let to = random.next_u32() as usize % bytes.len();
@@ -38,7 +38,8 @@ fn mutated(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
 #[test]
 fn changed_bytes_do_no_harm() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
     paths.sort();
     let mut random = ChaCha8Rng::seed_from_u64(5);
@@ -64,6 +65,9 @@ fn changed_bytes_do_no_harm() {
             slowest = slowest.max(start.elapsed());
         }
     }
-    assert!(read > imported && imported > MUTATIONS / 10, "{read} read, {imported} imported: too few to mean anything");
+    assert!(
+        read > imported && imported > MUTATIONS / 20,
+        "{read} read, {imported} imported: too few to mean anything"
+    );
     assert!(slowest < Duration::from_secs(5), "{slowest:?} for one file");
 }

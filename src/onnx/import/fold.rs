@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::arguments::{axes, cuts, integers, known, new_shape, order, parts};
 use super::known::{cast, elementwise, is_elementwise, range, reduce};
 use super::node::{FileNode, axis_of, size};
-use super::value::{Array, Budget, Numbers, Value, Whole};
+use super::value::{Array, Budget, Numbers, Value, Whole, look_into};
 
 /// What a node gives whose inputs are all known; `None` if its operator is not one that is worked out
 /// in advance.
@@ -13,119 +13,125 @@ use super::value::{Array, Budget, Numbers, Value, Whole};
 /// # Errors
 /// If its arguments make no sense, or the result is too large.
 pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<Value<'a>>>, String> {
-    let one = |array: Array| Ok(Some(vec![Value::Known(Rc::new(array))]));
-    if is_elementwise(node.op()) {
+    if node.op() == "Split" {
+        return split(node, budget).map(Some);
+    }
+    let array = if is_elementwise(node.op()) {
         let inputs = arrays(node, budget)?;
         let shape = inputs.iter().try_fold(Vec::new(), |shape, array| broadcast(&shape, &array.dims))?;
         budget.take(&shape)?;
         let inputs: Vec<Array> = inputs.iter().map(|array| expanded(array, &shape)).collect();
-        return one(elementwise(node.op(), &inputs)?);
+        elementwise(node.op(), &inputs)?
+    } else {
+        let array = match node.op() {
+            "Gather" => Some(gather(node, budget)?),
+            "Concat" => Some(concat(node, budget)?),
+            "Range" => Some(range(&arrays(node, budget)?, budget)?),
+            "ConstantOfShape" => Some(filled(node, budget)?),
+            "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduced(node, budget)?,
+            _ => rearranged(node, budget)?,
+        };
+        let Some(array) = array else { return Ok(None) };
+        array
+    };
+    Ok(Some(vec![Value::Known(Rc::new(array))]))
+}
+
+/// The same numbers in another shape or order, or some of them.
+fn rearranged(node: &FileNode<'_>, budget: &mut Budget) -> Result<Option<Array>, String> {
+    let names = ["Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"];
+    if !names.contains(&node.op()) {
+        return Ok(None);
     }
-    let first = |budget: &mut Budget| known(node.input(0)?, budget);
-    match node.op() {
+    let array = known(node.input(0)?, budget)?;
+    let result = match node.op() {
         "Cast" => {
-            let array = first(budget)?;
             budget.take(&array.dims)?;
-            one(cast(&array, node.int("to", 0)?)?)
-        }
-        "Reshape" => {
-            let array = first(budget)?;
-            let asked = known(node.input(1)?, budget)?;
-            let shape = new_shape(asked.whole()?, &plain(&array.dims), node.flag("allowzero", false)?)?;
-            seen_as(&array, &shape, budget).and_then(one)
+            cast(&array, node.int("to", 0)?)?
         }
         "Flatten" => {
-            let array = first(budget)?;
-            let axis = node.int("axis", 1)?;
-            let axis = if axis == array.dims.len() as i64 {
-                array.dims.len()
-            } else {
-                axis_of(axis, array.dims.len())?
-            };
+            let (count, axis) = (array.dims.len(), node.int("axis", 1)?);
+            let axis = if axis == count as i64 { count } else { axis_of(axis, count)? };
             let (outer, inner) = array.dims.split_at(axis);
             let dims = vec![outer.iter().product(), inner.iter().product()];
             budget.take(&dims)?;
-            one(array.with_dims(dims))
+            array.with_dims(dims)
+        }
+        "Reshape" => {
+            let asked = known(node.input(1)?, budget)?;
+            let shape = new_shape(asked.whole()?, &plain(&array.dims), node.flag("allowzero", false)?)?;
+            let dims = plain_dims(&shape)?;
+            budget.take(&dims)?;
+            array.with_dims(dims)
         }
         "Squeeze" => {
-            let array = first(budget)?;
             let named = axes(node, 1, array.dims.len(), budget)?;
             let dims = squeezed(&array.dims, named)?;
             budget.take(&dims)?;
-            one(array.with_dims(dims))
+            array.with_dims(dims)
         }
         "Unsqueeze" => {
-            let array = first(budget)?;
             let named = integers(node, "axes", 1, budget)?.ok_or("axes are missing")?;
             let dims = unsqueezed(&array.dims, &named)?;
             budget.take(&dims)?;
-            one(array.with_dims(dims))
+            array.with_dims(dims)
         }
         "Transpose" => {
-            let array = first(budget)?;
             let order = order(node, array.dims.len())?;
             budget.take(&array.dims)?;
-            one(transposed(&array, &order))
+            transposed(&array, &order)
         }
         "Slice" => {
-            let mut array = (*first(budget)?).clone();
             budget.take(&array.dims)?;
+            let mut part = (*array).clone();
             for cut in cuts(node, &array.dims, budget)? {
                 let indices: Vec<usize> = (cut.start..cut.end).step_by(cut.step).collect();
-                array = taken(&array, cut.axis, &indices, budget)?;
+                part = taken(&part, cut.axis, &indices, budget)?;
             }
-            one(array)
+            part
         }
-        "Split" => {
-            let array = first(budget)?;
-            let axis = axis_of(node.int("axis", 0)?, array.dims.len())?;
-            let mut start = 0;
-            let mut pieces = Vec::new();
-            for length in parts(node, array.dims[axis], budget)? {
-                let indices: Vec<usize> = (start..start + length).collect();
-                pieces.push(Value::Known(Rc::new(taken(&array, axis, &indices, budget)?)));
-                start += length;
-            }
-            Ok(Some(pieces))
-        }
-        "Gather" => gather(node, budget).and_then(one),
-        "Concat" => concat(node, budget).and_then(one),
-        "Expand" => {
-            let array = first(budget)?;
-            let asked = known(node.input(1)?, budget)?.ints()?;
-            let asked =
-                asked.into_iter().map(|dim| size("a dimension", dim)).collect::<Result<Vec<_>, _>>()?;
-            let shape = broadcast(&array.dims, &asked)?;
+        _ => {
+            let asked = known(node.input(1)?, budget)?;
+            let shape = broadcast(&array.dims, &plain_dims(asked.whole()?)?)?;
             budget.take(&shape)?;
-            one(expanded(&array, &shape))
+            expanded(&array, &shape)
         }
-        "ConstantOfShape" => {
-            let shape = first(budget)?.ints()?;
-            let dims =
-                shape.into_iter().map(|dim| size("a dimension", dim)).collect::<Result<Vec<_>, _>>()?;
-            let count = budget.take(&dims)?;
-            let value = match node.tensor("value")? {
-                Some(tensor) => super::value::look_into(tensor, budget)?,
-                None => Array { dims: vec![1], numbers: Numbers::Floats(vec![0.0]) },
-            };
-            if value.len() != 1 {
-                return Err("its value is not one number".into());
-            }
-            one(value.pick(dims, &vec![0; count]))
-        }
-        "Range" => {
-            let ends = arrays(node, budget)?;
-            one(range(&ends, budget)?)
-        }
-        "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
-            let array = first(budget)?;
-            let named = axes(node, 1, array.dims.len(), budget)?;
-            let all = named.is_none_or(|named| named.len() == array.dims.len());
-            let dims = if node.flag("keepdims", true)? { vec![1; array.dims.len()] } else { Vec::new() };
-            if all { one(reduce(node.op(), &array)?.with_dims(dims)) } else { Ok(None) }
-        }
-        _ => Ok(None),
+    };
+    Ok(Some(result))
+}
+
+fn split<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Vec<Value<'a>>, String> {
+    let array = known(node.input(0)?, budget)?;
+    let axis = axis_of(node.int("axis", 0)?, array.dims.len())?;
+    let mut start = 0;
+    let mut pieces = Vec::new();
+    for length in parts(node, array.dims[axis], budget)? {
+        let indices: Vec<usize> = (start..start + length).collect();
+        pieces.push(Value::Known(Rc::new(taken(&array, axis, &indices, budget)?)));
+        start += length;
     }
+    Ok(pieces)
+}
+
+fn filled(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let dims = plain_dims(known(node.input(0)?, budget)?.whole()?)?;
+    let count = budget.take(&dims)?;
+    let value = match node.tensor("value")? {
+        Some(tensor) => look_into(tensor, budget)?,
+        None => Array { dims: vec![1], numbers: Numbers::Floats(vec![0.0]) },
+    };
+    if value.len() != 1 {
+        return Err("its value is not one number".into());
+    }
+    Ok(value.pick(dims, &vec![0; count]))
+}
+
+fn reduced(node: &FileNode<'_>, budget: &mut Budget) -> Result<Option<Array>, String> {
+    let array = known(node.input(0)?, budget)?;
+    let named = axes(node, 1, array.dims.len(), budget)?;
+    let all = named.is_none_or(|named| named.len() == array.dims.len());
+    let dims = if node.flag("keepdims", true)? { vec![1; array.dims.len()] } else { Vec::new() };
+    if all { Ok(Some(reduce(node.op(), &array)?.with_dims(dims))) } else { Ok(None) }
 }
 
 fn arrays(node: &FileNode<'_>, budget: &mut Budget) -> Result<Vec<Rc<Array>>, String> {
@@ -137,14 +143,13 @@ pub fn plain(dims: &[usize]) -> Vec<Whole> {
     dims.iter().map(|&dim| Whole::Plain(dim as i64)).collect()
 }
 
-fn seen_as(array: &Array, shape: &[Whole], budget: &mut Budget) -> Result<Array, String> {
-    let dims = shape.iter().map(|dim| match dim {
+/// Sizes that are no multiples of the batch.
+fn plain_dims(shape: &[Whole]) -> Result<Vec<usize>, String> {
+    let dim = |dim: &Whole| match dim {
         Whole::Plain(dim) => size("a dimension", *dim),
         Whole::Batches(_) => Err("a constant cannot have the batch's size".into()),
-    });
-    let dims = dims.collect::<Result<Vec<_>, _>>()?;
-    budget.take(&dims)?;
-    Ok(array.with_dims(dims))
+    };
+    shape.iter().map(dim).collect()
 }
 
 /// Dimensions without those axes of length 1, or without all such.

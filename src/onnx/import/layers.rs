@@ -185,12 +185,14 @@ impl<'a> Walk<'a> {
     ) -> Result<Option<usize>, String> {
         let Op::Constant { values } = &self.draft.node(added).op else { return Ok(None) };
         let layer = self.draft.node(x);
-        let (op, place) = match &layer.op {
-            Op::Conv2d(conv) if !conv.bias => (Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), 0),
-            Op::Linear { out_features, bias: false } => {
-                (Op::Linear { out_features: *out_features, bias: true }, layer.shape.len() - 1)
-            }
-            _ => return Ok(None),
+        let (op, place) = if let Op::Conv2d(conv) = &layer.op
+            && !conv.bias
+        {
+            (Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), 0)
+        } else if let Op::Linear { out_features, bias: false } = layer.op {
+            (Op::Linear { out_features, bias: true }, layer.shape.len() - 1)
+        } else {
+            return Ok(None);
         };
         let features = layer.shape[place];
         if values.len() != features || values.shape().get(place) != Some(&features) {

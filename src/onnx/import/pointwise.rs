@@ -76,9 +76,9 @@ impl<'a> Walk<'a> {
             let other = self.operand(node, place, axes)?;
             let last = place + 1 == inputs.len();
             let name = if last { node.name.clone() } else { format!("{}.{place}", node.name) };
-            result = match (function, last, self.with_either_bias(node, function, result, other)?) {
-                (_, true, Some(biased)) => biased,
-                _ => {
+            result = match self.with_either_bias(node, function, result, other)? {
+                Some(biased) => biased,
+                None => {
                     let op = self.joined(function, result, other);
                     self.draft.add(&name, &node.name, op, &[result, other], Vec::new())?
                 }
