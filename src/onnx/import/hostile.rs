@@ -41,7 +41,7 @@ fn result(model: &ModelProto) -> anyhow::Result<super::Import> {
     let start = Instant::now();
     let result =
         OnnxFile::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).and_then(|file| import(&file));
-    assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
     result
 }
 
@@ -219,7 +219,7 @@ fn types_that_do_not_fit_are_refused() {
         (one("Add", &["a", "half"]), "not defined"),
         (one("MatMul", &["a", "half"]), "no matrix"),
         (one("Gemm", &["a", "half"]), "not a row of features"),
-        (one("Relu", &[]), "nothing it reads"),
+        (one("Relu", &[]), "an input is missing"),
         (one("Clip", &["a", "half"]), "not one number"),
         (one("Gather", &["a", "half"]), "expected integers"),
         (vec![node("x", "Cast", &["a"], "b", vec![int("to", 7)])], "turns values into INT64"),

@@ -7,7 +7,7 @@ use tract_onnx::pb::TensorProto;
 use super::super::tensor::{Stored, elements, numbers};
 
 /// Elements that folding may make, over a whole file.
-pub const MAX_FOLDED: usize = 1 << 27;
+pub const MAX_FOLDED: usize = 1 << 26;
 
 /// Axes of a tensor, at most.
 pub const MAX_AXES: usize = 8;
