@@ -2,15 +2,14 @@
 //!
 //! `cargo run --release --example verify_file -- model.onnx`
 
-use std::cell::RefCell;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cohort::config::EngineName;
 use cohort::engine::{EngineOptions, open};
-use cohort::onnx::OnnxFile;
+use cohort::onnx::{OnnxFile, findings};
 use cohort::ui::{Ui, out};
-use cohort::verify::{Job, input_sets, verify};
+use cohort::verify::{Candidate, Job, Standing, Truths, input_sets, verify};
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: verify_file FILE.onnx")?;
@@ -18,19 +17,28 @@ fn main() -> Result<()> {
     let image = file.image_shape().context("the image size is not fixed in the file")?;
 
     let unoptimised = EngineOptions { optimize: false, ..EngineOptions::default() };
-    let reference = RefCell::new(open(&file, EngineName::OrtCpu, &unoptimised)?);
-    let tract = open(&file, EngineName::Tract, &EngineOptions::default())?;
+    let mut reference = open(&file, EngineName::OrtCpu, &unoptimised)?;
+    let options = EngineOptions::default();
+    let tract =
+        Candidate { engine: EngineName::Tract, loaded: open(&file, EngineName::Tract, &options), options };
+    let inputs = input_sets(None, image, (0.0, 1.0), 7);
+    let truths = Truths::of(
+        "ONNX Runtime, not optimised",
+        Standing::Engine,
+        &inputs,
+        file.fixed_batch(),
+        &mut |images| Ok(reference.run(images)?[0].mapv(f64::from)),
+    )?;
     let report = verify(&mut Job {
         model: path,
-        truth_name: "ONNX Runtime, not optimised".into(),
-        truth: &|images| Ok(reference.borrow_mut().run(images)?[0].mapv(f64::from)),
-        from_checkpoint: false,
-        engines: vec![(EngineName::Tract, tract)],
-        inputs: &input_sets(None, image, (0.0, 1.0), 7),
+        findings: findings(&file),
+        truths: &truths,
+        engines: vec![tract],
+        inputs: &inputs,
         accuracy: None,
         fixed_batch: file.fixed_batch(),
         ui: Ui::detect(false),
-    })?;
+    });
     for set in &report.engines[0].sets {
         out(format!("{:<12} largest error {:.2e}, top-1 agreement {:.3}", set.set, set.max_abs, set.top1))?;
     }

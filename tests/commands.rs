@@ -1,11 +1,15 @@
 //! Each command as a program uses it: one JSON document on stdout, nothing else there.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
+use cohort::config::EngineName;
+use cohort::engine::{EngineOptions, open};
 use cohort::graph::initial_weights;
-use cohort::onnx::{EmitOptions, Metadata, emit};
+use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit};
 use cohort::zoo;
+use ndarray::ArrayD;
+use ndarray_npy::NpzWriter;
 use serde_json::Value;
 
 struct Folder(tempfile::TempDir);
@@ -14,18 +18,7 @@ impl Folder {
     /// A folder with an exported model of random weights and some images.
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
-        let spec = zoo::find_model("resnet8", Path::new(".")).unwrap();
-        let graph = zoo::build(&spec, [3, 8, 8], 3).unwrap();
-        let metadata = Metadata {
-            classes: ["ant", "bee", "wasp"].map(String::from).to_vec(),
-            input: [3, 8, 8],
-            mean: vec![0.5; 3],
-            std: vec![0.25; 3],
-            student: "tiny".into(),
-            run: "test".into(),
-        };
-        let bytes = emit(&graph, &initial_weights(&graph, 1), &metadata, &EmitOptions::default()).unwrap();
-        std::fs::write(folder.path("m.onnx"), bytes).unwrap();
+        folder.model("m.onnx", [3, 8, 8], 1);
         std::fs::create_dir(folder.path("images")).unwrap();
         for (name, value) in [("a.png", 10), ("b.JPG", 200)] {
             let image = image::RgbImage::from_pixel(11, 9, image::Rgb([value, 50, 90]));
@@ -34,17 +27,41 @@ impl Folder {
         folder
     }
 
+    /// Writes a model of random weights.
+    fn model(&self, name: &str, input: [usize; 3], seed: u64) {
+        let spec = zoo::find_model("resnet8", Path::new(".")).unwrap();
+        let graph = zoo::build(&spec, input, 3).unwrap();
+        let metadata = Metadata {
+            classes: ["ant", "bee", "wasp"].map(String::from).to_vec(),
+            input,
+            mean: vec![0.5; input[0]],
+            std: vec![0.25; input[0]],
+            student: "tiny".into(),
+            run: "test".into(),
+        };
+        let weights = initial_weights(&graph, seed);
+        let bytes = emit(&graph, &weights, &metadata, &EmitOptions::default()).unwrap();
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
+    fn output(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+        command.current_dir(self.0.path()).args(args).arg("--json").output().unwrap()
+    }
+
+    /// Exit code and what was said of a command that fails.
+    fn fails(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.output(args);
+        assert!(!output.status.success(), "{args:?} passed");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     fn json(&self, args: &[&str]) -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_cohort"))
-            .current_dir(self.0.path())
-            .args(args)
-            .arg("--json")
-            .output()
-            .unwrap();
+        let output = self.output(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{args:?}: {error}\n{}", String::from_utf8_lossy(&output.stdout)))
@@ -89,8 +106,100 @@ fn verify_without_a_checkpoint_says_that_engines_agree() {
     let report = Folder::new().json(&["verify", "m.onnx"]);
     assert_eq!(report["verdict"], "engines agree");
     assert_eq!(report["passed"], true);
-    assert_eq!(report["engines"].as_array().unwrap().len(), 2);
-    assert_eq!(report["engines"][1]["engine"], "tract");
+    let engines = report["engines"].as_array().unwrap();
+    let names: Vec<&str> = engines.iter().map(|engine| engine["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["ONNX Runtime CPU", "ONNX Runtime CPU, not optimised", "tract", "tract, not optimised"]
+    );
+    let distances = report["distances"]["relative_l2"].as_array().unwrap();
+    assert_eq!(distances.len(), 5);
+    assert_eq!(distances[0][2], 0.0, "the truth is ONNX Runtime's own reading");
+    assert!(distances[1][3].as_f64().unwrap() < 1e-5);
+    assert_eq!(engines[3]["sets"][0]["samples"], 8, "tract runs few samples before it optimises");
+}
+
+#[test]
+fn verify_holds_a_file_against_another() {
+    let folder = Folder::new();
+    folder.model("other.onnx", [3, 8, 8], 2);
+    folder.model("larger.onnx", [3, 9, 8], 1);
+    std::fs::copy(folder.path("m.onnx"), folder.path("copy.onnx")).unwrap();
+    let report = folder.json(&["verify", "m.onnx", "--reference", "copy.onnx"]);
+    assert_eq!((&report["verdict"], &report["standing"]), (&"files agree".into(), &"reference".into()));
+    let (code, said) = folder.fails(&["verify", "m.onnx", "--reference", "other.onnx"]);
+    assert!(code == Some(1) && said.contains("times the tolerance"), "{said}");
+    let (code, said) = folder.fails(&["verify", "m.onnx", "--reference", "larger.onnx"]);
+    assert!(code == Some(2) && said.contains("take images of different size"), "{said}");
+}
+
+#[test]
+fn verify_holds_a_file_against_recorded_outputs() {
+    let folder = Folder::new();
+    let images =
+        ArrayD::from_shape_fn(vec![5, 3, 8, 8], |at| (at[0] + 2 * at[1] + at[2] * at[3]) as f32 / 50.0);
+    let file = OnnxFile::load(&folder.path("m.onnx")).unwrap();
+    let mut tract = open(&file, EngineName::Tract, &EngineOptions::default()).unwrap();
+    let logits = tract.run(images.view()).unwrap().remove(0);
+    let write = |name: &str, array: &ArrayD<f32>| ndarray_npy::write_npy(folder.path(name), array).unwrap();
+    write("x.npy", &images);
+    write("y.npy", &logits);
+    let recorded = ["verify", "m.onnx", "--inputs", "x.npy", "--expected", "y.npy"];
+    assert_eq!(folder.json(&recorded)["verdict"], "recorded outputs met");
+
+    let mut archive = NpzWriter::new_compressed(std::fs::File::create(folder.path("xy.npz")).unwrap());
+    archive.add_array("image", &images).unwrap();
+    archive.add_array("logits", &logits).unwrap();
+    archive.finish().unwrap();
+    assert_eq!(
+        folder.json(&["verify", "m.onnx", "--inputs", "xy.npz"])["engines"][0]["sets"][0]["samples"],
+        5
+    );
+
+    let mut wrong = logits.clone();
+    wrong[[3, 1].as_slice()] += 0.01;
+    write("y.npy", &wrong);
+    let (code, said) = folder.fails(&recorded);
+    assert!(code == Some(1) && said.contains("worst at sample 3, class 1"), "{said}");
+    wrong[[0, 0].as_slice()] = f32::NAN;
+    write("y.npy", &wrong);
+    let (code, said) = folder.fails(&recorded);
+    assert!(code == Some(1) && said.contains("NaN or infinity"), "{said}");
+    write("y.npy", &images);
+    let (code, said) = folder.fails(&recorded);
+    assert!(code == Some(2) && said.contains("outputs of [5, 3, 8, 8] for 5 inputs"), "{said}");
+    write("x.npy", &logits);
+    let (code, said) = folder.fails(&recorded);
+    assert!(code == Some(2) && said.contains("the model takes [samples, 3, 8, 8]"), "{said}");
+    std::fs::write(folder.path("x.npy"), b"\x93NUMPY\x01\x00").unwrap();
+    let (code, said) = folder.fails(&recorded);
+    assert!(code == Some(2) && said.contains("cannot read x.npy"), "{said}");
+    let (code, said) = folder.fails(&["verify", "m.onnx", "--inputs", "none.npz"]);
+    assert!(code == Some(2) && said.contains("cannot read none.npz"), "{said}");
+}
+
+#[test]
+fn verify_with_data_counts_right_answers() {
+    let folder = Folder::new();
+    folder.model("digit.onnx", [1, 8, 8], 4);
+    let cohort = "[{name: a, model: resnet8}, {name: b, model: resnet8}]";
+    let pipeline =
+        format!("{{version: 1, name: d, data: {{source: {{digits: {{}}}}}}, cohort: {cohort}, stages: []}}");
+    std::fs::write(folder.path("p.yaml"), pipeline).unwrap();
+    let report = folder.json(&["verify", "digit.onnx", "--data", "p.yaml", "--images", "64"]);
+    let engines = report["engines"].as_array().unwrap();
+    assert_eq!(
+        (&engines[0]["sets"][0]["set"], &engines[0]["sets"][0]["samples"]),
+        (&"images".into(), &64.into())
+    );
+    let (first, tract) = (&engines[0]["accuracy"], &engines[2]["accuracy"]);
+    assert_eq!((&first["split"], &first["images"]), (&"test".into(), &359.into()));
+    assert!(first["paired"].is_null() && first["reference"].is_null());
+    assert_eq!(tract["reference"], first["accuracy"]);
+    assert_eq!(tract["paired"]["with"], "ONNX Runtime CPU");
+    assert!(engines[1]["accuracy"].is_null(), "only engines as they are deployed answer the whole split");
+    let (code, said) = folder.fails(&["verify", "m.onnx", "--data", "p.yaml"]);
+    assert!(code == Some(2) && said.contains("are [1, 8, 8], m.onnx takes [3, 8, 8]"), "{said}");
 }
 
 #[test]
@@ -172,11 +281,18 @@ fn every_pipeline_of_the_project_is_read() {
 
 #[test]
 fn every_study_of_the_project_is_read_to_its_last_cell() {
-    let study = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/studies/fashion-methods.yaml");
-    let study = cohort::config::load_study(&study).unwrap();
-    for cell in &study.spec.cells {
-        let overrides = study.spec.overrides(cell, 1).unwrap();
-        let loaded = cohort::config::load_pipeline(&study.pipeline, &overrides).unwrap();
-        assert!(loaded.pipeline.stages.iter().any(|stage| stage.name() == "select"), "{}", cell.name);
+    let studies = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/studies");
+    let mut cells = 0;
+    for entry in std::fs::read_dir(studies).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(study) = cohort::config::load_study(&path) else { continue };
+        for cell in &study.spec.cells {
+            let overrides = study.spec.overrides(cell, 1).unwrap();
+            let loaded = cohort::config::load_pipeline(&study.pipeline, &overrides)
+                .unwrap_or_else(|error| panic!("{}, {}: {error}", path.display(), cell.name));
+            assert!(loaded.pipeline.stages.iter().any(|stage| stage.name() == "select"), "{}", cell.name);
+            cells += 1;
+        }
     }
+    assert_eq!(cells, 9 + 5 + 3 * 4, "the folder's models and base pipelines are no studies");
 }

@@ -11,9 +11,9 @@ use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
     Builder, Conv2d, Graph, NodeId, Op, Pool, Weights, fold_batch_norm, initial_weights, params,
 };
-use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit};
+use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
 use cohort::ui::Ui;
-use cohort::verify::{Job, VerifyReport, input_sets, verify};
+use cohort::verify::{Candidate, Job, Standing, Truths, VerifyReport, input_sets, verify};
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::{RngSeed, TestCaseError};
@@ -54,25 +54,27 @@ fn exported(graph: &Graph, weights: &Weights, embedding: bool) -> OnnxFile {
 /// Verifies a file against the unfolded graph in float64, on all engines.
 fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
     let truth = Truth::new(graph, weights).unwrap();
-    let options = EngineOptions { threads: 2, ..EngineOptions::default() };
-    let mut engines: Vec<(EngineName, Box<dyn Engine>)> =
-        vec![(EngineName::Torch, Box::new(TorchEngine::new(graph, weights, Device::Cpu, 2).unwrap()))];
+    let torch: Box<dyn Engine> = Box::new(TorchEngine::new(graph, weights, Device::Cpu, 2).unwrap());
+    let usual = EngineOptions { threads: 2, ..EngineOptions::default() };
+    let mut engines = vec![Candidate { engine: EngineName::Torch, options: usual, loaded: Ok(torch) }];
     for engine in [EngineName::OrtCpu, EngineName::Tract] {
-        engines.push((engine, open(file, engine, &options).unwrap()));
+        for options in EngineOptions::ways(engine, 2) {
+            engines.push(Candidate { engine, loaded: open(file, engine, &options), options });
+        }
     }
     let inputs = input_sets(None, metadata(graph).input, (-2.0, 2.0), 1);
+    let truths =
+        Truths::of("float64", Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
     verify(&mut Job {
         model: "test.onnx".into(),
-        truth_name: "float64".into(),
-        truth: &|images| truth.logits(images),
-        from_checkpoint: true,
+        findings: findings(file),
+        truths: &truths.unwrap(),
         engines,
         inputs: &inputs,
         accuracy: None,
         fixed_batch: None,
         ui: Ui::Quiet,
     })
-    .unwrap()
 }
 
 fn problems(report: &VerifyReport) -> Vec<String> {

@@ -1,43 +1,54 @@
-//! `cohort verify`: an ONNX file against its checkpoint, or its engines against each other.
+//! `cohort verify`: an ONNX file against its checkpoint, another file, recorded outputs, or its engines against
+//! each other.
 
-use std::path::{Path, PathBuf};
+mod against;
+mod inputs;
 
-use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+use anyhow::Result;
 
 use crate::bench::usable_threads;
-use crate::config::{Device, EngineName, Pipeline, parse};
-use crate::engine::torch::{TorchEngine, Truth};
-use crate::engine::{Engine, EngineOptions, engine_names, open};
+use crate::config::EngineName;
+use crate::engine::{EngineOptions, engine_names, open, ort};
 use crate::error::{GateFailed, InputError};
-use crate::folder::RunFolder;
-use crate::graph::{Graph, Weights};
-use crate::onnx::OnnxFile;
-use crate::report::{verify_row, verify_table};
+use crate::onnx::{OnnxFile, findings};
+use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
-use crate::verify::{InputSet, Job, VerifyReport, input_sets, verify};
-use crate::zoo;
+use crate::verify::{Accuracy, InputSet, Job, Standing, Truths, VerifyReport, verify};
 
 use super::Common;
+use against::{Network, candidates, checkpoint, file_truth, network_truth};
+use inputs::Images;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An ONNX file
     pub model: PathBuf,
     /// Run folder with the checkpoint [default: the one the file lies in]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["reference", "inputs"])]
     pub run: Option<PathBuf>,
-    /// Engines: torch (with a run folder), ort-cpu, ort-cuda, tract
-    #[arg(long, value_delimiter = ',', default_value = "ort-cpu,tract")]
+    /// Another ONNX file that must compute the same
+    #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
+    pub reference: Option<PathBuf>,
+    /// Recorded inputs: .npy with --expected, or .npz with inputs and outputs by tensor name
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub inputs: Option<PathBuf>,
+    /// Recorded outputs for --inputs, .npy
+    #[arg(long, value_name = "FILE", requires = "inputs")]
+    pub expected: Option<PathBuf>,
+    /// Pipeline whose data set gives images and labels [default: seeded noise]
+    #[arg(long, value_name = "PIPELINE")]
+    pub data: Option<PathBuf>,
+    /// Validation images of --data that are compared
+    #[arg(long, default_value_t = 256)]
+    pub images: usize,
+    /// Engines: torch (with a run folder), ort-cpu, ort-cuda, tract [default: all there are]
+    #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-}
-
-/// A student's network and weights, as a run folder has them.
-struct Checkpoint {
-    graph: Graph,
-    weights: Weights,
 }
 
 /// Compares and prints.
@@ -47,140 +58,106 @@ struct Checkpoint {
 /// read.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let file = OnnxFile::load(&args.model)?;
-    let engines = engine_names(&args.engine)?;
-    let inputs = inputs(&file, args.seed)?;
-    let report = match checkpoint(args, &file)? {
-        Some(checkpoint) => against_checkpoint(&file, &engines, &inputs, &checkpoint, common.ui())?,
-        None => against_each_other(&file, &engines, &inputs, common.ui())?,
-    };
-    let passed = report.passed;
-    let problems = report.problems();
+    let report = compared(args, &file, common.ui())?;
+    let problems = (!report.passed).then(|| report.problems());
     if common.json {
         out_json(&report)?
     } else {
-        out(verify_table(&verify_row(report)))?
+        out(verify_screen(&verify_row(report)))?
     }
-    if passed {
-        Ok(())
-    } else {
-        Err(GateFailed(format!("{} failed{}", args.model.display(), problems)).into())
+    match problems {
+        None => Ok(()),
+        Some(problems) => Err(GateFailed(format!("{} failed{problems}", args.model.display())).into()),
     }
 }
 
-fn inputs(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
-    let shape = file.image_shape().ok_or_else(|| {
-        InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
-            .hint("export it with fixed channels, height and width; the batch may be free")
-    })?;
-    let range = match &file.metadata {
-        Some(metadata) => (-metadata.mean[0] / metadata.std[0], (1.0 - metadata.mean[0]) / metadata.std[0]),
-        None => (0.0, 1.0),
+fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
+    let network = match args.reference.is_some() || args.inputs.is_some() {
+        true => None,
+        false => checkpoint(file, args.run.as_ref())?,
     };
-    Ok(input_sets(None, shape, range, seed))
-}
-
-/// The checkpoint a file was exported from, if a run folder is named or the file lies in one.
-fn checkpoint(args: &Args, file: &OnnxFile) -> Result<Option<Checkpoint>> {
-    let root = match &args.run {
-        Some(root) => root.clone(),
-        None => match around(&args.model) {
-            Some(root) if cfg!(feature = "train") => root,
-            Some(_) | None => return Ok(None),
-        },
-    };
-    let folder = RunFolder::new(root);
-    let metadata = file.metadata.as_ref().ok_or_else(|| {
-        InputError::new(format!("{} does not say which student it is", args.model.display()))
-            .hint("a file that `cohort run` exported says so in its metadata")
-    })?;
-    let path = folder.resolved_pipeline();
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        InputError::new(format!("cannot read {}: {error}", path.display())).hint("--run names a run folder")
-    })?;
-    let pipeline: Pipeline = parse(&text, &path.display().to_string())?;
-    let student = pipeline.cohort.iter().find(|student| student.name == metadata.student);
-    let student =
-        student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
-    let base = folder.root();
-    let model = zoo::find_model(&student.model, base)?;
-    let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
-    let trained = ["collaborate", "pretrain"].map(|stage| folder.weights(stage, &student.name));
-    let weights = trained.iter().find(|path| path.exists()).context("the run folder holds no weights")?;
-    Ok(Some(Checkpoint { graph, weights: Weights::load(weights)? }))
-}
-
-/// The run folder whose export a file is.
-fn around(model: &Path) -> Option<PathBuf> {
-    let absolute = std::fs::canonicalize(model).ok()?;
-    let root = absolute.parent()?.parent()?;
-    root.join("manifest.json").exists().then(|| root.to_path_buf())
-}
-
-fn against_checkpoint(
-    file: &OnnxFile,
-    engines: &[EngineName],
-    inputs: &[InputSet],
-    checkpoint: &Checkpoint,
-    ui: Ui,
-) -> Result<VerifyReport> {
-    let truth = Truth::new(&checkpoint.graph, &checkpoint.weights)?;
-    let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
-    let mut opened: Vec<(EngineName, Box<dyn Engine>)> = Vec::new();
-    for &engine in engines {
-        let loaded: Box<dyn Engine> = match engine {
-            EngineName::Torch => Box::new(TorchEngine::new(
-                &checkpoint.graph,
-                &checkpoint.weights,
-                Device::Cpu,
-                options.threads,
-            )?),
-            EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => open(file, engine, &options)?,
-        };
-        opened.push((engine, loaded));
-    }
-    verify(&mut Job {
+    let engines = engines(args, file, network.is_some(), ui)?;
+    let images = args.data.as_ref().map(|pipeline| Images::open(pipeline, file)).transpose()?;
+    let (inputs, truths) = inputs_and_truths(args, file, &engines, network.as_ref(), images.as_ref())?;
+    let candidates = candidates(file, &engines, network.as_ref(), usable_threads())?;
+    Ok(verify(&mut Job {
         model: file.path.display().to_string(),
-        truth_name: "checkpoint, unfolded, libtorch float64".into(),
-        truth: &|images| truth.logits(images),
-        from_checkpoint: true,
-        engines: opened,
-        inputs,
-        accuracy: None,
+        findings: findings(file),
+        truths: &truths,
+        engines: candidates,
+        inputs: &inputs,
+        accuracy: images.as_ref().map(|images| {
+            let (name, split) = images.labelled();
+            let score = network.as_ref().and_then(|network| network.test);
+            let known = score.filter(|score| name == "test" && score.images == split.len());
+            let reference = known.map(|score| score.accuracy);
+            Accuracy { name, split, normalization: &images.normalization, reference }
+        }),
         fixed_batch: file.fixed_batch(),
         ui,
-    })
+    }))
 }
 
-/// Without a checkpoint the first engine, with its optimiser off, is what the others are held to.
-fn against_each_other(
+fn inputs_and_truths(
+    args: &Args,
     file: &OnnxFile,
     engines: &[EngineName],
-    inputs: &[InputSet],
-    ui: Ui,
-) -> Result<VerifyReport> {
-    let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
-    let first = *engines.first().context("clap gives at least one engine")?;
-    let reference = open(file, first, &EngineOptions { optimize: false, ..options.clone() })?;
-    let truth_name = format!("{}, not optimised", reference.name());
-    let place = reference.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
-    let reference = std::cell::RefCell::new(reference);
-    let mut opened = Vec::new();
-    for &engine in engines {
-        opened.push((engine, open(file, engine, &options)?));
+    network: Option<&Network>,
+    images: Option<&Images>,
+) -> Result<(Vec<InputSet>, Truths)> {
+    if let Some(recorded) = &args.inputs {
+        let (set, logits) = inputs::recorded(file, recorded, args.expected.as_ref())?;
+        let name = format!("outputs of {}", args.expected.as_ref().unwrap_or(recorded).display());
+        return Ok((vec![set], Truths { name, standing: Standing::Recorded, logits: vec![logits] }));
     }
-    verify(&mut Job {
-        model: file.path.display().to_string(),
-        truth_name,
-        truth: &|images| {
-            let outputs = reference.borrow_mut().run(images)?;
-            let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
-            Ok(logits.mapv(f64::from))
-        },
-        from_checkpoint: false,
-        engines: opened,
-        inputs,
-        accuracy: None,
-        fixed_batch: file.fixed_batch(),
-        ui,
-    })
+    let sets = match images {
+        Some(images) => images.sets(args.images, args.seed)?,
+        None => inputs::noise(file, args.seed)?,
+    };
+    let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
+    let reader = reader.unwrap_or(EngineName::Tract);
+    let truths = match (network, &args.reference) {
+        (Some(network), _) => network_truth(network, &sets, file)?,
+        (None, Some(path)) => {
+            let reference = OnnxFile::load(path)?;
+            if reference.image_shape() != file.image_shape() {
+                let (one, other) = (args.model.display(), path.display());
+                return Err(InputError::new(format!("{one} and {other} take images of different size"))
+                    .hint("compare files of the same input")
+                    .into());
+            }
+            file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?
+        }
+        (None, None) => file_truth(file, reader, Standing::Engine, &sets, usable_threads())?,
+    };
+    Ok((sets, truths))
+}
+
+/// The engines that are asked for, or all that are there.
+fn engines(args: &Args, file: &OnnxFile, with_network: bool, ui: Ui) -> Result<Vec<EngineName>> {
+    if !args.engine.is_empty() {
+        let engines = engine_names(&args.engine)?;
+        if engines.iter().any(|engine| matches!(engine, EngineName::OrtCpu | EngineName::OrtCuda)) {
+            ort::facts()?;
+        }
+        return Ok(engines);
+    }
+    let mut engines = Vec::new();
+    if with_network {
+        engines.push(EngineName::Torch);
+    }
+    match ort::facts() {
+        Ok(facts) => {
+            engines.push(EngineName::OrtCpu);
+            if facts.cuda {
+                match open(file, EngineName::OrtCuda, &EngineOptions::default()) {
+                    Ok(_) => engines.push(EngineName::OrtCuda),
+                    Err(error) => ui.warn(format!("without CUDA: {error:#}")),
+                }
+            }
+        }
+        Err(missing) => ui.warn(format!("without ONNX Runtime: {missing}")),
+    }
+    engines.push(EngineName::Tract);
+    Ok(engines)
 }

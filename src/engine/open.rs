@@ -21,6 +21,33 @@ pub struct EngineOptions {
     pub tf32: bool,
 }
 
+impl EngineOptions {
+    /// Every way an engine can be set up that may change its numbers, the usual one first.
+    pub fn ways(engine: EngineName, threads: usize) -> Vec<Self> {
+        let usual = Self { threads, ..Self::default() };
+        match engine {
+            EngineName::Torch => vec![usual],
+            EngineName::OrtCpu | EngineName::Tract => {
+                vec![usual.clone(), Self { optimize: false, ..usual }]
+            }
+            EngineName::OrtCuda => vec![usual.clone(), Self { tf32: true, ..usual }],
+        }
+    }
+
+    /// What people call an engine, with what is not usual of its set-up.
+    pub fn name(&self, engine: EngineName) -> String {
+        let engine = match engine {
+            EngineName::Torch => "libtorch",
+            EngineName::OrtCpu => "ONNX Runtime CPU",
+            EngineName::OrtCuda => "ONNX Runtime CUDA",
+            EngineName::Tract => "tract",
+        };
+        let rewriting = if self.optimize { "" } else { ", not optimised" };
+        let rounding = if self.tf32 { ", TF32" } else { "" };
+        format!("{engine}{rewriting}{rounding}")
+    }
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         Self { threads: 1, optimize: true, tf32: false }

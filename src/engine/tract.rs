@@ -15,6 +15,7 @@ use tract_onnx::prelude::{
 };
 use tract_onnx::tract_hir::infer::InferenceFact;
 
+use crate::config::EngineName;
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
@@ -26,7 +27,7 @@ type Plan = Arc<RunnableModel<TypedFact, Box<dyn TypedOp>>>;
 pub struct TractEngine {
     model: InferenceModel,
     outputs: Vec<String>,
-    optimize: bool,
+    options: EngineOptions,
     pool: Option<Executor>,
     plans: HashMap<Vec<usize>, Plan>,
     bound: Option<(Plan, TVec<TValue>)>,
@@ -42,7 +43,7 @@ impl TractEngine {
         Ok(Self {
             model,
             outputs: file.outputs.iter().map(|output| output.name.clone()).collect(),
-            optimize: options.optimize,
+            options: options.clone(),
             pool: (options.threads > 1).then(|| Executor::multithread(options.threads)),
             plans: HashMap::new(),
             bound: None,
@@ -53,7 +54,7 @@ impl TractEngine {
         if let Some(plan) = self.plans.get(shape) {
             return Ok(Arc::clone(plan));
         }
-        let (model, optimize) = (self.model.clone(), self.optimize);
+        let (model, optimize) = (self.model.clone(), self.options.optimize);
         let plan = guarded(|| {
             let model = model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?;
             let typed = if optimize { model.into_optimized()? } else { model.into_typed()? };
@@ -75,7 +76,7 @@ impl TractEngine {
 
 impl Engine for TractEngine {
     fn name(&self) -> String {
-        "tract".into()
+        self.options.name(EngineName::Tract)
     }
 
     fn outputs(&self) -> Vec<String> {

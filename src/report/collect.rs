@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::bench::{BenchReport, speed_up};
 use crate::folder::{Candidate, Choice, Manifest, RunFolder, read_json};
 use crate::score::Score;
-use crate::verify::VerifyReport;
+use crate::verify::{EngineReport, SetReport, VerifyReport};
 
 use super::model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
 
@@ -93,6 +93,10 @@ fn notes(tests: &BTreeMap<String, Score>, chosen: &Candidate, measured: Option<&
     notes
 }
 
+fn gating(engine: &EngineReport) -> impl Iterator<Item = &SetReport> {
+    engine.sets.iter().filter(|set| set.gates)
+}
+
 /// A verification in short.
 pub fn verify_row(report: VerifyReport) -> VerifyRow {
     let engines = report.engines.into_iter().map(|engine| {
@@ -104,6 +108,9 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
             max_abs_error: tightest.map(|(error, _)| error),
             tolerance_used: tightest.map(|(_, used)| used),
             top1_agreement: images.map(|set| set.top1),
+            samples: gating(&engine).map(|set| set.samples).sum(),
+            certified: gating(&engine).map(|set| set.certified).sum(),
+            flips: gating(&engine).flat_map(|set| &set.flips).filter(|flip| !flip.tie).count(),
             accuracy: engine.accuracy.as_ref().map(|score| score.accuracy),
             name: engine.name.clone(),
             problems: engine.problems.clone(),
@@ -116,6 +123,8 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
         truth: report.truth,
         closest: report.closest,
         engines,
+        findings: report.findings,
+        distances: report.distances,
     }
 }
 

@@ -66,18 +66,23 @@ fn verify(text: &mut String, report: &Report) {
     let Some(verify) = &report.verify else { return };
     let _ = write!(text, "\n## Parity\n\nVerdict: {}, against the {}.\n\n", verify.verdict, verify.truth);
     *text += &table(
-        &["engine", "max error", "of tolerance", "same top-1", "accuracy", "verdict"],
+        &["engine", "max error", "of tolerance", "same top-1", "flips", "certified", "accuracy", "verdict"],
         verify.engines.iter().map(|engine| {
             vec![
                 engine.name.clone(),
                 or_na(engine.max_abs_error, figures),
                 or_na(engine.tolerance_used, percent),
                 or_na(engine.top1_agreement, percent),
+                engine.flips.to_string(),
+                percent(engine.certified as f64 / engine.samples.max(1) as f64),
                 or_na(engine.accuracy, percent),
                 if engine.passed { "pass".into() } else { "fail".into() },
             ]
         }),
     );
+    for finding in &verify.findings {
+        let _ = writeln!(text, "- {}; {}.", finding.problem, finding.remedy);
+    }
     for engine in &verify.engines {
         for problem in &engine.problems {
             let _ = writeln!(text, "- {}: {problem}", engine.name);

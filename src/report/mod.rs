@@ -10,4 +10,4 @@ pub use collect::{bench_rows, collect, verify_row};
 pub use format::{bytes, count, percent, plain_table};
 pub use markdown::markdown;
 pub use model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
-pub use screen::{bench_table, screen, verify_table};
+pub use screen::{bench_table, screen, verify_screen};

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Environment;
 use crate::config::EngineName;
+use crate::onnx::Finding;
+use crate::verify::Distances;
 
 /// Everything a person wants to know of a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +67,8 @@ pub struct VerifyRow {
     pub truth: String,
     pub closest: Option<String>,
     pub engines: Vec<EngineRow>,
+    pub findings: Vec<Finding>,
+    pub distances: Distances,
 }
 
 /// One engine against the truth, on the inputs where it is farthest.
@@ -78,6 +82,11 @@ pub struct EngineRow {
     pub tolerance_used: Option<f64>,
     /// Agreement of the top-1 class on images.
     pub top1_agreement: Option<f64>,
+    /// Samples of the gating inputs, and how many of them cannot flip: their error is under half their margin.
+    pub samples: usize,
+    pub certified: usize,
+    /// Decisions that changed, ties of the tolerance aside.
+    pub flips: usize,
     /// Share of right answers on the split that was opened last.
     pub accuracy: Option<f64>,
     pub problems: Vec<String>,

@@ -2,6 +2,8 @@
 
 use super::format::{bytes, figures, or_na, percent, plain_table, short};
 use super::model::{BenchRow, Report, VerifyRow};
+use crate::onnx::Severity;
+use crate::verify::Distances;
 
 /// The report for a terminal.
 pub fn screen(report: &Report) -> String {
@@ -48,8 +50,8 @@ fn students(report: &Report) -> String {
     plain_table(&["  student", "validation", "test", "parameters", "MACs", "ONNX"], &rows)
 }
 
-/// Parity by engine.
-pub fn verify_table(verify: &VerifyRow) -> String {
+/// Parity by engine, with the verdict.
+fn verify_table(verify: &VerifyRow) -> String {
     let rows: Vec<Vec<String>> = verify
         .engines
         .iter()
@@ -66,9 +68,55 @@ pub fn verify_table(verify: &VerifyRow) -> String {
             ]
         })
         .collect();
-    let table = plain_table(&["parity", "max error", "of tolerance", "same top-1", "accuracy", ""], &rows);
+    let table = plain_table(&["parity", "max error", "of limit", "top-1", "accuracy", ""], &rows);
     let closest = verify.closest.as_ref().map_or(String::new(), |name| format!("; closest: {name}"));
     format!("{table}\n{}", wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  "))
+}
+
+/// A verification for a terminal: parity, decisions, and how far the engines are from each other.
+pub fn verify_screen(verify: &VerifyRow) -> String {
+    let decisions: Vec<Vec<String>> = verify
+        .engines
+        .iter()
+        .map(|engine| {
+            let share = engine.certified as f64 / engine.samples.max(1) as f64;
+            vec![
+                engine.name.clone(),
+                engine.samples.to_string(),
+                engine.flips.to_string(),
+                format!("{:.1} %", 100.0 * share),
+            ]
+        })
+        .collect();
+    let decisions = plain_table(&["decisions", "samples", "flips", "certified"], &decisions);
+    let mut parts = vec![verify_table(verify), decisions, distances(&verify.distances)];
+    parts.extend(verify.findings.iter().map(|finding| {
+        let severity = match finding.severity {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        wrap(&format!("{severity}: {}; {}", finding.problem, finding.remedy), "")
+    }));
+    parts.join("\n\n")
+}
+
+/// The distances between all pairs, below the diagonal; columns are numbered as the rows are.
+fn distances(distances: &Distances) -> String {
+    let count = distances.names.len();
+    let header: Vec<String> = (1..count).map(|column| column.to_string()).collect();
+    let mut head = vec!["relative distance"];
+    head.extend(header.iter().map(String::as_str));
+    let rows: Vec<Vec<String>> = (1..=count)
+        .map(|row| {
+            let mut cells = vec![format!("{row} {}", distances.names[row - 1])];
+            let before = distances.relative_l2[row - 1].iter().take(row - 1);
+            cells.extend(before.map(|distance| or_na(*distance, |value| format!("{value:.0e}"))));
+            cells.resize(count, String::new());
+            cells
+        })
+        .collect();
+    plain_table(&head, &rows)
 }
 
 /// Latency by cell.

@@ -1,34 +1,36 @@
-//! Runs the truth and every engine on all inputs and holds one against the other.
+//! Runs every engine on all inputs and holds it against the truth.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
 
 use crate::config::EngineName;
-use crate::data::{Normalization, Split, ordered_batches};
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineOptions};
 use crate::graph::Graph;
+use crate::onnx::{Finding, Severity};
 use crate::ui::Ui;
 
+use super::accuracy::{Accuracy, right_answers, score};
 use super::compare::compare;
+use super::distances::{Reading, distances};
 use super::inputs::InputSet;
-use super::report::{AccuracyReport, EngineReport, VerifyReport};
+use super::report::{EngineReport, SetReport, VerifyReport};
 use super::tolerance::Tolerance;
+use super::truth::Truths;
 
 /// Batch sizes each set begins with; the rest of it comes in batches of the last.
 const BATCHES: [usize; 6] = [1, 2, 3, 8, 7, 8];
 
-/// What is held to be true: logits of a normalised batch.
-type Truth<'a> = &'a dyn Fn(ArrayViewD<'_, f32>) -> Result<ArrayD<f64>>;
+/// Samples of each set that a slow engine is run on: tract as it reads a file, before it optimises.
+const SLOW_SAMPLES: usize = 8;
 
 /// A verification: a file in some engines, against a truth, on inputs.
 pub struct Job<'a> {
     /// Names the file in the report.
     pub model: String,
-    pub truth_name: String,
-    pub truth: Truth<'a>,
-    /// Whether the truth is the checkpoint; otherwise agreement is all that can be shown.
-    pub from_checkpoint: bool,
-    pub engines: Vec<(EngineName, Box<dyn Engine>)>,
+    /// What the file's own structure says against it.
+    pub findings: Vec<Finding>,
+    pub truths: &'a Truths,
+    pub engines: Vec<Candidate>,
     pub inputs: &'a [InputSet],
     pub accuracy: Option<Accuracy<'a>>,
     /// The only batch size the file takes, if it takes but one.
@@ -36,46 +38,76 @@ pub struct Job<'a> {
     pub ui: Ui,
 }
 
-/// A labelled split, and what the checkpoint scored on it.
-pub struct Accuracy<'a> {
-    pub name: &'a str,
-    pub split: &'a Split,
-    pub normalization: &'a Normalization,
-    /// Share of right answers.
-    pub reference: f64,
+/// An engine to be checked, as it is set up. That it refuses the file is a finding.
+pub struct Candidate {
+    pub engine: EngineName,
+    pub options: EngineOptions,
+    pub loaded: Result<Box<dyn Engine>>,
 }
 
-/// Compares every engine with the truth.
-///
-/// # Errors
-/// If the truth cannot be computed. An engine that fails is a finding, not an error.
-pub fn verify(job: &mut Job<'_>) -> Result<VerifyReport> {
+impl Candidate {
+    fn name(&self) -> String {
+        match &self.loaded {
+            Ok(engine) => engine.name(),
+            Err(_) => self.options.name(self.engine),
+        }
+    }
+
+    /// Samples of a set that it is run on.
+    fn samples(&self, all: usize) -> usize {
+        let slow = self.engine == EngineName::Tract && !self.options.optimize;
+        if slow { all.min(SLOW_SAMPLES) } else { all }
+    }
+
+    /// Whether it is set up as a deployment would: only such engines answer a whole split.
+    fn usual(&self) -> bool {
+        self.options.optimize
+    }
+}
+
+/// Compares every engine with the truth. An engine that fails is a finding, not an error.
+pub fn verify(job: &mut Job<'_>) -> VerifyReport {
     let batches = batch_sizes(job.fixed_batch);
-    let mut bar = job.ui.bar("verify", (job.engines.len() + 1) as u64, "engines");
-    let truths = job.inputs.iter().map(|set| truth_of(job, set)).collect::<Result<Vec<_>>>()?;
-    bar.inc(1);
-    let mut engines = Vec::new();
-    for (engine, loaded) in &mut job.engines {
-        let check =
-            Check { inputs: job.inputs, truths: &truths, accuracy: job.accuracy.as_ref(), batches: &batches };
-        engines.push(check.engine(*engine, loaded.as_mut()));
+    let mut bar = job.ui.bar("verify", job.engines.len() as u64, "engines");
+    let truth = Reading {
+        name: "truth".into(),
+        sets: job.inputs.iter().zip(&job.truths.logits).map(gating).collect(),
+    };
+    let (mut readings, mut engines, mut first) = (vec![truth], Vec::new(), None);
+    for candidate in &mut job.engines {
+        let check = Check {
+            inputs: job.inputs,
+            truths: job.truths,
+            accuracy: job.accuracy.as_ref(),
+            batches: &batches,
+        };
+        let (report, reading, right) = check.engine(candidate, first.as_ref());
+        if let (None, Some(right)) = (&first, right) {
+            first = Some((report.name.clone(), right));
+        }
+        engines.push(report);
+        readings.push(reading);
         bar.inc(1);
     }
-    let passed = engines.iter().all(|engine| engine.passed);
-    let verdict = match (passed, job.from_checkpoint) {
-        (true, true) => "export correct",
-        (true, false) => "engines agree",
-        (false, _) => "failed",
-    };
-    Ok(VerifyReport {
+    let whole = job.findings.iter().all(|finding| finding.severity < Severity::Error);
+    let passed = whole && engines.iter().all(|engine| engine.passed);
+    VerifyReport {
         model: job.model.clone(),
-        truth: job.truth_name.clone(),
-        verdict: verdict.into(),
+        truth: job.truths.name.clone(),
+        standing: job.truths.standing,
+        verdict: if passed { job.truths.standing.verdict() } else { "failed" }.into(),
         passed,
         closest: closest(&engines),
+        findings: job.findings.clone(),
+        distances: distances(&readings),
         engines,
         batches,
-    })
+    }
+}
+
+/// What a set says of distances: nothing if it does not decide.
+fn gating((set, logits): (&InputSet, &Array2<f64>)) -> Option<Array2<f64>> {
+    Some(if set.gates { logits.clone() } else { Array2::zeros((0, logits.ncols())) })
 }
 
 fn batch_sizes(fixed: Option<usize>) -> Vec<usize> {
@@ -83,24 +115,6 @@ fn batch_sizes(fixed: Option<usize>) -> Vec<usize> {
         Some(size) => vec![size],
         None => BATCHES.to_vec(),
     }
-}
-
-fn truth_of(job: &Job<'_>, set: &InputSet) -> Result<Array2<f64>> {
-    const TRUTH_BATCH: usize = 32;
-    let mut rows = Vec::new();
-    for images in set.images.axis_chunks_iter(Axis(0), job.fixed_batch.unwrap_or(TRUTH_BATCH)) {
-        let logits = match job.fixed_batch {
-            Some(size) => {
-                let keep = images.shape()[0];
-                (job.truth)(padded(images, size).view())?.slice_axis(Axis(0), Slice::from(..keep)).to_owned()
-            }
-            None => (job.truth)(images)?,
-        };
-        rows.push(logits);
-    }
-    let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
-    let all = ndarray::concatenate(Axis(0), &views)?;
-    all.into_dimensionality().with_context(|| format!("the truth's logits on '{}' are no table", set.name))
 }
 
 fn closest(engines: &[EngineReport]) -> Option<String> {
@@ -117,73 +131,103 @@ fn closest(engines: &[EngineReport]) -> Option<String> {
 /// What all engines are held against.
 struct Check<'a> {
     inputs: &'a [InputSet],
-    truths: &'a [Array2<f64>],
+    truths: &'a Truths,
     accuracy: Option<&'a Accuracy<'a>>,
     batches: &'a [usize],
 }
 
 impl Check<'_> {
-    fn engine(&self, engine: EngineName, loaded: &mut dyn Engine) -> EngineReport {
-        let tolerance = Tolerance::of(engine);
-        let mut report = EngineReport {
-            engine,
-            name: loaded.name(),
-            tolerance,
-            sets: Vec::new(),
-            accuracy: None,
-            problems: Vec::new(),
-            passed: false,
-        };
-        for (set, truth) in self.inputs.iter().zip(self.truths) {
-            match self.logits(loaded, set) {
-                Ok(found) if found.dim() == truth.dim() => {
-                    let set = compare(set.name, set.gates, truth.view(), found.view(), &tolerance);
-                    report.problems.extend(problem(&set));
-                    report.sets.push(set);
-                }
-                Ok(found) => {
-                    let (found, truth) = (found.dim(), truth.dim());
-                    report
-                        .problems
-                        .push(format!("{}: logits of {found:?}, the truth has {truth:?}", set.name));
-                }
-                Err(error) => report.problems.push(format!("{}: {error:#}", set.name)),
-            }
+    /// Checks one engine; `first` is what an engine before it answered rightly.
+    fn engine(
+        &self,
+        candidate: &mut Candidate,
+        first: Option<&(String, Vec<bool>)>,
+    ) -> (EngineReport, Reading, Option<Vec<bool>>) {
+        let tolerance = Tolerance::of(candidate.engine, &candidate.options);
+        let name = candidate.name();
+        let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
+        if let Err(refusal) = &candidate.loaded {
+            problems.push(format!("{refusal:#}"));
         }
-        if let Some(accuracy) = self.accuracy {
-            match self.score(loaded, accuracy, &tolerance) {
-                Ok(score) => {
-                    if !score.passed {
-                        report.problems.push(format!(
-                            "accuracy on {}: {:.4}, the checkpoint has {:.4}",
-                            score.split, score.accuracy, score.reference
-                        ));
+        for (set, truth) in self.inputs.iter().zip(&self.truths.logits) {
+            match self.set(candidate, set, truth, &tolerance) {
+                Ok((report, found)) => {
+                    problems.extend(problem(&report));
+                    sets.push(report);
+                    reading.push(gating((set, &found)));
+                }
+                Err(error) => {
+                    if candidate.loaded.is_ok() {
+                        problems.push(format!("{}: {error:#}", set.name));
                     }
-                    report.accuracy = Some(score);
+                    reading.push(None);
                 }
-                Err(error) => report.problems.push(format!("accuracy: {error:#}")),
             }
         }
-        report.passed = report.problems.is_empty();
-        report
+        let (mut accuracy, mut answers) = (None, None);
+        if let Some(asked) = self.accuracy.filter(|_| candidate.usual() && candidate.loaded.is_ok()) {
+            let batch = self.batches.iter().copied().max().unwrap_or(1);
+            match right_answers(asked, batch, |images| self.run(candidate, images)) {
+                Ok(right) => {
+                    let other = first.map(|(name, right)| (name.as_str(), right.as_slice()));
+                    let found = score(asked, &right, other, &tolerance);
+                    if !found.passed {
+                        let (split, here) = (&found.split, found.accuracy);
+                        let there = found.reference.unwrap_or(0.0);
+                        problems.push(format!("accuracy on {split}: {here:.4}, expected is {there:.4}"));
+                    }
+                    (accuracy, answers) = (Some(found), Some(right));
+                }
+                Err(error) => problems.push(format!("accuracy: {error:#}")),
+            }
+        }
+        let passed = problems.is_empty();
+        let report = EngineReport {
+            engine: candidate.engine,
+            optimized: candidate.options.optimize,
+            tf32: candidate.options.tf32,
+            name: name.clone(),
+            tolerance,
+            sets,
+            accuracy,
+            problems,
+            passed,
+        };
+        (report, Reading { name, sets: reading }, answers)
     }
 
-    /// Logits of a whole set, run in all batch sizes.
-    fn logits(&self, engine: &mut dyn Engine, set: &InputSet) -> Result<Array2<f32>> {
+    /// One set of inputs through one engine, in all batch sizes.
+    fn set(
+        &self,
+        candidate: &mut Candidate,
+        set: &InputSet,
+        truth: &Array2<f64>,
+        tolerance: &Tolerance,
+    ) -> Result<(SetReport, Array2<f64>)> {
+        let samples = candidate.samples(truth.nrows());
         let (mut start, mut turn, mut rows) = (0, 0, Vec::new());
-        let samples = set.images.shape()[0];
         while start < samples {
             let size = self.batches[turn.min(self.batches.len() - 1)];
             let end = (start + size).min(samples);
             let images = set.images.slice_axis(Axis(0), Slice::from(start..end));
-            rows.push(self.run(engine, images)?);
+            rows.push(self.run(candidate, images)?);
             (start, turn) = (end, turn + 1);
         }
         let views: Vec<ArrayViewD<'_, f32>> = rows.iter().map(|rows| rows.view()).collect();
-        Ok(ndarray::concatenate(Axis(0), &views)?.into_dimensionality()?)
+        let found: Array2<f32> = ndarray::concatenate(Axis(0), &views)?.into_dimensionality()?;
+        let truth = truth.slice_axis(Axis(0), Slice::from(..samples));
+        anyhow::ensure!(
+            found.dim() == truth.dim(),
+            "logits of {:?}, the truth has {:?}",
+            found.dim(),
+            truth.dim()
+        );
+        let report = compare(set.name, set.gates, truth, found.view(), tolerance);
+        Ok((report, found.mapv(f64::from)))
     }
 
-    fn run(&self, engine: &mut dyn Engine, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+    fn run(&self, candidate: &mut Candidate, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+        let engine = candidate.loaded.as_mut().map_err(|error| anyhow!("{error:#}"))?;
         let keep = images.shape()[0];
         let place = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
         let outputs = match self.batches {
@@ -193,40 +237,10 @@ impl Check<'_> {
         let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
-
-    fn score(
-        &self,
-        engine: &mut dyn Engine,
-        accuracy: &Accuracy<'_>,
-        tolerance: &Tolerance,
-    ) -> Result<AccuracyReport> {
-        let batch = self.batches.iter().copied().max().unwrap_or(1);
-        let mut right = 0;
-        for batch in ordered_batches(accuracy.split, accuracy.normalization, batch) {
-            let batch = batch?;
-            let logits = self.run(engine, batch.images.view())?;
-            for (row, &label) in logits.outer_iter().zip(&batch.labels) {
-                let best =
-                    row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-                right += usize::from(best.is_some_and(|(class, _)| class as i64 == label));
-            }
-        }
-        let images = accuracy.split.len();
-        let difference = (right as f64 - accuracy.reference * images as f64).abs();
-        let allowed = tolerance.accuracy_samples.max(tolerance.accuracy_share * images as f64);
-        Ok(AccuracyReport {
-            split: accuracy.name.to_string(),
-            images,
-            accuracy: right as f64 / images.max(1) as f64,
-            reference: accuracy.reference,
-            // Shares are rounded; half a sample is no difference.
-            passed: difference <= allowed + 0.5,
-        })
-    }
 }
 
 /// The images and, after them, black ones up to the batch size a file takes.
-fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
+pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
     let mut shape = images.shape().to_vec();
     let filled = shape[0];
     shape[0] = size;
@@ -235,7 +249,7 @@ fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
     all
 }
 
-fn problem(set: &super::report::SetReport) -> Option<String> {
+fn problem(set: &SetReport) -> Option<String> {
     if set.passed {
         return None;
     }

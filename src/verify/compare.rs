@@ -127,10 +127,17 @@ fn ranked(values: impl Iterator<Item = f64>) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::config::EngineName;
+    use crate::engine::EngineOptions;
     use ndarray::{Array2, array};
 
     fn run(truth: &Array2<f64>, found: &Array2<f32>) -> SetReport {
-        compare("x", true, truth.view(), found.view(), &Tolerance::of(EngineName::OrtCpu))
+        compare(
+            "x",
+            true,
+            truth.view(),
+            found.view(),
+            &Tolerance::of(EngineName::OrtCpu, &EngineOptions::default()),
+        )
     }
 
     #[test]
@@ -154,7 +161,7 @@ mod tests {
             false,
             truth.view(),
             array![[1.0f32, f32::NAN]].view(),
-            &Tolerance::of(EngineName::Tract),
+            &Tolerance::of(EngineName::Tract, &EngineOptions::default()),
         );
         assert!(!report.passed && !report.finite);
     }

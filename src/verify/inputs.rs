@@ -4,6 +4,8 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::data::Normalization;
+
 /// Samples of seeded noise.
 const NOISE: usize = 32;
 
@@ -44,6 +46,14 @@ pub fn input_sets(
     sets.push(set("tiny", noise.mapv(|value| value * 1e-6), false));
     sets.push(set("huge", noise.mapv(|value| value * 1e4), false));
     sets
+}
+
+/// The normalised values of a black and of a white pixel, the widest of all channels.
+pub fn pixel_range(normalization: &Normalization) -> (f32, f32) {
+    let channels = normalization.mean.iter().zip(&normalization.std);
+    channels.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (mean, std)| {
+        (low.min(-mean / std), high.max((1.0 - mean) / std))
+    })
 }
 
 fn batch(samples: usize, [channels, height, width]: [usize; 3]) -> IxDyn {

@@ -1,16 +1,22 @@
 //! Parity: does an exported file compute what its checkpoint does?
 //!
 //! Inputs are made, the truth and every engine run on them, and what they give is compared by fixed
-//! tolerances. Knows engines and arrays; knows no file format and no pipeline.
+//! tolerances. Knows engines and arrays; of files what `onnx` found in them; no pipeline.
 
+mod accuracy;
 mod check;
 mod compare;
+mod distances;
 mod inputs;
 mod report;
 mod tolerance;
+mod truth;
 
-pub use check::{Accuracy, Job, verify};
+pub use accuracy::Accuracy;
+pub use check::{Candidate, Job, verify};
 pub use compare::compare;
-pub use inputs::{InputSet, input_sets};
-pub use report::{AccuracyReport, EngineReport, Flip, SetReport, VerifyReport, Worst};
+pub use distances::Distances;
+pub use inputs::{InputSet, input_sets, pixel_range};
+pub use report::{AccuracyReport, EngineReport, Flip, PairedAccuracy, SetReport, VerifyReport, Worst};
 pub use tolerance::Tolerance;
+pub use truth::{Standing, Truths};

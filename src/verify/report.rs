@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::EngineName;
+use crate::onnx::{Finding, Severity};
 
+use super::distances::Distances;
 use super::tolerance::Tolerance;
+use super::truth::Standing;
 
 /// Everything a verification found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,12 +16,16 @@ pub struct VerifyReport {
     pub model: String,
     /// What was held to be true.
     pub truth: String,
-    /// `export correct`, `engines agree` or `failed`.
+    pub standing: Standing,
+    /// What [`Standing::verdict`] says, or `failed`.
     pub verdict: String,
     pub passed: bool,
+    /// What the file's own structure says against it.
+    pub findings: Vec<Finding>,
     pub engines: Vec<EngineReport>,
     /// The engine with the smallest relative error on the gating inputs.
     pub closest: Option<String>,
+    pub distances: Distances,
     /// Batch sizes that were run.
     pub batches: Vec<usize>,
 }
@@ -29,7 +36,9 @@ impl VerifyReport {
         let named = |engine: &EngineReport| -> String {
             engine.problems.iter().map(|problem| format!("\n  {}: {problem}", engine.name)).collect()
         };
-        self.engines.iter().map(named).collect()
+        let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let structure = errors.map(|finding| format!("\n  {}; {}", finding.problem, finding.remedy));
+        structure.chain(self.engines.iter().map(named)).collect()
     }
 }
 
@@ -37,6 +46,10 @@ impl VerifyReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineReport {
     pub engine: EngineName,
+    /// Whether the runtime could rewrite the graph.
+    pub optimized: bool,
+    /// Whether products could be rounded to TF32.
+    pub tf32: bool,
     pub name: String,
     pub tolerance: Tolerance,
     pub sets: Vec<SetReport>,
@@ -110,7 +123,24 @@ pub struct AccuracyReport {
     pub images: usize,
     /// Share of right answers.
     pub accuracy: f64,
-    /// The checkpoint's own.
-    pub reference: f64,
+    /// The checkpoint's own, or the first engine's where that is not known.
+    pub reference: Option<f64>,
+    /// Beside the first engine, image by image.
+    pub paired: Option<PairedAccuracy>,
     pub passed: bool,
+}
+
+/// How two engines differ in their right answers on the same images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairedAccuracy {
+    /// The other engine.
+    pub with: String,
+    /// Images that only this engine answers rightly.
+    pub only_here: usize,
+    /// Images that only the other does.
+    pub only_there: usize,
+    /// This engine's share less the other's.
+    pub difference: f64,
+    /// Of 95 %.
+    pub interval: [f64; 2],
 }

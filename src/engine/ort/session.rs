@@ -9,6 +9,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorRef};
 
+use crate::config::EngineName;
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
@@ -35,7 +36,7 @@ impl OrtEngine {
     /// # Errors
     /// [`InputError`] if the library is missing or refuses the file.
     pub fn cpu(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
-        Self::new(file, options, "ONNX Runtime CPU", None)
+        Self::new(file, options, EngineName::OrtCpu, None)
     }
 
     /// Loads a file for the CUDA provider.
@@ -49,8 +50,7 @@ impl OrtEngine {
             .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Exhaustive)
             .build()
             .error_on_failure();
-        let name = if options.tf32 { "ONNX Runtime CUDA (TF32)" } else { "ONNX Runtime CUDA" };
-        let engine = Self::new(file, options, name, Some(provider))?;
+        let engine = Self::new(file, options, EngineName::OrtCuda, Some(provider))?;
         placement::require(&engine.session, CUDA_PROVIDER)
             .map_err(|error| InputError::new(format!("{}: {error:#}", file.path.display())))?;
         Ok(engine)
@@ -59,18 +59,19 @@ impl OrtEngine {
     fn new(
         file: &OnnxFile,
         options: &EngineOptions,
-        name: &str,
+        engine: EngineName,
         provider: Option<ExecutionProviderDispatch>,
     ) -> Result<Self> {
         let environment = environment()?;
         let cuda = provider.is_some();
+        let name = options.name(engine);
         let session = session(environment, file, options, provider).map_err(|problem| {
             let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));
             if cuda { refused.hint("see `cohort doctor` for what the CUDA provider lacks") } else { refused }
         })?;
         let input = session.inputs().first().context("the session has no input")?.name().to_string();
         let outputs = session.outputs().iter().map(|output| output.name().to_string()).collect();
-        Ok(Self { session, name: name.to_string(), input, outputs, cuda, bound: None })
+        Ok(Self { session, name, input, outputs, cuda, bound: None })
     }
 }
 

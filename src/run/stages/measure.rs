@@ -3,20 +3,20 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use ndarray::{ArrayD, ArrayViewD, Axis};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 
 use crate::bench::{Subject, bench as measure, usable_threads};
 use crate::config::{Bench, Device, EngineName, Verify};
-use crate::data::{Dataset, Normalization, ordered_batches};
+use crate::data::{Dataset, ordered_batches};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{self, Engine, EngineOptions};
 use crate::error::{GateFailed, Interrupted};
 use crate::folder::{Choice, Kept, read_json, write_json};
-use crate::onnx::OnnxFile;
+use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
 use crate::score::Score;
 use crate::seed::derive_seed;
-use crate::verify::{self, Accuracy, InputSet, Job, input_sets};
+use crate::verify::{self, Accuracy, Candidate, InputSet, Job, Standing, Truths, input_sets, pixel_range};
 
 use super::{Context, Done, peer, trained_by, trained_weights};
 
@@ -31,12 +31,16 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let weights = trained_weights(context, &chosen.name)?;
     let file = OnnxFile::load(&folder.chosen_onnx())?;
     let truth = Truth::new(&chosen.graph, &weights)?;
-    let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let mut engines = Vec::new();
     for engine in engines_to_verify(settings, context.plan.pipeline.device) {
-        engines.push((engine, open(context, chosen, &file, engine, &options)?));
+        for options in EngineOptions::ways(engine, usable_threads()) {
+            let loaded = Ok(open(context, chosen, &file, engine, &options)?);
+            engines.push(Candidate { engine, options, loaded });
+        }
     }
     let inputs = inputs(data, settings.images, derive_seed(context.plan.pipeline.seed, &["verify"]))?;
+    let name = "checkpoint, unfolded, libtorch float64";
+    let truths = Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
     let reference = reference(context, &chosen.name)?;
     let (name, split) = match &data.test {
         Some(test) => ("test", test),
@@ -44,23 +48,22 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     };
     let report = verify::verify(&mut Job {
         model: folder.chosen_onnx().display().to_string(),
-        truth_name: "checkpoint, unfolded, libtorch float64".into(),
-        truth: &|images| truth.logits(images),
-        from_checkpoint: true,
+        findings: findings(&file),
+        truths: &truths,
         engines,
         inputs: &inputs,
         accuracy: Some(Accuracy {
             name,
             split,
             normalization: &data.normalization,
-            reference: reference.accuracy,
+            reference: Some(reference.accuracy),
         }),
         fixed_batch: None,
         ui: context.options.ui,
-    })?;
+    });
     write_json(&folder.verify_report(), &report)?;
     let mut files = vec![folder.verify_report()];
-    files.extend(keep_samples(context, &inputs, &|images| truth.logits(images))?);
+    files.extend(keep_samples(context, &inputs, &truths)?);
     let gate = (!report.passed)
         .then(|| GateFailed(format!("the export is not what was trained{}", report.problems())));
     Ok(Done { files, gate })
@@ -107,14 +110,6 @@ pub(super) fn inputs(data: &Dataset, images: usize, seed: u64) -> Result<Vec<Inp
     Ok(input_sets(Some(images), data.info.shape, pixel_range(&data.normalization), seed))
 }
 
-/// The normalised values of a black and of a white pixel, the widest of all channels.
-fn pixel_range(normalization: &Normalization) -> (f32, f32) {
-    let channels = normalization.mean.iter().zip(&normalization.std);
-    channels.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (mean, std)| {
-        (low.min(-mean / std), high.max((1.0 - mean) / std))
-    })
-}
-
 /// The checkpoint's own score: on the test split, or on validation where there is none.
 fn reference(context: &Context<'_>, student: &str) -> Result<Score> {
     if context.data.test.is_some() {
@@ -131,15 +126,14 @@ fn reference(context: &Context<'_>, student: &str) -> Result<Score> {
 fn keep_samples(
     context: &Context<'_>,
     inputs: &[InputSet],
-    truth: &dyn Fn(ArrayViewD<'_, f32>) -> Result<ArrayD<f64>>,
+    truths: &Truths,
 ) -> Result<Vec<std::path::PathBuf>> {
     let images = inputs.first().context("the first inputs are the images")?.images.view();
-    let count = KEPT_SAMPLES.min(images.shape()[0]);
-    let images = images.slice_axis(Axis(0), ndarray::Slice::from(..count)).as_standard_layout().into_owned();
-    let logits = truth(images.view())?;
+    let logits = truths.logits.first().context("every set has its truth")?.view();
+    let first = Slice::from(..KEPT_SAMPLES.min(images.shape()[0]));
     let [inputs_path, logits_path] = [context.folder.verify_inputs(), context.folder.verify_logits()];
-    write_npy(&inputs_path, &images)?;
-    write_npy(&logits_path, &logits.as_standard_layout().into_owned())?;
+    write_npy(&inputs_path, &images.slice_axis(Axis(0), first).as_standard_layout().into_owned())?;
+    write_npy(&logits_path, &logits.slice_axis(Axis(0), first).as_standard_layout().into_owned().into_dyn())?;
     Ok(vec![inputs_path, logits_path])
 }
 

@@ -1,0 +1,134 @@
+//! What a file is held against: its checkpoint, another file, or one of the engines.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ndarray::ArrayViewD;
+
+use crate::config::{Device, EngineName, Pipeline, parse};
+use crate::engine::torch::{TorchEngine, Truth};
+use crate::engine::{Engine, EngineOptions, open};
+use crate::error::InputError;
+use crate::folder::{RunFolder, read_json};
+use crate::graph::{Graph, Weights};
+use crate::onnx::OnnxFile;
+use crate::score::Score;
+use crate::verify::{Candidate, InputSet, Standing, Truths};
+use crate::zoo;
+
+/// A network and its weights, apart from any ONNX file.
+pub struct Network {
+    pub graph: Graph,
+    pub weights: Weights,
+    /// What the run scored on its test split.
+    pub test: Option<Score>,
+}
+
+/// The checkpoint a file was exported from, if a run folder is named or the file lies in one.
+///
+/// # Errors
+/// [`InputError`] if the run folder is not what it should be.
+pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Network>> {
+    let root = match run {
+        Some(root) => root.clone(),
+        None => match around(&file.path) {
+            Some(root) if cfg!(feature = "train") => root,
+            Some(_) | None => return Ok(None),
+        },
+    };
+    let folder = RunFolder::new(root);
+    let metadata = file.metadata.as_ref().ok_or_else(|| {
+        InputError::new(format!("{} does not say which student it is", file.path.display()))
+            .hint("a file that `cohort run` exported says so in its metadata")
+    })?;
+    let path = folder.resolved_pipeline();
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        InputError::new(format!("cannot read {}: {error}", path.display())).hint("--run names a run folder")
+    })?;
+    let pipeline: Pipeline = parse(&text, &path.display().to_string())?;
+    let student = pipeline.cohort.iter().find(|student| student.name == metadata.student);
+    let student =
+        student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
+    let model = zoo::find_model(&student.model, folder.root())?;
+    let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
+    let trained = ["collaborate", "pretrain"].map(|stage| folder.weights(stage, &student.name));
+    let weights = trained.iter().find(|path| path.exists()).context("the run folder holds no weights")?;
+    let tests: BTreeMap<String, Score> = match folder.test_scores() {
+        path if path.exists() => read_json(&path)?,
+        _ => BTreeMap::new(),
+    };
+    let test = tests.get(&student.name).copied();
+    Ok(Some(Network { graph, weights: Weights::load(weights)?, test }))
+}
+
+/// The run folder whose export a file is.
+fn around(model: &Path) -> Option<PathBuf> {
+    let absolute = std::fs::canonicalize(model).ok()?;
+    let root = absolute.parent()?.parent()?;
+    root.join("manifest.json").exists().then(|| root.to_path_buf())
+}
+
+/// True logits from a network in float64.
+///
+/// # Errors
+/// If libtorch fails.
+pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
+    let truth = Truth::new(&network.graph, &network.weights)?;
+    let name = "checkpoint, unfolded, libtorch float64";
+    Truths::of(name, Standing::Checkpoint, inputs, file.fixed_batch(), &mut |images| truth.logits(images))
+}
+
+/// True logits from a file as one engine reads it, with nothing optimised.
+///
+/// # Errors
+/// If the engine refuses the file or fails.
+pub fn file_truth(
+    file: &OnnxFile,
+    engine: EngineName,
+    standing: Standing,
+    inputs: &[InputSet],
+    threads: usize,
+) -> Result<Truths> {
+    let options = EngineOptions { threads, optimize: false, ..EngineOptions::default() };
+    let mut reference = open(file, engine, &options)?;
+    let name = match standing {
+        Standing::Reference => format!("{} in {}", file.path.display(), reference.name()),
+        Standing::Checkpoint | Standing::File | Standing::Recorded | Standing::Engine => reference.name(),
+    };
+    let place = reference.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
+    let mut logits = |images: ArrayViewD<'_, f32>| {
+        let outputs = reference.run(images)?;
+        let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
+        Ok(logits.mapv(f64::from))
+    };
+    Truths::of(&name, standing, inputs, file.fixed_batch(), &mut logits)
+}
+
+/// Every engine in every way that may change its numbers.
+///
+/// # Errors
+/// [`InputError`] if libtorch is asked for and there is no network for it, or the CUDA provider is and cannot
+/// load. That another engine refuses the file is left to the verification.
+pub fn candidates(
+    file: &OnnxFile,
+    engines: &[EngineName],
+    network: Option<&Network>,
+    threads: usize,
+) -> Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    for &engine in engines {
+        for options in EngineOptions::ways(engine, threads) {
+            let loaded = match (engine, network) {
+                (EngineName::Torch, Some(network)) => {
+                    let Network { graph, weights, test: _ } = network;
+                    Ok(Box::new(TorchEngine::new(graph, weights, Device::Cpu, threads)?) as Box<dyn Engine>)
+                }
+                (EngineName::Torch, None) | (EngineName::OrtCuda, _) => Ok(open(file, engine, &options)?),
+                (EngineName::OrtCpu | EngineName::Tract, _) => open(file, engine, &options),
+            };
+            candidates.push(Candidate { engine, options, loaded });
+        }
+    }
+    Ok(candidates)
+}

@@ -1,0 +1,151 @@
+//! Where a verification's inputs come from: noise, a data set, or arrays that were recorded elsewhere.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
+use ndarray_npy::{NpzReader, ReadNpyExt};
+
+use crate::config::load_pipeline;
+use crate::data::{Dataset, Normalization, Split, load, ordered_batches};
+use crate::error::InputError;
+use crate::onnx::OnnxFile;
+use crate::verify::{InputSet, input_sets, pixel_range};
+
+/// A data set, normalised as the file wants it.
+pub struct Images {
+    data: Dataset,
+    pub normalization: Normalization,
+}
+
+impl Images {
+    /// Opens the data set of a pipeline; a file that says how its images are normalised is believed.
+    ///
+    /// # Errors
+    /// [`InputError`] if the data set cannot be read or is of another shape than the file's images.
+    pub fn open(pipeline: &Path, file: &OnnxFile) -> Result<Self> {
+        let loaded = load_pipeline(pipeline, &[])?;
+        let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
+        let wanted = image_shape(file)?;
+        if data.info.shape != wanted {
+            let problem = format!(
+                "the images of {} are {:?}, {} takes {wanted:?} (channels, height, width)",
+                pipeline.display(),
+                data.info.shape,
+                file.path.display()
+            );
+            return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
+        }
+        let normalization = match &file.metadata {
+            Some(metadata) => Normalization { mean: metadata.mean.clone(), std: metadata.std.clone() },
+            None => data.normalization.clone(),
+        };
+        Ok(Self { data, normalization })
+    }
+
+    /// The split that accuracy is taken on, with its name.
+    pub fn labelled(&self) -> (&'static str, &Split) {
+        match &self.data.test {
+            Some(test) => ("test", test),
+            None => ("validation", &self.data.validation),
+        }
+    }
+
+    /// Every kind of input, with `images` validation images spread over the split.
+    ///
+    /// # Errors
+    /// If an image cannot be read.
+    pub fn sets(&self, images: usize, seed: u64) -> Result<Vec<InputSet>> {
+        let split = self.data.validation.spread(images.max(1));
+        let mut batches = Vec::new();
+        for batch in ordered_batches(&split, &self.normalization, split.len()) {
+            batches.push(batch?.images);
+        }
+        let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
+        let images = ndarray::concatenate(Axis(0), &views)?;
+        Ok(input_sets(Some(images), self.data.info.shape, pixel_range(&self.normalization), seed))
+    }
+}
+
+/// Every kind of input but images.
+///
+/// # Errors
+/// [`InputError`] if the file does not fix the size of its images.
+pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
+    let range = match &file.metadata {
+        Some(metadata) => {
+            pixel_range(&Normalization { mean: metadata.mean.clone(), std: metadata.std.clone() })
+        }
+        None => (0.0, 1.0),
+    };
+    Ok(input_sets(None, image_shape(file)?, range, seed))
+}
+
+fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {
+    file.image_shape().ok_or_else(|| {
+        InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
+            .hint("export it with fixed channels, height and width; the batch may be free")
+    })
+}
+
+/// Inputs and the outputs that another program recorded for them, from two `.npy` files or one `.npz` by
+/// tensor name.
+///
+/// # Errors
+/// [`InputError`] if a file cannot be read, or is not what the model takes and gives.
+pub fn recorded(
+    file: &OnnxFile,
+    inputs: &Path,
+    expected: Option<&PathBuf>,
+) -> Result<(InputSet, Array2<f64>)> {
+    let (images, logits) = match expected {
+        Some(expected) => (array(inputs, None)?, array(expected, None)?),
+        None => {
+            let output = file.outputs.first().context("a file has an output")?;
+            (array(inputs, Some(&file.input.name))?, array(inputs, Some(&output.name))?)
+        }
+    };
+    let wanted = image_shape(file)?;
+    if images.ndim() != 4 || images.shape()[1..] != wanted || images.is_empty() {
+        let [channels, height, width] = wanted;
+        let problem = format!(
+            "{}: an array of {:?}, the model takes [samples, {channels}, {height}, {width}]",
+            inputs.display(),
+            images.shape()
+        );
+        return Err(InputError::new(problem).hint("record the inputs as the model gets them").into());
+    }
+    let samples = images.shape()[0];
+    let (shape, place) = (logits.shape().to_vec(), expected.map_or(inputs, PathBuf::as_path));
+    let table = logits.into_dimensionality().ok().filter(|table: &Array2<f64>| table.nrows() == samples);
+    let table = table.ok_or_else(|| {
+        InputError::new(format!("{}: outputs of {shape:?} for {samples} inputs", place.display()))
+            .hint("record [samples, classes], a row for each input")
+    })?;
+    let images = images.mapv(|value| value as f32);
+    Ok((InputSet { name: "recorded", images, gates: true }, table))
+}
+
+/// An array of floats from a `.npy` file, or by name from a `.npz` file.
+fn array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>> {
+    let fail = |problem: String| {
+        InputError::new(format!("cannot read {}: {problem}", path.display()))
+            .hint("write it with numpy.save, or numpy.savez by tensor name, as float32 or float64")
+    };
+    let open = || File::open(path).map_err(|error| fail(error.to_string()));
+    let Some(name) = name else {
+        let single = ArrayD::<f32>::read_npy(open()?).map(|array| array.mapv(f64::from));
+        return match single {
+            Ok(array) => Ok(array),
+            Err(_) => ArrayD::<f64>::read_npy(open()?).map_err(|error| fail(error.to_string()).into()),
+        };
+    };
+    let mut archive = NpzReader::new(open()?).map_err(|error| fail(error.to_string()))?;
+    let entry = format!("{name}.npy");
+    let single: Result<ArrayD<f32>, _> = archive.by_name(&entry);
+    match single {
+        Ok(array) => Ok(array.mapv(f64::from)),
+        Err(_) => archive.by_name(&entry).map_err(|error| fail(format!("'{name}': {error}")).into()),
+    }
+}

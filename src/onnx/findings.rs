@@ -1,0 +1,214 @@
+//! What a file's own structure says against deploying it, before any runtime has its word.
+
+use serde::{Deserialize, Serialize};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
+
+use super::read::{Dim, OnnxFile};
+
+/// Operator sets that the pinned runtimes were made for.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+
+/// IR versions that the pinned runtimes were made for.
+const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=12;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// May fail or cost elsewhere.
+    Warning,
+    /// The file does not compute what an inference model should.
+    Error,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub severity: Severity,
+    /// What was found, with its place.
+    pub problem: String,
+    pub remedy: String,
+}
+
+impl Finding {
+    fn new(severity: Severity, problem: String, remedy: &str) -> Self {
+        Self { severity, problem, remedy: remedy.to_string() }
+    }
+}
+
+/// Looks a file over; the worst findings come first.
+pub fn findings(file: &OnnxFile) -> Vec<Finding> {
+    let mut found = Vec::new();
+    versions(file, &mut found);
+    if let Some(Dim::Fixed(size)) = file.input.dims.first() {
+        let problem = format!("input '{}' has a frozen batch of {size}", file.input.name);
+        found.push(Finding::new(Severity::Warning, problem, "export it with a dynamic batch dimension"));
+    }
+    if file.metadata.is_none() {
+        let problem = "the file does not say how its images are prepared, nor what its classes are";
+        found.push(Finding::new(
+            Severity::Note,
+            problem.into(),
+            "keep mean, deviation and class names with the file",
+        ));
+    }
+    if let Some(graph) = &file.model.graph {
+        for (index, node) in graph.node.iter().enumerate() {
+            found.extend(training_mode(graph, node, index));
+        }
+        foreign_operators(graph, &mut found);
+    }
+    found.sort_by(|a, b| b.severity.cmp(&a.severity));
+    found
+}
+
+fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
+    let ir = file.model.ir_version;
+    if !IR_VERSIONS.contains(&ir) {
+        let problem = format!("IR version {ir}; the runtimes are made for {IR_VERSIONS:?}");
+        found.push(Finding::new(Severity::Warning, problem, "export it with another version of onnx"));
+    }
+    let own = file.model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
+    match own.map(|set| set.version) {
+        Some(version) if OPSETS.contains(&version) => {}
+        Some(version) => {
+            let problem = format!("operator set {version}; the runtimes are made for {OPSETS:?}");
+            found.push(Finding::new(Severity::Warning, problem, "export it with opset 17"));
+        }
+        None => {
+            let problem = "the file does not say which operator set it uses".into();
+            found.push(Finding::new(Severity::Warning, problem, "export it again with a current exporter"));
+        }
+    }
+}
+
+/// A normalisation or dropout that behaves as in training.
+fn training_mode(graph: &GraphProto, node: &NodeProto, index: usize) -> Option<Finding> {
+    let place = if node.name.is_empty() { format!("number {index}") } else { format!("'{}'", node.name) };
+    let given = |place: usize| node.output.get(place).is_some_and(|name| !name.is_empty());
+    match node.op_type.as_str() {
+        "BatchNormalization" => {
+            let mode = attribute(node, "training_mode").is_some_and(|mode| mode != 0);
+            let statistics = (1..node.output.len()).any(given);
+            (mode || statistics).then(|| {
+                let problem = format!("node {place} (BatchNormalization) is in training mode: it takes each batch's own statistics");
+                Finding::new(Severity::Error, problem, "call model.eval() before exporting")
+            })
+        }
+        "Dropout" => {
+            let mode = node.input.get(2).filter(|name| !name.is_empty())?;
+            let inference = graph.initializer.iter().find(|tensor| tensor.name == *mode).is_some_and(is_zero);
+            (!inference).then(|| {
+                let problem =
+                    format!("node {place} (Dropout) may be in training mode: it drops values at random");
+                Finding::new(Severity::Error, problem, "call model.eval() before exporting")
+            })
+        }
+        _ => None,
+    }
+}
+
+fn attribute(node: &NodeProto, name: &str) -> Option<i64> {
+    let found = node.attribute.iter().find(|attribute| attribute.name == name);
+    found.map(|attribute| attribute.i)
+}
+
+/// Whether a boolean scalar is false, however it is stored.
+fn is_zero(tensor: &TensorProto) -> bool {
+    match tensor.raw_data.as_slice() {
+        [] => tensor.int32_data.iter().all(|value| *value == 0),
+        raw => raw.iter().all(|byte| *byte == 0),
+    }
+}
+
+fn foreign_operators(graph: &GraphProto, found: &mut Vec<Finding>) {
+    let foreign = graph.node.iter().filter(|node| !matches!(node.domain.as_str(), "" | "ai.onnx"));
+    let mut names: Vec<String> = foreign.map(|node| format!("{}.{}", node.domain, node.op_type)).collect();
+    names.sort();
+    names.dedup();
+    if !names.is_empty() {
+        let problem = format!("operators beside the standard's: {}", names.join(", "));
+        let remedy = "export from the framework itself, before any runtime has optimised the file";
+        found.push(Finding::new(Severity::Warning, problem, remedy));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use prost::Message;
+    use tract_onnx::pb::{AttributeProto, ModelProto};
+
+    use super::*;
+    use crate::graph::initial_weights;
+    use crate::onnx::{EmitOptions, Metadata, emit};
+
+    fn spoilt(spoil: impl Fn(&mut ModelProto)) -> Vec<Finding> {
+        let spec = crate::zoo::find_model("resnet8", Path::new(".")).unwrap();
+        let graph = crate::zoo::build(&spec, [1, 8, 8], 3).unwrap();
+        let metadata = Metadata {
+            classes: ["a", "b", "c"].map(String::from).to_vec(),
+            input: [1, 8, 8],
+            mean: vec![0.5],
+            std: vec![0.5],
+            student: "one".into(),
+            run: "test".into(),
+        };
+        let bytes = emit(&graph, &initial_weights(&graph, 1), &metadata, &EmitOptions::default()).unwrap();
+        let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+        spoil(&mut model);
+        findings(&OnnxFile::from_bytes(model.encode_to_vec(), Path::new("x.onnx")).unwrap())
+    }
+
+    fn nodes(model: &mut ModelProto) -> &mut Vec<NodeProto> {
+        &mut model.graph.as_mut().unwrap().node
+    }
+
+    #[track_caller]
+    fn finds(severity: Severity, part: &str, spoil: impl Fn(&mut ModelProto)) {
+        let found = spoilt(spoil);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].severity == severity && found[0].problem.contains(part), "{found:?}");
+    }
+
+    #[test]
+    fn a_good_file_has_no_findings() {
+        assert_eq!(spoilt(|_| {}), []);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        finds(Severity::Error, "(BatchNormalization) is in training mode", |model| {
+            let norm = nodes(model).iter_mut().find(|node| node.op_type == "BatchNormalization").unwrap();
+            norm.attribute.push(AttributeProto {
+                name: "training_mode".into(),
+                i: 1,
+                ..AttributeProto::default()
+            });
+        });
+        finds(Severity::Error, "(Dropout) may be in training mode", |model| {
+            let relu = nodes(model).iter_mut().find(|node| node.op_type == "Relu").unwrap();
+            relu.op_type = "Dropout".into();
+            relu.input.extend([String::new(), "mode".into()]);
+            let mode = TensorProto {
+                name: "mode".into(),
+                data_type: tract_onnx::pb::tensor_proto::DataType::Bool as i32,
+                raw_data: vec![1],
+                ..TensorProto::default()
+            };
+            model.graph.as_mut().unwrap().initializer.push(mode);
+        });
+        finds(Severity::Warning, "operator set 3", |model| model.opset_import[0].version = 3);
+        finds(Severity::Warning, "IR version 99", |model| model.ir_version = 99);
+        finds(Severity::Warning, "com.example.Relu", |model| {
+            nodes(model).iter_mut().find(|node| node.op_type == "Relu").unwrap().domain =
+                "com.example".into();
+        });
+        finds(Severity::Note, "does not say how its images are prepared", |model| {
+            model.metadata_props.clear();
+        });
+    }
+}

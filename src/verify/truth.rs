@@ -1,0 +1,82 @@
+//! What engines are held against: logits in float64, and what they rest on.
+
+use anyhow::{Context, Result};
+use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
+use serde::{Deserialize, Serialize};
+
+use super::check::padded;
+use super::inputs::InputSet;
+
+/// Samples a forward pass of the truth.
+const BATCH: usize = 32;
+
+/// What the truth rests on, and so what a pass shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// The checkpoint, through its training graph.
+    Checkpoint,
+    /// The verified file itself, read without any runtime.
+    File,
+    /// Another file.
+    Reference,
+    /// Outputs that were recorded elsewhere.
+    Recorded,
+    /// One of the engines: agreement is all that can be shown.
+    Engine,
+}
+
+impl Standing {
+    /// What a pass shows.
+    pub fn verdict(self) -> &'static str {
+        match self {
+            Standing::Checkpoint => "export correct",
+            Standing::File => "engines compute what the file says",
+            Standing::Reference => "files agree",
+            Standing::Recorded => "recorded outputs met",
+            Standing::Engine => "engines agree",
+        }
+    }
+}
+
+/// True logits of every set of inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Truths {
+    pub name: String,
+    pub standing: Standing,
+    /// `[samples, classes]` by set.
+    pub logits: Vec<Array2<f64>>,
+}
+
+impl Truths {
+    /// Asks a network for them, `BATCH` samples at a time, or as many as the only batch it takes.
+    ///
+    /// # Errors
+    /// If the network fails.
+    pub fn of(
+        name: &str,
+        standing: Standing,
+        inputs: &[InputSet],
+        fixed_batch: Option<usize>,
+        network: &mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<ArrayD<f64>>,
+    ) -> Result<Self> {
+        let mut logits = Vec::with_capacity(inputs.len());
+        for set in inputs {
+            let mut rows = Vec::new();
+            for images in set.images.axis_chunks_iter(Axis(0), fixed_batch.unwrap_or(BATCH)) {
+                let found = match fixed_batch {
+                    Some(size) => {
+                        let all = network(padded(images.view(), size).view())?;
+                        all.slice_axis(Axis(0), Slice::from(..images.shape()[0])).to_owned()
+                    }
+                    None => network(images)?,
+                };
+                rows.push(found);
+            }
+            let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
+            let all = ndarray::concatenate(Axis(0), &views)?.into_dimensionality();
+            logits.push(all.with_context(|| format!("the truth's logits on '{}' are no table", set.name))?);
+        }
+        Ok(Self { name: name.to_string(), standing, logits })
+    }
+}
