@@ -18,7 +18,7 @@ use crate::ui::{Ui, out, out_json};
 use crate::verify::{Accuracy, InputSet, Job, Standing, Truths, VerifyReport, verify};
 
 use super::Common;
-use against::{Network, candidates, checkpoint, file_truth, network_truth};
+use against::{Network, candidates, checkpoint, file_truth, imported, network_truth};
 use inputs::Images;
 
 #[derive(Debug, clap::Args)]
@@ -72,11 +72,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
-    let network = match args.reference.is_some() || args.inputs.is_some() {
-        true => None,
-        false => checkpoint(file, args.run.as_ref())?,
-    };
-    let engines = engines(args, file, network.is_some(), ui)?;
+    let network = network(args, file, ui)?;
+    let with_torch = network.as_ref().is_some_and(Network::ends_alike);
+    let engines = engines(args, file, with_torch, ui)?;
     let images = args.data.as_ref().map(|pipeline| Images::open(pipeline, file)).transpose()?;
     let (inputs, truths) = inputs_and_truths(args, file, &engines, network.as_ref(), images.as_ref())?;
     let candidates = candidates(file, &engines, network.as_ref(), usable_threads())?;
@@ -98,6 +96,26 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     }))
 }
 
+/// The network that the file should compute: its checkpoint's where that is known, else its own.
+fn network(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Network>> {
+    if args.reference.is_none()
+        && args.inputs.is_none()
+        && let Some(checkpoint) = checkpoint(file, args.run.as_ref())?
+    {
+        return Ok(Some(checkpoint));
+    }
+    if !cfg!(feature = "train") {
+        return Ok(None);
+    }
+    match imported(file, Standing::File) {
+        Ok(network) => Ok(Some(network)),
+        Err(error) => {
+            ui.warn(format!("no float64 truth from the file's own nodes: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
 fn inputs_and_truths(
     args: &Args,
     file: &OnnxFile,
@@ -117,8 +135,7 @@ fn inputs_and_truths(
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);
     let truths = match (network, &args.reference) {
-        (Some(network), _) => network_truth(network, &sets, file)?,
-        (None, Some(path)) => {
+        (_, Some(path)) => {
             let reference = OnnxFile::load(path)?;
             if reference.image_shape() != file.image_shape() {
                 let (one, other) = (args.model.display(), path.display());
@@ -126,8 +143,14 @@ fn inputs_and_truths(
                     .hint("compare files of the same input")
                     .into());
             }
-            file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?
+            match cfg!(feature = "train").then(|| imported(&reference, Standing::Reference)) {
+                Some(Ok(network)) => network_truth(&network, &sets, &reference)?,
+                Some(Err(_)) | None => {
+                    file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?
+                }
+            }
         }
+        (Some(network), None) => network_truth(network, &sets, file)?,
         (None, None) => file_truth(file, reader, Standing::Engine, &sets, usable_threads())?,
     };
     Ok((sets, truths))

@@ -12,17 +12,27 @@ use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
 use crate::graph::{Graph, Weights};
-use crate::onnx::OnnxFile;
+use crate::onnx::{Ending, Import, OnnxFile, import};
 use crate::score::Score;
 use crate::verify::{Candidate, InputSet, Standing, Truths};
 use crate::zoo;
 
-/// A network and its weights, apart from any ONNX file.
+/// A network and its weights, read without any runtime.
 pub struct Network {
     pub graph: Graph,
     pub weights: Weights,
+    /// What the file does with the logits.
+    ending: Ending,
+    standing: Standing,
     /// What the run scored on its test split.
     pub test: Option<Score>,
+}
+
+impl Network {
+    /// Whether libtorch gives what the file gives, with nothing behind it.
+    pub fn ends_alike(&self) -> bool {
+        self.ending == Ending::Logits
+    }
 }
 
 /// The checkpoint a file was exported from, if a run folder is named or the file lies in one.
@@ -59,7 +69,13 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
         _ => BTreeMap::new(),
     };
     let test = tests.get(&student.name).copied();
-    Ok(Some(Network { graph, weights: Weights::load(weights)?, test }))
+    Ok(Some(Network {
+        graph,
+        weights: Weights::load(weights)?,
+        ending: Ending::Logits,
+        standing: Standing::Checkpoint,
+        test,
+    }))
 }
 
 /// The run folder whose export a file is.
@@ -69,14 +85,31 @@ fn around(model: &Path) -> Option<PathBuf> {
     root.join("manifest.json").exists().then(|| root.to_path_buf())
 }
 
-/// True logits from a network in float64.
+/// The network that a file holds, by its own nodes.
+///
+/// # Errors
+/// [`InputError`] if it has nodes that the graph has no operation for.
+pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
+    let Import { graph, weights, ending, .. } = import(file)?;
+    Ok(Network { graph, weights, ending, standing, test: None })
+}
+
+/// True outputs from a network in float64.
 ///
 /// # Errors
 /// If libtorch fails.
 pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
     let truth = Truth::new(&network.graph, &network.weights)?;
-    let name = "checkpoint, unfolded, libtorch float64";
-    Truths::of(name, Standing::Checkpoint, inputs, file.fixed_batch(), &mut |images| truth.logits(images))
+    let name = match network.standing {
+        Standing::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
+        Standing::File => "file's own nodes, libtorch float64".into(),
+        Standing::Reference | Standing::Recorded | Standing::Engine => {
+            format!("nodes of {}, libtorch float64", file.path.display())
+        }
+    };
+    Truths::of(&name, network.standing, inputs, file.fixed_batch(), &mut |images| {
+        Ok(network.ending.apply(truth.logits(images)?))
+    })
 }
 
 /// True logits from a file as one engine reads it, with nothing optimised.
@@ -120,11 +153,11 @@ pub fn candidates(
     for &engine in engines {
         for options in EngineOptions::ways(engine, threads) {
             let loaded = match (engine, network) {
-                (EngineName::Torch, Some(network)) => {
-                    let Network { graph, weights, test: _ } = network;
+                (EngineName::Torch, Some(network)) if network.ends_alike() => {
+                    let Network { graph, weights, .. } = network;
                     Ok(Box::new(TorchEngine::new(graph, weights, Device::Cpu, threads)?) as Box<dyn Engine>)
                 }
-                (EngineName::Torch, None) | (EngineName::OrtCuda, _) => Ok(open(file, engine, &options)?),
+                (EngineName::Torch | EngineName::OrtCuda, _) => Ok(open(file, engine, &options)?),
                 (EngineName::OrtCpu | EngineName::Tract, _) => open(file, engine, &options),
             };
             candidates.push(Candidate { engine, options, loaded });
