@@ -6,8 +6,8 @@
 mod emit;
 mod ends;
 mod external;
-mod import;
 mod findings;
+mod import;
 mod metadata;
 mod proto;
 mod read;
@@ -15,8 +15,8 @@ mod summary;
 mod tensor;
 
 pub use emit::{EmitOptions, IR_VERSION, OPSET, emit};
-pub use import::{Ending, Import, import};
 pub use findings::{Finding, Severity, findings};
+pub use import::{Ending, Import, import};
 pub use metadata::Metadata;
 pub use read::{Dim, Element, OnnxFile, TensorInfo};
 pub use summary::{LayerRow, Summary, Totals, graph_rows};
