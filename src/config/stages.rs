@@ -86,7 +86,7 @@ impl Default for Collaborate {
     fn default() -> Self {
         Self {
             method: Method::CtslMkt,
-            start: Start::Pretrained,
+            start: Start::default(),
             epochs: 20,
             batch: 64,
             keep: Keep::Best,
@@ -115,9 +115,10 @@ pub enum Keep {
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
     /// From the pre-trained weights, with the schedule restarted.
-    #[default]
     Pretrained,
-    /// From new initial weights; the pre-trained copies only teach.
+    /// From new initial weights; the pre-trained copies only teach. The better one on validation, see
+    /// `pipelines/studies/fashion-methods.yaml`.
+    #[default]
     Fresh,
 }
 

@@ -76,7 +76,7 @@ fn student(baseline: &str, name: String, mine: &[&RunScores], runs: &[RunScores]
     }
 }
 
-const HEAD: [&str; 7] = ["cell", "student", "seeds", "validation %", "test %", "against baseline", "p"];
+const HEAD: [&str; 7] = ["cell", "student", "n", "validation %", "test %", "against baseline", "p"];
 
 /// The study as a page.
 pub fn markdown(report: &StudyReport) -> String {
@@ -86,7 +86,7 @@ pub fn markdown(report: &StudyReport) -> String {
         text += &format!("| {} |\n", row.join(" | "));
     }
     text += &format!(
-        "\nMean ± standard deviation over seeds. Differences are in points, paired by seed with '{}', with the 95 % \
+        "\nMean ± standard deviation over n seeds. Differences are in points, paired by seed with '{}', with the 95 % \
          interval of Student's t from three pairs and the p-value of the paired t-test from five.\n\n## Did \
          distilling help?\n\n",
         report.baseline
@@ -97,10 +97,13 @@ pub fn markdown(report: &StudyReport) -> String {
     text
 }
 
-/// The study on a terminal.
+/// The study on a terminal of 80 columns: p-values stand with the verdicts.
 pub fn screen(report: &StudyReport) -> String {
+    let shown = HEAD.len() - 1;
+    let mut rows = rows(report);
+    rows.iter_mut().for_each(|row| row.truncate(shown));
     let verdicts: Vec<String> = verdicts(report).iter().map(|line| format!("  {line}")).collect();
-    format!("{}\n\ndid distilling help?\n{}", plain_table(&HEAD, &rows(report)), verdicts.join("\n"))
+    format!("{}\n\ndid distilling help?\n{}", plain_table(&HEAD[..shown], &rows), verdicts.join("\n"))
 }
 
 fn rows(report: &StudyReport) -> Vec<Vec<String>> {
@@ -157,7 +160,8 @@ fn verdicts(report: &StudyReport) -> Vec<String> {
                 Some(_) => "not distinguishable",
                 None => "too few seeds to say",
             };
-            lines.push(format!("{}, {}: {verdict} ({})", cell.name, student.name, difference(paired)));
+            let p = paired.p.map_or(String::new(), |p| format!(", p {}", p_value(p)));
+            lines.push(format!("{}, {}: {verdict} ({}{p})", cell.name, student.name, difference(paired)));
         }
     }
     lines
