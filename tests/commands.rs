@@ -111,7 +111,13 @@ fn verify_without_a_checkpoint_reads_the_file_itself() {
     let names: Vec<&str> = engines.iter().map(|engine| engine["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["ONNX Runtime CPU", "ONNX Runtime CPU, not optimised", "tract", "tract, not optimised"]
+        [
+            "libtorch CPU",
+            "ONNX Runtime CPU",
+            "ONNX Runtime CPU, not optimised",
+            "tract",
+            "tract, not optimised"
+        ]
     );
     let distances = report["distances"]["relative_l2"].as_array().unwrap();
     assert_eq!(distances.len(), 6);

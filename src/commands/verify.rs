@@ -179,6 +179,7 @@ fn engines(args: &Args, file: &OnnxFile, with_network: bool, ui: Ui) -> Result<V
                 }
             }
         }
+        Err(missing) if ort::is_named() => return Err(missing.into()),
         Err(missing) => ui.warn(format!("without ONNX Runtime: {missing}")),
     }
     engines.push(EngineName::Tract);

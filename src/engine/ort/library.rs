@@ -41,6 +41,11 @@ pub fn use_library(path: &Path) {
     let _ = NAMED.set(absolute(path));
 }
 
+/// Whether the user named the library: then no other engine makes up for it.
+pub fn is_named() -> bool {
+    NAMED.get().is_some() || std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
+}
+
 /// The process's one environment.
 pub(super) fn environment() -> Result<&'static Environment, InputError> {
     loaded().map(|loaded| &loaded.environment)

@@ -4,5 +4,5 @@ mod library;
 mod placement;
 mod session;
 
-pub use library::{Facts, facts, use_library};
+pub use library::{Facts, facts, is_named, use_library};
 pub use session::OrtEngine;
