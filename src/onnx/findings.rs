@@ -60,7 +60,7 @@ pub fn findings(file: &OnnxFile) -> Vec<Finding> {
         }
         foreign_operators(graph, &mut found);
     }
-    found.sort_by(|a, b| b.severity.cmp(&a.severity));
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
 }
 
