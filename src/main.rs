@@ -15,7 +15,8 @@ fn main() -> ExitCode {
         cohort::torch::prepare_process();
     }
 
-    let filter = EnvFilter::try_from_env("COHORT_LOG").unwrap_or_else(|_| EnvFilter::new("warn,ort=error"));
+    let filter = EnvFilter::try_from_env("COHORT_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,ort=error,tract_onnx=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     // What a panic says is for those who ask; a user sees one error like any other.

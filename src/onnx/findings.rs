@@ -8,6 +8,9 @@ use super::read::{Dim, OnnxFile};
 /// Operator sets that the pinned runtimes were made for.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
+/// The newest operator set that tract is tested with, by its own word.
+const TRACT_OPSET: i64 = 18;
+
 /// IR versions that the pinned runtimes were made for.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=12;
 
@@ -72,6 +75,14 @@ fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
     }
     let own = file.model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
     match own.map(|set| set.version) {
+        Some(version) if version > TRACT_OPSET && OPSETS.contains(&version) => {
+            let problem = format!("operator set {version}; tract is tested with {TRACT_OPSET} and below");
+            found.push(Finding::new(
+                Severity::Note,
+                problem,
+                "export it with opset 17 if tract is to run it",
+            ));
+        }
         Some(version) if OPSETS.contains(&version) => {}
         Some(version) => {
             let problem = format!("operator set {version}; the runtimes are made for {OPSETS:?}");
@@ -202,6 +213,9 @@ mod tests {
             model.graph.as_mut().unwrap().initializer.push(mode);
         });
         finds(Severity::Warning, "operator set 3", |model| model.opset_import[0].version = 3);
+        finds(Severity::Note, "operator set 20; tract is tested with 18", |model| {
+            model.opset_import[0].version = 20;
+        });
         finds(Severity::Warning, "IR version 99", |model| model.ir_version = 99);
         finds(Severity::Warning, "com.example.Relu", |model| {
             nodes(model).iter_mut().find(|node| node.op_type == "Relu").unwrap().domain =

@@ -21,8 +21,8 @@ use super::evaluate::evaluate;
 use super::feed::{Fed, Feed};
 use super::metrics::{COLUMNS, EpochRecord, StudentRecord, Sums, record};
 use super::optimizer::OptimizerState;
-use super::schedule::learning_rate;
-use super::step::{Moment, Student, Teaching, step};
+use super::schedule::{Moment, learning_rate};
+use super::step::{Student, Teaching, step};
 
 /// One peer at the start of a stage.
 pub struct Start<'a> {

@@ -21,5 +21,5 @@ pub use evaluate::{evaluate, evaluate_weights};
 pub use losses::Targets;
 pub use metrics::{EpochRecord, StudentRecord, Term};
 pub use optimizer::OptimizerState;
-pub use schedule::learning_rate;
-pub use step::{Moment, Student, Teaching, step};
+pub use schedule::{Moment, learning_rate};
+pub use step::{Student, Teaching, step};

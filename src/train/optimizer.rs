@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::config::{AdamW, Optimizer, Sgd};
 use crate::torch::Network;
 
-use super::step::Moment;
+use super::schedule::Moment;
 
 /// Added to a gradient's length before it is divided by, as PyTorch's clipping does.
 const CLIP_EPSILON: f64 = 1e-6;

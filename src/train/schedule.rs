@@ -2,6 +2,14 @@
 
 use crate::config::Schedule;
 
+/// Where in its schedule a step is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// From 1.
+    pub step: usize,
+    pub lr: f64,
+}
+
 /// Learning rate of step `step` of `epochs * steps_per_epoch`, for an optimiser whose own rate is
 /// `peak`.
 pub fn learning_rate(

@@ -10,6 +10,7 @@ use super::losses::{Targets, cross_entropy, response, smooth_teacher};
 use super::metrics::{COLUMNS, Term};
 use super::optimizer::OptimizerState;
 use super::relations::{Comparison, Difference, compare};
+use super::schedule::Moment;
 
 /// A peer as it learns.
 pub struct Student {
@@ -28,14 +29,6 @@ pub struct Teaching<'a> {
     pub updates: Updates,
     /// A frozen teacher of all students.
     pub teacher: Option<&'a Network>,
-}
-
-/// Where in its schedule a step is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
-    /// From 1.
-    pub step: usize,
-    pub lr: f64,
 }
 
 /// What a network says of a batch, in float32 at least and apart from how it was computed.

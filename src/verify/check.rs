@@ -12,7 +12,7 @@ use crate::ui::Ui;
 use super::accuracy::{Accuracy, right_answers, score};
 use super::compare::compare;
 use super::distances::{Reading, distances};
-use super::inputs::InputSet;
+use super::inputs::{InputSet, padded};
 use super::report::{EngineReport, SetReport, VerifyReport};
 use super::tolerance::Tolerance;
 use super::truth::Truths;
@@ -237,16 +237,6 @@ impl Check<'_> {
         let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
-}
-
-/// The images and, after them, black ones up to the batch size a file takes.
-pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
-    let mut shape = images.shape().to_vec();
-    let filled = shape[0];
-    shape[0] = size;
-    let mut all = ArrayD::zeros(shape);
-    all.slice_axis_mut(Axis(0), Slice::from(..filled)).assign(&images);
-    all
 }
 
 fn problem(set: &SetReport) -> Option<String> {

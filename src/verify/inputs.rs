@@ -1,6 +1,6 @@
 //! The inputs on which engines are compared, all from a seed or from the data.
 
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -77,6 +77,16 @@ fn impulses(shape: [usize; 3], range: (f32, f32)) -> ArrayD<f32> {
     ArrayD::from_shape_fn(batch(places.len(), shape), |at| {
         if (at[2], at[3]) == places[at[0]] { range.1 } else { range.0 }
     })
+}
+
+/// The images and, after them, black ones up to the batch size a file takes.
+pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
+    let mut shape = images.shape().to_vec();
+    let filled = shape[0];
+    shape[0] = size;
+    let mut all = ArrayD::zeros(shape);
+    all.slice_axis_mut(Axis(0), Slice::from(..filled)).assign(&images);
+    all
 }
 
 #[cfg(test)]

@@ -4,8 +4,7 @@ use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
-use super::check::padded;
-use super::inputs::InputSet;
+use super::inputs::{InputSet, padded};
 
 /// Samples a forward pass of the truth.
 const BATCH: usize = 32;

@@ -11,15 +11,16 @@
 //! make is bounded (`value.rs`). Knows no runtime.
 
 mod arguments;
+mod constant;
 mod draft;
 mod ending;
 mod fold;
 mod known;
 mod layers;
-mod lower;
 mod node;
 mod pointwise;
 mod rearrange;
+mod shapes;
 mod value;
 mod walk;
 mod windows;

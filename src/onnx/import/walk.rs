@@ -12,13 +12,14 @@ use crate::graph::{Graph, Op, Shape};
 
 use super::super::read::{Element, OnnxFile};
 use super::super::tensor::{elements, floats};
+use super::Import;
 use super::arguments::known;
+use super::constant::constant;
 use super::draft::{Draft, Params};
 use super::ending::{before_softmax, embedding};
 use super::fold::fold;
 use super::node::{FileNode, Input};
 use super::value::{Budget, Data, MAX_FOLDED, Value};
-use super::{Import, lower};
 
 /// Operator sets that are read. Before 7 operators broadcast by other rules.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
@@ -156,7 +157,7 @@ impl<'a> Walk<'a> {
         }
         match node.op() {
             "Identity" => return Ok(vec![node.input(0)?.value.clone()]),
-            "Constant" => return Ok(vec![lower::constant(node, &mut self.budget)?]),
+            "Constant" => return Ok(vec![constant(node, &mut self.budget)?]),
             "Dropout" => {
                 if let Some(training) = node.optional(2)
                     && known(training, &mut self.budget)?.ints()?.iter().any(|&flag| flag != 0)

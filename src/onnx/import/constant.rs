@@ -1,0 +1,31 @@
+//! What a Constant node holds.
+
+use std::rc::Rc;
+
+use super::node::FileNode;
+use super::value::{Array, Budget, Numbers, Value, Whole};
+
+/// What a Constant gives.
+///
+/// # Errors
+/// If it holds none of the kinds of numbers that are read.
+pub fn constant<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Value<'a>, String> {
+    if let Some(tensor) = node.tensor("value")? {
+        // Large ones are weights, which nobody may want to look into.
+        return Ok(Value::Initializer(tensor));
+    }
+    let attribute = node.proto.attribute.first().ok_or("holds no value")?;
+    let whole = |values: &[i64]| Numbers::Whole(values.iter().copied().map(Whole::Plain).collect());
+    let (dims, numbers) = match attribute.name.as_str() {
+        "value_int" => (Vec::new(), whole(&[attribute.i])),
+        "value_ints" => (vec![attribute.ints.len()], whole(&attribute.ints)),
+        "value_float" => (Vec::new(), Numbers::Floats(vec![attribute.f.into()])),
+        "value_floats" => {
+            let floats = attribute.floats.iter().map(|&value| value.into()).collect();
+            (vec![attribute.floats.len()], Numbers::Floats(floats))
+        }
+        other => return Err(format!("holds a '{other}', which is not supported")),
+    };
+    budget.take(&dims)?;
+    Ok(Value::Known(Rc::new(Array { dims, numbers })))
+}
