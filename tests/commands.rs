@@ -126,6 +126,18 @@ fn verify_without_a_checkpoint_reads_the_file_itself() {
     assert_eq!(engines[4]["sets"][0]["samples"], 8, "tract runs few samples before it optimises");
 }
 
+/// A file whose inner shapes carry a symbol for the batch, as PyTorch's newer exporter writes them.
+#[test]
+fn verify_runs_every_engine_on_a_foreign_file() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/squeeze_excite.dynamo.onnx");
+    let report = Folder::new().json(&["verify", &file.display().to_string()]);
+    let engines = report["engines"].as_array().unwrap();
+    assert_eq!(engines.len(), 5);
+    for engine in engines {
+        assert_eq!(engine["passed"], true, "{engine:#}");
+    }
+}
+
 #[test]
 fn verify_holds_a_file_against_another() {
     let folder = Folder::new();

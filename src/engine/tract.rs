@@ -132,7 +132,7 @@ pub fn tensor_shapes(file: &OnnxFile, image: [usize; 3]) -> Result<HashMap<Strin
 }
 
 fn read(file: &OnnxFile) -> Result<InferenceModel> {
-    guarded(|| tract_onnx::onnx().model_for_read(&mut file.bytes.as_slice()))
+    guarded(|| tract_onnx::onnx().model_for_read(&mut file.bytes_without_inner_shapes().as_ref()))
         .map_err(|error| InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into())
 }
 

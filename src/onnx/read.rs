@@ -1,5 +1,6 @@
 //! An ONNX file as found, with its structure checked before any runtime sees it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -134,6 +135,19 @@ impl OnnxFile {
             Dim::Fixed(size) => Some(size),
             Dim::Symbolic(_) => None,
         }
+    }
+
+    /// What engines load, without the shapes the file claims for tensors inside it. An engine that works shapes
+    /// out itself, for a batch it is given, would find a symbol there that contradicts it.
+    pub fn bytes_without_inner_shapes(&self) -> Cow<'_, [u8]> {
+        if self.model.graph.as_ref().is_none_or(|graph| graph.value_info.is_empty()) {
+            return Cow::Borrowed(&self.bytes);
+        }
+        let Ok(mut model) = ModelProto::decode(self.bytes.as_slice()) else {
+            return Cow::Borrowed(&self.bytes);
+        };
+        model.graph.iter_mut().for_each(|graph| graph.value_info.clear());
+        Cow::Owned(model.encode_to_vec())
     }
 
     /// Size of the file with its weights.
