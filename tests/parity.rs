@@ -8,9 +8,7 @@ use cohort::config::{Device, EngineName};
 use cohort::data::{Normalization, ordered_batches};
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
-use cohort::graph::{
-    Builder, Conv2d, Graph, NodeId, Op, Pool, Weights, fold_batch_norm, initial_weights, params,
-};
+use cohort::graph::{Builder, Conv2d, Graph, Op, Pool, Weights, fold_batch_norm, initial_weights, params};
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
 use cohort::ui::Ui;
 use cohort::verify::{Candidate, Job, Standing, Truths, VerifyReport, input_sets, verify};
@@ -118,19 +116,15 @@ fn an_unfolded_export_and_its_embedding() {
 
 /// The same graph with another eps in every BatchNorm.
 fn with_eps(graph: &Graph, new: f64) -> Graph {
-    let (mut builder, input) = Builder::new(graph.input_shape().clone()).unwrap();
-    let mut ids = vec![input];
-    for node in &graph.nodes()[1..] {
+    let rewritten = graph.rewritten(&mut |builder, id, inputs| {
+        let node = graph.node(id);
         let op = match &node.op {
             Op::BatchNorm { momentum, .. } => Op::BatchNorm { eps: new, momentum: *momentum },
             other => other.clone(),
         };
-        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| ids[id.index()]).collect();
-        ids.push(builder.add(&node.name, op, &inputs).unwrap());
-    }
-    let outputs: Vec<(&str, NodeId)> =
-        graph.outputs().iter().map(|output| (output.name.as_str(), ids[output.node.index()])).collect();
-    builder.finish(&outputs)
+        builder.add(&node.name, op, inputs)
+    });
+    rewritten.unwrap()
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::error::{GateFailed, InputError};
 use crate::onnx::{OnnxFile, findings};
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
-use crate::verify::{Accuracy, InputSet, Job, Standing, Truths, VerifyReport, verify};
+use crate::verify::{Accuracy, Evidence, InputSet, Job, Standing, Truths, VerifyReport, blame, verify};
 
 use super::Common;
 use against::{Network, candidates, checkpoint, file_truth, imported, network_truth};
@@ -76,9 +76,10 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     let with_torch = network.as_ref().is_some_and(Network::ends_alike);
     let engines = engines(args, file, with_torch, ui)?;
     let images = args.data.as_ref().map(|pipeline| Images::open(pipeline, file)).transpose()?;
-    let (inputs, truths) = inputs_and_truths(args, file, &engines, network.as_ref(), images.as_ref())?;
-    let candidates = candidates(file, &engines, network.as_ref(), usable_threads())?;
-    Ok(verify(&mut Job {
+    let Basis { inputs, truths, reference } = basis(args, file, &engines, network.as_ref(), images.as_ref())?;
+    let threads = usable_threads();
+    let candidates = candidates(file, &engines, network.as_ref(), threads)?;
+    let mut report = verify(&mut Job {
         model: file.path.display().to_string(),
         findings: findings(file),
         truths: &truths,
@@ -93,7 +94,25 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         }),
         fixed_batch: file.fixed_batch(),
         ui,
-    }))
+    });
+    if !report.passed && cfg!(feature = "train") {
+        let checkpoint = network.as_ref().filter(|_| truths.standing == Standing::Checkpoint);
+        let reference = reference.as_ref().or(checkpoint).map(|network| (&network.graph, &network.weights));
+        let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
+        match blame(&report, &evidence) {
+            Ok(blame) => report.blame = blame,
+            Err(error) => ui.warn(format!("no node can be blamed: {error:#}")),
+        }
+    }
+    Ok(report)
+}
+
+/// What a file is held against.
+struct Basis {
+    inputs: Vec<InputSet>,
+    truths: Truths,
+    /// The network behind another file that it must agree with.
+    reference: Option<Network>,
 }
 
 /// The network that the file should compute: its checkpoint's where that is known, else its own.
@@ -116,17 +135,18 @@ fn network(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Network>> {
     }
 }
 
-fn inputs_and_truths(
+fn basis(
     args: &Args,
     file: &OnnxFile,
     engines: &[EngineName],
     network: Option<&Network>,
     images: Option<&Images>,
-) -> Result<(Vec<InputSet>, Truths)> {
+) -> Result<Basis> {
     if let Some(recorded) = &args.inputs {
         let (set, logits) = inputs::recorded(file, recorded, args.expected.as_ref())?;
         let name = format!("outputs of {}", args.expected.as_ref().unwrap_or(recorded).display());
-        return Ok((vec![set], Truths { name, standing: Standing::Recorded, logits: vec![logits] }));
+        let truths = Truths { name, standing: Standing::Recorded, logits: vec![logits] };
+        return Ok(Basis { inputs: vec![set], truths, reference: None });
     }
     let sets = match images {
         Some(images) => images.sets(args.images, args.seed)?,
@@ -134,7 +154,7 @@ fn inputs_and_truths(
     };
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);
-    let truths = match (network, &args.reference) {
+    let (truths, reference) = match (network, &args.reference) {
         (_, Some(path)) => {
             let reference = OnnxFile::load(path)?;
             if reference.image_shape() != file.image_shape() {
@@ -144,16 +164,16 @@ fn inputs_and_truths(
                     .into());
             }
             match cfg!(feature = "train").then(|| imported(&reference, Standing::Reference)) {
-                Some(Ok(network)) => network_truth(&network, &sets, &reference)?,
+                Some(Ok(network)) => (network_truth(&network, &sets, &reference)?, Some(network)),
                 Some(Err(_)) | None => {
-                    file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?
+                    (file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?, None)
                 }
             }
         }
-        (Some(network), None) => network_truth(network, &sets, file)?,
-        (None, None) => file_truth(file, reader, Standing::Engine, &sets, usable_threads())?,
+        (Some(network), None) => (network_truth(network, &sets, file)?, None),
+        (None, None) => (file_truth(file, reader, Standing::Engine, &sets, usable_threads())?, None),
     };
-    Ok((sets, truths))
+    Ok(Basis { inputs: sets, truths, reference })
 }
 
 /// The engines that are asked for, or all that are there.

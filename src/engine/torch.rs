@@ -5,8 +5,8 @@ use ndarray::{ArrayD, ArrayViewD};
 use tch::{Kind, Tensor};
 
 use crate::config::Device;
-use crate::graph::{Graph, Weights};
-use crate::torch::{Mode, Network, batch_tensor, resolve_device, set_threads, to_f32, to_f64};
+use crate::graph::{Graph, Node, Weights};
+use crate::torch::{Mode, Network, apply, batch_tensor, resolve_device, set_threads, to_f32, to_f64};
 
 use super::Engine;
 
@@ -90,4 +90,51 @@ impl Truth {
         let images = batch_tensor(images, tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
         to_f64(&self.network.forward(&images, Mode::Eval)?[self.logits])
     }
+
+    /// The same with every node's value handed to `seen`, by its place in the graph: an array given back takes
+    /// the value's place for later nodes.
+    ///
+    /// # Errors
+    /// If the batch does not fit, or `seen` fails.
+    pub fn logits_through(
+        &self,
+        images: ArrayViewD<'_, f32>,
+        seen: &mut dyn FnMut(usize, ArrayD<f64>) -> Result<Option<ArrayD<f64>>>,
+    ) -> Result<ArrayD<f64>> {
+        let _no_grad = tch::no_grad_guard();
+        let images = batch_tensor(images, tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
+        let outputs = self.network.forward_through(&images, &mut |place, value| {
+            Ok(match seen(place, to_f64(&value)?)? {
+                Some(other) => batch_tensor(other.view(), tch::Device::Cpu)?,
+                None => value,
+            })
+        })?;
+        to_f64(&outputs[self.logits])
+    }
+
+    /// The gradient of `Σ direction · logits` by the images.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn ascent(&self, images: ArrayViewD<'_, f32>, direction: ArrayViewD<'_, f64>) -> Result<ArrayD<f64>> {
+        let images = batch_tensor(images, tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
+        let images = images.f_set_requires_grad(true)?;
+        let logits = self.network.forward(&images, Mode::Eval)?.swap_remove(self.logits);
+        let along = logits.f_mul(&batch_tensor(direction, tch::Device::Cpu)?)?.f_sum(Kind::Double)?;
+        let gradients = Tensor::f_run_backward(&[along], &[&images], false, false)?;
+        to_f64(&gradients[0])
+    }
+}
+
+/// What a node makes of other values, in float64: of its parameters in the order of
+/// [`crate::graph::node_params`], and of its inputs, `[batch, …]`.
+///
+/// # Errors
+/// If libtorch refuses it.
+pub fn node_value(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Result<ArrayD<f64>> {
+    let _no_grad = tch::no_grad_guard();
+    let tensors = |arrays: &[ArrayD<f64>]| -> Result<Vec<Tensor>> {
+        arrays.iter().map(|array| batch_tensor(array.view(), tch::Device::Cpu)).collect()
+    };
+    to_f64(&apply(node, &tensors(params)?, &tensors(inputs)?)?)
 }

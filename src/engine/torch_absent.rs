@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayViewD};
 
 use crate::config::Device;
 use crate::error::InputError;
-use crate::graph::{Graph, Weights};
+use crate::graph::{Graph, Node, Weights};
 
 use super::Engine;
 
@@ -69,4 +69,36 @@ impl Truth {
     pub fn logits(&self, _images: ArrayViewD<'_, f32>) -> Result<ArrayD<f64>> {
         match *self {}
     }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn logits_through(
+        &self,
+        _images: ArrayViewD<'_, f32>,
+        _seen: &mut dyn FnMut(usize, ArrayD<f64>) -> Result<Option<ArrayD<f64>>>,
+    ) -> Result<ArrayD<f64>> {
+        match *self {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn ascent(
+        &self,
+        _images: ArrayViewD<'_, f32>,
+        _direction: ArrayViewD<'_, f64>,
+    ) -> Result<ArrayD<f64>> {
+        match *self {}
+    }
+}
+
+/// Refuses.
+///
+/// # Errors
+/// [`InputError`], always.
+pub fn node_value(_node: &Node, _params: &[ArrayD<f64>], _inputs: &[ArrayD<f64>]) -> Result<ArrayD<f64>> {
+    Err(absent())
 }

@@ -95,6 +95,26 @@ impl Graph {
         node.inputs.iter().map(|id| &self.nodes[id.0].shape).collect()
     }
 
+    /// The graph built anew: `write` adds what stands for each node, given the node's place and what stands for its
+    /// inputs, and gives back what stands for its value. The image and the outputs' names stay.
+    ///
+    /// # Errors
+    /// If what `write` adds does not fit.
+    pub fn rewritten(
+        &self,
+        write: &mut dyn FnMut(&mut Builder, NodeId, &[NodeId]) -> Result<NodeId, GraphError>,
+    ) -> Result<Self, GraphError> {
+        let (mut builder, image) = Builder::new(self.input_shape().clone())?;
+        let mut written = vec![image];
+        for (index, node) in self.nodes.iter().enumerate().skip(1) {
+            let inputs: Vec<NodeId> = node.inputs.iter().map(|id| written[id.0]).collect();
+            written.push(write(&mut builder, NodeId(index), &inputs)?);
+        }
+        let outputs: Vec<(&str, NodeId)> =
+            self.outputs.iter().map(|output| (output.name.as_str(), written[output.node.0])).collect();
+        Ok(builder.finish(&outputs))
+    }
+
     /// For every node, how many nodes and outputs read it.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];

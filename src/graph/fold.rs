@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use super::build::{Builder, Graph, GraphError, NodeId};
+use super::build::{Graph, GraphError, NodeId};
 use super::op::{Conv2d, Op};
 use super::weights::Weights;
 
@@ -31,25 +31,22 @@ pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weigh
         .filter_map(|(index, node)| foldable(graph.id(index)).map(|_| node.inputs[0]))
         .collect();
 
-    let (mut builder, input) = Builder::new(graph.input_shape().clone())?;
-    let mut new_ids = vec![input; graph.nodes().len()];
     let mut folded = weights.clone();
-    for (index, node) in graph.nodes().iter().enumerate().skip(1) {
-        let id = graph.id(index);
-        let inputs: Vec<NodeId> = node.inputs.iter().map(|id| new_ids[id.index()]).collect();
-        new_ids[index] = if foldable(id).is_some() {
+    let rewritten = graph.rewritten(&mut |builder, id, inputs| {
+        let node = graph.node(id);
+        if foldable(id).is_some() {
             fold_weights(graph, id, &mut folded)?;
-            inputs[0]
-        } else if folded_convs.contains(&id) {
-            let Op::Conv2d(conv) = &node.op else { unreachable!("only convolutions are listed") };
-            builder.add(&node.name, Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), &inputs)?
-        } else {
-            builder.add(&node.name, node.op.clone(), &inputs)?
+            return Ok(inputs[0]);
+        }
+        let op = match &node.op {
+            Op::Conv2d(conv) if folded_convs.contains(&id) => {
+                Op::Conv2d(Conv2d { bias: true, ..conv.clone() })
+            }
+            op => op.clone(),
         };
-    }
-    let outputs: Vec<(&str, NodeId)> =
-        graph.outputs().iter().map(|output| (output.name.as_str(), new_ids[output.node.index()])).collect();
-    Ok((builder.finish(&outputs), folded))
+        builder.add(&node.name, op, inputs)
+    })?;
+    Ok((rewritten, folded))
 }
 
 fn fold_weights(graph: &Graph, norm: NodeId, weights: &mut Weights) -> Result<(), GraphError> {
@@ -92,7 +89,7 @@ fn fold_weights(graph: &Graph, norm: NodeId, weights: &mut Weights) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{initial_weights, params};
+    use crate::graph::{Builder, initial_weights, params};
 
     fn conv_norm(shared: bool) -> Graph {
         let (mut builder, image) = Builder::new(vec![2, 4, 4]).unwrap();

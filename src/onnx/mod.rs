@@ -5,6 +5,7 @@
 
 mod emit;
 mod ends;
+mod expose;
 mod external;
 mod findings;
 mod import;

@@ -125,6 +125,7 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
         engines,
         findings: report.findings,
         distances: report.distances,
+        blame: report.blame,
     }
 }
 

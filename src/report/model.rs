@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::bench::Environment;
 use crate::config::EngineName;
 use crate::onnx::Finding;
-use crate::verify::Distances;
+use crate::verify::{Blame, Distances};
 
 /// Everything a person wants to know of a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,8 @@ pub struct VerifyRow {
     pub engines: Vec<EngineRow>,
     pub findings: Vec<Finding>,
     pub distances: Distances,
+    /// Where failures begin.
+    pub blame: Vec<Blame>,
 }
 
 /// One engine against the truth, on the inputs where it is farthest.

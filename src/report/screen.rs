@@ -3,7 +3,7 @@
 use super::format::{bytes, figures, or_na, percent, plain_table, short};
 use super::model::{BenchRow, Report, VerifyRow};
 use crate::onnx::Severity;
-use crate::verify::Distances;
+use crate::verify::{Blame, Distances, NodeError};
 
 /// The report for a terminal.
 pub fn screen(report: &Report) -> String {
@@ -90,6 +90,7 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
         .collect();
     let decisions = plain_table(&["decisions", "samples", "flips", "certified"], &decisions);
     let mut parts = vec![verify_table(verify), decisions, distances(&verify.distances)];
+    parts.extend(verify.blame.iter().map(blame_table));
     parts.extend(verify.findings.iter().map(|finding| {
         let severity = match finding.severity {
             Severity::Note => "note",
@@ -99,6 +100,43 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
         wrap(&format!("{severity}: {}; {}", finding.problem, finding.remedy), "")
     }));
     parts.join("\n\n")
+}
+
+/// Columns for the name of a node.
+const NODE_COLUMNS: usize = 34;
+
+/// Where a failure begins: the node that is blamed among its neighbours.
+fn blame_table(blame: &Blame) -> String {
+    let row = |node: &NodeError| {
+        let mark = if blame.node.as_ref() == Some(node) { "> " } else { "  " };
+        vec![
+            format!("{mark}{}", ending(&node.node, NODE_COLUMNS)),
+            node.operation.clone(),
+            format!("{:.0e}", node.isolated),
+            format!("{:.0e}", node.cumulative),
+        ]
+    };
+    let rows: Vec<Vec<String>> = blame.around.iter().map(row).collect();
+    let told = wrap(&blame.told(), "");
+    if rows.is_empty() {
+        return told;
+    }
+    let samples = blame.samples.len();
+    let table = plain_table(&["  node", "operation", "isolated", "cumulative"], &rows);
+    format!(
+        "{told}\n{table}\n{}",
+        wrap(&format!("relative errors, {samples} samples of '{}'", blame.set), "  ")
+    )
+}
+
+/// The end of a name, where that of a long one says most.
+fn ending(name: &str, columns: usize) -> String {
+    let length = name.chars().count();
+    if length <= columns {
+        return name.to_string();
+    }
+    let end: String = name.chars().skip(length - columns + 2).collect();
+    format!("..{end}")
 }
 
 /// The distances between all pairs, below the diagonal; columns are numbered as the rows are.

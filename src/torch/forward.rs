@@ -24,6 +24,21 @@ pub enum Mode {
 /// # Errors
 /// If libtorch refuses a node, which names it.
 pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+    forward_through(graph, params, images, mode, &mut |_, value| Ok(value))
+}
+
+/// The same with every node's value handed to `seen`, with the node's place; what that gives back is what
+/// later nodes read.
+///
+/// # Errors
+/// If libtorch refuses a node, or `seen` fails.
+pub fn forward_through(
+    graph: &Graph,
+    params: &[Vec<Tensor>],
+    images: &Tensor,
+    mode: Mode,
+    seen: &mut dyn FnMut(usize, Tensor) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
     let mut uses = graph.uses();
     let mut values: Vec<Option<Tensor>> = Vec::with_capacity(graph.nodes().len());
     for (index, node) in graph.nodes().iter().enumerate() {
@@ -38,7 +53,7 @@ pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mod
         let value =
             compute(node, &params[index], &inputs, mode).with_context(|| format!("node '{}'", node.name))?;
         drop(inputs);
-        values.push(Some(value));
+        values.push(Some(seen(index, value)?));
         for id in &node.inputs {
             uses[id.index()] -= 1;
             if uses[id.index()] == 0 {
@@ -60,7 +75,7 @@ pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mod
 ///
 /// # Errors
 /// If libtorch refuses it.
-pub(super) fn apply(node: &Node, params: &[Tensor], inputs: &[Tensor]) -> Result<Tensor, tch::TchError> {
+pub fn apply(node: &Node, params: &[Tensor], inputs: &[Tensor]) -> Result<Tensor, tch::TchError> {
     compute(node, params, inputs, Mode::Eval)
 }
 

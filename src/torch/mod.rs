@@ -19,7 +19,7 @@ mod steps;
 pub use arrays::{batch_tensor, to_f32, to_f64};
 pub use device::{device_name, prepare_process, resolve_device, set_threads, threads};
 pub use facts::{Facts, facts};
-pub use forward::Mode;
+pub use forward::{Mode, apply};
 pub use images::channels_last;
 pub use learn::Pass;
 pub use network::Network;

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use crate::graph::{Graph, Node, ParamSpec, Role, Weights, node_params};
 
 use super::arrays::{batch_tensor, to_f32};
-use super::forward::{Mode, forward};
+use super::forward::{Mode, forward, forward_through};
 use super::steps::{Step, steps};
 
 /// Elements between the starts of two parameters are a multiple of this: 64 bytes of float32.
@@ -170,6 +170,19 @@ impl Network {
     /// If libtorch refuses a node.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
         forward(&self.graph, &self.params, images, mode)
+    }
+
+    /// Runs a batch in inference mode with every node's value handed to `seen`, with the node's place; what
+    /// that gives back is what later nodes read.
+    ///
+    /// # Errors
+    /// If libtorch refuses a node, or `seen` fails.
+    pub fn forward_through(
+        &self,
+        images: &Tensor,
+        seen: &mut dyn FnMut(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<Tensor>> {
+        forward_through(&self.graph, &self.params, images, Mode::Eval, seen)
     }
 
     /// Copies all parameters and buffers out.

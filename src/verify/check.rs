@@ -102,6 +102,7 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         distances: distances(&readings),
         engines,
         batches,
+        blame: Vec::new(),
     }
 }
 

@@ -4,19 +4,25 @@
 //! tolerances. Knows engines and arrays; of files what `onnx` found in them; no pipeline.
 
 mod accuracy;
+mod blame;
 mod check;
 mod compare;
 mod distances;
 mod inputs;
 mod report;
+mod self_test;
 mod tolerance;
 mod truth;
 
 pub use accuracy::Accuracy;
+pub use blame::{Evidence, blame};
 pub use check::{Candidate, Job, verify};
 pub use compare::compare;
 pub use distances::Distances;
 pub use inputs::{InputSet, input_sets, pixel_range};
-pub use report::{AccuracyReport, EngineReport, Flip, PairedAccuracy, SetReport, VerifyReport, Worst};
+pub use report::{
+    AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, SetReport, VerifyReport, Worst,
+};
+pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Subject, self_test};
 pub use tolerance::Tolerance;
 pub use truth::{Standing, Truths};

@@ -28,6 +28,8 @@ pub struct VerifyReport {
     pub distances: Distances,
     /// Batch sizes that were run.
     pub batches: Vec<usize>,
+    /// Where the failures begin, as far as it was found.
+    pub blame: Vec<Blame>,
 }
 
 impl VerifyReport {
@@ -38,8 +40,69 @@ impl VerifyReport {
         };
         let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
         let structure = errors.map(|finding| format!("\n  {}; {}", finding.problem, finding.remedy));
-        structure.chain(self.engines.iter().map(named)).collect()
+        let blame = self.blame.iter().map(|blame| format!("\n  {}", blame.told()));
+        structure.chain(self.engines.iter().map(named)).chain(blame).collect()
     }
+}
+
+/// Where a failure begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Blame {
+    /// The engine that leaves what the file says; nothing if the file itself is wrong.
+    pub engine: Option<String>,
+    /// The inputs that were looked at.
+    pub set: String,
+    pub samples: Vec<usize>,
+    /// Nodes whose values could be compared.
+    pub compared: usize,
+    /// The first that is wrong by itself; nothing if the error builds up over many.
+    pub node: Option<NodeError>,
+    /// That node, or the worst, among its neighbours.
+    pub around: Vec<NodeError>,
+    /// Why, where that is known.
+    pub cause: Option<String>,
+}
+
+impl Blame {
+    pub(super) fn nowhere(set: &str, samples: &[usize]) -> Self {
+        let (set, samples) = (set.to_string(), samples.to_vec());
+        Self { engine: None, set, samples, compared: 0, node: None, around: Vec::new(), cause: None }
+    }
+
+    /// In a sentence.
+    pub fn told(&self) -> String {
+        let culprit = match &self.engine {
+            Some(engine) => format!("{engine} leaves what the file says"),
+            None => "the file itself is wrong".into(),
+        };
+        let place = match &self.node {
+            Some(node) => {
+                let layer = node.layer.as_ref().filter(|layer| **layer != node.node);
+                let layer = layer.map_or(String::new(), |layer| format!(", layer '{layer}'"));
+                format!(", first at node '{}' ({}{layer})", node.node, node.operation)
+            }
+            None if self.compared > 0 => {
+                format!("; none of {} nodes is wrong by itself: the error builds up", self.compared)
+            }
+            None => String::new(),
+        };
+        let cause = self.cause.as_ref().map_or(String::new(), |cause| format!(": {cause}"));
+        format!("{culprit}{place}{cause}")
+    }
+}
+
+/// What a node of the file has to do with a failure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeError {
+    /// Its name in the file.
+    pub node: String,
+    /// The layer of the network it stands for.
+    pub layer: Option<String>,
+    pub operation: String,
+    /// Relative error it adds on inputs that are right.
+    pub isolated: f64,
+    /// Relative error that has come together up to it.
+    pub cumulative: f64,
 }
 
 /// One engine against the truth.

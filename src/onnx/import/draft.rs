@@ -31,6 +31,16 @@ pub struct Sketch {
     pub origin: String,
 }
 
+/// A closed graph with its weights.
+pub struct Finished {
+    pub graph: Graph,
+    pub weights: Weights,
+    /// By node of the graph.
+    pub origins: Vec<String>,
+    /// What became of each node of the draft.
+    pub ids: Vec<Option<NodeId>>,
+}
+
 /// Nodes so far. Node 0 is the image.
 pub struct Draft {
     nodes: Vec<Sketch>,
@@ -100,12 +110,11 @@ impl Draft {
         }
     }
 
-    /// Closes the graph: nodes that no output reads are left out. Returns it with its weights and the
-    /// origin of each node.
+    /// Closes the graph: nodes that no output reads are left out.
     ///
     /// # Errors
     /// If parameters do not fit their nodes.
-    pub fn finish(self, outputs: &[(&str, usize)]) -> Result<(Graph, Weights, Vec<String>), String> {
+    pub fn finish(self, outputs: &[(&str, usize)]) -> Result<Finished, String> {
         let mut wanted = vec![false; self.nodes.len()];
         wanted[0] = true;
         outputs.iter().for_each(|(_, node)| wanted[*node] = true);
@@ -137,6 +146,6 @@ impl Draft {
             }
         }
         weights.fit(&graph).map_err(|error| error.to_string())?;
-        Ok((graph, weights, origins))
+        Ok(Finished { graph, weights, origins, ids })
     }
 }

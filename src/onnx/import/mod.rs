@@ -31,7 +31,7 @@ mod hostile;
 pub use ending::Ending;
 pub use walk::import;
 
-use crate::graph::{Graph, Weights};
+use crate::graph::{Graph, NodeId, Weights};
 
 /// A file as a graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +42,8 @@ pub struct Import {
     pub weights: Weights,
     /// For each node of the graph, the node of the file it comes from; for constants the tensor.
     pub origins: Vec<String>,
+    /// The file's tensors that nodes of the graph stand for, in the graph's order.
+    pub tensors: Vec<(String, NodeId)>,
     /// The file's output that the logits stand for.
     pub output: String,
     /// What the file does with the logits at its end.

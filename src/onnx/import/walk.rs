@@ -8,14 +8,14 @@ use ndarray::{ArrayD, IxDyn};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use crate::error::InputError;
-use crate::graph::{Graph, Op, Shape};
+use crate::graph::{Graph, NodeId, Op, Shape};
 
 use super::super::read::{Element, OnnxFile};
 use super::super::tensor::{elements, floats};
 use super::Import;
 use super::arguments::known;
 use super::constant::constant;
-use super::draft::{Draft, Params};
+use super::draft::{Draft, Finished, Params};
 use super::ending::{before_softmax, embedding};
 use super::fold::fold;
 use super::node::{FileNode, Input};
@@ -98,8 +98,14 @@ fn finish(
     outputs.extend(features.map(|node| (Graph::EMBEDDING, node)));
     // Nobody else holds the weights then, and they need not be copied.
     walk.arrays.clear();
-    let (graph, weights, origins) = walk.draft.finish(&outputs)?;
-    Ok(Import { graph, weights, origins, output: output.to_string(), ending })
+    let Finished { graph, weights, origins, ids } = walk.draft.finish(&outputs)?;
+    let stands_for = |(name, value): (&&str, &Value<'_>)| match value {
+        Value::Data(Data { node, integers: false }) => Some(((*name).to_string(), ids[*node]?)),
+        Value::Data(_) | Value::Initializer(_) | Value::Known(_) | Value::Unknown => None,
+    };
+    let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
+    tensors.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+    Ok(Import { graph, weights, origins, tensors, output: output.to_string(), ending })
 }
 
 /// What is known on the way.

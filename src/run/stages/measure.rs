@@ -16,7 +16,9 @@ use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
 use crate::score::Score;
 use crate::seed::derive_seed;
-use crate::verify::{self, Accuracy, Candidate, InputSet, Job, Standing, Truths, input_sets, pixel_range};
+use crate::verify::{
+    self, Accuracy, Candidate, Evidence, InputSet, Job, Standing, Truths, blame, input_sets, pixel_range,
+};
 
 use super::{Context, Done, peer, trained_by, trained_weights};
 
@@ -46,7 +48,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         Some(test) => ("test", test),
         None => ("validation", &data.validation),
     };
-    let report = verify::verify(&mut Job {
+    let mut report = verify::verify(&mut Job {
         model: folder.chosen_onnx().display().to_string(),
         findings: findings(&file),
         truths: &truths,
@@ -61,6 +63,16 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         fixed_batch: None,
         ui: context.options.ui,
     });
+    if !report.passed {
+        let reference = Some((&chosen.graph, &weights));
+        let open = &engine::open;
+        let threads = usable_threads();
+        let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
+        match blame(&report, &evidence) {
+            Ok(blame) => report.blame = blame,
+            Err(error) => context.options.ui.warn(format!("no node can be blamed: {error:#}")),
+        }
+    }
     write_json(&folder.verify_report(), &report)?;
     let mut files = vec![folder.verify_report()];
     files.extend(keep_samples(context, &inputs, &truths)?);

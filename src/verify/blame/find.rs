@@ -1,0 +1,333 @@
+//! From a verification that failed to the node where it begins.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
+
+use crate::config::EngineName;
+use crate::engine::torch::Truth;
+use crate::engine::{Engine, EngineOptions};
+use crate::graph::{Graph, Node, Op, Weights, fold_batch_norm};
+use crate::onnx::{Import, OnnxFile, import};
+
+use super::super::compare::compare;
+use super::super::inputs::{InputSet, padded};
+use super::super::report::{Blame, EngineReport, NodeError, VerifyReport};
+use super::super::tolerance::Tolerance;
+use super::super::truth::{Standing, Truths};
+use super::align::{align, score};
+use super::cause::{Side, cause, folded_norm};
+use super::guess::guess;
+use super::passes::{NodeErrors, Values, errors, values};
+
+/// Samples that are looked at, at most: the worst one of a set and others spread over it.
+const SAMPLES: usize = 4;
+
+/// Values of all tensors together that are held at once, at most: 512 MiB in float64.
+const MAX_VALUES: usize = 1 << 26;
+
+/// A node of a file is right if its relative error is under this: what rounding the weights leaves.
+const FILE_ROUNDING: f64 = 2e-6;
+
+/// An engine's node is right if its relative error is under this share of the tolerance.
+const ENGINE_SHARE: f64 = 0.1;
+
+/// Nodes that are told of, before the one that is blamed and after it.
+const AROUND: usize = 2;
+
+/// What a failed verification can be looked into with.
+pub struct Evidence<'a> {
+    pub file: &'a OnnxFile,
+    /// The network that the file should compute, where that is another than its own nodes.
+    pub reference: Option<(&'a Graph, &'a Weights)>,
+    pub inputs: &'a [InputSet],
+    pub truths: &'a Truths,
+    /// Loads the file, or one like it, into an engine.
+    pub open: &'a dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>>,
+    pub threads: usize,
+}
+
+/// Looks for the node where each failure begins: in the file, if that differs from its reference, otherwise in
+/// the engines that failed.
+///
+/// # Errors
+/// [`crate::error::InputError`] if the file cannot be imported; others if libtorch or an engine fails.
+pub fn blame(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
+    let mut failed =
+        report.engines.iter().filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
+    let Some((_, first)) = failed.clone().find(|(engine, _)| engine.engine != EngineName::Torch) else {
+        return Ok(Vec::new());
+    };
+    let imported = import(evidence.file)?;
+    let scene = Scene { network: Truth::new(&imported.graph, &imported.weights)?, imported, evidence };
+    if let Some(blame) = scene.file(&first)? {
+        return Ok(vec![blame]);
+    }
+    failed
+        .by_ref()
+        .filter(|(engine, _)| engine.engine != EngineName::Torch)
+        .map(|(engine, case)| scene.engine(engine, &case))
+        .collect()
+}
+
+/// Samples on which an engine failed.
+struct Case<'a> {
+    set: &'a InputSet,
+    place: usize,
+    samples: Vec<usize>,
+}
+
+impl Case<'_> {
+    fn images(&self) -> ArrayD<f32> {
+        self.set.images.select(Axis(0), &self.samples)
+    }
+}
+
+/// The set that an engine failed worst on, with its worst sample first.
+fn case<'a>(engine: &EngineReport, inputs: &'a [InputSet]) -> Option<Case<'a>> {
+    let failed = engine.sets.iter().filter(|set| !set.passed);
+    let worst = failed.max_by(|a, b| {
+        (!a.finite, a.tolerance_used)
+            .partial_cmp(&(!b.finite, b.tolerance_used))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    })?;
+    let place = inputs.iter().position(|set| set.name == worst.set)?;
+    let set = &inputs[place];
+    let count = worst.samples.min(set.images.shape()[0]);
+    let spread = (0..SAMPLES).map(|turn| turn * count / SAMPLES);
+    let mut samples: Vec<usize> = worst.worst.map(|worst| worst.sample).into_iter().chain(spread).collect();
+    let mut seen = std::collections::HashSet::new();
+    samples.retain(|&sample| sample < count && seen.insert(sample));
+    samples.truncate(SAMPLES);
+    (!samples.is_empty()).then_some(Case { set, place, samples })
+}
+
+/// The file, read in float64.
+struct Scene<'a> {
+    imported: Import,
+    network: Truth,
+    evidence: &'a Evidence<'a>,
+}
+
+impl Scene<'_> {
+    /// The file's own fault, if its nodes do not compute what they should.
+    fn file(&self, case: &Case<'_>) -> Result<Option<Blame>> {
+        let images = case.images();
+        let logits = self.network.logits(images.view())?;
+        match (self.evidence.reference, self.evidence.truths.standing) {
+            (Some((graph, weights)), _) => {
+                let expected = Truth::new(graph, weights)?.logits(images.view())?;
+                if agree(&expected, &logits)? {
+                    return Ok(None);
+                }
+                self.against(Side { graph, weights }, case).map(Some)
+            }
+            (None, Standing::Recorded) => {
+                let expected = self.evidence.truths.logits[case.place].select(Axis(0), &case.samples);
+                let given = self.imported.ending.apply(logits);
+                let differs = !agree(&expected.into_dyn(), &given)?;
+                Ok(differs.then(|| Blame {
+                    cause: Some(
+                        "the file's own nodes in float64 do not give what was recorded either: other weights, other \
+                         inputs (preprocessing, order of channels), or a fault of the exporter"
+                            .into(),
+                    ),
+                    ..Blame::nowhere(case.set.name, &case.samples)
+                }))
+            }
+            (None, Standing::Checkpoint | Standing::File | Standing::Reference | Standing::Engine) => {
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where the file's nodes leave those of the network it was made from.
+    fn against(&self, reference: Side<'_>, case: &Case<'_>) -> Result<Blame> {
+        let graph = &self.imported.graph;
+        let plain = align(graph, reference.graph);
+        let (folded_graph, folded_weights) = fold_batch_norm(reference.graph, reference.weights)?;
+        let folded = align(graph, &folded_graph);
+        let as_folded = score(graph, &folded_graph, &folded) > score(graph, reference.graph, &plain);
+        let (expected, pairs) = match as_folded {
+            true => (Side { graph: &folded_graph, weights: &folded_weights }, folded),
+            false => (reference, plain),
+        };
+        let images = self.bounded(case.images());
+        let mut others = Values::new();
+        let partners: HashMap<usize, usize> =
+            pairs.iter().enumerate().filter_map(|(place, pair)| Some(((*pair)?, place))).collect();
+        Truth::new(expected.graph, expected.weights)?.logits_through(
+            images.view(),
+            &mut |place, value| {
+                if let Some(&ours) = partners.get(&place) {
+                    others.insert(ours, value);
+                }
+                Ok(None)
+            },
+        )?;
+        let found = errors(&self.network, images.view(), &others)?;
+        let mut blame = self.told(None, case, &found, FILE_ROUNDING, |place| {
+            pairs[place].map(|partner| expected.graph.nodes()[partner].name.clone())
+        });
+        if let Some(place) = culprit(&found, FILE_ROUNDING) {
+            let ours = Side { graph, weights: &self.imported.weights };
+            let norm = as_folded.then(|| self.folded_cause(place, &pairs, expected, reference)).flatten();
+            blame.cause = norm.or_else(|| cause(ours, expected, place, &pairs));
+        }
+        Ok(blame)
+    }
+
+    /// What was other in a BatchNorm that the node at `place` has in it.
+    fn folded_cause(
+        &self,
+        place: usize,
+        pairs: &[Option<usize>],
+        folded: Side<'_>,
+        unfolded: Side<'_>,
+    ) -> Option<String> {
+        let name = &folded.graph.nodes()[pairs[place]?].name;
+        let all = unfolded.graph.nodes();
+        let at = all.iter().position(|node| node.name == *name)?;
+        let reads = |node: &&Node| matches!(node.op, Op::BatchNorm { .. }) && node.inputs[0].index() == at;
+        let norm = all.iter().find(reads)?;
+        let ours = &self.imported.graph.nodes()[place].name;
+        let weight = |suffix: &str| self.imported.weights.get(&format!("{ours}.{suffix}"));
+        folded_norm(weight("weight")?, weight("bias")?, unfolded, &all[at], norm)
+    }
+
+    /// Where an engine's values leave those of the file's nodes.
+    fn engine(&self, report: &EngineReport, case: &Case<'_>) -> Result<Blame> {
+        let file = self.evidence.file;
+        let graph = &self.imported.graph;
+        let images = self.bounded(case.images());
+        let mut tensors: Vec<(&str, usize)> = Vec::new();
+        for (name, id) in &self.imported.tensors {
+            let differs = tensors.last().is_none_or(|&(_, last)| last != id.index());
+            let computed = !matches!(graph.node(*id).op, Op::Input { .. } | Op::Constant { .. });
+            if differs && computed {
+                tensors.push((name, id.index()));
+            }
+        }
+        let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
+        let options =
+            EngineOptions { threads: self.evidence.threads, optimize: report.optimized, tf32: report.tf32 };
+        let mut engine = (self.evidence.open)(&file.exposing(&names)?, report.engine, &options)?;
+        let samples = images.shape()[0];
+        let mut given: Vec<ArrayD<f32>> = Vec::new();
+        for batch in images.axis_chunks_iter(Axis(0), file.fixed_batch().unwrap_or(samples)) {
+            let keep = batch.shape()[0];
+            let outputs = engine.run(padded(batch, file.fixed_batch().unwrap_or(keep)).view())?;
+            ensure!(
+                outputs.len() == file.outputs.len() + names.len(),
+                "the engine does not give every tensor"
+            );
+            let inner = outputs.into_iter().skip(file.outputs.len());
+            let kept = inner.map(|value| value.slice_axis(Axis(0), Slice::from(..keep)).to_owned());
+            given = match given.is_empty() {
+                true => kept.collect(),
+                false => {
+                    let both = given.iter().zip(kept);
+                    both.map(|(a, b)| Ok(ndarray::concatenate(Axis(0), &[a.view(), b.view()])?))
+                        .collect::<Result<_>>()?
+                }
+            };
+        }
+        let mut others = Values::new();
+        for ((_, place), value) in tensors.iter().zip(given) {
+            let mut shape = vec![samples];
+            shape.extend(&graph.nodes()[*place].shape);
+            if let Ok(value) = value.as_standard_layout().into_owned().into_shape_with_order(IxDyn(&shape)) {
+                others.insert(*place, value.mapv(f64::from));
+            }
+        }
+        let found = errors(&self.network, images.view(), &others)?;
+        let limit = ENGINE_SHARE * report.tolerance.rtol;
+        let mut blame = self.told(Some(report.name.clone()), case, &found, limit, |place| {
+            Some(graph.nodes()[place].name.clone())
+        });
+        let last = graph.output(Graph::LOGITS).context("an import has logits")?.index();
+        blame.cause = match culprit(&found, limit) {
+            Some(place) => self.engine_cause(place, &images, &others, report)?,
+            None if found.get(&last).is_some_and(|errors| errors.cumulative <= limit) => Some(
+                "the error is gone when every tensor is an output: the runtime's rewriting of the graph"
+                    .into(),
+            ),
+            None => None,
+        };
+        Ok(blame)
+    }
+
+    fn engine_cause(
+        &self,
+        place: usize,
+        images: &ArrayD<f32>,
+        others: &Values,
+        report: &EngineReport,
+    ) -> Result<Option<String>> {
+        let node = &self.imported.graph.nodes()[place];
+        let inputs: Vec<usize> = node.inputs.iter().map(|id| id.index()).collect();
+        let inputs = values(&self.network, images.view(), others, &inputs)?;
+        let mut without = others.clone();
+        without.remove(&place);
+        let own = values(&self.network, images.view(), &without, &[place])?.swap_remove(0);
+        let Import { graph, weights, .. } = &self.imported;
+        let guessed = guess(graph, weights, place, &inputs, &others[&place], &own);
+        Ok(guessed.or_else(|| report.tf32.then(|| "products in TF32".into())))
+    }
+
+    /// As many of the images as all their values can be held of.
+    fn bounded(&self, images: ArrayD<f32>) -> ArrayD<f32> {
+        let nodes = self.imported.graph.nodes().iter();
+        let values: usize = nodes.map(|node| node.shape.iter().product::<usize>()).sum();
+        let samples = (MAX_VALUES / values.max(1)).clamp(1, images.shape()[0]);
+        images.slice_axis(Axis(0), Slice::from(..samples)).to_owned()
+    }
+
+    fn told(
+        &self,
+        engine: Option<String>,
+        case: &Case<'_>,
+        found: &HashMap<usize, NodeErrors>,
+        limit: f64,
+        layer: impl Fn(usize) -> Option<String>,
+    ) -> Blame {
+        let mut places: Vec<usize> = found.keys().copied().collect();
+        places.sort_unstable();
+        let told = |place: usize| NodeError {
+            node: self.imported.origins[place].clone(),
+            layer: layer(place),
+            operation: self.imported.graph.nodes()[place].op.kind().into(),
+            isolated: found[&place].isolated,
+            cumulative: found[&place].cumulative,
+        };
+        let largest = places.iter().copied().max_by(|a, b| found[a].isolated.total_cmp(&found[b].isolated));
+        let culprit = culprit(found, limit);
+        let center = culprit.or(largest).and_then(|place| places.iter().position(|&other| other == place));
+        let around = center.map_or(0..0, |at| at.saturating_sub(AROUND)..(at + AROUND + 1).min(places.len()));
+        Blame {
+            engine,
+            compared: places.len(),
+            node: culprit.map(told),
+            around: places[around].iter().copied().map(told).collect(),
+            ..Blame::nowhere(case.set.name, &case.samples)
+        }
+    }
+}
+
+/// The first node that is wrong by itself.
+fn culprit(found: &HashMap<usize, NodeErrors>, limit: f64) -> Option<usize> {
+    found.iter().filter(|(_, errors)| errors.isolated > limit).map(|(place, _)| *place).min()
+}
+
+/// Whether logits of a file are those they should be, by the tightest tolerance.
+fn agree(expected: &ArrayD<f64>, found: &ArrayD<f64>) -> Result<bool> {
+    if expected.shape() != found.shape() {
+        return Ok(false);
+    }
+    let [expected, found] = [expected, found].map(|logits| logits.clone().into_dimensionality());
+    let (expected, found): (Array2<f64>, Array2<f64>) = (expected?, found?);
+    let tolerance = Tolerance::of(EngineName::OrtCpu, &EngineOptions::default());
+    let found = found.mapv(|value| value as f32);
+    Ok(compare("file", true, expected.view(), found.view(), &tolerance).passed)
+}

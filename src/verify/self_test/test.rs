@@ -1,0 +1,231 @@
+//! Plants the faults and verifies the copies.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ndarray::{Axis, Slice};
+
+use crate::config::EngineName;
+use crate::engine::torch::Truth;
+use crate::engine::{EngineOptions, open};
+use crate::graph::{Graph, Op, Weights, fold_batch_norm};
+use crate::onnx::{EmitOptions, Metadata, OnnxFile, emit, import};
+use crate::ui::Ui;
+
+use super::super::blame::{Evidence, blame};
+use super::super::check::{Candidate, Job, verify};
+use super::super::compare::compare;
+use super::super::inputs::{InputSet, input_sets};
+use super::super::report::VerifyReport;
+use super::super::tolerance::Tolerance;
+use super::super::truth::{Standing, Truths};
+use super::faults::{FaultKind, Faulty, plant};
+use super::report::{FaultReport, Outcome, SelfTestReport};
+
+/// Times that every untouched copy is verified, each with noise of its own.
+const ROUNDS: usize = 5;
+
+/// Samples of a set of inputs, at most.
+const SAMPLES: usize = 8;
+
+/// A network whose copies are spoilt.
+pub struct Subject<'a> {
+    pub name: &'a str,
+    pub graph: &'a Graph,
+    pub weights: &'a Weights,
+    /// Normalised values of a black and of a white pixel.
+    pub range: (f32, f32),
+    /// The engine that runs the copies.
+    pub engine: EngineName,
+    pub threads: usize,
+    pub seed: u64,
+}
+
+/// Plants every kind of fault, and verifies untouched copies.
+///
+/// # Errors
+/// If the network is not whole, or an engine refuses an untouched copy.
+pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
+    let truth = Truth::new(subject.graph, subject.weights)?;
+    let known = |seed: u64| -> Result<Known> {
+        let inputs = inputs(subject, seed)?;
+        let mut logits = |images: ndarray::ArrayViewD<'_, f32>| truth.logits(images);
+        let truths =
+            Truths::of("untouched network, float64", Standing::Checkpoint, &inputs, None, &mut logits)?;
+        Ok(Known { inputs, truths })
+    };
+    let usual = EngineOptions { threads: subject.threads, ..EngineOptions::default() };
+    let mut report = SelfTestReport {
+        model: subject.name.to_string(),
+        engine: usual.name(subject.engine),
+        faults: Vec::new(),
+        not_applicable: Vec::new(),
+        copies: 0,
+        alarms: Vec::new(),
+    };
+    let mut bar = ui.bar("self-test", (FaultKind::ALL.len() + ROUNDS) as u64, "steps");
+    let first = known(subject.seed)?;
+    for kind in FaultKind::ALL {
+        let before = report.faults.len();
+        for faulty in plant(kind, subject.graph, subject.weights, subject.seed)? {
+            report.faults.push(tried(subject, kind, &faulty, &first, &usual)?);
+        }
+        if report.faults.len() == before {
+            report.not_applicable.push(kind);
+        }
+        bar.inc(1);
+    }
+    let copies = copies(subject)?;
+    for round in 0..ROUNDS {
+        let known = known(subject.seed.wrapping_add(1 + round as u64))?;
+        for (name, file) in &copies {
+            let verified =
+                verified(subject, file, &known, &EngineOptions::ways(subject.engine, subject.threads));
+            report.copies += 1;
+            if !verified.passed {
+                report.alarms.push(format!("{name}, round {}:{}", round + 1, verified.problems()));
+            }
+        }
+        bar.inc(1);
+    }
+    Ok(report)
+}
+
+/// Inputs, and what the untouched network makes of them.
+struct Known {
+    inputs: Vec<InputSet>,
+    truths: Truths,
+}
+
+fn inputs(subject: &Subject<'_>, seed: u64) -> Result<Vec<InputSet>> {
+    let shape = subject.graph.input_shape().as_slice().try_into()?;
+    let mut sets = input_sets(None, shape, subject.range, seed);
+    sets.retain(|set| set.gates);
+    for set in &mut sets {
+        let samples = set.images.shape()[0].min(SAMPLES);
+        set.images = set.images.slice_axis(Axis(0), Slice::from(..samples)).to_owned();
+    }
+    Ok(sets)
+}
+
+/// Exports a network with a fault and verifies it.
+fn tried(
+    subject: &Subject<'_>,
+    kind: FaultKind,
+    faulty: &Faulty,
+    known: &Known,
+    usual: &EngineOptions,
+) -> Result<FaultReport> {
+    let moved = moved(faulty, known, &Tolerance::of(subject.engine, usual))?;
+    let mut report = FaultReport {
+        kind,
+        layer: faulty.node.clone(),
+        moved,
+        outcome: Outcome::NotObservable,
+        blamed: None,
+        blamed_rightly: false,
+        cause: None,
+    };
+    if moved <= 1.0 {
+        return Ok(report);
+    }
+    let file = exported(&faulty.graph, &faulty.weights, true)?;
+    let verified = verified(subject, &file, known, std::slice::from_ref(usual));
+    if verified.passed {
+        report.outcome = Outcome::Missed;
+        return Ok(report);
+    }
+    report.outcome = Outcome::Caught;
+    let evidence = Evidence {
+        file: &file,
+        reference: Some((subject.graph, subject.weights)),
+        inputs: &known.inputs,
+        truths: &known.truths,
+        open: &open,
+        threads: subject.threads,
+    };
+    if let Some(blame) = blame(&verified, &evidence)?.into_iter().next() {
+        let node = blame.node.map(|node| node.layer.unwrap_or(node.node));
+        report.blamed_rightly = node.as_ref().is_some_and(|node| is_right(subject.graph, &faulty.node, node));
+        report.blamed = node;
+        report.cause = blame.cause;
+    }
+    Ok(report)
+}
+
+/// Whether the layer that is blamed is the one with the fault, or the convolution that it is folded into.
+fn is_right(graph: &Graph, planted: &str, blamed: &str) -> bool {
+    let node = graph.nodes().iter().find(|node| node.name == planted);
+    let folded_into = node.filter(|node| matches!(node.op, Op::BatchNorm { .. }));
+    blamed == planted || folded_into.is_some_and(|norm| graph.node(norm.inputs[0]).name == blamed)
+}
+
+/// How far a fault moves the output in float64, in tolerances.
+fn moved(faulty: &Faulty, known: &Known, tolerance: &Tolerance) -> Result<f64> {
+    let network = Truth::new(&faulty.graph, &faulty.weights)?;
+    let mut logits = |images: ndarray::ArrayViewD<'_, f32>| network.logits(images);
+    let moved = Truths::of("faulty", Standing::Checkpoint, &known.inputs, None, &mut logits)?;
+    let sets = known.truths.logits.iter().zip(&moved.logits);
+    let used = sets.map(|(truth, found)| {
+        let found = found.mapv(|value| value as f32);
+        let report = compare("moved", true, truth.view(), found.view(), tolerance);
+        if report.finite { report.tolerance_used } else { f64::INFINITY }
+    });
+    Ok(used.fold(0.0, f64::max))
+}
+
+fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[EngineOptions]) -> VerifyReport {
+    let engines = ways.iter().map(|options| Candidate {
+        engine: subject.engine,
+        options: options.clone(),
+        loaded: open(file, subject.engine, options),
+    });
+    verify(&mut Job {
+        model: subject.name.to_string(),
+        findings: Vec::new(),
+        truths: &known.truths,
+        engines: engines.collect(),
+        inputs: &known.inputs,
+        accuracy: None,
+        fixed_batch: None,
+        ui: Ui::Quiet,
+    })
+}
+
+/// The network's file in every form it may have without a fault.
+fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
+    let plain = exported(subject.graph, subject.weights, false)?;
+    let folded = exported(subject.graph, subject.weights, true)?;
+    let again = |file: &OnnxFile| {
+        let read = import(file)?;
+        exported(&read.graph, &read.weights, false)
+    };
+    let (plain_again, folded_again) = (again(&plain)?, again(&folded)?);
+    Ok(vec![
+        ("exported", plain),
+        ("folded", folded),
+        ("read and exported again", plain_again),
+        ("folded, read and exported again", folded_again),
+    ])
+}
+
+fn exported(graph: &Graph, weights: &Weights, fold: bool) -> Result<OnnxFile> {
+    let input: [usize; 3] = graph.input_shape().as_slice().try_into()?;
+    let metadata = Metadata {
+        classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
+        input,
+        mean: vec![0.0; input[0]],
+        std: vec![1.0; input[0]],
+        student: "copy".into(),
+        run: "self-test".into(),
+    };
+    let options = EmitOptions::default();
+    let bytes = match fold {
+        true => {
+            let (graph, weights) = fold_batch_norm(graph, weights)?;
+            emit(&graph, &weights, &metadata, &options)?
+        }
+        false => emit(graph, weights, &metadata, &options)?,
+    };
+    OnnxFile::from_bytes(bytes, Path::new("copy.onnx"))
+}

@@ -1,0 +1,88 @@
+//! The verifier's negative controls, over the models of the tests: what is planted is caught and blamed, and
+//! nothing else raises an alarm.
+#![cfg(feature = "train")]
+
+use std::path::Path;
+
+use cohort::config::EngineName;
+use cohort::graph::{Graph, Weights, initial_weights, params};
+use cohort::onnx::{OnnxFile, import};
+use cohort::torch::{Mode, Network, batch_tensor};
+use cohort::ui::Ui;
+use cohort::verify::{Outcome, SelfTestReport, Subject, input_sets, self_test};
+use cohort::zoo;
+use ndarray::ArrayD;
+
+/// Models of every family.
+const READY: [&str; 8] = [
+    "alexnet",
+    "mobilenet_v2-w0.25",
+    "plain-cnn",
+    "resnet8",
+    "shufflenet_v2-x0.5",
+    "squeezenet",
+    "vgg8-w8",
+    "wrn_16_1",
+];
+
+/// Initial weights with biases, and with the running statistics that noise has: a network as after training.
+fn trained(graph: &Graph) -> Weights {
+    let mut weights = initial_weights(graph, 11);
+    for spec in params(graph).into_iter().filter(|spec| spec.name.ends_with(".bias")) {
+        let values = |at: ndarray::IxDyn| ((at[0] * 37 + 11) % 17) as f32 / 17.0 - 0.5;
+        weights.insert(spec.name, ArrayD::from_shape_fn(spec.shape, values));
+    }
+    let network = Network::new(graph, &weights, tch::Device::Cpu, tch::Kind::Float).unwrap();
+    let shape = graph.input_shape().as_slice().try_into().unwrap();
+    for seed in 0..20 {
+        let noise = input_sets(None, shape, (-2.0, 2.0), seed).swap_remove(0).images;
+        let images = batch_tensor(noise.view(), tch::Device::Cpu).unwrap();
+        tch::no_grad(|| network.forward(&images, Mode::Train)).unwrap();
+    }
+    network.weights().unwrap()
+}
+
+fn tested(name: &str, graph: &Graph, weights: &Weights) -> SelfTestReport {
+    let (range, engine) = ((-2.0, 2.0), EngineName::OrtCpu);
+    self_test(&Subject { name, graph, weights, range, engine, threads: 2, seed: 1 }, Ui::Quiet).unwrap()
+}
+
+#[test]
+fn faults_are_caught_and_blamed_and_copies_raise_no_alarm() {
+    let mut reports: Vec<SelfTestReport> = Vec::new();
+    for name in READY {
+        let model = zoo::find_model(name, Path::new(".")).unwrap();
+        let side = if name == "alexnet" { 20 } else { 16 };
+        let graph = zoo::build(&model, [3, side, side], 7).unwrap();
+        reports.push(tested(name, &graph, &trained(&graph)));
+    }
+    // Files that others wrote, as they come out of the importer.
+    for name in ["squeeze_excite.torchscript", "attention", "norm_gelu.torchscript", "shuffle.dynamo"] {
+        let path = format!("{}/tests/fixtures/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+        let imported = import(&OnnxFile::load(Path::new(&path)).unwrap()).unwrap();
+        reports.push(tested(name, &imported.graph, &imported.weights));
+    }
+    let (mut caught, mut observable, mut blamed, mut planted, mut copies) = (0, 0, 0, 0, 0);
+    for report in &reports {
+        for fault in &report.faults {
+            let wrong = fault.outcome == Outcome::Caught && !fault.blamed_rightly;
+            if wrong || fault.outcome == Outcome::Missed {
+                println!("{}: {fault:?}", report.model);
+            }
+        }
+        assert!(report.alarms.is_empty(), "{}: {:?}", report.model, report.alarms);
+        assert!(report.copies >= 20, "{}", report.copies);
+        caught += report.caught();
+        observable += report.observable();
+        blamed += report.blamed_rightly();
+        planted += report.faults.len();
+        copies += report.copies;
+    }
+    println!(
+        "{planted} faults in {} models: {caught} of {observable} observable ones caught, {blamed} blamed rightly; no \
+         alarm on {copies} untouched copies",
+        reports.len()
+    );
+    assert!(planted >= 100 && caught * 100 >= observable * 95, "{caught} of {observable} caught");
+    assert!(blamed * 100 >= caught * 95, "{blamed} of {caught} blamed rightly");
+}
