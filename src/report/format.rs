@@ -74,6 +74,26 @@ pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// Breaks a text into lines of at most 80 columns.
+pub fn wrap(text: &str, indent: &str) -> String {
+    const COLUMNS: usize = 80;
+    let mut lines = Vec::new();
+    let mut line = indent.to_string();
+    for word in text.split(' ') {
+        let started = line.len() > indent.len();
+        if started && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
+            continue;
+        }
+        if started {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

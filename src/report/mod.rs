@@ -1,11 +1,13 @@
 //! What a run says: a pure function of its folder, as data, as Markdown, and for a terminal.
 
+mod blame;
 mod collect;
 mod format;
 mod markdown;
 mod model;
 mod screen;
 
+pub use blame::self_test_screen;
 pub use collect::{bench_rows, collect, verify_row};
 pub use format::{bytes, count, percent, plain_table};
 pub use markdown::markdown;

@@ -1,9 +1,10 @@
 //! The last screen of a run, at 80 columns.
 
-use super::format::{bytes, figures, or_na, percent, plain_table, short};
+use super::blame::blame_screen;
+use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
 use super::model::{BenchRow, Report, VerifyRow};
 use crate::onnx::Severity;
-use crate::verify::{Blame, Distances, NodeError};
+use crate::verify::Distances;
 
 /// The report for a terminal.
 pub fn screen(report: &Report) -> String {
@@ -90,7 +91,7 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
         .collect();
     let decisions = plain_table(&["decisions", "samples", "flips", "certified"], &decisions);
     let mut parts = vec![verify_table(verify), decisions, distances(&verify.distances)];
-    parts.extend(verify.blame.iter().map(blame_table));
+    parts.extend(verify.blame.iter().map(blame_screen));
     parts.extend(verify.findings.iter().map(|finding| {
         let severity = match finding.severity {
             Severity::Note => "note",
@@ -100,43 +101,6 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
         wrap(&format!("{severity}: {}; {}", finding.problem, finding.remedy), "")
     }));
     parts.join("\n\n")
-}
-
-/// Columns for the name of a node.
-const NODE_COLUMNS: usize = 34;
-
-/// Where a failure begins: the node that is blamed among its neighbours.
-fn blame_table(blame: &Blame) -> String {
-    let row = |node: &NodeError| {
-        let mark = if blame.node.as_ref() == Some(node) { "> " } else { "  " };
-        vec![
-            format!("{mark}{}", ending(&node.node, NODE_COLUMNS)),
-            node.operation.clone(),
-            format!("{:.0e}", node.isolated),
-            format!("{:.0e}", node.cumulative),
-        ]
-    };
-    let rows: Vec<Vec<String>> = blame.around.iter().map(row).collect();
-    let told = wrap(&blame.told(), "");
-    if rows.is_empty() {
-        return told;
-    }
-    let samples = blame.samples.len();
-    let table = plain_table(&["  node", "operation", "isolated", "cumulative"], &rows);
-    format!(
-        "{told}\n{table}\n{}",
-        wrap(&format!("relative errors, {samples} samples of '{}'", blame.set), "  ")
-    )
-}
-
-/// The end of a name, where that of a long one says most.
-fn ending(name: &str, columns: usize) -> String {
-    let length = name.chars().count();
-    if length <= columns {
-        return name.to_string();
-    }
-    let end: String = name.chars().skip(length - columns + 2).collect();
-    format!("..{end}")
 }
 
 /// The distances between all pairs, below the diagonal; columns are numbered as the rows are.
@@ -206,25 +170,5 @@ fn summary(report: &Report) -> String {
         Some(onnx) => format!("\nStudent: {onnx}\nReport:  {run}/report.md"),
         None => format!("\nNothing was exported: the pipeline has no stage `export`. Run: {run}"),
     });
-    lines.join("\n")
-}
-
-/// Breaks a text into lines of at most 80 columns.
-fn wrap(text: &str, indent: &str) -> String {
-    const COLUMNS: usize = 80;
-    let mut lines = Vec::new();
-    let mut line = indent.to_string();
-    for word in text.split(' ') {
-        let started = line.len() > indent.len();
-        if started && line.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
-            continue;
-        }
-        if started {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
     lines.join("\n")
 }

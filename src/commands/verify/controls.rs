@@ -1,0 +1,67 @@
+//! `cohort verify --self-test`: whether the verifier finds what is planted in a copy of a file.
+
+use anyhow::Result;
+
+use crate::bench::usable_threads;
+use crate::config::EngineName;
+use crate::engine::{engine_names, ort};
+use crate::error::{GateFailed, InputError};
+use crate::onnx::OnnxFile;
+use crate::report::self_test_screen;
+use crate::ui::{out, out_json};
+use crate::verify::{Standing, Subject, self_test};
+
+use super::super::Common;
+use super::Args;
+use super::against::{checkpoint, imported};
+use super::inputs::value_range;
+
+/// Plants faults in copies of the file's network, or of its checkpoint, and prints how many were found.
+///
+/// # Errors
+/// [`GateFailed`] if too few were, or if an untouched copy failed; [`InputError`] if the file cannot be
+/// imported, or for more than one engine.
+pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
+    let engine = match engine_names(&args.engine)?.as_slice() {
+        [] if ort::facts().is_ok() => EngineName::OrtCpu,
+        [] => EngineName::Tract,
+        [engine] if *engine != EngineName::Torch => *engine,
+        _ => {
+            return Err(InputError::new("a self-test runs its copies in one engine")
+                .hint("give one of ort-cpu, ort-cuda and tract")
+                .into());
+        }
+    };
+    let network = match checkpoint(file, args.run.as_ref())? {
+        Some(checkpoint) => checkpoint,
+        None => imported(file, Standing::File)?,
+    };
+    let name = file.path.display().to_string();
+    let report = self_test(
+        &Subject {
+            name: &name,
+            graph: &network.graph,
+            weights: &network.weights,
+            range: value_range(file),
+            engine,
+            threads: usable_threads(),
+            seed: args.seed,
+        },
+        common.ui(),
+    )?;
+    if common.json {
+        out_json(&report)?;
+    } else {
+        out(self_test_screen(&report))?;
+    }
+    match report.passed() {
+        true => Ok(()),
+        false => Err(GateFailed(format!(
+            "the verifier found {} of {} faults and raised {} false alarms on copies of {name}",
+            report.caught(),
+            report.observable(),
+            report.alarms.len()
+        ))
+        .into()),
+    }
+}
