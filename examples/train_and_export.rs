@@ -75,8 +75,12 @@ fn main() -> Result<()> {
     let metadata = Metadata {
         classes: images.info.classes.clone(),
         input: images.info.shape,
+        channel_order: data::ChannelOrder::decoded(images.info.shape[0]),
+        resize: data::Resize::default(),
+        range: data::PixelRange::default(),
         mean: images.normalization.mean.clone(),
         std: images.normalization.std.clone(),
+        accuracy: None,
         student: student.name.clone(),
         run: "example".into(),
     };

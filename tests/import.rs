@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use cohort::config::EngineName;
+use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, NodeId, Op, Unary, Weights, cost, initial_weights};
@@ -50,8 +51,12 @@ fn metadata(graph: &Graph) -> Metadata {
     Metadata {
         classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
         input,
+        channel_order: ChannelOrder::decoded(input[0]),
+        resize: Resize::default(),
+        range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        accuracy: None,
         student: "one".into(),
         run: "test".into(),
     }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use cohort::config::{Device, EngineName};
-use cohort::data::{Normalization, ordered_batches};
+use cohort::data::{ChannelOrder, Normalization, PixelRange, Resize, ordered_batches};
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
@@ -23,8 +23,12 @@ fn metadata(graph: &Graph) -> Metadata {
     Metadata {
         classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
         input,
+        channel_order: ChannelOrder::decoded(input[0]),
+        resize: Resize::default(),
+        range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        accuracy: None,
         student: "one".into(),
         run: "test".into(),
     }

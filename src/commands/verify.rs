@@ -18,7 +18,7 @@ use crate::ui::{Ui, out, out_json};
 use crate::verify::{Accuracy, InputSet, Job, Standing, Truths, VerifyReport, verify};
 
 use super::Common;
-use against::{Network, candidates, checkpoint, file_truth, imported, network_truth};
+use against::{Network, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
 use inputs::Images;
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct Args {
     /// Recorded outputs for --inputs, .npy
     #[arg(long, value_name = "FILE", requires = "inputs")]
     pub expected: Option<PathBuf>,
-    /// Pipeline whose data set gives images and labels [default: seeded noise]
+    /// Pipeline whose data set gives images and labels [default: the run folder's, else seeded noise]
     #[arg(long, value_name = "PIPELINE")]
     pub data: Option<PathBuf>,
     /// Validation images of --data that are compared
@@ -75,7 +75,7 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     let network = network(args, file, ui)?;
     let with_torch = network.as_ref().is_some_and(Network::ends_alike);
     let engines = engines(args, file, with_torch, ui)?;
-    let images = args.data.as_ref().map(|pipeline| Images::open(pipeline, file)).transpose()?;
+    let images = images(args, file, ui)?;
     let (inputs, truths) = inputs_and_truths(args, file, &engines, network.as_ref(), images.as_ref())?;
     let candidates = candidates(file, &engines, network.as_ref(), usable_threads())?;
     Ok(verify(&mut Job {
@@ -86,14 +86,36 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         inputs: &inputs,
         accuracy: images.as_ref().map(|images| {
             let (name, split) = images.labelled();
-            let score = network.as_ref().and_then(|network| network.test);
-            let known = score.filter(|score| name == "test" && score.images == split.len());
-            let reference = known.map(|score| score.accuracy);
-            Accuracy { name, split, normalization: &images.normalization, reference }
+            let written = file.metadata.as_ref().and_then(|metadata| metadata.accuracy);
+            let scored = written.or(network.as_ref().and_then(|network| network.scored));
+            let known = scored.filter(|scored| (scored.split, scored.images) == (name, split.len()));
+            let (preparation, own) = (&images.preparation, images.own.as_ref());
+            let reference = known.map(|scored| scored.share());
+            Accuracy { name: name.name(), split, preparation, own, reference }
         }),
         fixed_batch: file.fixed_batch(),
         ui,
     }))
+}
+
+/// The data set that is asked for, else that of the run folder the file lies in.
+fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
+    if let Some(pipeline) = &args.data {
+        return Images::open(pipeline, file).map(Some);
+    }
+    let Some(folder) = run_folder(file, args.run.as_ref()) else { return Ok(None) };
+    if args.reference.is_some() || args.inputs.is_some() {
+        return Ok(None);
+    }
+    match Images::of_run(&folder, file)? {
+        Ok(images) => Ok(Some(images)),
+        Err(problem) => {
+            ui.warn(format!(
+                "noise in place of the run's images: {problem}; --data names a pipeline with them"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// The network that the file should compute: its checkpoint's where that is known, else its own.
@@ -129,7 +151,7 @@ fn inputs_and_truths(
         return Ok((vec![set], Truths { name, standing: Standing::Recorded, logits: vec![logits] }));
     }
     let sets = match images {
-        Some(images) => images.sets(args.images, args.seed)?,
+        Some(images) => images.sets(file, args.images, args.seed)?,
         None => inputs::noise(file, args.seed)?,
     };
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);

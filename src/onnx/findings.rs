@@ -154,6 +154,7 @@ mod tests {
     use tract_onnx::pb::{AttributeProto, ModelProto};
 
     use super::*;
+    use crate::data::{ChannelOrder, PixelRange, Resize};
     use crate::graph::initial_weights;
     use crate::onnx::{EmitOptions, Metadata, emit};
 
@@ -163,8 +164,12 @@ mod tests {
         let metadata = Metadata {
             classes: ["a", "b", "c"].map(String::from).to_vec(),
             input: [1, 8, 8],
+            channel_order: ChannelOrder::decoded(1),
+            resize: Resize::default(),
+            range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],
+            accuracy: None,
             student: "one".into(),
             run: "test".into(),
         };

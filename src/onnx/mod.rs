@@ -17,6 +17,6 @@ mod tensor;
 pub use emit::{EmitOptions, IR_VERSION, OPSET, emit};
 pub use findings::{Finding, Severity, findings};
 pub use import::{Ending, Import, import};
-pub use metadata::Metadata;
+pub use metadata::{Metadata, Scored, ScoredSplit};
 pub use read::{Dim, Element, OnnxFile, TensorInfo};
 pub use summary::{LayerRow, Summary, Totals, graph_rows};

@@ -11,6 +11,7 @@ use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 
+use crate::data::Layout;
 use crate::error::InputError;
 
 use super::ends;
@@ -70,7 +71,7 @@ impl OnnxFile {
     ///
     /// # Errors
     /// [`InputError`] if it is missing, truncated, no ONNX, or not an image network; if weights in other
-    /// files are not whole, or not in the file's own folder.
+    /// files are not whole, or not in the file's own folder; if its metadata cannot be followed.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |problem: String| InputError::new(format!("cannot read {}: {problem}", path.display()));
         let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
@@ -102,7 +103,7 @@ impl OnnxFile {
         if outputs.is_empty() {
             return Err(fail("the graph has no output".into()).into());
         }
-        let metadata = Metadata::from_model(&model);
+        let metadata = Metadata::from_model(&model).map_err(fail)?;
         let float32 = |info: &TensorInfo| info.element == Element::Float32;
         let bytes = if !float32(&input) || !outputs.iter().all(float32) {
             let mut cast = model.clone();
@@ -127,6 +128,15 @@ impl OnnxFile {
         };
         let sizes: Option<Vec<usize>> = self.input.dims[1..].iter().map(fixed).collect();
         sizes?.try_into().ok()
+    }
+
+    /// The order of its input's axes: channels last where only the last can be one of grey or colour images.
+    pub fn layout(&self) -> Layout {
+        let colours = |channels: usize| matches!(channels, 1 | 3);
+        match self.image_shape() {
+            Some([first, _, last]) if colours(last) && !colours(first) => Layout::ChannelsLast,
+            Some(_) | None => Layout::ChannelsFirst,
+        }
     }
 
     /// The batch size, if the file fixes it.
@@ -239,6 +249,7 @@ fn element(data_type: i32) -> Option<Element> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{ChannelOrder, PixelRange, Resize};
     use crate::graph::initial_weights;
     use crate::onnx::{EmitOptions, emit};
 
@@ -248,8 +259,12 @@ mod tests {
         let metadata = Metadata {
             classes: ["a", "b", "c"].map(String::from).to_vec(),
             input: [1, 8, 8],
+            channel_order: ChannelOrder::decoded(1),
+            resize: Resize::default(),
+            range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],
+            accuracy: None,
             student: "one".into(),
             run: "test".into(),
         };

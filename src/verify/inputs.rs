@@ -1,10 +1,11 @@
 //! The inputs on which engines are compared, all from a seed or from the data.
 
+use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::data::Normalization;
+use crate::data::{Preparation, Split};
 
 /// Samples of seeded noise.
 const NOISE: usize = 32;
@@ -48,12 +49,17 @@ pub fn input_sets(
     sets
 }
 
-/// The normalised values of a black and of a white pixel, the widest of all channels.
-pub fn pixel_range(normalization: &Normalization) -> (f32, f32) {
-    let channels = normalization.mean.iter().zip(&normalization.std);
-    channels.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (mean, std)| {
-        (low.min(-mean / std), high.max((1.0 - mean) / std))
-    })
+/// All images of a split as a network wants them.
+///
+/// # Errors
+/// If an image cannot be read.
+pub fn images_of(split: &Split, preparation: &Preparation) -> Result<ArrayD<f32>> {
+    let mut batches = Vec::new();
+    for batch in preparation.batches(split, split.len()) {
+        batches.push(batch?.images);
+    }
+    let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
+    Ok(ndarray::concatenate(Axis(0), &views)?)
 }
 
 fn batch(samples: usize, [channels, height, width]: [usize; 3]) -> IxDyn {

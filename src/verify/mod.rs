@@ -16,7 +16,10 @@ pub use accuracy::Accuracy;
 pub use check::{Candidate, Job, verify};
 pub use compare::compare;
 pub use distances::Distances;
-pub use inputs::{InputSet, input_sets, pixel_range};
-pub use report::{AccuracyReport, EngineReport, Flip, PairedAccuracy, SetReport, VerifyReport, Worst};
+pub use inputs::{InputSet, images_of, input_sets};
+pub use report::{
+    AccuracyReport, EngineReport, Flip, PairedAccuracy, PreprocessingReport, Restored, SetReport,
+    VerifyReport, Worst,
+};
 pub use tolerance::Tolerance;
 pub use truth::{Standing, Truths};

@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
 use crate::graph::{Graph, Weights};
-use crate::onnx::{Ending, Import, OnnxFile, import};
+use crate::onnx::{Ending, Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::score::Score;
 use crate::verify::{Candidate, InputSet, Standing, Truths};
 use crate::zoo;
@@ -24,8 +24,8 @@ pub struct Network {
     /// What the file does with the logits.
     ending: Ending,
     standing: Standing,
-    /// What the run scored on its test split.
-    pub test: Option<Score>,
+    /// What the run scored with it on its test split.
+    pub scored: Option<Scored>,
 }
 
 impl Network {
@@ -40,14 +40,10 @@ impl Network {
 /// # Errors
 /// [`InputError`] if the run folder is not what it should be.
 pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Network>> {
-    let root = match run {
-        Some(root) => root.clone(),
-        None => match around(&file.path) {
-            Some(root) if cfg!(feature = "train") => root,
-            Some(_) | None => return Ok(None),
-        },
+    let folder = match run_folder(file, run) {
+        Some(folder) if run.is_some() || cfg!(feature = "train") => folder,
+        Some(_) | None => return Ok(None),
     };
-    let folder = RunFolder::new(root);
     let metadata = file.metadata.as_ref().ok_or_else(|| {
         InputError::new(format!("{} does not say which student it is", file.path.display()))
             .hint("a file that `cohort run` exported says so in its metadata")
@@ -68,14 +64,19 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
         path if path.exists() => read_json(&path)?,
         _ => BTreeMap::new(),
     };
-    let test = tests.get(&student.name).copied();
+    let scored = tests.get(&student.name).map(|score| Scored::of(ScoredSplit::Test, score));
     Ok(Some(Network {
         graph,
         weights: Weights::load(weights)?,
         ending: Ending::Logits,
         standing: Standing::Checkpoint,
-        test,
+        scored,
     }))
+}
+
+/// The run folder that is named, or that the file lies in.
+pub fn run_folder(file: &OnnxFile, named: Option<&PathBuf>) -> Option<RunFolder> {
+    named.cloned().or_else(|| around(&file.path)).map(RunFolder::new)
 }
 
 /// The run folder whose export a file is.
@@ -91,7 +92,7 @@ fn around(model: &Path) -> Option<PathBuf> {
 /// [`InputError`] if it has nodes that the graph has no operation for.
 pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
     let Import { graph, weights, ending, .. } = import(file)?;
-    Ok(Network { graph, weights, ending, standing, test: None })
+    Ok(Network { graph, weights, ending, standing, scored: None })
 }
 
 /// True outputs from a network in float64.
