@@ -131,6 +131,66 @@ fn verify_without_a_checkpoint_reads_the_file_itself() {
     assert_eq!(engines[4]["sets"][0]["samples"], 8, "tract runs few samples before it optimises");
 }
 
+/// A network of two classes with a softmax at its end, the second class of probability 1e-9 on a black image.
+fn with_softmax(folder: &Folder, name: &str, error: f32) {
+    let (mut builder, image) = Builder::new(vec![3, 8, 8]).unwrap();
+    let pooled = builder.add("pool", Op::GlobalAvgPool, &[image]).unwrap();
+    let flat = builder.add("flat", Op::Flatten, &[pooled]).unwrap();
+    let head = builder.add("head", Op::Linear { out_features: 2, bias: true }, &[flat]).unwrap();
+    let end = builder.add("end", Op::Softmax { axis: 0 }, &[head]).unwrap();
+    let graph = builder.finish(&[(Graph::LOGITS, end)]);
+    let mut weights = initial_weights(&graph, 1);
+    weights.insert("head.weight", ArrayD::from_elem(vec![2, 3], 0.1));
+    weights.insert("head.bias", ndarray::array![0.0, 1e-9f32.ln() + error].into_dyn());
+    let metadata = Metadata {
+        classes: vec!["a".into(), "b".into()],
+        input: [3, 8, 8],
+        channel_order: ChannelOrder::Rgb,
+        resize: Resize::default(),
+        range: PixelRange::default(),
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
+        accuracy: None,
+        student: "tiny".into(),
+        run: "test".into(),
+    };
+    let bytes = emit(&graph, &weights, &metadata, &EmitOptions::default()).unwrap();
+    std::fs::write(folder.path(name), bytes).unwrap();
+}
+
+#[test]
+fn errors_of_small_probabilities_are_seen() {
+    let folder = Folder::new();
+    with_softmax(&folder, "one.onnx", 0.0);
+    with_softmax(&folder, "same.onnx", 0.0);
+    with_softmax(&folder, "other.onnx", 1e-2);
+    let alone = folder.json(&["verify", "one.onnx"]);
+    assert_eq!(alone["truth"], "file's own nodes before the softmax, libtorch float64");
+    assert_eq!(alone["engines"][0]["name"], "libtorch CPU");
+    let same = folder.json(&["verify", "one.onnx", "--reference", "same.onnx"]);
+    assert_eq!(same["engines"].as_array().unwrap().len(), 5);
+    let (code, said) = folder.fails(&["verify", "one.onnx", "--reference", "other.onnx"]);
+    assert!(code == Some(1) && said.contains("class 1: -20.7"), "{said}");
+    // Against recorded probabilities the file is taken as it is.
+    let images = ArrayD::<f32>::zeros(vec![2, 3, 8, 8]);
+    let expected = ndarray::array![[1.0f32, 1e-9], [1.0, 1e-9]];
+    ndarray_npy::write_npy(folder.path("x.npy"), &images).unwrap();
+    ndarray_npy::write_npy(folder.path("y.npy"), &expected).unwrap();
+    let recorded = folder.json(&["verify", "one.onnx", "--inputs", "x.npy", "--expected", "y.npy"]);
+    assert_eq!(recorded["engines"].as_array().unwrap().len(), 4, "libtorch gives logits");
+}
+
+/// Files of others that end in a softmax over bytes, channels last, and in a logarithm of one.
+#[test]
+fn verify_cuts_foreign_files_before_their_softmax() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    for name in ["attention.onnx"] {
+        let report = Folder::new().json(&["verify", &fixtures.join(name).display().to_string()]);
+        assert_eq!(report["truth"], "file's own nodes before the softmax, libtorch float64", "{name}");
+        assert_eq!(report["engines"].as_array().unwrap().len(), 5, "{name}");
+    }
+}
+
 /// A file whose inner shapes carry a symbol for the batch, as PyTorch's newer exporter writes them.
 #[test]
 fn verify_runs_every_engine_on_a_foreign_file() {

@@ -11,14 +11,14 @@ use anyhow::Result;
 use crate::bench::usable_threads;
 use crate::config::EngineName;
 use crate::engine::{EngineOptions, engine_names, open, ort};
-use crate::error::{GateFailed, InputError};
+use crate::error::GateFailed;
 use crate::onnx::{OnnxFile, findings};
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
 use crate::verify::{Accuracy, InputSet, Job, Standing, Truths, VerifyReport, verify};
 
 use super::Common;
-use against::{Network, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
+use against::{Network, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
 use inputs::Images;
 
 #[derive(Debug, clap::Args)]
@@ -72,15 +72,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
-    let network = network(args, file, ui)?;
+    let mut network = network(args, file, ui)?;
+    let mut reference = args.reference.as_ref().map(|path| Reference::load(path, file)).transpose()?;
+    let shorter = cut(args, file, network.as_mut(), reference.as_mut())?;
+    let whole = file;
+    let file = shorter.as_ref().unwrap_or(whole);
     let with_torch = network.as_ref().is_some_and(Network::ends_alike);
     let engines = engines(args, file, with_torch, ui)?;
     let images = images(args, file, ui)?;
-    let (inputs, truths) = inputs_and_truths(args, file, &engines, network.as_ref(), images.as_ref())?;
+    let references = (network.as_ref(), reference.as_ref());
+    let (inputs, truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
     let candidates = candidates(file, &engines, network.as_ref(), usable_threads())?;
     Ok(verify(&mut Job {
         model: file.path.display().to_string(),
-        findings: findings(file),
+        findings: findings(whole),
         truths: &truths,
         engines: candidates,
         inputs: &inputs,
@@ -96,6 +101,24 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         fixed_batch: file.fixed_batch(),
         ui,
     }))
+}
+
+/// The file without a softmax at its end, for the engines, where what it is held against can be taken before that, too.
+fn cut(
+    args: &Args,
+    file: &OnnxFile,
+    network: Option<&mut Network>,
+    reference: Option<&mut Reference>,
+) -> Result<Option<OnnxFile>> {
+    let Some(network) = network.filter(|_| args.inputs.is_none()) else { return Ok(None) };
+    let Some(reference) = reference else { return network.cut(file) };
+    match &mut reference.network {
+        Some(other) if network.cut_alike(other) => {
+            other.cut(&reference.file)?;
+            network.cut(file)
+        }
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// The data set that is asked for, else that of the run folder the file lies in.
@@ -142,7 +165,7 @@ fn inputs_and_truths(
     args: &Args,
     file: &OnnxFile,
     engines: &[EngineName],
-    network: Option<&Network>,
+    (network, reference): (Option<&Network>, Option<&Reference>),
     images: Option<&Images>,
 ) -> Result<(Vec<InputSet>, Truths)> {
     if let Some(recorded) = &args.inputs {
@@ -156,21 +179,10 @@ fn inputs_and_truths(
     };
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);
-    let truths = match (network, &args.reference) {
-        (_, Some(path)) => {
-            let reference = OnnxFile::load(path)?;
-            if reference.image_shape() != file.image_shape() {
-                let (one, other) = (args.model.display(), path.display());
-                return Err(InputError::new(format!("{one} and {other} take images of different size"))
-                    .hint("compare files of the same input")
-                    .into());
-            }
-            match cfg!(feature = "train").then(|| imported(&reference, Standing::Reference)) {
-                Some(Ok(network)) => network_truth(&network, &sets, &reference)?,
-                Some(Err(_)) | None => {
-                    file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?
-                }
-            }
+    let truths = match (network, reference) {
+        (_, Some(Reference { file, network: Some(network) })) => network_truth(network, &sets, file)?,
+        (_, Some(Reference { file, network: None })) => {
+            file_truth(file, reader, Standing::Reference, &sets, usable_threads())?
         }
         (Some(network), None) => network_truth(network, &sets, file)?,
         (None, None) => file_truth(file, reader, Standing::Engine, &sets, usable_threads())?,

@@ -3,6 +3,7 @@
 //! Emission reads the graph's node list; reading a foreign file checks its structure before any
 //! runtime sees it; import makes a node list of such a file. Knows no runtime.
 
+mod cut;
 mod emit;
 mod ends;
 mod external;

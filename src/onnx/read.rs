@@ -14,6 +14,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 use crate::data::Layout;
 use crate::error::InputError;
 
+use super::cut;
 use super::ends;
 use super::external;
 use super::metadata::Metadata;
@@ -145,6 +146,19 @@ impl OnnxFile {
             Dim::Fixed(size) => Some(size),
             Dim::Symbolic(_) => None,
         }
+    }
+
+    /// A copy for engines that ends with one of the file's tensors, `values` numbers an image, as its only output:
+    /// float32 `[batch, values]`.
+    ///
+    /// # Errors
+    /// [`InputError`] if there is no such tensor.
+    pub fn ending_at(&self, tensor: &str, values: usize) -> Result<Self> {
+        let mut model = self.model.clone();
+        if let Some(graph) = &mut model.graph {
+            cut::end_at(graph, tensor, &self.input.dims[0], values);
+        }
+        Self::from_bytes(model.encode_to_vec(), &self.path)
     }
 
     /// What engines load, without the shapes the file claims for tensors inside it. An engine that works shapes
