@@ -184,11 +184,42 @@ fn errors_of_small_probabilities_are_seen() {
 #[test]
 fn verify_cuts_foreign_files_before_their_softmax() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
-    for name in ["attention.onnx"] {
+    for name in ["nhwc_uint8.onnx", "attention.onnx"] {
         let report = Folder::new().json(&["verify", &fixtures.join(name).display().to_string()]);
         assert_eq!(report["truth"], "file's own nodes before the softmax, libtorch float64", "{name}");
         assert_eq!(report["engines"].as_array().unwrap().len(), 5, "{name}");
     }
+}
+
+#[test]
+fn verify_measures_a_file_of_half_precision_by_its_own_row() {
+    let half = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/half.onnx");
+    let report = Folder::new().json(&["verify", &half.display().to_string()]);
+    let engines = report["engines"].as_array().unwrap();
+    assert_eq!(engines.len(), 5);
+    for engine in engines {
+        let expected = if engine["engine"] == "torch" { (1e-5, true) } else { (5e-3, false) };
+        let tolerance = &engine["tolerance"];
+        assert_eq!(
+            (&tolerance["atol"], &tolerance["ties_excused"]),
+            (&expected.0.into(), &expected.1.into())
+        );
+        assert_eq!(engine["passed"], true, "{engine:#}");
+    }
+}
+
+/// Bytes, channels last: images of a data set are given as they are.
+#[test]
+fn verify_gives_bytes_to_a_file_of_bytes() {
+    let colours = Colours::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/nhwc_uint8.onnx");
+    std::fs::copy(fixture, colours.folder.path("bytes.onnx")).unwrap();
+    let pipeline = std::fs::read_to_string(colours.folder.path("p.yaml")).unwrap();
+    std::fs::write(colours.folder.path("p.yaml"), pipeline.replace("[6, 6]", "[9, 8]")).unwrap();
+    let report = colours.folder.json(&["verify", "bytes.onnx", "--data", "p.yaml"]);
+    let set = &report["engines"][1]["sets"][0];
+    assert_eq!((&set["set"], &set["passed"]), (&"images".into(), &true.into()));
+    assert!(report["preprocessing"].is_null(), "the file says nothing of it");
 }
 
 /// A file whose inner shapes carry a symbol for the batch, as PyTorch's newer exporter writes them.

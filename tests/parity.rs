@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use cohort::config::{Device, EngineName};
-use cohort::data::{ChannelOrder, Normalization, PixelRange, Resize, ordered_batches};
+use cohort::data::{ChannelOrder, Layout, Normalization, PixelRange, Resize, ordered_batches};
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
@@ -13,7 +13,7 @@ use cohort::graph::{
 };
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
 use cohort::ui::Ui;
-use cohort::verify::{Candidate, Job, Standing, Truths, VerifyReport, input_sets, verify};
+use cohort::verify::{Candidate, Frame, Job, Pixels, Standing, Truths, VerifyReport, input_sets, verify};
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::{RngSeed, TestCaseError};
@@ -66,7 +66,9 @@ fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
             engines.push(Candidate { engine, loaded: open(file, engine, &options), options });
         }
     }
-    let inputs = input_sets(None, metadata(graph).input, (-2.0, 2.0), 1);
+    let pixels = Pixels::Single { black: -2.0, white: 2.0 };
+    let frame = Frame { shape: metadata(graph).input, layout: Layout::ChannelsFirst, pixels };
+    let inputs = input_sets(None, &frame, 1);
     let truths =
         Truths::of("float64", Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
     verify(&mut Job {
@@ -77,6 +79,7 @@ fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
         inputs: &inputs,
         accuracy: None,
         fixed_batch: None,
+        half: false,
         ui: Ui::Quiet,
     })
 }

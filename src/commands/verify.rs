@@ -99,6 +99,7 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
             Accuracy { name: name.name(), split, preparation, own, reference }
         }),
         fixed_batch: file.fixed_batch(),
+        half: whole.computes_in_half(),
         ui,
     }))
 }

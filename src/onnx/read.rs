@@ -140,6 +140,14 @@ impl OnnxFile {
         }
     }
 
+    /// Whether anything of it is float16: input, outputs or weights. What is computed with them then is, too.
+    pub fn computes_in_half(&self) -> bool {
+        let half = |data_type: i32| data_type == DataType::Float16 as i32;
+        let graph = self.model.graph.as_ref();
+        std::iter::once(&self.input).chain(&self.outputs).any(|info| info.element == Element::Float16)
+            || graph.is_some_and(|graph| graph.initializer.iter().any(|tensor| half(tensor.data_type)))
+    }
+
     /// The batch size, if the file fixes it.
     pub fn fixed_batch(&self) -> Option<usize> {
         match self.input.dims[0] {

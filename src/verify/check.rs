@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub accuracy: Option<Accuracy<'a>>,
     /// The only batch size the file takes, if it takes but one.
     pub fixed_batch: Option<usize>,
+    /// Whether the file computes in half precision.
+    pub half: bool,
     pub ui: Ui,
 }
 
@@ -74,8 +76,13 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         sets: job.inputs.iter().zip(&job.truths.logits).map(gating).collect(),
     };
     let (mut readings, mut engines, mut first) = (vec![truth], Vec::new(), None);
-    let check =
-        Check { inputs: job.inputs, truths: job.truths, accuracy: job.accuracy.as_ref(), batches: &batches };
+    let check = Check {
+        inputs: job.inputs,
+        truths: job.truths,
+        accuracy: job.accuracy.as_ref(),
+        batches: &batches,
+        half: job.half,
+    };
     for candidate in &mut job.engines {
         let (report, reading, right) = check.engine(candidate, first.as_ref());
         if let (None, Some(right)) = (&first, right) {
@@ -134,6 +141,7 @@ struct Check<'a> {
     truths: &'a Truths,
     accuracy: Option<&'a Accuracy<'a>>,
     batches: &'a [usize],
+    half: bool,
 }
 
 impl Check<'_> {
@@ -143,7 +151,10 @@ impl Check<'_> {
         candidate: &mut Candidate,
         first: Option<&(String, Vec<bool>)>,
     ) -> (EngineReport, Reading, Option<Vec<bool>>) {
-        let tolerance = Tolerance::of(candidate.engine, &candidate.options);
+        let tolerance = match candidate.engine {
+            EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract if self.half => Tolerance::half(),
+            engine => Tolerance::of(engine, &candidate.options),
+        };
         let name = candidate.name();
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
         if let Err(refusal) = &candidate.loaded {

@@ -16,7 +16,7 @@ pub use accuracy::Accuracy;
 pub use check::{Candidate, Job, verify};
 pub use compare::compare;
 pub use distances::Distances;
-pub use inputs::{InputSet, images_of, input_sets};
+pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets};
 pub use report::{
     AccuracyReport, EngineReport, Flip, PairedAccuracy, PreprocessingReport, Restored, SetReport,
     VerifyReport, Worst,

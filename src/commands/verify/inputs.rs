@@ -11,8 +11,8 @@ use crate::config::load_pipeline;
 use crate::data::{Dataset, Preparation, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
-use crate::onnx::{OnnxFile, ScoredSplit};
-use crate::verify::{InputSet, images_of, input_sets};
+use crate::onnx::{Element, Metadata, OnnxFile, ScoredSplit};
+use crate::verify::{Frame, InputSet, Pixels, images_of, input_sets};
 
 /// A data set, prepared as the file wants it.
 pub struct Images {
@@ -41,9 +41,10 @@ impl Images {
             return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
         }
         let own = Preparation::of(&data.normalization, file.layout());
-        let (preparation, own) = match &file.metadata {
-            Some(metadata) => (metadata.preparation(), Some(own)),
-            None => (own, None),
+        let (preparation, own) = match (&file.metadata, file.input.element) {
+            (Some(metadata), _) => (metadata.preparation(), Some(own)),
+            (None, Element::Integer { .. }) => (Preparation::bytes(wanted[0], file.layout()), None),
+            (None, Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64) => (own, None),
         };
         Ok(Self { data, preparation, own })
     }
@@ -78,7 +79,7 @@ impl Images {
     pub fn sets(&self, file: &OnnxFile, images: usize, seed: u64) -> Result<Vec<InputSet>> {
         let split = self.data.validation.spread(images.max(1));
         let images = images_of(&split, &self.preparation)?;
-        Ok(input_sets(Some(images), image_shape(file)?, self.preparation.black_and_white(), seed))
+        Ok(input_sets(Some(images), &frame(file, Some(&self.preparation))?, seed))
     }
 }
 
@@ -87,11 +88,27 @@ impl Images {
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
 pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
-    let range = match &file.metadata {
-        Some(metadata) => metadata.preparation().black_and_white(),
-        None => (0.0, 1.0),
+    let preparation = file.metadata.as_ref().map(Metadata::preparation);
+    Ok(input_sets(None, &frame(file, preparation.as_ref())?, seed))
+}
+
+/// What the file takes for an image: pixels as they are prepared for it, or from 0 to 1 where nobody says; whole
+/// numbers are bytes, or all there are where there are less.
+fn frame(file: &OnnxFile, preparation: Option<&Preparation>) -> Result<Frame> {
+    let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
+    let pixels = match file.input.element {
+        Element::Integer { least, most } if least <= 0 && most >= 255 => {
+            Pixels::Whole { black: 0.0, white: 255.0 }
+        }
+        Element::Integer { least, most } => Pixels::Whole { black: least as f32, white: most as f32 },
+        Element::Float32 | Element::BFloat16 | Element::Float64 if !file.computes_in_half() => {
+            Pixels::Single { black, white }
+        }
+        Element::Float16 | Element::Float32 | Element::BFloat16 | Element::Float64 => {
+            Pixels::Half { black, white }
+        }
     };
-    Ok(input_sets(None, image_shape(file)?, range, seed))
+    Ok(Frame { shape: image_shape(file)?, layout: file.layout(), pixels })
 }
 
 fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {

@@ -15,7 +15,9 @@ use crate::folder::{Choice, read_json, write_json};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
 use crate::seed::derive_seed;
-use crate::verify::{self, Accuracy, Candidate, InputSet, Job, Standing, Truths, images_of, input_sets};
+use crate::verify::{
+    self, Accuracy, Candidate, Frame, InputSet, Job, Standing, Truths, images_of, input_sets,
+};
 
 use super::{Context, Done, peer, prepared, scored, scored_on, trained_weights};
 
@@ -59,6 +61,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
             reference: Some(scored(context, &chosen.name)?.share()),
         }),
         fixed_batch: None,
+        half: false,
         ui: context.options.ui,
     });
     write_json(&folder.verify_report(), &report)?;
@@ -107,7 +110,7 @@ pub(super) fn inputs(
 ) -> Result<Vec<InputSet>> {
     let split = data.validation.spread(images);
     let images = images_of(&split, preparation)?;
-    Ok(input_sets(Some(images), data.info.shape, preparation.black_and_white(), seed))
+    Ok(input_sets(Some(images), &Frame::of(data.info.shape, preparation), seed))
 }
 
 fn keep_samples(
