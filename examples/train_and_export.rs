@@ -75,12 +75,16 @@ fn main() -> Result<()> {
     let metadata = Metadata {
         classes: images.info.classes.clone(),
         input: images.info.shape,
+        channel_order: data::ChannelOrder::decoded(images.info.shape[0]),
+        resize: data::Resize::default(),
+        range: data::PixelRange::default(),
         mean: images.normalization.mean.clone(),
         std: images.normalization.std.clone(),
+        accuracy: None,
         student: student.name.clone(),
         run: "example".into(),
     };
-    let bytes = emit(&graph, &weights, &metadata, &EmitOptions { embedding: false })?;
+    let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions { embedding: false })?;
     cohort::files::write_atomic(&target, &bytes)?;
     let accuracy = 100.0 * student.validation.accuracy;
     cohort::ui::out(format!("{}: {accuracy:.2} % on validation, {}", student.name, target.display()))

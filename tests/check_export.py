@@ -30,6 +30,9 @@ def main(run: Path) -> None:
     assert {output.name for output in model.graph.output} >= {"logits"}
     metadata = json.loads({entry.key: entry.value for entry in model.metadata_props}["cohort"])
     assert len(metadata["mean"]) == len(metadata["std"]) == metadata["input"][0]
+    assert metadata["channel_order"] == {1: "gray", 3: "rgb"}[metadata["input"][0]]
+    assert (metadata["resize"], metadata["range"]) == ("bilinear-antialiased", "0..1")
+    assert metadata["accuracy"]["right"] <= metadata["accuracy"]["images"]
 
     inputs = numpy.load(run / "05-verify/inputs.npy")
     truth = numpy.load(run / "05-verify/logits.npy")

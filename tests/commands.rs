@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use cohort::config::EngineName;
+use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::{EngineOptions, open};
-use cohort::graph::initial_weights;
-use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit};
+use cohort::graph::{Builder, Graph, Op, initial_weights};
+use cohort::onnx::{EmitOptions, Metadata, OnnxFile, Scored, ScoredSplit, emit};
 use cohort::zoo;
 use ndarray::ArrayD;
 use ndarray_npy::NpzWriter;
@@ -34,13 +35,17 @@ impl Folder {
         let metadata = Metadata {
             classes: ["ant", "bee", "wasp"].map(String::from).to_vec(),
             input,
+            channel_order: ChannelOrder::decoded(input[0]),
+            resize: Resize::default(),
+            range: PixelRange::default(),
             mean: vec![0.5; input[0]],
             std: vec![0.25; input[0]],
+            accuracy: None,
             student: "tiny".into(),
             run: "test".into(),
         };
         let weights = initial_weights(&graph, seed);
-        let bytes = emit(&graph, &weights, &metadata, &EmitOptions::default()).unwrap();
+        let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
@@ -124,6 +129,97 @@ fn verify_without_a_checkpoint_reads_the_file_itself() {
     assert_eq!(distances[2][2], 0.0);
     assert!((1e-12..1e-5).contains(&distances[2][4].as_f64().unwrap()));
     assert_eq!(engines[4]["sets"][0]["samples"], 8, "tract runs few samples before it optimises");
+}
+
+/// A network of two classes with a softmax at its end, the second class of probability 1e-9 on a black image.
+fn with_softmax(folder: &Folder, name: &str, error: f32) {
+    let (mut builder, image) = Builder::new(vec![3, 8, 8]).unwrap();
+    let pooled = builder.add("pool", Op::GlobalAvgPool, &[image]).unwrap();
+    let flat = builder.add("flat", Op::Flatten, &[pooled]).unwrap();
+    let head = builder.add("head", Op::Linear { out_features: 2, bias: true }, &[flat]).unwrap();
+    let end = builder.add("end", Op::Softmax { axis: 0 }, &[head]).unwrap();
+    let graph = builder.finish(&[(Graph::LOGITS, end)]);
+    let mut weights = initial_weights(&graph, 1);
+    weights.insert("head.weight", ArrayD::from_elem(vec![2, 3], 0.1));
+    weights.insert("head.bias", ndarray::array![0.0, 1e-9f32.ln() + error].into_dyn());
+    let metadata = Metadata {
+        classes: vec!["a".into(), "b".into()],
+        input: [3, 8, 8],
+        channel_order: ChannelOrder::Rgb,
+        resize: Resize::default(),
+        range: PixelRange::default(),
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
+        accuracy: None,
+        student: "tiny".into(),
+        run: "test".into(),
+    };
+    let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
+    std::fs::write(folder.path(name), bytes).unwrap();
+}
+
+#[test]
+fn errors_of_small_probabilities_are_seen() {
+    let folder = Folder::new();
+    with_softmax(&folder, "one.onnx", 0.0);
+    with_softmax(&folder, "same.onnx", 0.0);
+    with_softmax(&folder, "other.onnx", 1e-2);
+    let alone = folder.json(&["verify", "one.onnx"]);
+    assert_eq!(alone["truth"], "file's own nodes before the softmax, libtorch float64");
+    assert_eq!(alone["engines"][0]["name"], "libtorch CPU");
+    let same = folder.json(&["verify", "one.onnx", "--reference", "same.onnx"]);
+    assert_eq!(same["engines"].as_array().unwrap().len(), 5);
+    let (code, said) = folder.fails(&["verify", "one.onnx", "--reference", "other.onnx"]);
+    assert!(code == Some(1) && said.contains("class 1: -20.7"), "{said}");
+    // Against recorded probabilities the file is taken as it is.
+    let images = ArrayD::<f32>::zeros(vec![2, 3, 8, 8]);
+    let expected = ndarray::array![[1.0f32, 1e-9], [1.0, 1e-9]];
+    ndarray_npy::write_npy(folder.path("x.npy"), &images).unwrap();
+    ndarray_npy::write_npy(folder.path("y.npy"), &expected).unwrap();
+    let recorded = folder.json(&["verify", "one.onnx", "--inputs", "x.npy", "--expected", "y.npy"]);
+    assert_eq!(recorded["engines"].as_array().unwrap().len(), 4, "libtorch gives logits");
+}
+
+/// Files of others that end in a softmax over bytes, channels last, and in a logarithm of one.
+#[test]
+fn verify_cuts_foreign_files_before_their_softmax() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    for name in ["nhwc_uint8.onnx", "attention.onnx"] {
+        let report = Folder::new().json(&["verify", &fixtures.join(name).display().to_string()]);
+        assert_eq!(report["truth"], "file's own nodes before the softmax, libtorch float64", "{name}");
+        assert_eq!(report["engines"].as_array().unwrap().len(), 5, "{name}");
+    }
+}
+
+#[test]
+fn verify_measures_a_file_of_half_precision_by_its_own_row() {
+    let half = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/half.onnx");
+    let report = Folder::new().json(&["verify", &half.display().to_string()]);
+    let engines = report["engines"].as_array().unwrap();
+    assert_eq!(engines.len(), 5);
+    for engine in engines {
+        let expected = if engine["engine"] == "torch" { (1e-5, true) } else { (5e-3, false) };
+        let tolerance = &engine["tolerance"];
+        assert_eq!(
+            (&tolerance["atol"], &tolerance["ties_excused"]),
+            (&expected.0.into(), &expected.1.into())
+        );
+        assert_eq!(engine["passed"], true, "{engine:#}");
+    }
+}
+
+/// Bytes, channels last: images of a data set are given as they are.
+#[test]
+fn verify_gives_bytes_to_a_file_of_bytes() {
+    let colours = Colours::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx/nhwc_uint8.onnx");
+    std::fs::copy(fixture, colours.folder.path("bytes.onnx")).unwrap();
+    let pipeline = std::fs::read_to_string(colours.folder.path("p.yaml")).unwrap();
+    std::fs::write(colours.folder.path("p.yaml"), pipeline.replace("[6, 6]", "[9, 8]")).unwrap();
+    let report = colours.folder.json(&["verify", "bytes.onnx", "--data", "p.yaml"]);
+    let set = &report["engines"][1]["sets"][0];
+    assert_eq!((&set["set"], &set["passed"]), (&"images".into(), &true.into()));
+    assert!(report["preprocessing"].is_null(), "the file says nothing of it");
 }
 
 /// A file whose inner shapes carry a symbol for the batch, as PyTorch's newer exporter writes them.
@@ -219,6 +315,134 @@ fn verify_with_data_counts_right_answers() {
     assert!(engines[2]["accuracy"].is_null(), "only engines as they are deployed answer the whole split");
     let (code, said) = folder.fails(&["verify", "m.onnx", "--data", "p.yaml"]);
     assert!(code == Some(2) && said.contains("are [1, 8, 8], m.onnx takes [3, 8, 8]"), "{said}");
+}
+
+/// Three classes of colours, and a network that answers with the channel that is most above its mean.
+struct Colours {
+    folder: Folder,
+    metadata: Metadata,
+}
+
+impl Colours {
+    fn new() -> Self {
+        let folder = Folder::new();
+        for (class, name) in ["blue", "green", "red"].iter().enumerate() {
+            let place = folder.path(&format!("colours/{name}"));
+            std::fs::create_dir_all(&place).unwrap();
+            for index in 0..12 {
+                let mut colour = [170, 110, 40];
+                colour[2 - class] += 30;
+                let image = image::RgbImage::from_pixel(6, 6, image::Rgb(colour.map(|part| part + index)));
+                image.save(place.join(format!("{index}.png"))).unwrap();
+            }
+        }
+        let source = "{folder: {root: colours, size: [6, 6], channels: 3, test: 0.25}}";
+        let cohort = "[{name: a, model: resnet8}, {name: b, model: resnet8}]";
+        let pipeline =
+            format!("{{version: 1, name: c, data: {{source: {source}}}, cohort: {cohort}, stages: []}}");
+        std::fs::write(folder.path("p.yaml"), pipeline).unwrap();
+        let loaded = cohort::config::load_pipeline(&folder.path("p.yaml"), &[]).unwrap();
+        let data = cohort::data::load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed).unwrap();
+        let metadata = Metadata {
+            classes: data.info.classes.clone(),
+            input: data.info.shape,
+            channel_order: ChannelOrder::Rgb,
+            resize: Resize::default(),
+            range: PixelRange::default(),
+            mean: data.normalization.mean.clone(),
+            std: data.normalization.std.clone(),
+            accuracy: Some(Scored { split: ScoredSplit::Test, images: 9, right: 9 }),
+            student: "colours".into(),
+            run: "test".into(),
+        };
+        Self { folder, metadata }
+    }
+
+    /// Writes the network, with what it says spoilt.
+    fn write(&self, spoil: impl FnOnce(&mut Metadata)) {
+        let (mut builder, image) = Builder::new(vec![3, 6, 6]).unwrap();
+        let pooled = builder.add("pool", Op::GlobalAvgPool, &[image]).unwrap();
+        let flat = builder.add("flat", Op::Flatten, &[pooled]).unwrap();
+        let head = Op::Linear { out_features: 3, bias: true };
+        let logits = builder.add("head", head, &[flat]).unwrap();
+        let graph = builder.finish(&[(Graph::LOGITS, logits)]);
+        let mut weights = initial_weights(&graph, 1);
+        let turned = |at: ndarray::IxDyn| if at[0] + at[1] == 2 { 1.0 } else { 0.0 };
+        weights.insert("head.weight", ArrayD::from_shape_fn(vec![3, 3], turned));
+        // Red must stand out by a whole deviation, so that deviations matter.
+        weights.insert("head.bias", ndarray::array![0.0, 0.0, -1.0].into_dyn());
+        let mut metadata = self.metadata.clone();
+        spoil(&mut metadata);
+        let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
+        std::fs::write(self.folder.path("colours.onnx"), bytes).unwrap();
+    }
+}
+
+const COLOURS: [&str; 4] = ["verify", "colours.onnx", "--data", "p.yaml"];
+
+#[test]
+fn verify_holds_the_files_own_preprocessing_against_what_was_reported() {
+    let colours = Colours::new();
+    colours.write(|_| {});
+    let report = colours.folder.json(&COLOURS);
+    let accuracy = &report["engines"][0]["accuracy"];
+    assert_eq!((&accuracy["accuracy"], &accuracy["reference"]), (&1.0.into(), &1.0.into()));
+    assert_eq!(report["preprocessing"]["differences"], serde_json::json!([]));
+    let spoilt: [(&str, fn(&mut Metadata)); 4] = [
+        ("channel order bgr where the data set's is rgb", |metadata| {
+            metadata.channel_order = ChannelOrder::Bgr;
+            metadata.mean.reverse();
+            metadata.std.reverse();
+        }),
+        ("mean [0.9, ", |metadata| metadata.mean[0] = 0.9),
+        ("std [9.0, ", |metadata| metadata.std[0] = 9.0),
+        ("pixel range 0..255 where the data set's is 0..1", |metadata| metadata.range = PixelRange::Byte),
+    ];
+    for (problem, spoil) in spoilt {
+        colours.write(spoil);
+        let (code, said) = colours.folder.fails(&COLOURS);
+        assert!(
+            code == Some(1) && said.contains("the file's preprocessing is at fault"),
+            "{problem}: {said}"
+        );
+        assert!(said.contains(problem), "{problem}: {said}");
+        assert!(said.contains("with the data set's own the accuracy in"), "{problem}: {said}");
+    }
+    // What the data set's own preprocessing does not restore is not its fault, or not its alone.
+    colours.write(|metadata| {
+        metadata.accuracy = Some(Scored { split: ScoredSplit::Test, images: 9, right: 5 });
+    });
+    let (code, said) = colours.folder.fails(&COLOURS);
+    assert!(
+        code == Some(1) && said.contains("preprocessing is the data set's own: the cause lies"),
+        "{said}"
+    );
+    // A change that no image shows is a warning.
+    colours.write(|metadata| metadata.std.iter_mut().for_each(|std| *std *= 1.1));
+    let report = colours.folder.json(&COLOURS);
+    assert!(report["findings"][0]["problem"].as_str().unwrap().contains("not the data set's own: std"));
+}
+
+#[test]
+fn predict_follows_the_metadata() {
+    let colours = Colours::new();
+    let predicted = || {
+        let found = colours.folder.json(&["predict", "colours.onnx", "colours/red/3.png", "--top", "1"]);
+        found[0]["classes"][0]["class"].as_str().unwrap().to_string()
+    };
+    colours.write(|_| {});
+    assert_eq!(predicted(), "red");
+    colours.write(|metadata| {
+        metadata.channel_order = ChannelOrder::Bgr;
+        metadata.mean.reverse();
+        metadata.std.reverse();
+    });
+    assert_eq!(predicted(), "blue", "the first channel is then blue");
+    colours.write(|metadata| {
+        metadata.range = PixelRange::Byte;
+        metadata.mean.iter_mut().chain(&mut metadata.std).for_each(|value| *value *= 255.0);
+    });
+    assert_eq!(predicted(), "red", "another scale of everything is the same");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::graph::initial_weights;
 use cohort::onnx::{EmitOptions, Metadata, emit};
 use cohort::zoo;
@@ -73,12 +74,24 @@ fn model(input: [usize; 3]) -> Vec<u8> {
     let metadata = Metadata {
         classes: ["a", "b", "c"].map(String::from).to_vec(),
         input,
+        channel_order: ChannelOrder::decoded(input[0]),
+        resize: Resize::default(),
+        range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.5; input[0]],
+        accuracy: None,
         student: "one".into(),
         run: "test".into(),
     };
-    emit(&graph, &initial_weights(&graph, 1), &metadata, &EmitOptions::default()).unwrap()
+    emit(&graph, &initial_weights(&graph, 1), Some(&metadata), &EmitOptions::default()).unwrap()
+}
+
+/// Bytes with a text in them replaced by one as long.
+fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[place..place + from.len()].copy_from_slice(&to.as_bytes()[..from.len()]);
+    bytes
 }
 
 macro_rules! snapshot {
@@ -228,6 +241,11 @@ snapshot!(
     libtorch_has_no_onnx,
     Case::new().with("m.onnx", model([3, 8, 8])),
     ["bench", "m.onnx", "--engine", "torch"]
+);
+snapshot!(
+    metadata_of_another_kind,
+    Case::new().with("m.onnx", replaced(&model([3, 8, 8]), "bilinear-antialiased", "bilinear-and-nothing")),
+    ["predict", "m.onnx", "a.png"]
 );
 snapshot!(empty_batch, Case::new().with("m.onnx", model([3, 8, 8])), ["bench", "m.onnx", "--batch", "0"]);
 snapshot!(

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use cohort::config::EngineName;
+use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, NodeId, Op, Unary, Weights, cost, initial_weights};
@@ -50,8 +51,12 @@ fn metadata(graph: &Graph) -> Metadata {
     Metadata {
         classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
         input,
+        channel_order: ChannelOrder::decoded(input[0]),
+        resize: Resize::default(),
+        range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        accuracy: None,
         student: "one".into(),
         run: "test".into(),
     }
@@ -59,7 +64,7 @@ fn metadata(graph: &Graph) -> Metadata {
 
 fn emitted(graph: &Graph, weights: &Weights) -> OnnxFile {
     let embedding = graph.output(Graph::EMBEDDING).is_some();
-    let bytes = emit(graph, weights, &metadata(graph), &EmitOptions { embedding }).unwrap();
+    let bytes = emit(graph, weights, Some(&metadata(graph)), &EmitOptions { embedding }).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("emitted.onnx")).unwrap()
 }
 
@@ -148,7 +153,7 @@ fn every_ready_model_comes_back_as_it_was() {
         let weights = initial_weights(&graph, 5);
         // With the embedding as an output of its own and without, in turns.
         let options = EmitOptions { embedding: index % 2 == 0 };
-        let bytes = emit(&graph, &weights, &metadata(&graph), &options).unwrap();
+        let bytes = emit(&graph, &weights, Some(&metadata(&graph)), &options).unwrap();
         let file = OnnxFile::from_bytes(bytes, Path::new("ready.onnx")).unwrap();
         let imported = import(&file).unwrap();
         assert_eq!(imported.graph, in_single(&graph), "{name}");

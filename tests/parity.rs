@@ -5,13 +5,13 @@
 use std::path::Path;
 
 use cohort::config::{Device, EngineName};
-use cohort::data::{Normalization, ordered_batches};
+use cohort::data::{ChannelOrder, Layout, Normalization, PixelRange, Resize, ordered_batches};
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{Builder, Conv2d, Graph, Op, Pool, Weights, fold_batch_norm, initial_weights, params};
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
 use cohort::ui::Ui;
-use cohort::verify::{Candidate, Job, Standing, Truths, VerifyReport, input_sets, verify};
+use cohort::verify::{Candidate, Frame, Job, Pixels, Standing, Truths, VerifyReport, input_sets, verify};
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::{RngSeed, TestCaseError};
@@ -21,8 +21,12 @@ fn metadata(graph: &Graph) -> Metadata {
     Metadata {
         classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
         input,
+        channel_order: ChannelOrder::decoded(input[0]),
+        resize: Resize::default(),
+        range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        accuracy: None,
         student: "one".into(),
         run: "test".into(),
     }
@@ -45,7 +49,7 @@ fn weights(graph: &Graph, seed: u64) -> Weights {
 }
 
 fn exported(graph: &Graph, weights: &Weights, embedding: bool) -> OnnxFile {
-    let bytes = emit(graph, weights, &metadata(graph), &EmitOptions { embedding }).unwrap();
+    let bytes = emit(graph, weights, Some(&metadata(graph)), &EmitOptions { embedding }).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("test.onnx")).unwrap()
 }
 
@@ -60,7 +64,9 @@ fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
             engines.push(Candidate { engine, loaded: open(file, engine, &options), options });
         }
     }
-    let inputs = input_sets(None, metadata(graph).input, (-2.0, 2.0), 1);
+    let pixels = Pixels::Single { black: -2.0, white: 2.0 };
+    let frame = Frame { shape: metadata(graph).input, layout: Layout::ChannelsFirst, pixels };
+    let inputs = input_sets(None, &frame, 1);
     let truths =
         Truths::of("float64", Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
     verify(&mut Job {
@@ -71,6 +77,7 @@ fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
         inputs: &inputs,
         accuracy: None,
         fixed_batch: None,
+        half: false,
         ui: Ui::Quiet,
     })
 }

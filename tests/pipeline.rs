@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use support::{Workspace, results, succeeded, text};
@@ -46,6 +46,28 @@ fn start_to_report_then_reuse_then_tampering() {
     }
     assert!(!workspace.path("out/02-collaborate/checkpoint").exists());
 
+    let verified = verify(&workspace, "out/04-export/student.onnx");
+    let verified: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(verified["truth"], "checkpoint, unfolded, libtorch float64");
+    assert_eq!(verified["engines"][1]["sets"][0]["set"], "images", "the run's own, without being asked for");
+    assert_eq!(verified["engines"][1]["accuracy"]["reference"], report["accuracy"]["test"]);
+    assert_eq!(verified["engines"][1]["accuracy"]["accuracy"], report["accuracy"]["test"]);
+    assert_eq!(verified["preprocessing"]["differences"], serde_json::json!([]));
+    for key in ["mean", "std"] {
+        let mut bytes = fs::read(workspace.path("out/04-export/student.onnx")).unwrap();
+        let word = format!("\"{key}\":[0.");
+        let place = bytes.windows(word.len()).position(|window| window == word.as_bytes()).unwrap();
+        bytes[place + word.len() - 2] = b'9';
+        fs::write(workspace.path("out/04-export/spoilt.onnx"), bytes).unwrap();
+        let refused = verify(&workspace, "out/04-export/spoilt.onnx");
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("the file's preprocessing is at fault: {key} [9.")), "{said}");
+    }
+    fs::remove_file(workspace.path("out/04-export/spoilt.onnx")).unwrap();
+    let written = fs::metadata(workspace.path("out/04-export/student.onnx")).unwrap().len();
+    assert_eq!(report["onnx_bytes"], written);
+
     let before = results(&workspace.path("out"));
     let again = workspace.run("out", &[]);
     succeeded(&again);
@@ -75,6 +97,11 @@ fn start_to_report_then_reuse_then_tampering() {
         "{}",
         text(&refused.stderr)
     );
+}
+
+fn verify(workspace: &Workspace, file: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+    command.current_dir(workspace.path(".")).args(["verify", file, "--json"]).output().unwrap()
 }
 
 #[test]

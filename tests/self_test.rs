@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use cohort::config::EngineName;
+use cohort::data::Layout;
 use cohort::graph::{Graph, Weights, initial_weights, params};
 use cohort::onnx::{OnnxFile, import};
 use cohort::torch::{Mode, Network, batch_tensor};
 use cohort::ui::Ui;
-use cohort::verify::{Outcome, SelfTestReport, Subject, input_sets, self_test};
+use cohort::verify::{Frame, Outcome, Pixels, SelfTestReport, Subject, input_sets, self_test};
 use cohort::zoo;
 use ndarray::ArrayD;
 
@@ -25,6 +26,14 @@ const READY: [&str; 8] = [
     "wrn_16_1",
 ];
 
+fn frame(graph: &Graph) -> Frame {
+    Frame {
+        shape: graph.input_shape().as_slice().try_into().unwrap(),
+        layout: Layout::ChannelsFirst,
+        pixels: Pixels::Single { black: -2.0, white: 2.0 },
+    }
+}
+
 /// Initial weights with biases, and with the running statistics that noise has: a network as after training.
 fn trained(graph: &Graph) -> Weights {
     let mut weights = initial_weights(graph, 11);
@@ -33,9 +42,8 @@ fn trained(graph: &Graph) -> Weights {
         weights.insert(spec.name, ArrayD::from_shape_fn(spec.shape, values));
     }
     let network = Network::new(graph, &weights, tch::Device::Cpu, tch::Kind::Float).unwrap();
-    let shape = graph.input_shape().as_slice().try_into().unwrap();
     for seed in 0..20 {
-        let noise = input_sets(None, shape, (-2.0, 2.0), seed).swap_remove(0).images;
+        let noise = input_sets(None, &frame(graph), seed).swap_remove(0).images;
         let images = batch_tensor(noise.view(), tch::Device::Cpu).unwrap();
         tch::no_grad(|| network.forward(&images, Mode::Train)).unwrap();
     }
@@ -43,8 +51,8 @@ fn trained(graph: &Graph) -> Weights {
 }
 
 fn tested(name: &str, graph: &Graph, weights: &Weights) -> SelfTestReport {
-    let (range, engine) = ((-2.0, 2.0), EngineName::OrtCpu);
-    self_test(&Subject { name, graph, weights, range, engine, threads: 2, seed: 1 }, Ui::Quiet).unwrap()
+    let (frame, engine) = (frame(graph), EngineName::OrtCpu);
+    self_test(&Subject { name, graph, weights, frame, engine, threads: 2, seed: 1 }, Ui::Quiet).unwrap()
 }
 
 #[test]

@@ -73,6 +73,18 @@ fn parse_input(text: &str) -> Result<[usize; 3], InputError> {
         .ok_or_else(|| InputError::new(format!("'{text}' is not channels x height x width, such as 3x32x32")))
 }
 
+/// How the file's images are prepared, in the metadata's own words.
+fn prepared(metadata: &Metadata) -> String {
+    let word = |value: serde_json::Result<serde_json::Value>| {
+        value.ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+    };
+    let order = word(serde_json::to_value(metadata.channel_order));
+    let (resize, range) =
+        (word(serde_json::to_value(metadata.resize)), word(serde_json::to_value(metadata.range)));
+    let (mean, std) = (&metadata.mean, &metadata.std);
+    format!("\nimages {order}, {resize}, {range}, mean {mean:?}, std {std:?}")
+}
+
 fn text(inspected: &Inspected<'_>) -> String {
     let rows: Vec<Vec<String>> = inspected
         .layers
@@ -105,6 +117,11 @@ fn text(inspected: &Inspected<'_>) -> String {
     if let Some(metadata) = &inspected.metadata {
         let (run, student, classes) = (&metadata.run, &metadata.student, metadata.classes.len());
         text += &format!("\nstudent '{student}' of run '{run}', {classes} classes");
+        text += &prepared(metadata);
+        if let Some(scored) = metadata.accuracy {
+            let (right, images, split) = (scored.right, scored.images, scored.split.name());
+            text += &format!("\n{right} of {images} {split} images right ({:.2} %)", 100.0 * scored.share());
+        }
     }
     text
 }

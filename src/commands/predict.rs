@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use ndarray::{ArrayD, IxDyn};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
-use crate::data::{Normalization, decode_image, is_image_file};
+use crate::data::is_image_file;
 use crate::engine::{EngineOptions, engine_names, open};
 use crate::error::InputError;
 use crate::graph::Graph;
@@ -57,13 +56,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let mut engine = open(&file, engine, &options)?;
     let logits = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
-    let normalization = Normalization { mean: metadata.mean.clone(), std: metadata.std.clone() };
-    let [channels, height, width] = metadata.input;
+    let preparation = metadata.preparation();
     let mut predictions = Vec::new();
     for path in images(&args.images)? {
-        let pixels = decode_image(&path, metadata.input)?;
-        let image =
-            ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), normalization.apply(&pixels))?;
+        let image = preparation.image(&path, metadata.input)?;
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =
             outputs.get(logits).context("the model gives no output")?.iter().map(|&z| z.into()).collect();

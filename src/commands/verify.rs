@@ -2,6 +2,7 @@
 //! each other.
 
 mod against;
+mod controls;
 mod inputs;
 
 use std::path::PathBuf;
@@ -11,14 +12,14 @@ use anyhow::Result;
 use crate::bench::usable_threads;
 use crate::config::EngineName;
 use crate::engine::{EngineOptions, engine_names, open, ort};
-use crate::error::{GateFailed, InputError};
+use crate::error::GateFailed;
 use crate::onnx::{OnnxFile, findings};
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
 use crate::verify::{Accuracy, Evidence, InputSet, Job, Standing, Truths, VerifyReport, blame, verify};
 
 use super::Common;
-use against::{Network, candidates, checkpoint, file_truth, imported, network_truth};
+use against::{Network, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
 use inputs::Images;
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub struct Args {
     /// Recorded outputs for --inputs, .npy
     #[arg(long, value_name = "FILE", requires = "inputs")]
     pub expected: Option<PathBuf>,
-    /// Pipeline whose data set gives images and labels [default: seeded noise]
+    /// Pipeline whose data set gives images and labels [default: the run folder's, else seeded noise]
     #[arg(long, value_name = "PIPELINE")]
     pub data: Option<PathBuf>,
     /// Validation images of --data that are compared
@@ -49,6 +50,9 @@ pub struct Args {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Instead: plant faults in copies of the model and count how many are found
+    #[arg(long, conflicts_with_all = ["reference", "inputs", "data"])]
+    pub self_test: bool,
 }
 
 /// Compares and prints.
@@ -58,6 +62,9 @@ pub struct Args {
 /// read.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let file = OnnxFile::load(&args.model)?;
+    if args.self_test {
+        return controls::run(args, &file, common);
+    }
     let report = compared(args, &file, common.ui())?;
     let problems = (!report.passed).then(|| report.problems());
     if common.json {
@@ -72,32 +79,41 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
-    let network = network(args, file, ui)?;
+    let mut network = network(args, file, ui)?;
+    let mut reference = args.reference.as_ref().map(|path| Reference::load(path, file)).transpose()?;
+    let shorter = cut(args, file, network.as_mut(), reference.as_mut())?;
+    let whole = file;
+    let file = shorter.as_ref().unwrap_or(whole);
     let with_torch = network.as_ref().is_some_and(Network::ends_alike);
     let engines = engines(args, file, with_torch, ui)?;
-    let images = args.data.as_ref().map(|pipeline| Images::open(pipeline, file)).transpose()?;
-    let Basis { inputs, truths, reference } = basis(args, file, &engines, network.as_ref(), images.as_ref())?;
+    let images = images(args, file, ui)?;
+    let references = (network.as_ref(), reference.as_ref());
+    let (inputs, truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
     let threads = usable_threads();
     let candidates = candidates(file, &engines, network.as_ref(), threads)?;
     let mut report = verify(&mut Job {
         model: file.path.display().to_string(),
-        findings: findings(file),
+        findings: findings(whole),
         truths: &truths,
         engines: candidates,
         inputs: &inputs,
         accuracy: images.as_ref().map(|images| {
             let (name, split) = images.labelled();
-            let score = network.as_ref().and_then(|network| network.test);
-            let known = score.filter(|score| name == "test" && score.images == split.len());
-            let reference = known.map(|score| score.accuracy);
-            Accuracy { name, split, normalization: &images.normalization, reference }
+            let written = file.metadata.as_ref().and_then(|metadata| metadata.accuracy);
+            let scored = written.or(network.as_ref().and_then(|network| network.scored));
+            let known = scored.filter(|scored| (scored.split, scored.images) == (name, split.len()));
+            let (preparation, own) = (&images.preparation, images.own.as_ref());
+            let reference = known.map(|scored| scored.share());
+            Accuracy { name: name.name(), split, preparation, own, reference }
         }),
         fixed_batch: file.fixed_batch(),
+        half: whole.computes_in_half(),
         ui,
     });
     if !report.passed && cfg!(feature = "train") {
         let checkpoint = network.as_ref().filter(|_| truths.standing == Standing::Checkpoint);
-        let reference = reference.as_ref().or(checkpoint).map(|network| (&network.graph, &network.weights));
+        let other = reference.as_ref().and_then(|reference| reference.network.as_ref());
+        let reference = other.or(checkpoint).map(|network| (&network.graph, &network.weights));
         let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
         match blame(&report, &evidence) {
             Ok(blame) => report.blame = blame,
@@ -107,12 +123,42 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     Ok(report)
 }
 
-/// What a file is held against.
-struct Basis {
-    inputs: Vec<InputSet>,
-    truths: Truths,
-    /// The network behind another file that it must agree with.
-    reference: Option<Network>,
+/// The file without a softmax at its end, for the engines, where what it is held against can be taken before that, too.
+fn cut(
+    args: &Args,
+    file: &OnnxFile,
+    network: Option<&mut Network>,
+    reference: Option<&mut Reference>,
+) -> Result<Option<OnnxFile>> {
+    let Some(network) = network.filter(|_| args.inputs.is_none()) else { return Ok(None) };
+    let Some(reference) = reference else { return network.cut(file) };
+    match &mut reference.network {
+        Some(other) if network.cut_alike(other) => {
+            other.cut(&reference.file)?;
+            network.cut(file)
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// The data set that is asked for, else that of the run folder the file lies in.
+fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
+    if let Some(pipeline) = &args.data {
+        return Images::open(pipeline, file).map(Some);
+    }
+    let Some(folder) = run_folder(file, args.run.as_ref()) else { return Ok(None) };
+    if args.reference.is_some() || args.inputs.is_some() {
+        return Ok(None);
+    }
+    match Images::of_run(&folder, file)? {
+        Ok(images) => Ok(Some(images)),
+        Err(problem) => {
+            ui.warn(format!(
+                "noise in place of the run's images: {problem}; --data names a pipeline with them"
+            ));
+            Ok(None)
+        }
+    }
 }
 
 /// The network that the file should compute: its checkpoint's where that is known, else its own.
@@ -135,45 +181,33 @@ fn network(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Network>> {
     }
 }
 
-fn basis(
+fn inputs_and_truths(
     args: &Args,
     file: &OnnxFile,
     engines: &[EngineName],
-    network: Option<&Network>,
+    (network, reference): (Option<&Network>, Option<&Reference>),
     images: Option<&Images>,
-) -> Result<Basis> {
+) -> Result<(Vec<InputSet>, Truths)> {
     if let Some(recorded) = &args.inputs {
         let (set, logits) = inputs::recorded(file, recorded, args.expected.as_ref())?;
         let name = format!("outputs of {}", args.expected.as_ref().unwrap_or(recorded).display());
-        let truths = Truths { name, standing: Standing::Recorded, logits: vec![logits] };
-        return Ok(Basis { inputs: vec![set], truths, reference: None });
+        return Ok((vec![set], Truths { name, standing: Standing::Recorded, logits: vec![logits] }));
     }
     let sets = match images {
-        Some(images) => images.sets(args.images, args.seed)?,
+        Some(images) => images.sets(file, args.images, args.seed)?,
         None => inputs::noise(file, args.seed)?,
     };
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);
-    let (truths, reference) = match (network, &args.reference) {
-        (_, Some(path)) => {
-            let reference = OnnxFile::load(path)?;
-            if reference.image_shape() != file.image_shape() {
-                let (one, other) = (args.model.display(), path.display());
-                return Err(InputError::new(format!("{one} and {other} take images of different size"))
-                    .hint("compare files of the same input")
-                    .into());
-            }
-            match cfg!(feature = "train").then(|| imported(&reference, Standing::Reference)) {
-                Some(Ok(network)) => (network_truth(&network, &sets, &reference)?, Some(network)),
-                Some(Err(_)) | None => {
-                    (file_truth(&reference, reader, Standing::Reference, &sets, usable_threads())?, None)
-                }
-            }
+    let truths = match (network, reference) {
+        (_, Some(Reference { file, network: Some(network) })) => network_truth(network, &sets, file)?,
+        (_, Some(Reference { file, network: None })) => {
+            file_truth(file, reader, Standing::Reference, &sets, usable_threads())?
         }
-        (Some(network), None) => (network_truth(network, &sets, file)?, None),
-        (None, None) => (file_truth(file, reader, Standing::Engine, &sets, usable_threads())?, None),
+        (Some(network), None) => network_truth(network, &sets, file)?,
+        (None, None) => file_truth(file, reader, Standing::Engine, &sets, usable_threads())?,
     };
-    Ok(Basis { inputs: sets, truths, reference })
+    Ok((sets, truths))
 }
 
 /// The engines that are asked for, or all that are there.

@@ -11,7 +11,7 @@ use crate::seed::derive_seed;
 
 use super::augment::{Change, changed, draw, sample_rng};
 use super::mix::{self, Mix};
-use super::normalization::Normalization;
+use super::normalization::{Normalization, Table};
 use super::split::shuffle;
 use super::store::Split;
 
@@ -128,7 +128,15 @@ pub fn ordered_batches<'a>(
     normalization: &Normalization,
     batch: usize,
 ) -> impl Iterator<Item = Result<Batch>> + 'a {
-    let table = normalization.table();
+    batches_by(split, normalization.table(), batch)
+}
+
+/// As [`ordered_batches`], with the value of every byte given.
+pub(super) fn batches_by(
+    split: &Split,
+    table: Table,
+    batch: usize,
+) -> impl Iterator<Item = Result<Batch>> + '_ {
     (0..split.len()).step_by(batch.max(1)).map(move |start| {
         let places: Vec<usize> = (start..(start + batch.max(1)).min(split.len())).collect();
         let [channels, height, width] = split.shape();

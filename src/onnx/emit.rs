@@ -28,7 +28,12 @@ pub struct EmitOptions {
 ///
 /// # Errors
 /// If the weights do not fit the graph, or an output that is asked for is not there.
-pub fn emit(graph: &Graph, weights: &Weights, metadata: &Metadata, options: &EmitOptions) -> Result<Vec<u8>> {
+pub fn emit(
+    graph: &Graph,
+    weights: &Weights,
+    metadata: Option<&Metadata>,
+    options: &EmitOptions,
+) -> Result<Vec<u8>> {
     weights.fit(graph)?;
     let mut outputs = vec![Graph::LOGITS];
     if options.embedding {
@@ -46,7 +51,7 @@ pub fn emit(graph: &Graph, weights: &Weights, metadata: &Metadata, options: &Emi
     }
     let (nodes, initializers) = (emitter.nodes, emitter.initializers);
     let graph_proto = GraphProto {
-        name: metadata.student.clone(),
+        name: metadata.map_or("network", |metadata| &metadata.student).to_string(),
         node: without_identities(nodes),
         initializer: initializers,
         input: vec![batched(&graph.nodes()[0].name, graph.input_shape())],
@@ -59,7 +64,7 @@ pub fn emit(graph: &Graph, weights: &Weights, metadata: &Metadata, options: &Emi
         producer_name: env!("CARGO_PKG_NAME").into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph_proto),
-        metadata_props: metadata.to_props()?,
+        metadata_props: metadata.map_or(Ok(Vec::new()), Metadata::to_props)?,
         ..ModelProto::default()
     };
     Ok(model.encode_to_vec())

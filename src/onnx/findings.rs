@@ -154,6 +154,7 @@ mod tests {
     use tract_onnx::pb::{AttributeProto, ModelProto};
 
     use super::*;
+    use crate::data::{ChannelOrder, PixelRange, Resize};
     use crate::graph::initial_weights;
     use crate::onnx::{EmitOptions, Metadata, emit};
 
@@ -163,12 +164,17 @@ mod tests {
         let metadata = Metadata {
             classes: ["a", "b", "c"].map(String::from).to_vec(),
             input: [1, 8, 8],
+            channel_order: ChannelOrder::decoded(1),
+            resize: Resize::default(),
+            range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],
+            accuracy: None,
             student: "one".into(),
             run: "test".into(),
         };
-        let bytes = emit(&graph, &initial_weights(&graph, 1), &metadata, &EmitOptions::default()).unwrap();
+        let bytes =
+            emit(&graph, &initial_weights(&graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
         let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
         spoil(&mut model);
         findings(&OnnxFile::from_bytes(model.encode_to_vec(), Path::new("x.onnx")).unwrap())

@@ -1,42 +1,183 @@
-//! What an exported file says about itself: classes, preprocessing, where it comes from.
+//! What an exported file says about itself: classes, preprocessing, accuracy, where it comes from.
 
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{ModelProto, StringStringEntryProto};
 
+use crate::data::{ChannelOrder, Layout, Normalization, PixelRange, Preparation, Resize};
+use crate::score::Score;
+
 /// Key of the JSON document in the file's `metadata_props`.
 const KEY: &str = "cohort";
 
-/// Kept as one JSON document under the key `cohort`. A pixel is divided by 255, then normalised by
-/// channel; images are stretched to `input` with a bilinear, antialiased filter; three channels are
-/// RGB.
+/// Kept as one JSON document under the key `cohort`. An image is stretched to `input` with the filter `resize`,
+/// its pixels are brought to `range` and normalised by channel, channels in `channel_order`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct Metadata {
     /// Class names in the order of the logits.
     pub classes: Vec<String>,
     /// `[channels, height, width]`.
     pub input: [usize; 3],
-    /// Per channel, on the scale 0 to 1.
+    pub channel_order: ChannelOrder,
+    pub resize: Resize,
+    pub range: PixelRange,
+    /// Per channel, on the scale of `range`.
     pub mean: Vec<f32>,
-    /// Per channel, on the scale 0 to 1.
+    /// Per channel, on the scale of `range`.
     pub std: Vec<f32>,
+    /// What the run that exported the file scored with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<Scored>,
     /// The student's name in its cohort.
     pub student: String,
     /// The pipeline's name.
     pub run: String,
 }
 
+/// Right answers on a labelled split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scored {
+    pub split: ScoredSplit,
+    pub images: usize,
+    pub right: usize,
+}
+
+/// The split an accuracy is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoredSplit {
+    Test,
+    /// The one the choice was made on, where there is no test split.
+    Validation,
+}
+
+impl ScoredSplit {
+    pub fn name(self) -> &'static str {
+        match self {
+            ScoredSplit::Test => "test",
+            ScoredSplit::Validation => "validation",
+        }
+    }
+}
+
+impl Scored {
+    pub fn of(split: ScoredSplit, score: &Score) -> Self {
+        let right = (score.accuracy * score.images as f64).round() as usize;
+        Self { split, images: score.images, right }
+    }
+
+    /// Share of right answers.
+    pub fn share(&self) -> f64 {
+        self.right as f64 / self.images.max(1) as f64
+    }
+}
+
+/// The document as it may be found. Files of earlier versions leave out what could not be otherwise then.
+#[derive(Deserialize)]
+struct Written {
+    classes: Vec<String>,
+    input: [usize; 3],
+    channel_order: Option<ChannelOrder>,
+    #[serde(default)]
+    resize: Resize,
+    #[serde(default)]
+    range: PixelRange,
+    mean: Vec<f32>,
+    std: Vec<f32>,
+    accuracy: Option<Scored>,
+    student: String,
+    run: String,
+}
+
+impl TryFrom<Written> for Metadata {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { classes, input, channel_order, resize, range, mean, std, accuracy, student, run } =
+            written;
+        let channels = input[0];
+        let channel_order = channel_order.unwrap_or(ChannelOrder::decoded(channels));
+        match channel_order {
+            ChannelOrder::Gray if channels != 1 => return Err(format!("{channels} channels are not gray")),
+            ChannelOrder::Bgr if channels != 3 => return Err(format!("{channels} channels are not bgr")),
+            ChannelOrder::Gray | ChannelOrder::Rgb | ChannelOrder::Bgr => {}
+        }
+        if mean.len() != channels || std.len() != channels {
+            return Err(format!("mean {mean:?} and std {std:?} for {channels} channels"));
+        }
+        if !mean.iter().all(|mean| mean.is_finite()) || !std.iter().all(|std| std.is_finite() && *std > 0.0) {
+            return Err(format!("nothing can be normalised with mean {mean:?} and std {std:?}"));
+        }
+        if accuracy.is_some_and(|scored| scored.right > scored.images) {
+            return Err("more images are answered rightly than there are".into());
+        }
+        Ok(Self { classes, input, channel_order, resize, range, mean, std, accuracy, student, run })
+    }
+}
+
 impl Metadata {
+    /// How the file's images are prepared.
+    pub fn preparation(&self) -> Preparation {
+        Preparation {
+            resize: self.resize,
+            order: self.channel_order,
+            range: self.range,
+            normalization: Normalization { mean: self.mean.clone(), std: self.std.clone() },
+            layout: Layout::ChannelsFirst,
+        }
+    }
+
     pub(super) fn to_props(&self) -> Result<Vec<StringStringEntryProto>, serde_json::Error> {
         Ok(vec![StringStringEntryProto { key: KEY.into(), value: serde_json::to_string(self)? }])
     }
 
-    /// Reads a file's own word; `None` if it says nothing, or nothing that fits together.
-    pub(super) fn from_model(model: &ModelProto) -> Option<Self> {
-        let entry = model.metadata_props.iter().find(|entry| entry.key == KEY)?;
-        let metadata: Self = serde_json::from_str(&entry.value).ok()?;
-        let channels = metadata.input[0];
-        let whole = metadata.mean.len() == channels && metadata.std.len() == channels;
-        let usable = metadata.std.iter().chain(&metadata.mean).all(|value| value.is_finite());
-        (whole && usable && metadata.std.iter().all(|&std| std > 0.0)).then_some(metadata)
+    /// Reads a file's own word; `None` if it says nothing.
+    ///
+    /// # Errors
+    /// If it says something that cannot be followed.
+    pub(super) fn from_model(model: &ModelProto) -> Result<Option<Self>, String> {
+        let entry = model.metadata_props.iter().find(|entry| entry.key == KEY);
+        let read = entry.map(|entry| serde_json::from_str(&entry.value)).transpose();
+        read.map_err(|error| format!("its metadata under '{KEY}' cannot be followed: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EARLIER: &str = r#"{"classes": ["a"], "input": [3, 8, 8], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2],
+        "student": "one", "run": "test"}"#;
+
+    #[test]
+    fn files_of_earlier_versions_say_what_was_true_then() {
+        let read: Metadata = serde_json::from_str(EARLIER).unwrap();
+        assert_eq!((read.channel_order, read.range), (ChannelOrder::Rgb, PixelRange::Unit));
+        assert_eq!((read.resize, read.accuracy), (Resize::BilinearAntialiased, None));
+        let written = serde_json::to_value(&read).unwrap();
+        assert_eq!(written["channel_order"], "rgb");
+        assert_eq!(written["range"], "0..1");
+        assert_eq!(written["resize"], "bilinear-antialiased");
+        assert_eq!(serde_json::from_value::<Metadata>(written).unwrap(), read);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_named() {
+        let cases = [
+            (r#""run": "test""#, r#""run": "test", "resize": "nearest""#, "unknown variant `nearest`"),
+            (r#""run": "test""#, r#""run": "test", "channel_order": "gray""#, "3 channels are not gray"),
+            (r#""run": "test""#, r#""run": "test", "range": "0..7""#, "unknown variant `0..7`"),
+            ("[0.5, 0.5, 0.5]", "[0.5]", "mean [0.5] and std [0.2, 0.2, 0.2] for 3 channels"),
+            ("[0.2, 0.2, 0.2]", "[0.2, 0.0, 0.2]", "nothing can be normalised"),
+            (
+                r#""run": "test""#,
+                r#""run": "test", "accuracy": {"split": "test", "images": 3, "right": 4}"#,
+                "more images are answered rightly",
+            ),
+        ];
+        for (from, to, problem) in cases {
+            let error = serde_json::from_str::<Metadata>(&EARLIER.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error} should say {problem}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Emission reads the graph's node list; reading a foreign file checks its structure before any
 //! runtime sees it; import makes a node list of such a file. Knows no runtime.
 
+mod cut;
 mod emit;
 mod ends;
 mod expose;
@@ -18,6 +19,6 @@ mod tensor;
 pub use emit::{EmitOptions, IR_VERSION, OPSET, emit};
 pub use findings::{Finding, Severity, findings};
 pub use import::{Ending, Import, import};
-pub use metadata::Metadata;
+pub use metadata::{Metadata, Scored, ScoredSplit};
 pub use read::{Dim, Element, OnnxFile, TensorInfo};
 pub use summary::{LayerRow, Summary, Totals, graph_rows};

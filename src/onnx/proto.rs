@@ -7,6 +7,8 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
 
+use super::read::Dim;
+
 /// Name of the symbolic batch dimension.
 pub const BATCH: &str = "batch";
 
@@ -77,8 +79,21 @@ pub fn indices(name: &str, values: &[i64]) -> TensorProto {
 /// A float32 tensor with a symbolic batch before `shape`.
 pub fn batched(name: &str, shape: &[usize]) -> ValueInfoProto {
     let fixed = shape.iter().map(|&dim| dimension::Value::DimValue(dim as i64));
-    let dims = std::iter::once(dimension::Value::DimParam(BATCH.into())).chain(fixed);
-    let dim = dims.map(|value| Dimension { value: Some(value), ..Dimension::default() }).collect();
+    float32(name, std::iter::once(dimension::Value::DimParam(BATCH.into())).chain(fixed))
+}
+
+/// A float32 tensor `[batch, values]`.
+pub fn row(name: &str, batch: &Dim, values: usize) -> ValueInfoProto {
+    let batch = match batch {
+        Dim::Fixed(size) => dimension::Value::DimValue(*size as i64),
+        Dim::Symbolic(symbol) => dimension::Value::DimParam(symbol.clone()),
+    };
+    float32(name, [batch, dimension::Value::DimValue(values as i64)])
+}
+
+fn float32(name: &str, dims: impl IntoIterator<Item = dimension::Value>) -> ValueInfoProto {
+    let dim =
+        dims.into_iter().map(|value| Dimension { value: Some(value), ..Dimension::default() }).collect();
     let tensor = Tensor { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };
     ValueInfoProto {
         name: name.to_string(),

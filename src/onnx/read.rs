@@ -11,8 +11,10 @@ use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 
+use crate::data::Layout;
 use crate::error::InputError;
 
+use super::cut;
 use super::ends;
 use super::external;
 use super::metadata::Metadata;
@@ -70,7 +72,7 @@ impl OnnxFile {
     ///
     /// # Errors
     /// [`InputError`] if it is missing, truncated, no ONNX, or not an image network; if weights in other
-    /// files are not whole, or not in the file's own folder.
+    /// files are not whole, or not in the file's own folder; if its metadata cannot be followed.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |problem: String| InputError::new(format!("cannot read {}: {problem}", path.display()));
         let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
@@ -102,7 +104,7 @@ impl OnnxFile {
         if outputs.is_empty() {
             return Err(fail("the graph has no output".into()).into());
         }
-        let metadata = Metadata::from_model(&model);
+        let metadata = Metadata::from_model(&model).map_err(fail)?;
         let float32 = |info: &TensorInfo| info.element == Element::Float32;
         let bytes = if !float32(&input) || !outputs.iter().all(float32) {
             let mut cast = model.clone();
@@ -129,12 +131,42 @@ impl OnnxFile {
         sizes?.try_into().ok()
     }
 
+    /// The order of its input's axes: channels last where only the last can be one of grey or colour images.
+    pub fn layout(&self) -> Layout {
+        let colours = |channels: usize| matches!(channels, 1 | 3);
+        match self.image_shape() {
+            Some([first, _, last]) if colours(last) && !colours(first) => Layout::ChannelsLast,
+            Some(_) | None => Layout::ChannelsFirst,
+        }
+    }
+
+    /// Whether anything of it is float16: input, outputs or weights. What is computed with them then is, too.
+    pub fn computes_in_half(&self) -> bool {
+        let half = |data_type: i32| data_type == DataType::Float16 as i32;
+        let graph = self.model.graph.as_ref();
+        std::iter::once(&self.input).chain(&self.outputs).any(|info| info.element == Element::Float16)
+            || graph.is_some_and(|graph| graph.initializer.iter().any(|tensor| half(tensor.data_type)))
+    }
+
     /// The batch size, if the file fixes it.
     pub fn fixed_batch(&self) -> Option<usize> {
         match self.input.dims[0] {
             Dim::Fixed(size) => Some(size),
             Dim::Symbolic(_) => None,
         }
+    }
+
+    /// A copy for engines that ends with one of the file's tensors, `values` numbers an image, as its only output:
+    /// float32 `[batch, values]`.
+    ///
+    /// # Errors
+    /// [`InputError`] if there is no such tensor.
+    pub fn ending_at(&self, tensor: &str, values: usize) -> Result<Self> {
+        let mut model = self.model.clone();
+        if let Some(graph) = &mut model.graph {
+            cut::end_at(graph, tensor, &self.input.dims[0], values);
+        }
+        Self::from_bytes(model.encode_to_vec(), &self.path)
     }
 
     /// What engines load, without the shapes the file claims for tensors inside it. An engine that works shapes
@@ -239,6 +271,7 @@ fn element(data_type: i32) -> Option<Element> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{ChannelOrder, PixelRange, Resize};
     use crate::graph::initial_weights;
     use crate::onnx::{EmitOptions, emit};
 
@@ -248,12 +281,17 @@ mod tests {
         let metadata = Metadata {
             classes: ["a", "b", "c"].map(String::from).to_vec(),
             input: [1, 8, 8],
+            channel_order: ChannelOrder::decoded(1),
+            resize: Resize::default(),
+            range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],
+            accuracy: None,
             student: "one".into(),
             run: "test".into(),
         };
-        let bytes = emit(&graph, &initial_weights(&graph, 1), &metadata, &EmitOptions::default()).unwrap();
+        let bytes =
+            emit(&graph, &initial_weights(&graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
         ModelProto::decode(bytes.as_slice()).unwrap()
     }
 

@@ -34,7 +34,7 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         accuracy: accuracy(candidate),
         params: candidate.params,
         macs: candidate.macs,
-        onnx_bytes: candidate.onnx_bytes,
+        onnx_bytes: onnx_bytes(folder, candidate),
         chosen: candidate.name == choice.student,
     });
     Ok(Report {
@@ -47,8 +47,8 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         accuracy: accuracy(chosen),
         params: chosen.params,
         macs: chosen.macs,
-        onnx_bytes: chosen.onnx_bytes,
-        compression: compression(chosen, largest),
+        onnx_bytes: onnx_bytes(folder, chosen),
+        compression: compression(folder, chosen, largest),
         students: students.collect(),
         notes: notes(&tests, chosen, measured.as_ref()),
         verify: verified.map(verify_row),
@@ -62,12 +62,17 @@ fn read_if_there<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Resu
     if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 
-fn compression(chosen: &Candidate, largest: &Candidate) -> Compression {
+/// Size of a student's file, or what the choice expected of it where it was not written.
+fn onnx_bytes(folder: &RunFolder, candidate: &Candidate) -> u64 {
+    std::fs::metadata(folder.onnx(&candidate.name)).map_or(candidate.onnx_bytes, |file| file.len())
+}
+
+fn compression(folder: &RunFolder, chosen: &Candidate, largest: &Candidate) -> Compression {
     let ratio = |large: u64, small: u64| large as f64 / small.max(1) as f64;
     Compression {
         params: ratio(largest.params, chosen.params),
         macs: ratio(largest.macs, chosen.macs),
-        onnx_bytes: ratio(largest.onnx_bytes, chosen.onnx_bytes),
+        onnx_bytes: ratio(onnx_bytes(folder, largest), onnx_bytes(folder, chosen)),
     }
 }
 

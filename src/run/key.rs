@@ -16,8 +16,8 @@ fn stage_version(stage: &Stage) -> u32 {
         Stage::Pretrain(_) => 2,
         Stage::Collaborate(_) => 2,
         Stage::Select(_) => 1,
-        Stage::Export(_) => 1,
-        Stage::Verify(_) => 1,
+        Stage::Export(_) => 2,
+        Stage::Verify(_) => 2,
         Stage::Bench(_) => 1,
         Stage::Report(_) => 1,
     }

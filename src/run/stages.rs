@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result};
 use tracing::debug;
 
 use crate::config::{self, Collaborate, Export, LossTerms, Method, Pretrain, Stage};
-use crate::data::Dataset;
+use crate::data::{Dataset, Layout, Preparation, Split};
 use crate::error::GateFailed;
 use crate::files::write_atomic;
 use crate::folder::{Candidate, Choice, Kept, RunFolder, read_json, write_json};
 use crate::graph::{Weights, fold_batch_norm, initial_weights};
-use crate::onnx::{EmitOptions, Metadata, emit};
+use crate::onnx::{EmitOptions, Metadata, Scored, ScoredSplit, emit};
 use crate::plan::{Peer, Plan, Teacher};
 use crate::score::Score;
 use crate::seed::derive_seed;
@@ -236,7 +236,10 @@ fn select(context: &Context<'_>, settings: &config::Select) -> Result<Done> {
     let mut candidates = Vec::new();
     for kept in kept {
         let peer = peer(context, &kept.name)?;
-        let onnx_bytes = exported(context, peer, export_settings(context))?.len() as u64;
+        // The test split is not open yet. The file will be no longer than if all were answered rightly.
+        let (split, labelled) = scored_on(context);
+        let best = Scored { split, images: labelled.len(), right: labelled.len() };
+        let onnx_bytes = exported(context, peer, export_settings(context), best)?.len() as u64;
         candidates.push(Candidate {
             name: kept.name,
             validation: kept.validation,
@@ -294,7 +297,7 @@ fn export(context: &Context<'_>, settings: &Export) -> Result<Done> {
     let choice: Choice = read_json(&context.folder.choice())?;
     let mut files = Vec::new();
     for peer in &context.plan.peers {
-        let bytes = exported(context, peer, Some(settings))?;
+        let bytes = exported(context, peer, Some(settings), scored(context, &peer.name)?)?;
         let path = context.folder.onnx(&peer.name);
         debug!(path = %path.display(), bytes = bytes.len(), "exported");
         write_atomic(&path, &bytes)?;
@@ -307,26 +310,65 @@ fn export(context: &Context<'_>, settings: &Export) -> Result<Done> {
     Ok(Done { files, gate: None })
 }
 
+/// How the run itself prepares its images.
+fn prepared(data: &Dataset) -> Preparation {
+    Preparation::of(&data.normalization, Layout::ChannelsFirst)
+}
+
+/// The split that a student's accuracy is reported on: test, or validation where there is none.
+fn scored_on<'a>(context: &Context<'a>) -> (ScoredSplit, &'a Split) {
+    match &context.data.test {
+        Some(test) => (ScoredSplit::Test, test),
+        None => (ScoredSplit::Validation, &context.data.validation),
+    }
+}
+
+/// The checkpoint's own score on that split.
+fn scored(context: &Context<'_>, student: &str) -> Result<Scored> {
+    let (split, _) = scored_on(context);
+    let score = match split {
+        ScoredSplit::Test => {
+            let scores: BTreeMap<String, Score> = read_json(&context.folder.test_scores())?;
+            scores.get(student).copied()
+        }
+        ScoredSplit::Validation => {
+            let kept: Vec<Kept> = read_json(&context.folder.training_result(trained_by(context)))?;
+            kept.iter().find(|kept| kept.name == student).map(|kept| kept.validation)
+        }
+    };
+    Ok(Scored::of(split, &score.with_context(|| format!("'{student}' has no score"))?))
+}
+
 /// The bytes of a student's ONNX file.
-fn exported(context: &Context<'_>, peer: &Peer, settings: Option<&Export>) -> Result<Vec<u8>> {
+fn exported(
+    context: &Context<'_>,
+    peer: &Peer,
+    settings: Option<&Export>,
+    accuracy: Scored,
+) -> Result<Vec<u8>> {
     let default = Export::default();
     let settings = settings.unwrap_or(&default);
     let weights = trained_weights(context, &peer.name)?;
     let info = &context.data.info;
+    let Preparation { resize, order, range, normalization, .. } = prepared(context.data);
     let metadata = Metadata {
         classes: info.classes.clone(),
         input: info.shape,
-        mean: context.data.normalization.mean.clone(),
-        std: context.data.normalization.std.clone(),
+        channel_order: order,
+        resize,
+        range,
+        mean: normalization.mean,
+        std: normalization.std,
+        accuracy: Some(accuracy),
         student: peer.name.clone(),
         run: context.plan.pipeline.name.clone(),
     };
     let options = EmitOptions { embedding: settings.embedding };
     if settings.fold_batch_norm {
         let (graph, weights) = fold_batch_norm(&peer.graph, &weights)?;
-        emit(&graph, &weights, &metadata, &options)
+        emit(&graph, &weights, Some(&metadata), &options)
     } else {
-        emit(&peer.graph, &weights, &metadata, &options)
+        emit(&peer.graph, &weights, Some(&metadata), &options)
     }
 }
 

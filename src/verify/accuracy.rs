@@ -4,7 +4,7 @@
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD};
 
-use crate::data::{Normalization, Split, ordered_batches};
+use crate::data::{Preparation, Split};
 
 use super::report::{AccuracyReport, PairedAccuracy};
 use super::tolerance::Tolerance;
@@ -12,26 +12,30 @@ use super::tolerance::Tolerance;
 /// Two-sided 95 % of the normal distribution.
 const TWO_SIDED_95: f64 = 1.959_963_984_540_054;
 
-/// A labelled split, and what the checkpoint scored on it.
+/// A labelled split, and what the run reported on it.
 pub struct Accuracy<'a> {
     pub name: &'a str,
     pub split: &'a Split,
-    pub normalization: &'a Normalization,
+    /// How the file says its images are prepared.
+    pub preparation: &'a Preparation,
+    /// How the data set itself would have them, where that can be held against the file's word.
+    pub own: Option<&'a Preparation>,
     /// Share of right answers, where it is known; otherwise the first engine's.
     pub reference: Option<f64>,
 }
 
-/// Which images of the split are answered rightly.
+/// Which images of a split are answered rightly.
 ///
 /// # Errors
 /// If an image cannot be read or `logits` fails.
 pub(super) fn right_answers(
-    accuracy: &Accuracy<'_>,
+    split: &Split,
+    preparation: &Preparation,
     batch: usize,
     mut logits: impl FnMut(ArrayViewD<'_, f32>) -> Result<ArrayD<f32>>,
 ) -> Result<Vec<bool>> {
-    let mut right = Vec::with_capacity(accuracy.split.len());
-    for batch in ordered_batches(accuracy.split, accuracy.normalization, batch) {
+    let mut right = Vec::with_capacity(split.len());
+    for batch in preparation.batches(split, batch) {
         let batch = batch?;
         for (row, &label) in logits(batch.images.view())?.outer_iter().zip(&batch.labels) {
             let best = row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });

@@ -13,7 +13,7 @@ use super::accuracy::{Accuracy, right_answers, score};
 use super::compare::compare;
 use super::distances::{Reading, distances};
 use super::inputs::{InputSet, padded};
-use super::report::{EngineReport, SetReport, VerifyReport};
+use super::report::{EngineReport, PreprocessingReport, Restored, SetReport, VerifyReport};
 use super::tolerance::Tolerance;
 use super::truth::Truths;
 
@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub accuracy: Option<Accuracy<'a>>,
     /// The only batch size the file takes, if it takes but one.
     pub fixed_batch: Option<usize>,
+    /// Whether the file computes in half precision.
+    pub half: bool,
     pub ui: Ui,
 }
 
@@ -74,13 +76,14 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         sets: job.inputs.iter().zip(&job.truths.logits).map(gating).collect(),
     };
     let (mut readings, mut engines, mut first) = (vec![truth], Vec::new(), None);
+    let check = Check {
+        inputs: job.inputs,
+        truths: job.truths,
+        accuracy: job.accuracy.as_ref(),
+        batches: &batches,
+        half: job.half,
+    };
     for candidate in &mut job.engines {
-        let check = Check {
-            inputs: job.inputs,
-            truths: job.truths,
-            accuracy: job.accuracy.as_ref(),
-            batches: &batches,
-        };
         let (report, reading, right) = check.engine(candidate, first.as_ref());
         if let (None, Some(right)) = (&first, right) {
             first = Some((report.name.clone(), right));
@@ -89,7 +92,10 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         readings.push(reading);
         bar.inc(1);
     }
-    let whole = job.findings.iter().all(|finding| finding.severity < Severity::Error);
+    let preprocessing = check.preprocessing(&mut job.engines, &engines);
+    let mut findings = job.findings.clone();
+    findings.extend(preprocessing.as_ref().and_then(unheeded));
+    let whole = findings.iter().all(|finding| finding.severity < Severity::Error);
     let passed = whole && engines.iter().all(|engine| engine.passed);
     VerifyReport {
         model: job.model.clone(),
@@ -98,8 +104,9 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         verdict: if passed { job.truths.standing.verdict() } else { "failed" }.into(),
         passed,
         closest: closest(&engines),
-        findings: job.findings.clone(),
+        findings,
         distances: distances(&readings),
+        preprocessing,
         engines,
         batches,
         blame: Vec::new(),
@@ -135,6 +142,7 @@ struct Check<'a> {
     truths: &'a Truths,
     accuracy: Option<&'a Accuracy<'a>>,
     batches: &'a [usize],
+    half: bool,
 }
 
 impl Check<'_> {
@@ -144,7 +152,10 @@ impl Check<'_> {
         candidate: &mut Candidate,
         first: Option<&(String, Vec<bool>)>,
     ) -> (EngineReport, Reading, Option<Vec<bool>>) {
-        let tolerance = Tolerance::of(candidate.engine, &candidate.options);
+        let tolerance = match candidate.engine {
+            EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract if self.half => Tolerance::half(),
+            engine => Tolerance::of(engine, &candidate.options),
+        };
         let name = candidate.name();
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
         if let Err(refusal) = &candidate.loaded {
@@ -167,8 +178,9 @@ impl Check<'_> {
         }
         let (mut accuracy, mut answers) = (None, None);
         if let Some(asked) = self.accuracy.filter(|_| candidate.usual() && candidate.loaded.is_ok()) {
-            let batch = self.batches.iter().copied().max().unwrap_or(1);
-            match right_answers(asked, batch, |images| self.run(candidate, images)) {
+            match right_answers(asked.split, asked.preparation, self.batch(), |images| {
+                self.run(candidate, images)
+            }) {
                 Ok(right) => {
                     let other = first.map(|(name, right)| (name.as_str(), right.as_slice()));
                     let found = score(asked, &right, other, &tolerance);
@@ -195,6 +207,35 @@ impl Check<'_> {
             passed,
         };
         (report, Reading { name, sets: reading }, answers)
+    }
+
+    /// What the file's own preprocessing does to the accuracy, and whether the data set's own restores it.
+    fn preprocessing(
+        &self,
+        candidates: &mut [Candidate],
+        engines: &[EngineReport],
+    ) -> Option<PreprocessingReport> {
+        let asked = self.accuracy?;
+        let (own, reference) = (asked.own?, asked.reference?);
+        let scored = || {
+            engines.iter().enumerate().filter_map(|(place, engine)| Some((place, engine.accuracy.as_ref()?)))
+        };
+        let off =
+            scored().next().filter(|_| scored().all(|(_, found)| !found.passed)).map(|(place, _)| place);
+        let differences = asked.preparation.differences(own);
+        let restored = off.filter(|_| !differences.is_empty()).and_then(|place| {
+            let (candidate, engine) = (&mut candidates[place], &engines[place]);
+            let right = right_answers(asked.split, own, self.batch(), |images| self.run(candidate, images));
+            let asked = Accuracy { reference: Some(reference), preparation: own, ..*asked };
+            let found = score(&asked, &right.ok()?, None, &engine.tolerance);
+            Some(Restored { engine: engine.name.clone(), accuracy: found.accuracy, passed: found.passed })
+        });
+        Some(PreprocessingReport { differences, passed: off.is_none(), restored })
+    }
+
+    /// Images of a labelled split that are answered at once.
+    fn batch(&self) -> usize {
+        self.batches.iter().copied().max().unwrap_or(1)
     }
 
     /// One set of inputs through one engine, in all batch sizes.
@@ -238,6 +279,16 @@ impl Check<'_> {
         let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
+}
+
+/// A preprocessing that is not the data set's own, though the accuracy does not show it.
+fn unheeded(preprocessing: &PreprocessingReport) -> Option<Finding> {
+    let differences = preprocessing.differences.join(", ");
+    (preprocessing.passed && !differences.is_empty()).then(|| Finding {
+        severity: Severity::Warning,
+        problem: format!("the file's preprocessing is not the data set's own: {differences}"),
+        remedy: "the accuracy holds all the same; export the file again from its run".into(),
+    })
 }
 
 fn problem(set: &SetReport) -> Option<String> {

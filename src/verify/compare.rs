@@ -102,7 +102,7 @@ fn decisions(
         if found_ranked[0] != first {
             let scale = scale(truth);
             let allowed = tolerance.allowed(truth[first], scale).max(tolerance.allowed(truth[second], scale));
-            let tie = margin < 2.0 * allowed;
+            let tie = tolerance.ties_excused && margin < 2.0 * allowed;
             report.flips.push(Flip { sample, truth: first, found: found_ranked[0], margin, tie });
         }
     }
@@ -174,6 +174,17 @@ mod tests {
         let flip = run(&array![[1.0, 0.99, 0.0]], &array![[0.99f32, 1.0, 0.0]]);
         assert!(!flip.flips[0].tie && !flip.passed, "{flip:?}");
         assert_eq!((flip.certified, tie.certified), (0, 0));
+    }
+
+    #[test]
+    fn half_precision_is_wider_and_excuses_no_ties() {
+        let half = |truth: &Array2<f64>, found: &Array2<f32>| {
+            compare("x", true, truth.view(), found.view(), &Tolerance::half())
+        };
+        let wide = half(&array![[1.0, -2.0, 3.0]], &array![[1.01f32, -2.01, 3.01]]);
+        assert!(wide.passed && !run(&array![[1.0, -2.0, 3.0]], &array![[1.01f32, -2.01, 3.01]]).passed);
+        let tie = half(&array![[1.0, 1.0 - 1e-9, 0.0]], &array![[1.0f32, 1.000_01, 0.0]]);
+        assert!(!tie.flips[0].tie && !tie.passed, "{tie:?}");
     }
 
     #[test]

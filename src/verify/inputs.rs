@@ -1,15 +1,16 @@
 //! The inputs on which engines are compared, all from a seed or from the data.
 
+use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::data::Normalization;
+use crate::data::{Layout, Preparation, Split};
 
 /// Samples of seeded noise.
 const NOISE: usize = 32;
 
-/// One kind of input, normalised, `[samples, channels, height, width]`.
+/// One kind of input, as the network takes it: `[samples, channels, height, width]`, or channels last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputSet {
     pub name: &'static str,
@@ -19,64 +20,133 @@ pub struct InputSet {
     pub gates: bool,
 }
 
+/// What a network takes for an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frame {
+    /// In the order of `layout`, without the batch.
+    pub shape: [usize; 3],
+    pub layout: Layout,
+    pub pixels: Pixels,
+}
+
+/// The numbers a network takes for pixels, with the values of a black and of a white one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pixels {
+    Single {
+        black: f32,
+        white: f32,
+    },
+    /// Of float16, which ends at 65,504.
+    Half {
+        black: f32,
+        white: f32,
+    },
+    /// Whole numbers and nothing else.
+    Whole {
+        black: f32,
+        white: f32,
+    },
+}
+
+impl Frame {
+    /// Normalised images in float32.
+    pub fn of(shape: [usize; 3], preparation: &Preparation) -> Self {
+        let (black, white) = preparation.black_and_white();
+        Self { shape, layout: preparation.layout, pixels: Pixels::Single { black, white } }
+    }
+
+    /// A batch in which a place says what is at a height and width.
+    fn drawn(&self, samples: usize, pixel: impl Fn(usize, (usize, usize)) -> f32) -> ArrayD<f32> {
+        ArrayD::from_shape_fn(self.batch(samples), |at| match self.layout {
+            Layout::ChannelsFirst => pixel(at[0], (at[2], at[3])),
+            Layout::ChannelsLast => pixel(at[0], (at[1], at[2])),
+        })
+    }
+
+    fn batch(&self, samples: usize) -> IxDyn {
+        let [first, second, third] = self.shape;
+        IxDyn(&[samples, first, second, third])
+    }
+}
+
 /// Every kind of input: the images that are given, noise, constants within the range of pixels,
-/// impulses, and noise far too small and far too large. `range` is the normalised value of a black
-/// and of a white pixel.
-pub fn input_sets(
-    images: Option<ArrayD<f32>>,
-    shape: [usize; 3],
-    range: (f32, f32),
-    seed: u64,
-) -> Vec<InputSet> {
+/// impulses, and noise far too small and far too large; in whole numbers the darkest two and the extremes.
+pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<InputSet> {
     let set = |name, images, gates| InputSet { name, images, gates };
-    let noise = noise(shape, seed);
-    let constant = |value: f32| ArrayD::from_elem(batch(1, shape), value);
-    let middle = f32::midpoint(range.0, range.1);
-    let constants = [0.0, range.0, middle, range.1].map(constant);
-    let constants = ndarray::concatenate(Axis(0), &constants.each_ref().map(|constant| constant.view()));
-    let checkerboard = ArrayD::from_shape_fn(batch(1, shape), |at| {
-        if (at[2] + at[3]).is_multiple_of(2) { range.1 } else { range.0 }
-    });
+    let (Pixels::Single { black, white } | Pixels::Half { black, white } | Pixels::Whole { black, white }) =
+        frame.pixels;
+    let middle = match frame.pixels {
+        Pixels::Single { .. } | Pixels::Half { .. } => f32::midpoint(black, white),
+        Pixels::Whole { .. } => f32::midpoint(black, white).floor(),
+    };
+    let levels = [0.0, black, middle, white];
+    let checkerboard =
+        frame.drawn(1, |_, (row, column)| if (row + column).is_multiple_of(2) { white } else { black });
+    let (noise, tiny, huge) = match frame.pixels {
+        Pixels::Single { .. } | Pixels::Half { .. } => {
+            let noise = normal(frame, seed);
+            let many = if matches!(frame.pixels, Pixels::Half { .. }) { 1e2 } else { 1e4 };
+            (noise.clone(), noise.mapv(|value| value * 1e-6), noise.mapv(|value| value * many))
+        }
+        Pixels::Whole { .. } => {
+            let noise = uniform(frame, seed, black, white);
+            let bright = |value: f32| value > middle;
+            let tiny = noise.mapv(|value| if bright(value) { black + 1.0 } else { black });
+            let huge = noise.mapv(|value| if bright(value) { white } else { black });
+            (noise, tiny, huge)
+        }
+    };
     let mut sets = Vec::new();
     sets.extend(images.map(|images| set("images", images, true)));
-    sets.push(set("noise", noise.clone(), true));
-    sets.extend(constants.ok().map(|constants| set("constants", constants, true)));
+    sets.push(set("noise", noise, true));
+    sets.push(set("constants", frame.drawn(levels.len(), |sample, _| levels[sample]), true));
     sets.push(set("saturation", checkerboard, true));
-    sets.push(set("impulses", impulses(shape, range), true));
-    sets.push(set("tiny", noise.mapv(|value| value * 1e-6), false));
-    sets.push(set("huge", noise.mapv(|value| value * 1e4), false));
+    sets.push(set("impulses", impulses(frame, black, white), true));
+    sets.push(set("tiny", tiny, false));
+    sets.push(set("huge", huge, false));
     sets
 }
 
-/// The normalised values of a black and of a white pixel, the widest of all channels.
-pub fn pixel_range(normalization: &Normalization) -> (f32, f32) {
-    let channels = normalization.mean.iter().zip(&normalization.std);
-    channels.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (mean, std)| {
-        (low.min(-mean / std), high.max((1.0 - mean) / std))
-    })
-}
-
-fn batch(samples: usize, [channels, height, width]: [usize; 3]) -> IxDyn {
-    IxDyn(&[samples, channels, height, width])
+/// All images of a split as a network wants them.
+///
+/// # Errors
+/// If an image cannot be read.
+pub fn images_of(split: &Split, preparation: &Preparation) -> Result<ArrayD<f32>> {
+    let mut batches = Vec::new();
+    for batch in preparation.batches(split, split.len()) {
+        batches.push(batch?.images);
+    }
+    let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
+    Ok(ndarray::concatenate(Axis(0), &views)?)
 }
 
 /// Standard normal values by the Box–Muller transform.
-fn noise(shape: [usize; 3], seed: u64) -> ArrayD<f32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut unit = move || (f64::from(rng.next_u32()) + 0.5) / 2f64.powi(32);
-    ArrayD::from_shape_simple_fn(batch(NOISE, shape), || {
+fn normal(frame: &Frame, seed: u64) -> ArrayD<f32> {
+    let mut unit = unit(seed);
+    ArrayD::from_shape_simple_fn(frame.batch(NOISE), || {
         let radius = (-2.0 * unit().ln()).sqrt();
         (radius * (std::f64::consts::TAU * unit()).cos()) as f32
     })
 }
 
+/// Whole numbers from the least to the most, each as likely.
+fn uniform(frame: &Frame, seed: u64, least: f32, most: f32) -> ArrayD<f32> {
+    let mut unit = unit(seed);
+    let (least, count) = (f64::from(least), f64::from(most - least) + 1.0);
+    ArrayD::from_shape_simple_fn(frame.batch(NOISE), || (least + (unit() * count).floor()) as f32)
+}
+
+/// Numbers between 0 and 1, neither of the two among them.
+fn unit(seed: u64) -> impl FnMut() -> f64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    move || (f64::from(rng.next_u32()) + 0.5) / 2f64.powi(32)
+}
+
 /// One white pixel on black: at each corner and in the middle, where padding and strides show.
-fn impulses(shape: [usize; 3], range: (f32, f32)) -> ArrayD<f32> {
-    let [_, height, width] = shape;
+fn impulses(frame: &Frame, black: f32, white: f32) -> ArrayD<f32> {
+    let [_, height, width] = frame.layout.planar(frame.shape);
     let places = [(0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1), (height / 2, width / 2)];
-    ArrayD::from_shape_fn(batch(places.len(), shape), |at| {
-        if (at[2], at[3]) == places[at[0]] { range.1 } else { range.0 }
-    })
+    frame.drawn(places.len(), |sample, at| if at == places[sample] { white } else { black })
 }
 
 /// The images and, after them, black ones up to the batch size a file takes.
@@ -93,14 +163,55 @@ pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
 mod tests {
     use super::*;
 
+    const SINGLE: Pixels = Pixels::Single { black: -1.0, white: 2.0 };
+
+    fn frame(shape: [usize; 3], layout: Layout, pixels: Pixels) -> Frame {
+        Frame { shape, layout, pixels }
+    }
+
     #[test]
     fn inputs_come_from_the_seed() {
-        let sets = |seed| input_sets(None, [3, 5, 4], (-1.0, 2.0), seed);
+        let sets = |seed| input_sets(None, &frame([3, 5, 4], Layout::ChannelsFirst, SINGLE), seed);
         assert_eq!(sets(1), sets(1));
         assert_ne!(sets(1), sets(2));
         for set in sets(1) {
             assert_eq!(set.images.shape()[1..], [3, 5, 4], "{}", set.name);
             assert!(set.images.iter().all(|value| value.is_finite()), "{}", set.name);
+        }
+    }
+
+    #[test]
+    fn what_is_drawn_is_the_same_picture_with_channels_last() {
+        let first = input_sets(None, &frame([3, 5, 4], Layout::ChannelsFirst, SINGLE), 1);
+        let last = input_sets(None, &frame([5, 4, 3], Layout::ChannelsLast, SINGLE), 1);
+        for (first, last) in first
+            .iter()
+            .zip(&last)
+            .filter(|(first, _)| ["constants", "saturation", "impulses"].contains(&first.name))
+        {
+            let turned = first.images.view().permuted_axes(vec![0, 2, 3, 1]);
+            assert_eq!(turned, last.images, "{}", first.name);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_stay_whole_and_in_range() {
+        for (black, white) in [(0.0, 255.0), (-128.0, 127.0), (0.0, 1.0)] {
+            let pixels = Pixels::Whole { black, white };
+            for set in input_sets(None, &frame([5, 4, 3], Layout::ChannelsLast, pixels), 1) {
+                let whole = |value: f32| value.fract() == 0.0 && (black..=white).contains(&value);
+                assert!(set.images.iter().all(|&value| whole(value)), "{} of {white}", set.name);
+                let varied = set.images.iter().any(|&value| value != set.images[[0, 0, 0, 0].as_slice()]);
+                assert!(varied, "{} of {white}", set.name);
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_holds_every_input() {
+        let pixels = Pixels::Half { black: -2.0, white: 2.0 };
+        for set in input_sets(None, &frame([3, 5, 4], Layout::ChannelsFirst, pixels), 1) {
+            assert!(set.images.iter().all(|value| value.abs() < 1e3), "{}", set.name);
         }
     }
 }

@@ -19,9 +19,10 @@ pub use blame::{Evidence, blame};
 pub use check::{Candidate, Job, verify};
 pub use compare::compare;
 pub use distances::Distances;
-pub use inputs::{InputSet, input_sets, pixel_range};
+pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets};
 pub use report::{
-    AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, SetReport, VerifyReport, Worst,
+    AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, PreprocessingReport, Restored,
+    SetReport, VerifyReport, Worst,
 };
 pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Subject, self_test};
 pub use tolerance::Tolerance;

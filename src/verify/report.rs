@@ -26,6 +26,9 @@ pub struct VerifyReport {
     /// The engine with the smallest relative error on the gating inputs.
     pub closest: Option<String>,
     pub distances: Distances,
+    /// How the file's own preprocessing does, where images with labels were prepared by it.
+    #[serde(default)]
+    pub preprocessing: Option<PreprocessingReport>,
     /// Batch sizes that were run.
     pub batches: Vec<usize>,
     /// Where the failures begin, as far as it was found.
@@ -40,8 +43,10 @@ impl VerifyReport {
         };
         let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
         let structure = errors.map(|finding| format!("\n  {}; {}", finding.problem, finding.remedy));
+        let explained = self.preprocessing.as_ref().and_then(PreprocessingReport::explanation);
+        let explained = explained.map(|explanation| format!("\n  {explanation}"));
         let blame = self.blame.iter().map(|blame| format!("\n  {}", blame.told()));
-        structure.chain(self.engines.iter().map(named)).chain(blame).collect()
+        structure.chain(self.engines.iter().map(named)).chain(explained).chain(blame).collect()
     }
 }
 
@@ -186,11 +191,57 @@ pub struct AccuracyReport {
     pub images: usize,
     /// Share of right answers.
     pub accuracy: f64,
-    /// The checkpoint's own, or the first engine's where that is not known.
+    /// What the run reported, or the first engine's where that is not known.
     pub reference: Option<f64>,
     /// Beside the first engine, image by image.
     pub paired: Option<PairedAccuracy>,
     pub passed: bool,
+}
+
+/// The file's own preprocessing beside the data set's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PreprocessingReport {
+    /// What the file says otherwise, with both values.
+    pub differences: Vec<String>,
+    /// Whether some engine was as often right with the file's as was reported.
+    pub passed: bool,
+    /// Where none was, and the two differ: the first engine with the data set's own.
+    pub restored: Option<Restored>,
+}
+
+/// An engine's accuracy with the data set's own preprocessing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restored {
+    pub engine: String,
+    pub accuracy: f64,
+    /// Whether that is what was reported.
+    pub passed: bool,
+}
+
+impl PreprocessingReport {
+    /// Why the accuracy is off, as far as the preprocessing says.
+    pub fn explanation(&self) -> Option<String> {
+        if self.passed {
+            return None;
+        }
+        let differences = self.differences.join(", ");
+        Some(match &self.restored {
+            Some(Restored { engine, accuracy, passed: true }) => format!(
+                "the file's preprocessing is at fault: {differences}; \
+                 with the data set's own the accuracy in {engine} is {accuracy:.4}"
+            ),
+            Some(Restored { engine, accuracy, passed: false }) => format!(
+                "the file's preprocessing is not the data set's own: {differences}; \
+                 with that the accuracy in {engine} is {accuracy:.4}, so it is not the only cause"
+            ),
+            None if differences.is_empty() => {
+                "the file's preprocessing is the data set's own: the cause lies in the weights, or the accuracy was \
+                 reported on other images"
+                    .into()
+            }
+            None => format!("the file's preprocessing is not the data set's own: {differences}"),
+        })
+    }
 }
 
 /// How two engines differ in their right answers on the same images.

@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
 use crate::graph::{Graph, Weights};
-use crate::onnx::{Ending, Import, OnnxFile, import};
+use crate::onnx::{Ending, Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::score::Score;
 use crate::verify::{Candidate, InputSet, Standing, Truths};
 use crate::zoo;
@@ -23,15 +23,36 @@ pub struct Network {
     pub weights: Weights,
     /// What the file does with the logits.
     ending: Ending,
+    /// The file's tensor that holds them before that.
+    before_ending: Option<String>,
+    /// Whether the file is compared by that tensor.
+    cut: bool,
     standing: Standing,
-    /// What the run scored on its test split.
-    pub test: Option<Score>,
+    /// What the run scored with it on its test split.
+    pub scored: Option<Scored>,
 }
 
 impl Network {
-    /// Whether libtorch gives what the file gives, with nothing behind it.
+    /// Whether libtorch gives what engines give, with nothing behind it.
     pub fn ends_alike(&self) -> bool {
-        self.ending == Ending::Logits
+        self.cut || self.ending == Ending::Logits
+    }
+
+    /// Takes the logits before a softmax for what is compared, because errors of small probabilities are invisible.
+    /// Gives the file as engines then run it; `None` if it has no softmax or no tensor before it.
+    ///
+    /// # Errors
+    /// If the file cannot be cut.
+    pub fn cut(&mut self, file: &OnnxFile) -> Result<Option<OnnxFile>> {
+        let Some(tensor) = &self.before_ending else { return Ok(None) };
+        let shorter = file.ending_at(tensor, self.graph.classes())?;
+        self.cut = true;
+        Ok(Some(shorter))
+    }
+
+    /// Whether both files end in the same way and can be cut there.
+    pub fn cut_alike(&self, other: &Self) -> bool {
+        self.ending == other.ending && self.before_ending.is_some() && other.before_ending.is_some()
     }
 }
 
@@ -40,14 +61,10 @@ impl Network {
 /// # Errors
 /// [`InputError`] if the run folder is not what it should be.
 pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Network>> {
-    let root = match run {
-        Some(root) => root.clone(),
-        None => match around(&file.path) {
-            Some(root) if cfg!(feature = "train") => root,
-            Some(_) | None => return Ok(None),
-        },
+    let folder = match run_folder(file, run) {
+        Some(folder) if run.is_some() || cfg!(feature = "train") => folder,
+        Some(_) | None => return Ok(None),
     };
-    let folder = RunFolder::new(root);
     let metadata = file.metadata.as_ref().ok_or_else(|| {
         InputError::new(format!("{} does not say which student it is", file.path.display()))
             .hint("a file that `cohort run` exported says so in its metadata")
@@ -68,14 +85,21 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
         path if path.exists() => read_json(&path)?,
         _ => BTreeMap::new(),
     };
-    let test = tests.get(&student.name).copied();
+    let scored = tests.get(&student.name).map(|score| Scored::of(ScoredSplit::Test, score));
     Ok(Some(Network {
         graph,
         weights: Weights::load(weights)?,
         ending: Ending::Logits,
+        before_ending: None,
+        cut: false,
         standing: Standing::Checkpoint,
-        test,
+        scored,
     }))
+}
+
+/// The run folder that is named, or that the file lies in.
+pub fn run_folder(file: &OnnxFile, named: Option<&PathBuf>) -> Option<RunFolder> {
+    named.cloned().or_else(|| around(&file.path)).map(RunFolder::new)
 }
 
 /// The run folder whose export a file is.
@@ -90,8 +114,30 @@ fn around(model: &Path) -> Option<PathBuf> {
 /// # Errors
 /// [`InputError`] if it has nodes that the graph has no operation for.
 pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
-    let Import { graph, weights, ending, .. } = import(file)?;
-    Ok(Network { graph, weights, ending, standing, test: None })
+    let Import { graph, weights, ending, before_ending, .. } = import(file)?;
+    Ok(Network { graph, weights, ending, before_ending, cut: false, standing, scored: None })
+}
+
+/// A file that must compute the same, and its network where it can be imported.
+pub struct Reference {
+    pub file: OnnxFile,
+    pub network: Option<Network>,
+}
+
+impl Reference {
+    /// # Errors
+    /// [`InputError`] if it cannot be read or takes images of another size than `file`.
+    pub fn load(path: &Path, file: &OnnxFile) -> Result<Self> {
+        let reference = OnnxFile::load(path)?;
+        if reference.image_shape() != file.image_shape() {
+            let (one, other) = (file.path.display(), path.display());
+            return Err(InputError::new(format!("{one} and {other} take images of different size"))
+                .hint("compare files of the same input")
+                .into());
+        }
+        let network = cfg!(feature = "train").then(|| imported(&reference, Standing::Reference));
+        Ok(Self { file: reference, network: network.and_then(Result::ok) })
+    }
 }
 
 /// True outputs from a network in float64.
@@ -100,15 +146,17 @@ pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
 /// If libtorch fails.
 pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
     let truth = Truth::new(&network.graph, &network.weights)?;
+    let before = if network.cut { " before the softmax" } else { "" };
     let name = match network.standing {
         Standing::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
-        Standing::File => "file's own nodes, libtorch float64".into(),
+        Standing::File => format!("file's own nodes{before}, libtorch float64"),
         Standing::Reference | Standing::Recorded | Standing::Engine => {
-            format!("nodes of {}, libtorch float64", file.path.display())
+            format!("nodes of {}{before}, libtorch float64", file.path.display())
         }
     };
     Truths::of(&name, network.standing, inputs, file.fixed_batch(), &mut |images| {
-        Ok(network.ending.apply(truth.logits(images)?))
+        let logits = truth.logits(images)?;
+        Ok(if network.cut { logits } else { network.ending.apply(logits) })
     })
 }
 

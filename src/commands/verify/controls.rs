@@ -14,7 +14,7 @@ use crate::verify::{Standing, Subject, self_test};
 use super::super::Common;
 use super::Args;
 use super::against::{checkpoint, imported};
-use super::inputs::value_range;
+use super::inputs::own_frame;
 
 /// Plants faults in copies of the file's network, or of its checkpoint, and prints how many were found.
 ///
@@ -42,7 +42,7 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
             name: &name,
             graph: &network.graph,
             weights: &network.weights,
-            range: value_range(file),
+            frame: own_frame(file)?,
             engine,
             threads: usable_threads(),
             seed: args.seed,

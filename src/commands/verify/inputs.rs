@@ -4,30 +4,33 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ndarray::{Array2, ArrayD, ArrayViewD, Axis};
+use ndarray::{Array2, ArrayD};
 use ndarray_npy::{NpzReader, ReadNpyExt};
 
 use crate::config::load_pipeline;
-use crate::data::{Dataset, Normalization, Split, load, ordered_batches};
+use crate::data::{Dataset, Preparation, Split, load};
 use crate::error::InputError;
-use crate::onnx::OnnxFile;
-use crate::verify::{InputSet, input_sets, pixel_range};
+use crate::folder::{Manifest, RunFolder};
+use crate::onnx::{Element, Metadata, OnnxFile, ScoredSplit};
+use crate::verify::{Frame, InputSet, Pixels, images_of, input_sets};
 
-/// A data set, normalised as the file wants it.
+/// A data set, prepared as the file wants it.
 pub struct Images {
     data: Dataset,
-    pub normalization: Normalization,
+    pub preparation: Preparation,
+    /// What the data set's own statistics say, where the file has a word of its own.
+    pub own: Option<Preparation>,
 }
 
 impl Images {
-    /// Opens the data set of a pipeline; a file that says how its images are normalised is believed.
+    /// Opens the data set of a pipeline; a file that says how its images are prepared is believed.
     ///
     /// # Errors
     /// [`InputError`] if the data set cannot be read or is of another shape than the file's images.
     pub fn open(pipeline: &Path, file: &OnnxFile) -> Result<Self> {
         let loaded = load_pipeline(pipeline, &[])?;
         let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
-        let wanted = image_shape(file)?;
+        let wanted = file.layout().planar(image_shape(file)?);
         if data.info.shape != wanted {
             let problem = format!(
                 "the images of {} are {:?}, {} takes {wanted:?} (channels, height, width)",
@@ -37,18 +40,35 @@ impl Images {
             );
             return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
         }
-        let normalization = match &file.metadata {
-            Some(metadata) => Normalization { mean: metadata.mean.clone(), std: metadata.std.clone() },
-            None => data.normalization.clone(),
+        let own = Preparation::of(&data.normalization, file.layout());
+        let (preparation, own) = match (&file.metadata, file.input.element) {
+            (Some(metadata), _) => (metadata.preparation(), Some(own)),
+            (None, Element::Integer { .. }) => (Preparation::bytes(wanted[0], file.layout()), None),
+            (None, Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64) => (own, None),
         };
-        Ok(Self { data, normalization })
+        Ok(Self { data, preparation, own })
+    }
+
+    /// Opens the data set a run learned from, if it is still there and still the same; otherwise says why not.
+    ///
+    /// # Errors
+    /// [`InputError`] if the run folder is damaged.
+    pub fn of_run(folder: &RunFolder, file: &OnnxFile) -> Result<Result<Self, String>> {
+        let Some(manifest) = Manifest::load(folder.root())? else {
+            return Ok(Err("it has no manifest".into()));
+        };
+        Ok(match Self::open(&folder.resolved_pipeline(), file) {
+            Ok(images) if images.data.fingerprint == manifest.data => Ok(images),
+            Ok(_) => Err("they are not those it learned from any more".into()),
+            Err(error) => Err(format!("{error:#}")),
+        })
     }
 
     /// The split that accuracy is taken on, with its name.
-    pub fn labelled(&self) -> (&'static str, &Split) {
+    pub fn labelled(&self) -> (ScoredSplit, &Split) {
         match &self.data.test {
-            Some(test) => ("test", test),
-            None => ("validation", &self.data.validation),
+            Some(test) => (ScoredSplit::Test, test),
+            None => (ScoredSplit::Validation, &self.data.validation),
         }
     }
 
@@ -56,15 +76,10 @@ impl Images {
     ///
     /// # Errors
     /// If an image cannot be read.
-    pub fn sets(&self, images: usize, seed: u64) -> Result<Vec<InputSet>> {
+    pub fn sets(&self, file: &OnnxFile, images: usize, seed: u64) -> Result<Vec<InputSet>> {
         let split = self.data.validation.spread(images.max(1));
-        let mut batches = Vec::new();
-        for batch in ordered_batches(&split, &self.normalization, split.len()) {
-            batches.push(batch?.images);
-        }
-        let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
-        let images = ndarray::concatenate(Axis(0), &views)?;
-        Ok(input_sets(Some(images), self.data.info.shape, pixel_range(&self.normalization), seed))
+        let images = images_of(&split, &self.preparation)?;
+        Ok(input_sets(Some(images), &frame(file, Some(&self.preparation))?, seed))
     }
 }
 
@@ -73,13 +88,34 @@ impl Images {
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
 pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
-    let range = match &file.metadata {
-        Some(metadata) => {
-            pixel_range(&Normalization { mean: metadata.mean.clone(), std: metadata.std.clone() })
+    Ok(input_sets(None, &own_frame(file)?, seed))
+}
+
+/// What the file takes for an image, by its own word.
+///
+/// # Errors
+/// [`InputError`] if the file does not fix the size of its images.
+pub fn own_frame(file: &OnnxFile) -> Result<Frame> {
+    frame(file, file.metadata.as_ref().map(Metadata::preparation).as_ref())
+}
+
+/// What the file takes for an image: pixels as they are prepared for it, or from 0 to 1 where nobody says; whole
+/// numbers are bytes, or all there are where there are less.
+fn frame(file: &OnnxFile, preparation: Option<&Preparation>) -> Result<Frame> {
+    let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
+    let pixels = match file.input.element {
+        Element::Integer { least, most } if least <= 0 && most >= 255 => {
+            Pixels::Whole { black: 0.0, white: 255.0 }
         }
-        None => (0.0, 1.0),
+        Element::Integer { least, most } => Pixels::Whole { black: least as f32, white: most as f32 },
+        Element::Float32 | Element::BFloat16 | Element::Float64 if !file.computes_in_half() => {
+            Pixels::Single { black, white }
+        }
+        Element::Float16 | Element::Float32 | Element::BFloat16 | Element::Float64 => {
+            Pixels::Half { black, white }
+        }
     };
-    Ok(input_sets(None, image_shape(file)?, range, seed))
+    Ok(Frame { shape: image_shape(file)?, layout: file.layout(), pixels })
 }
 
 fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {

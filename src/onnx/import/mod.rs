@@ -48,4 +48,6 @@ pub struct Import {
     pub output: String,
     /// What the file does with the logits at its end.
     pub ending: Ending,
+    /// The file's tensor that holds the logits, where it does something with them and such a tensor is there.
+    pub before_ending: Option<String>,
 }

@@ -16,7 +16,7 @@ use super::Import;
 use super::arguments::known;
 use super::constant::constant;
 use super::draft::{Draft, Finished, Params};
-use super::ending::{before_softmax, embedding};
+use super::ending::{Ending, before_softmax, embedding};
 use super::fold::fold;
 use super::node::{FileNode, Input};
 use super::value::{Budget, Data, MAX_FOLDED, Value};
@@ -59,12 +59,13 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
     let features = named(Graph::EMBEDDING).map(|output| &output.name).filter(|&name| name != logits);
     let wanted: Vec<&str> = std::iter::once(logits).chain(features).map(String::as_str).collect();
     let values = walk.all(graph, file, opset, &wanted).map_err(fail)?;
-    finish(walk, &values, logits, features.map(String::as_str)).map_err(|problem| fail(problem).into())
+    finish(walk, graph, &values, logits, features.map(String::as_str)).map_err(|problem| fail(problem).into())
 }
 
 /// Names the outputs and closes the graph.
 fn finish(
     mut walk: Walk<'_>,
+    file: &GraphProto,
     values: &HashMap<&str, Value<'_>>,
     output: &str,
     features: Option<&str>,
@@ -78,6 +79,10 @@ fn finish(
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
     };
     let (last, ending) = before_softmax(&walk.draft, computed(output)?);
+    let before_ending = match ending {
+        Ending::Logits => None,
+        Ending::Softmax | Ending::LogSoftmax => tensor_of(file, values, last),
+    };
     let shape = walk.draft.node(last).shape.clone();
     let classes: usize = shape.iter().product();
     if !shape.contains(&classes) {
@@ -105,7 +110,13 @@ fn finish(
     };
     let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
     tensors.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-    Ok(Import { graph, weights, origins, tensors, output: output.to_string(), ending })
+    Ok(Import { graph, weights, origins, tensors, output: output.to_string(), ending, before_ending })
+}
+
+/// The file's first tensor that a node stands for.
+fn tensor_of(file: &GraphProto, values: &HashMap<&str, Value<'_>>, node: usize) -> Option<String> {
+    let stands = |tensor: &&String| matches!(values.get(tensor.as_str()), Some(Value::Data(data)) if data.node == node);
+    file.node.iter().flat_map(|node| &node.output).find(stands).cloned()
 }
 
 /// What is known on the way.

@@ -3,24 +3,23 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
+use ndarray::{ArrayD, Axis, Slice};
 
 use crate::bench::{Subject, bench as measure, usable_threads};
 use crate::config::{Bench, Device, EngineName, Verify};
-use crate::data::{Dataset, ordered_batches};
+use crate::data::{Dataset, Preparation};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{self, Engine, EngineOptions};
 use crate::error::{GateFailed, Interrupted};
-use crate::folder::{Choice, Kept, read_json, write_json};
+use crate::folder::{Choice, read_json, write_json};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
-use crate::score::Score;
 use crate::seed::derive_seed;
 use crate::verify::{
-    self, Accuracy, Candidate, Evidence, InputSet, Job, Standing, Truths, blame, input_sets, pixel_range,
+    self, Accuracy, Candidate, Evidence, Frame, InputSet, Job, Standing, Truths, blame, images_of, input_sets,
 };
 
-use super::{Context, Done, peer, trained_by, trained_weights};
+use super::{Context, Done, peer, prepared, scored, scored_on, trained_weights};
 
 /// Samples whose inputs and true logits are kept for checks by other programs.
 const KEPT_SAMPLES: usize = 32;
@@ -40,14 +39,14 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
             engines.push(Candidate { engine, options, loaded });
         }
     }
-    let inputs = inputs(data, settings.images, derive_seed(context.plan.pipeline.seed, &["verify"]))?;
+    let own = prepared(data);
+    let preparation =
+        file.metadata.as_ref().context("an exported file says how images are prepared")?.preparation();
+    let seed = derive_seed(context.plan.pipeline.seed, &["verify"]);
+    let inputs = inputs(data, &preparation, settings.images, seed)?;
     let name = "checkpoint, unfolded, libtorch float64";
     let truths = Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
-    let reference = reference(context, &chosen.name)?;
-    let (name, split) = match &data.test {
-        Some(test) => ("test", test),
-        None => ("validation", &data.validation),
-    };
+    let (name, split) = scored_on(context);
     let mut report = verify::verify(&mut Job {
         model: folder.chosen_onnx().display().to_string(),
         findings: findings(&file),
@@ -55,12 +54,14 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         engines,
         inputs: &inputs,
         accuracy: Some(Accuracy {
-            name,
+            name: name.name(),
             split,
-            normalization: &data.normalization,
-            reference: Some(reference.accuracy),
+            preparation: &preparation,
+            own: Some(&own),
+            reference: Some(scored(context, &chosen.name)?.share()),
         }),
         fixed_batch: None,
+        half: false,
         ui: context.options.ui,
     });
     if !report.passed {
@@ -110,29 +111,16 @@ fn open(
     }
 }
 
-/// Every kind of input, with validation images spread over the split.
-pub(super) fn inputs(data: &Dataset, images: usize, seed: u64) -> Result<Vec<InputSet>> {
+/// Every kind of input, with validation images spread over the split, as the file wants them.
+pub(super) fn inputs(
+    data: &Dataset,
+    preparation: &Preparation,
+    images: usize,
+    seed: u64,
+) -> Result<Vec<InputSet>> {
     let split = data.validation.spread(images);
-    let mut batches = Vec::new();
-    for batch in ordered_batches(&split, &data.normalization, images) {
-        batches.push(batch?.images);
-    }
-    let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
-    let images = ndarray::concatenate(Axis(0), &views)?;
-    Ok(input_sets(Some(images), data.info.shape, pixel_range(&data.normalization), seed))
-}
-
-/// The checkpoint's own score: on the test split, or on validation where there is none.
-fn reference(context: &Context<'_>, student: &str) -> Result<Score> {
-    if context.data.test.is_some() {
-        let scores: std::collections::BTreeMap<String, Score> = read_json(&context.folder.test_scores())?;
-        return scores.get(student).copied().context("every student has a test score");
-    }
-    let kept: Vec<Kept> = read_json(&context.folder.training_result(trained_by(context)))?;
-    kept.iter()
-        .find(|kept| kept.name == student)
-        .map(|kept| kept.validation)
-        .context("every student has a score")
+    let images = images_of(&split, preparation)?;
+    Ok(input_sets(Some(images), &Frame::of(data.info.shape, preparation), seed))
 }
 
 fn keep_samples(

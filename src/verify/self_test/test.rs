@@ -9,13 +9,13 @@ use crate::config::EngineName;
 use crate::engine::torch::Truth;
 use crate::engine::{EngineOptions, open};
 use crate::graph::{Graph, Op, Weights, fold_batch_norm};
-use crate::onnx::{EmitOptions, Metadata, OnnxFile, emit, import};
+use crate::onnx::{EmitOptions, OnnxFile, emit, import};
 use crate::ui::Ui;
 
 use super::super::blame::{Evidence, blame};
 use super::super::check::{Candidate, Job, verify};
 use super::super::compare::compare;
-use super::super::inputs::{InputSet, input_sets};
+use super::super::inputs::{Frame, InputSet, input_sets};
 use super::super::report::VerifyReport;
 use super::super::tolerance::Tolerance;
 use super::super::truth::{Standing, Truths};
@@ -33,8 +33,8 @@ pub struct Subject<'a> {
     pub name: &'a str,
     pub graph: &'a Graph,
     pub weights: &'a Weights,
-    /// Normalised values of a black and of a white pixel.
-    pub range: (f32, f32),
+    /// What it takes for an image.
+    pub frame: Frame,
     /// The engine that runs the copies.
     pub engine: EngineName,
     pub threads: usize,
@@ -98,8 +98,7 @@ struct Known {
 }
 
 fn inputs(subject: &Subject<'_>, seed: u64) -> Result<Vec<InputSet>> {
-    let shape = subject.graph.input_shape().as_slice().try_into()?;
-    let mut sets = input_sets(None, shape, subject.range, seed);
+    let mut sets = input_sets(None, &subject.frame, seed);
     sets.retain(|set| set.gates);
     for set in &mut sets {
         let samples = set.images.shape()[0].min(SAMPLES);
@@ -188,6 +187,7 @@ fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[Engin
         inputs: &known.inputs,
         accuracy: None,
         fixed_batch: None,
+        half: false,
         ui: Ui::Quiet,
     })
 }
@@ -210,22 +210,12 @@ fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
 }
 
 fn exported(graph: &Graph, weights: &Weights, fold: bool) -> Result<OnnxFile> {
-    let input: [usize; 3] = graph.input_shape().as_slice().try_into()?;
-    let metadata = Metadata {
-        classes: (0..graph.classes()).map(|class| class.to_string()).collect(),
-        input,
-        mean: vec![0.0; input[0]],
-        std: vec![1.0; input[0]],
-        student: "copy".into(),
-        run: "self-test".into(),
-    };
-    let options = EmitOptions::default();
     let bytes = match fold {
         true => {
             let (graph, weights) = fold_batch_norm(graph, weights)?;
-            emit(&graph, &weights, &metadata, &options)?
+            emit(&graph, &weights, None, &EmitOptions::default())?
         }
-        false => emit(graph, weights, &metadata, &options)?,
+        false => emit(graph, weights, None, &EmitOptions::default())?,
     };
     OnnxFile::from_bytes(bytes, Path::new("copy.onnx"))
 }

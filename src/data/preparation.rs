@@ -1,0 +1,267 @@
+//! How a network wants its images: filter, channel order, range, mean, deviation, order of axes. From a file's
+//! word to the values it reads.
+
+use std::path::Path;
+
+use anyhow::Result;
+use ndarray::{ArrayD, Axis, IxDyn};
+use serde::{Deserialize, Serialize};
+
+use super::batches::{Batch, batches_by};
+use super::decode::decode_image;
+use super::normalization::{Normalization, Table};
+use super::store::Split;
+
+/// Differences of a mean, in deviations, or of a deviation, as a share, that another cut of the same images makes.
+const SAME: f32 = 0.02;
+
+/// What the channels are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelOrder {
+    Gray,
+    /// Red first, as images are decoded.
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+impl ChannelOrder {
+    /// The order in which images of so many channels are decoded.
+    pub fn decoded(channels: usize) -> Self {
+        if channels == 1 { ChannelOrder::Gray } else { ChannelOrder::Rgb }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            ChannelOrder::Gray => "gray",
+            ChannelOrder::Rgb => "rgb",
+            ChannelOrder::Bgr => "bgr",
+        }
+    }
+}
+
+/// How an image file is stretched to the network's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Resize {
+    /// A triangle as wide as the scale asks for, as Pillow's `BILINEAR`.
+    #[default]
+    #[serde(rename = "bilinear-antialiased")]
+    BilinearAntialiased,
+}
+
+/// The scale on which a byte is before it is normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum PixelRange {
+    /// Divided by 255.
+    #[default]
+    #[serde(rename = "0..1")]
+    Unit,
+    /// As it is.
+    #[serde(rename = "0..255")]
+    Byte,
+}
+
+impl PixelRange {
+    /// The value of a white pixel.
+    pub fn white(self) -> f64 {
+        match self {
+            PixelRange::Unit => 1.0,
+            PixelRange::Byte => 255.0,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            PixelRange::Unit => "0..1",
+            PixelRange::Byte => "0..255",
+        }
+    }
+}
+
+/// The order of a batch's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[batch, channels, height, width]`.
+    ChannelsFirst,
+    /// `[batch, height, width, channels]`.
+    ChannelsLast,
+}
+
+impl Layout {
+    /// `[channels, height, width]` of an image whose axes are in this order.
+    pub fn planar(self, [first, second, third]: [usize; 3]) -> [usize; 3] {
+        match self {
+            Layout::ChannelsFirst => [first, second, third],
+            Layout::ChannelsLast => [third, first, second],
+        }
+    }
+}
+
+/// Everything that lies between an image's bytes and what a network reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preparation {
+    pub resize: Resize,
+    pub order: ChannelOrder,
+    pub range: PixelRange,
+    /// By channel in the network's order, on the scale of `range`.
+    pub normalization: Normalization,
+    pub layout: Layout,
+}
+
+impl Preparation {
+    /// What the data of a run is prepared with.
+    pub fn of(normalization: &Normalization, layout: Layout) -> Self {
+        Self {
+            resize: Resize::default(),
+            order: ChannelOrder::decoded(normalization.mean.len()),
+            range: PixelRange::default(),
+            normalization: normalization.clone(),
+            layout,
+        }
+    }
+
+    /// Bytes as they are, for networks of whole numbers that normalise by themselves.
+    pub fn bytes(channels: usize, layout: Layout) -> Self {
+        let normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
+        Self { range: PixelRange::Byte, ..Self::of(&normalization, layout) }
+    }
+
+    /// The values of a black and of a white pixel, the widest of all channels.
+    pub fn black_and_white(&self) -> (f32, f32) {
+        let white = self.range.white() as f32;
+        let channels = self.normalization.mean.iter().zip(&self.normalization.std);
+        channels.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), (mean, std)| {
+            (low.min(-mean / std), high.max((white - mean) / std))
+        })
+    }
+
+    /// An image file as a batch of one, for a network of images `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// [`crate::error::InputError`] with the file's path if it cannot be read.
+    pub fn image(&self, path: &Path, shape: [usize; 3]) -> Result<ArrayD<f32>> {
+        let pixels = match self.resize {
+            Resize::BilinearAntialiased => decode_image(path, shape)?,
+        };
+        let table = self.table();
+        let planes = pixels.chunks_exact(shape[1] * shape[2]).zip(&table);
+        let values = planes.flat_map(|(plane, table)| plane.iter().map(|&byte| table[usize::from(byte)]));
+        let [channels, height, width] = shape;
+        let image = ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), values.collect())?;
+        Ok(self.arranged(image))
+    }
+
+    /// All images of a split, in its order.
+    pub fn batches<'a>(&'a self, split: &'a Split, batch: usize) -> impl Iterator<Item = Result<Batch>> + 'a {
+        batches_by(split, self.table(), batch)
+            .map(|batch| batch.map(|batch| Batch { images: self.arranged(batch.images), ..batch }))
+    }
+
+    /// What this says otherwise than `other`, with both values.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut differ = |what: &str, here: String, there: String| {
+            found.push(format!("{what} {here} where the data set's is {there}"));
+        };
+        if self.order != other.order {
+            differ("channel order", self.order.name().into(), other.order.name().into());
+        }
+        if self.range != other.range {
+            differ("pixel range", self.range.name().into(), other.range.name().into());
+        }
+        let (here, there) = (&self.normalization, &other.normalization);
+        let apart = |a: &[f32], b: &[f32]| {
+            let channels = a.iter().zip(b).zip(&there.std);
+            a.len() != b.len() || channels.into_iter().any(|((a, b), std)| (a - b).abs() > SAME * std)
+        };
+        if apart(&here.mean, &there.mean) {
+            differ("mean", format!("{:?}", here.mean), format!("{:?}", there.mean));
+        }
+        if apart(&here.std, &there.std) {
+            differ("std", format!("{:?}", here.std), format!("{:?}", there.std));
+        }
+        found
+    }
+
+    /// The value of every byte, by channel as images are decoded.
+    fn table(&self) -> Table {
+        let Normalization { mean, std } = &self.normalization;
+        let value = |byte: usize, channel: usize| {
+            let pixel = byte as f64 * self.range.white() / 255.0;
+            ((pixel - f64::from(mean[channel])) / f64::from(std[channel])) as f32
+        };
+        let mut table: Table =
+            (0..mean.len()).map(|channel| std::array::from_fn(|byte| value(byte, channel))).collect();
+        if self.order == ChannelOrder::Bgr {
+            table.reverse();
+        }
+        table
+    }
+
+    /// A batch `[batch, channels, height, width]`, channels as decoded, in the network's order of both.
+    fn arranged(&self, mut images: ArrayD<f32>) -> ArrayD<f32> {
+        if self.order == ChannelOrder::Bgr {
+            images.invert_axis(Axis(1));
+        }
+        match self.layout {
+            Layout::ChannelsFirst => {}
+            Layout::ChannelsLast => images = images.permuted_axes(vec![0, 2, 3, 1]),
+        }
+        images.as_standard_layout().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Store;
+    use super::*;
+
+    fn preparation(order: ChannelOrder, range: PixelRange, layout: Layout) -> Preparation {
+        let normalization = Normalization { mean: vec![0.1, 0.2, 0.3], std: vec![0.5, 0.25, 1.0] };
+        Preparation { order, range, ..Preparation::of(&normalization, layout) }
+    }
+
+    #[test]
+    fn what_is_prepared_is_what_is_said() {
+        let split = Split::whole(Store::memory([3, 1, 2], vec![0, 51, 102, 153, 204, 255]), vec![0]);
+        let values = |preparation: &Preparation| {
+            let batch = preparation.batches(&split, 4).next().unwrap().unwrap();
+            (batch.images.shape().to_vec(), batch.images.iter().copied().collect::<Vec<f32>>())
+        };
+        let near = |(shape, found): (Vec<usize>, Vec<f32>), wanted: [usize; 4], expected: [f32; 6]| {
+            assert_eq!(shape, wanted);
+            found.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{found:?}"));
+        };
+        let first = Layout::ChannelsFirst;
+        let rgb = preparation(ChannelOrder::Rgb, PixelRange::Unit, first);
+        near(values(&rgb), [1, 3, 1, 2], [-0.2, 0.2, 0.8, 1.6, 0.5, 0.7]);
+        // Blue first: the first mean and deviation are blue's.
+        let bgr = preparation(ChannelOrder::Bgr, PixelRange::Unit, first);
+        near(values(&bgr), [1, 3, 1, 2], [1.4, 1.8, 0.8, 1.6, -0.3, -0.1]);
+        let byte = preparation(ChannelOrder::Rgb, PixelRange::Byte, first);
+        near(values(&byte), [1, 3, 1, 2], [-0.2, 101.8, 407.2, 611.2, 203.7, 254.7]);
+        let last = preparation(ChannelOrder::Rgb, PixelRange::Unit, Layout::ChannelsLast);
+        near(values(&last), [1, 1, 2, 3], [-0.2, 0.8, 0.5, 0.2, 1.6, 0.7]);
+        near(values(&Preparation::bytes(3, first)), [1, 3, 1, 2], [0.0, 51.0, 102.0, 153.0, 204.0, 255.0]);
+        assert_eq!(rgb.black_and_white(), (-0.8, 3.2));
+    }
+
+    #[test]
+    fn differences_name_both_values() {
+        let one = preparation(ChannelOrder::Bgr, PixelRange::Unit, Layout::ChannelsFirst);
+        let mut other = preparation(ChannelOrder::Rgb, PixelRange::Byte, Layout::ChannelsFirst);
+        other.normalization.mean[1] += 0.001;
+        let found = one.differences(&other);
+        assert_eq!(found[0], "channel order bgr where the data set's is rgb");
+        assert_eq!(found[1], "pixel range 0..1 where the data set's is 0..255");
+        assert_eq!(found.len(), 2, "{found:?}");
+        other.normalization.mean[1] += 0.1;
+        other.normalization.std[0] *= 2.0;
+        assert!(
+            one.differences(&other)[2].starts_with("mean [0.1, 0.2, 0.3] where the data set's is [0.1, 0.3")
+        );
+        assert!(one.differences(&other)[3].starts_with("std [0.5, 0.25, 1.0] where"));
+        assert!(one.differences(&one).is_empty());
+    }
+}

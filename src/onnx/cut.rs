@@ -1,0 +1,37 @@
+//! A file that ends earlier: with one of its inner tensors as the only output.
+
+use std::collections::HashSet;
+
+use tract_onnx::pb::GraphProto;
+use tract_onnx::pb::tensor_proto::DataType;
+
+use super::proto::{int, node, row};
+use super::read::Dim;
+
+/// Makes a tensor the graph's only output, as float32 `[batch, values]`, and leaves out what it does not need.
+pub fn end_at(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usize) {
+    let mut needed: HashSet<String> = HashSet::from([tensor.to_string()]);
+    let mut keep = vec![false; graph.node.len()];
+    for (place, node) in graph.node.iter().enumerate().rev() {
+        if node.output.iter().any(|output| needed.contains(output)) {
+            keep[place] = true;
+            needed.extend(node.input.iter().cloned());
+        }
+    }
+    let mut keep = keep.into_iter();
+    graph.node.retain(|_| keep.next().unwrap_or(true));
+    graph.initializer.retain(|initializer| needed.contains(&initializer.name));
+    let mut free = |end: &str| {
+        let mut name = format!("{tensor}.{end}");
+        while !needed.insert(name.clone()) {
+            name.push('_');
+        }
+        name
+    };
+    let (flat, output) = (free("flat"), free("float32"));
+    // Of half precision it may be, and of more axes than two.
+    graph.node.push(node(&flat, "Flatten", &[tensor], &flat, vec![int("axis", 1)]));
+    graph.node.push(node(&output, "Cast", &[&flat], &output, vec![int("to", DataType::Float as i64)]));
+    graph.value_info.clear();
+    graph.output = vec![row(&output, batch, values)];
+}
