@@ -17,7 +17,8 @@ const ALIGNMENT: usize = 16;
 ///
 /// All trainable parameters are leaf views of one flat buffer, so that an optimiser is a few
 /// operations on [`Network::flat`], and a copy of that buffer is a checkpoint. Convolution weights
-/// lie channels-last in it, the layout in which libtorch's CPU convolutions are fastest.
+/// lie channels-last in it, the layout in which libtorch's CPU convolutions are fastest; in float64, for which it
+/// has none of those, they do not.
 pub struct Network {
     graph: Graph,
     /// By node, in the order of [`node_params`].
@@ -233,7 +234,9 @@ fn size(spec: &ParamSpec) -> Vec<i64> {
 fn view(flat: &Tensor, spec: &ParamSpec, offset: usize) -> Result<Tensor> {
     let piece = flat.f_narrow(0, offset as i64, elements(spec) as i64)?;
     Ok(match size(spec).as_slice() {
-        &[out, input, height, width] => piece.f_view([out, height, width, input])?.f_permute([0, 3, 1, 2])?,
+        &[out, input, height, width] if flat.kind() == Kind::Float => {
+            piece.f_view([out, height, width, input])?.f_permute([0, 3, 1, 2])?
+        }
         other => piece.f_view(other)?,
     })
 }

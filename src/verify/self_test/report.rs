@@ -28,7 +28,7 @@ pub struct FaultReport {
     pub kind: FaultKind,
     /// The layer it was planted in.
     pub layer: String,
-    /// By how much it moves the output in float64, in tolerances.
+    /// By how much it moves the output in float64, in tolerances, on the first inputs where that can be seen.
     pub moved: f64,
     pub outcome: Outcome,
     /// The layer that was blamed.
