@@ -16,7 +16,9 @@ use crate::error::GateFailed;
 use crate::onnx::{OnnxFile, findings};
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
-use crate::verify::{Accuracy, Evidence, InputSet, Job, Standing, Truths, VerifyReport, blame, verify};
+use crate::verify::{
+    Accuracy, Evidence, Hardening, InputSet, Job, Standing, Truths, VerifyReport, blame, harden, verify,
+};
 
 use super::Common;
 use against::{Network, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
@@ -88,9 +90,25 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     let engines = engines(args, file, with_torch, ui)?;
     let images = images(args, file, ui)?;
     let references = (network.as_ref(), reference.as_ref());
-    let (inputs, truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
+    let (mut inputs, mut truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
     let threads = usable_threads();
-    let candidates = candidates(file, &engines, network.as_ref(), threads)?;
+    let mut candidates = candidates(file, &engines, network.as_ref(), threads)?;
+    let other = reference.as_ref().and_then(|reference| reference.network.as_ref());
+    let true_network = match truths.standing {
+        Standing::Checkpoint | Standing::File => network.as_ref(),
+        Standing::Reference => other,
+        Standing::Recorded | Standing::Engine => None,
+    };
+    if let Some(network) = true_network.filter(|network| network.ends_alike()) {
+        let frame = inputs::frame_of(file, images.as_ref())?;
+        let pool = match &images {
+            Some(images) => images.pool()?,
+            None => inputs::noise_pool_of(&frame, args.seed),
+        };
+        let Network { graph, weights, .. } = network;
+        let candidates = &mut candidates;
+        harden(&mut inputs, &mut truths, Hardening { graph, weights, file, candidates, pool, frame, threads })?;
+    }
     let mut report = verify(&mut Job {
         model: file.path.display().to_string(),
         findings: findings(whole),
@@ -111,9 +129,8 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         ui,
     });
     if !report.passed && cfg!(feature = "train") {
-        let checkpoint = network.as_ref().filter(|_| truths.standing == Standing::Checkpoint);
-        let other = reference.as_ref().and_then(|reference| reference.network.as_ref());
-        let reference = other.or(checkpoint).map(|network| (&network.graph, &network.weights));
+        let another = true_network.filter(|_| truths.standing != Standing::File);
+        let reference = another.map(|network| (&network.graph, &network.weights));
         let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
         match blame(&report, &evidence) {
             Ok(blame) => report.blame = blame,

@@ -26,6 +26,25 @@ impl TorchEngine {
         let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
         Ok(Self { network, bound: None })
     }
+
+    /// The gradient of `Σ direction · logits` by the images.
+    ///
+    /// # Errors
+    /// If the shapes do not fit or the graph has no logits.
+    pub fn ascent(&self, images: ArrayViewD<'_, f32>, direction: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+        let device = self.network.device();
+        let images = batch_tensor(images, device)?.f_set_requires_grad(true)?;
+        let place = logits_place(self.network.graph())?;
+        let logits = self.network.forward(&images, Mode::Eval)?.swap_remove(place);
+        let along = logits.f_mul(&batch_tensor(direction, device)?)?.f_sum(Kind::Float)?;
+        let gradients = Tensor::f_run_backward(&[along], &[&images], false, false)?;
+        to_f32(&gradients[0])
+    }
+}
+
+fn logits_place(graph: &Graph) -> Result<usize> {
+    let place = graph.outputs().iter().position(|output| output.name == Graph::LOGITS);
+    place.context("the graph has no output 'logits'")
 }
 
 impl Engine for TorchEngine {
@@ -76,8 +95,7 @@ impl Truth {
     /// # Errors
     /// If the weights do not fit the graph or it has no logits.
     pub fn new(graph: &Graph, weights: &Weights) -> Result<Self> {
-        let logits = graph.outputs().iter().position(|output| output.name == Graph::LOGITS);
-        let logits = logits.context("the graph has no output 'logits'")?;
+        let logits = logits_place(graph)?;
         Ok(Self { network: Network::new(graph, weights, tch::Device::Cpu, Kind::Double)?, logits })
     }
 
@@ -110,19 +128,6 @@ impl Truth {
             })
         })?;
         to_f64(&outputs[self.logits])
-    }
-
-    /// The gradient of `Σ direction · logits` by the images.
-    ///
-    /// # Errors
-    /// If the shapes do not fit.
-    pub fn ascent(&self, images: ArrayViewD<'_, f32>, direction: ArrayViewD<'_, f64>) -> Result<ArrayD<f64>> {
-        let images = batch_tensor(images, tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
-        let images = images.f_set_requires_grad(true)?;
-        let logits = self.network.forward(&images, Mode::Eval)?.swap_remove(self.logits);
-        let along = logits.f_mul(&batch_tensor(direction, tch::Device::Cpu)?)?.f_sum(Kind::Double)?;
-        let gradients = Tensor::f_run_backward(&[along], &[&images], false, false)?;
-        to_f64(&gradients[0])
     }
 }
 

@@ -26,6 +26,18 @@ impl TorchEngine {
     pub fn new(_graph: &Graph, _weights: &Weights, _device: Device, _threads: usize) -> Result<Self> {
         Err(absent())
     }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn ascent(
+        &self,
+        _images: ArrayViewD<'_, f32>,
+        _direction: ArrayViewD<'_, f32>,
+    ) -> Result<ArrayD<f32>> {
+        match *self {}
+    }
 }
 
 impl Engine for TorchEngine {
@@ -78,18 +90,6 @@ impl Truth {
         &self,
         _images: ArrayViewD<'_, f32>,
         _seen: &mut dyn FnMut(usize, ArrayD<f64>) -> Result<Option<ArrayD<f64>>>,
-    ) -> Result<ArrayD<f64>> {
-        match *self {}
-    }
-
-    /// Never called.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn ascent(
-        &self,
-        _images: ArrayViewD<'_, f32>,
-        _direction: ArrayViewD<'_, f64>,
     ) -> Result<ArrayD<f64>> {
         match *self {}
     }

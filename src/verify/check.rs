@@ -61,6 +61,22 @@ impl Candidate {
         if slow { all.min(SLOW_SAMPLES) } else { all }
     }
 
+    /// Logits of a batch, of at most as many samples as the only batch the file takes.
+    ///
+    /// # Errors
+    /// If the engine refuses the file or fails.
+    pub fn logits(&mut self, images: ArrayViewD<'_, f32>, fixed_batch: Option<usize>) -> Result<ArrayD<f32>> {
+        let engine = self.loaded.as_mut().map_err(|error| anyhow!("{error:#}"))?;
+        let keep = images.shape()[0];
+        let place = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
+        let outputs = match fixed_batch {
+            Some(size) => engine.run(padded(images, size).view())?,
+            None => engine.run(images)?,
+        };
+        let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
+        Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
+    }
+
     /// Whether it is set up as a deployment would: only such engines answer a whole split.
     fn usual(&self) -> bool {
         self.options.optimize
@@ -269,15 +285,8 @@ impl Check<'_> {
     }
 
     fn run(&self, candidate: &mut Candidate, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
-        let engine = candidate.loaded.as_mut().map_err(|error| anyhow!("{error:#}"))?;
-        let keep = images.shape()[0];
-        let place = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
-        let outputs = match self.batches {
-            [fixed] => engine.run(padded(images, *fixed).view())?,
-            _ => engine.run(images)?,
-        };
-        let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
-        Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
+        let fixed = if let [fixed] = self.batches { Some(*fixed) } else { None };
+        candidate.logits(images, fixed)
     }
 }
 

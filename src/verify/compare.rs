@@ -110,7 +110,8 @@ fn decisions(
     report.top5 = in_top5 as f64 / report.samples as f64;
 }
 
-fn scale(logits: ArrayView1<'_, f64>) -> f64 {
+/// The root mean square of a sample's logits, not under `MIN_SCALE`.
+pub(super) fn scale(logits: ArrayView1<'_, f64>) -> f64 {
     let square = logits.iter().map(|value| value * value).sum::<f64>() / logits.len().max(1) as f64;
     square.sqrt().max(MIN_SCALE)
 }

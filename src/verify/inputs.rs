@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::data::{Layout, Preparation, Split};
+use crate::seed::derive_seed;
 
 /// Samples of seeded noise.
 const NOISE: usize = 32;
@@ -84,12 +85,12 @@ pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<
         frame.drawn(1, |_, (row, column)| if (row + column).is_multiple_of(2) { white } else { black });
     let (noise, tiny, huge) = match frame.pixels {
         Pixels::Single { .. } | Pixels::Half { .. } => {
-            let noise = normal(frame, seed);
+            let noise = normal(frame, seed, NOISE);
             let many = if matches!(frame.pixels, Pixels::Half { .. }) { 1e2 } else { 1e4 };
             (noise.clone(), noise.mapv(|value| value * 1e-6), noise.mapv(|value| value * many))
         }
         Pixels::Whole { .. } => {
-            let noise = uniform(frame, seed, black, white);
+            let noise = uniform(frame, seed, black, white, NOISE);
             let bright = |value: f32| value > middle;
             let tiny = noise.mapv(|value| if bright(value) { black + 1.0 } else { black });
             let huge = noise.mapv(|value| if bright(value) { white } else { black });
@@ -107,6 +108,15 @@ pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<
     sets
 }
 
+/// Noise to choose samples from, none of it in [`input_sets`].
+pub fn noise_pool(frame: &Frame, seed: u64, samples: usize) -> ArrayD<f32> {
+    let seed = derive_seed(seed, &["pool"]);
+    match frame.pixels {
+        Pixels::Single { .. } | Pixels::Half { .. } => normal(frame, seed, samples),
+        Pixels::Whole { black, white } => uniform(frame, seed, black, white, samples),
+    }
+}
+
 /// All images of a split as a network wants them.
 ///
 /// # Errors
@@ -121,19 +131,19 @@ pub fn images_of(split: &Split, preparation: &Preparation) -> Result<ArrayD<f32>
 }
 
 /// Standard normal values by the Box–Muller transform.
-fn normal(frame: &Frame, seed: u64) -> ArrayD<f32> {
+fn normal(frame: &Frame, seed: u64, samples: usize) -> ArrayD<f32> {
     let mut unit = unit(seed);
-    ArrayD::from_shape_simple_fn(frame.batch(NOISE), || {
+    ArrayD::from_shape_simple_fn(frame.batch(samples), || {
         let radius = (-2.0 * unit().ln()).sqrt();
         (radius * (std::f64::consts::TAU * unit()).cos()) as f32
     })
 }
 
 /// Whole numbers from the least to the most, each as likely.
-fn uniform(frame: &Frame, seed: u64, least: f32, most: f32) -> ArrayD<f32> {
+fn uniform(frame: &Frame, seed: u64, least: f32, most: f32, samples: usize) -> ArrayD<f32> {
     let mut unit = unit(seed);
     let (least, count) = (f64::from(least), f64::from(most - least) + 1.0);
-    ArrayD::from_shape_simple_fn(frame.batch(NOISE), || (least + (unit() * count).floor()) as f32)
+    ArrayD::from_shape_simple_fn(frame.batch(samples), || (least + (unit() * count).floor()) as f32)
 }
 
 /// Numbers between 0 and 1, neither of the two among them.

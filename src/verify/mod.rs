@@ -8,6 +8,7 @@ mod blame;
 mod check;
 mod compare;
 mod distances;
+mod harder;
 mod inputs;
 mod report;
 mod self_test;
@@ -19,7 +20,8 @@ pub use blame::{Evidence, blame};
 pub use check::{Candidate, Job, verify};
 pub use compare::compare;
 pub use distances::Distances;
-pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets};
+pub use harder::{Hardening, harden};
+pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets, noise_pool};
 pub use report::{
     AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, PreprocessingReport, Restored,
     SetReport, VerifyReport, Worst,

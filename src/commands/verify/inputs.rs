@@ -12,7 +12,16 @@ use crate::data::{Dataset, Preparation, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
 use crate::onnx::{Element, Metadata, OnnxFile, ScoredSplit};
-use crate::verify::{Frame, InputSet, Pixels, images_of, input_sets};
+use crate::verify::{Frame, InputSet, Pixels, images_of, input_sets, noise_pool};
+
+/// Validation images among which those with the smallest margins are looked for.
+const POOLED_IMAGES: usize = 1024;
+
+/// The same in noise, where there are no images.
+const POOLED_NOISE: usize = 256;
+
+/// Values of a pool, at most: 128 MiB.
+const MAX_POOL: usize = 1 << 25;
 
 /// A data set, prepared as the file wants it.
 pub struct Images {
@@ -72,6 +81,16 @@ impl Images {
         }
     }
 
+    /// Validation images, spread over the split, to choose some of.
+    ///
+    /// # Errors
+    /// If an image cannot be read.
+    pub fn pool(&self) -> Result<ArrayD<f32>> {
+        let image: usize = self.data.info.shape.iter().product();
+        let split = self.data.validation.spread(pool_size(image, POOLED_IMAGES));
+        images_of(&split, &self.preparation)
+    }
+
     /// Every kind of input, with `images` validation images spread over the split.
     ///
     /// # Errors
@@ -89,6 +108,27 @@ impl Images {
 /// [`InputError`] if the file does not fix the size of its images.
 pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
     Ok(input_sets(None, &own_frame(file)?, seed))
+}
+
+/// Noise to choose some of.
+pub fn noise_pool_of(frame: &Frame, seed: u64) -> ArrayD<f32> {
+    noise_pool(frame, seed, pool_size(frame.shape.iter().product(), POOLED_NOISE))
+}
+
+/// As many images of that size as are wanted and may be held.
+fn pool_size(image: usize, wanted: usize) -> usize {
+    wanted.min(MAX_POOL / image.max(1)).max(1)
+}
+
+/// What the file takes for an image of the data set, or by its own word.
+///
+/// # Errors
+/// [`InputError`] if the file does not fix the size of its images.
+pub fn frame_of(file: &OnnxFile, images: Option<&Images>) -> Result<Frame> {
+    match images {
+        Some(images) => frame(file, Some(&images.preparation)),
+        None => own_frame(file),
+    }
 }
 
 /// What the file takes for an image, by its own word.

@@ -1,0 +1,258 @@
+//! Inputs that are harder than what one draws: samples whose decision hangs on little, and samples on which an engine
+//! leaves the truth as far as a search finds. Knows networks and engines; no pipeline.
+
+use anyhow::{Context, Result};
+use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice, Zip};
+
+use crate::config::{Device, EngineName};
+use crate::engine::torch::{TorchEngine, Truth};
+use crate::graph::{Graph, Weights};
+use crate::onnx::{OnnxFile, import};
+
+use super::check::Candidate;
+use super::compare::scale;
+use super::inputs::{Frame, InputSet, Pixels};
+use super::tolerance::Tolerance;
+use super::truth::{Standing, Truths};
+
+/// Samples with the smallest margins that are kept of a pool.
+const NARROW: usize = 16;
+
+/// Samples that are searched from.
+const SEARCHED: usize = 4;
+
+/// Samples among which those to search from are chosen.
+const CONSIDERED: usize = 32;
+
+/// Steps of the search.
+const STEPS: usize = 5;
+
+/// A first step of the search, as a share of the way from a black to a white pixel. After one that finds nothing it
+/// is halved.
+const STEP: f32 = 1.0 / 32.0;
+
+/// Samples an engine is given at once.
+const BATCH: usize = 32;
+
+/// What harder inputs are made with.
+pub struct Hardening<'a> {
+    /// The network that is the truth.
+    pub graph: &'a Graph,
+    pub weights: &'a Weights,
+    /// The verified file. Where the truth is another network, its own nodes say where the two differ.
+    pub file: &'a OnnxFile,
+    pub candidates: &'a mut [Candidate],
+    /// Samples among which those with the smallest margins are looked for.
+    pub pool: ArrayD<f32>,
+    pub frame: Frame,
+    pub threads: usize,
+}
+
+/// Adds the samples of the pool with the smallest margins, as the first engine has it, and those on which that
+/// engine disagrees most with the truth after a search by gradient ascent within the range of pixels.
+///
+/// # Errors
+/// If libtorch or the engine fails.
+pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Hardening<'_>) -> Result<()> {
+    let Hardening { graph, weights, file, candidates, pool, frame, threads } = hardening;
+    let usual = |candidate: &&mut Candidate| {
+        candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded.is_ok()
+    };
+    let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
+    let truth = Truth::new(graph, weights)?;
+    let fixed_batch = file.fixed_batch();
+    let logits = all_logits(candidate, pool.view(), fixed_batch)?;
+    let narrow = pool.select(Axis(0), &narrowest(&logits));
+    let mut add = |name, images: ArrayD<f32>| -> Result<()> {
+        truths.logits.push(true_logits(&truth, images.view())?);
+        inputs.push(InputSet { name, images, gates: true });
+        Ok(())
+    };
+    if narrow.shape()[0] > 0 {
+        add("narrow", narrow)?;
+    }
+    let other = match truths.standing {
+        Standing::Checkpoint | Standing::Reference => import(file).ok(),
+        Standing::File | Standing::Recorded | Standing::Engine => None,
+    };
+    let mut networks = vec![TorchEngine::new(graph, weights, Device::Cpu, threads)?];
+    if let Some(other) = &other {
+        networks.push(TorchEngine::new(&other.graph, &other.weights, Device::Cpu, threads)?);
+    }
+    let tolerance = Tolerance::of(candidate.engine, &candidate.options);
+    let start = inputs.iter().find(|set| set.gates).context("some inputs decide")?;
+    let considered = start.images.slice_axis(Axis(0), Slice::from(..start.images.shape()[0].min(CONSIDERED)));
+    let mut search = Search {
+        frame,
+        differs: &mut |images: ArrayViewD<'_, f32>| {
+            let found = all_logits(candidate, images.view(), fixed_batch)?;
+            disagreement(&true_logits(&truth, images)?, &found, &tolerance)
+        },
+        ascent: &mut |images: ArrayViewD<'_, f32>, direction: ArrayViewD<'_, f32>| {
+            let mut along = networks[0].ascent(images.view(), direction.view())?;
+            if let Some(file) = networks.get(1) {
+                along = file.ascent(images, direction)? - along;
+            }
+            Ok(along)
+        },
+    };
+    let found = search.run(considered)?;
+    truths.logits.push(true_logits(&truth, found.view())?);
+    inputs.push(InputSet { name: "searched", images: found, gates: true });
+    Ok(())
+}
+
+/// What an engine's logits of a batch have to do with the true ones.
+struct Disagreement {
+    /// The largest error of each sample, in tolerances.
+    scores: Vec<f64>,
+    /// Engine less truth, each sample of length 1.
+    direction: ArrayD<f32>,
+}
+
+fn disagreement(truth: &Array2<f64>, found: &Array2<f64>, tolerance: &Tolerance) -> Result<Disagreement> {
+    anyhow::ensure!(truth.dim() == found.dim(), "{:?} logits, the truth has {:?}", found.dim(), truth.dim());
+    let scores = truth.outer_iter().zip(found.outer_iter()).map(|(truth, found)| {
+        let scale = scale(truth);
+        let used = truth
+            .iter()
+            .zip(found)
+            .map(|(truth, found)| (found - truth).abs() / tolerance.allowed(*truth, scale));
+        used.fold(0.0, f64::max)
+    });
+    let scores = scores.collect();
+    let mut direction = found - truth;
+    for mut row in direction.outer_iter_mut() {
+        let length = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+        row.mapv_inplace(|value| if length > 0.0 { value / length } else { 0.0 });
+    }
+    Ok(Disagreement { scores, direction: direction.mapv(|value| value as f32).into_dyn() })
+}
+
+/// Gradient ascent by signs, as in the projected gradient method of Madry et al. (2018), with a disagreement that is
+/// measured: a step is kept where that has grown.
+struct Search<'a> {
+    frame: Frame,
+    differs: &'a mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<Disagreement>,
+    /// The gradient of `Σ direction · difference` by the images.
+    ascent: &'a mut dyn FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<ArrayD<f32>>,
+}
+
+impl Search<'_> {
+    /// Starts from the samples with the largest disagreement.
+    fn run(&mut self, considered: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+        let (Pixels::Single { black, white }
+        | Pixels::Half { black, white }
+        | Pixels::Whole { black, white }) = self.frame.pixels;
+        let (low, high) = (black.min(white), black.max(white));
+        let first = (self.differs)(considered.view())?;
+        let mut order: Vec<usize> = (0..first.scores.len()).collect();
+        order.sort_by(|&a, &b| first.scores[b].total_cmp(&first.scores[a]));
+        order.truncate(SEARCHED);
+        let mut best = considered.select(Axis(0), &order).mapv(|value| value.clamp(low, high));
+        let mut at = (self.differs)(best.view())?;
+        let mut sizes = vec![STEP * (high - low); order.len()];
+        for _ in 0..STEPS {
+            let gradient = (self.ascent)(best.view(), at.direction.view())?;
+            let mut next = best.clone();
+            for ((mut image, gradient), &size) in next.outer_iter_mut().zip(gradient.outer_iter()).zip(&sizes)
+            {
+                Zip::from(&mut image).and(&gradient).for_each(|value, &slope| {
+                    let sign = if slope == 0.0 { 0.0 } else { slope.signum() };
+                    let moved = (*value + size * sign).clamp(low, high);
+                    *value = if let Pixels::Whole { .. } = self.frame.pixels { moved.round() } else { moved };
+                });
+            }
+            let there = (self.differs)(next.view())?;
+            for (sample, size) in sizes.iter_mut().enumerate() {
+                if there.scores[sample] > at.scores[sample] {
+                    best.index_axis_mut(Axis(0), sample).assign(&next.index_axis(Axis(0), sample));
+                    at.scores[sample] = there.scores[sample];
+                    let direction = there.direction.index_axis(Axis(0), sample);
+                    at.direction.index_axis_mut(Axis(0), sample).assign(&direction);
+                } else {
+                    *size /= 2.0;
+                }
+            }
+        }
+        Ok(best)
+    }
+}
+
+/// The samples whose two largest logits are closest, the closest first.
+fn narrowest(logits: &Array2<f64>) -> Vec<usize> {
+    let margin = |row: ndarray::ArrayView1<'_, f64>| {
+        if row.iter().any(|value| !value.is_finite()) {
+            return f64::INFINITY;
+        }
+        let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        for &value in row {
+            if value > first {
+                (first, second) = (value, first);
+            } else if value > second {
+                second = value;
+            }
+        }
+        first - second
+    };
+    let margins: Vec<f64> = logits.outer_iter().map(margin).collect();
+    let mut order: Vec<usize> = (0..margins.len()).filter(|&sample| margins[sample].is_finite()).collect();
+    order.sort_by(|&a, &b| margins[a].total_cmp(&margins[b]));
+    order.truncate(NARROW);
+    order
+}
+
+fn all_logits(
+    candidate: &mut Candidate,
+    images: ArrayViewD<'_, f32>,
+    fixed: Option<usize>,
+) -> Result<Array2<f64>> {
+    let mut rows = Vec::new();
+    for images in images.axis_chunks_iter(Axis(0), fixed.unwrap_or(BATCH)) {
+        rows.push(candidate.logits(images, fixed)?.mapv(f64::from));
+    }
+    let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
+    Ok(ndarray::concatenate(Axis(0), &views)?.into_dimensionality()?)
+}
+
+fn true_logits(truth: &Truth, images: ArrayViewD<'_, f32>) -> Result<Array2<f64>> {
+    Ok(truth.logits(images)?.into_dimensionality()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Layout;
+    use ndarray::array;
+
+    #[test]
+    fn the_closest_decisions_come_first() {
+        let logits = array![[3.0, 1.0, 2.0], [0.5, 0.4, -9.0], [f64::NAN, 1.0, 1.0], [5.0, -5.0, 0.0]];
+        assert_eq!(narrowest(&logits), [1, 0, 3]);
+    }
+
+    #[test]
+    fn the_search_climbs_and_stays_within_the_range() {
+        // The disagreement is the sum of the pixels: the search ends at white, and starts at the largest.
+        let frame = Frame {
+            shape: [1, 1, 2],
+            layout: Layout::ChannelsFirst,
+            pixels: Pixels::Single { black: -1.0, white: 1.0 },
+        };
+        let considered = ArrayD::from_shape_fn(vec![6, 1, 1, 2], |at| 0.15 * at[0] as f32);
+        let mut search = Search {
+            frame,
+            differs: &mut |images: ArrayViewD<'_, f32>| {
+                let sum = |image: ArrayViewD<'_, f32>| f64::from(image.sum());
+                let scores = images.outer_iter().map(|image| sum(image)).collect();
+                Ok(Disagreement { scores, direction: ArrayD::ones(vec![images.shape()[0], 1]) })
+            },
+            ascent: &mut |images: ArrayViewD<'_, f32>, _| Ok(ArrayD::ones(images.raw_dim())),
+        };
+        let found = search.run(considered.view()).unwrap();
+        assert_eq!(found.shape(), [SEARCHED, 1, 1, 2]);
+        let expected = (0.75 + STEPS as f32 * STEP * 2.0).min(1.0);
+        assert!((found[[0, 0, 0, 0].as_slice()] - expected).abs() < 1e-6, "{found}");
+        assert!(found.iter().all(|value| (-1.0..=1.0).contains(value)));
+    }
+}
