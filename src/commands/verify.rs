@@ -3,6 +3,7 @@
 
 mod against;
 mod inputs;
+mod numpy;
 
 use std::path::PathBuf;
 

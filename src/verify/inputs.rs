@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::data::{Layout, Preparation, Split};
+use crate::onnx::{Element, OnnxFile};
 
 /// Samples of seeded noise.
 const NOISE: usize = 32;
@@ -53,6 +54,25 @@ impl Frame {
     pub fn of(shape: [usize; 3], preparation: &Preparation) -> Self {
         let (black, white) = preparation.black_and_white();
         Self { shape, layout: preparation.layout, pixels: Pixels::Single { black, white } }
+    }
+
+    /// What a file takes: pixels as they are prepared for it, or from 0 to 1 where nobody says how; whole numbers are
+    /// bytes, or all there are where there are less. `None` if it does not fix the size of its images.
+    pub fn of_file(file: &OnnxFile, preparation: Option<&Preparation>) -> Option<Self> {
+        let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
+        let pixels = match file.input.element {
+            Element::Integer { least, most } if least <= 0 && most >= 255 => {
+                Pixels::Whole { black: 0.0, white: 255.0 }
+            }
+            Element::Integer { least, most } => Pixels::Whole { black: least as f32, white: most as f32 },
+            Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
+                match file.computes_in_half() {
+                    true => Pixels::Half { black, white },
+                    false => Pixels::Single { black, white },
+                }
+            }
+        };
+        Some(Self { shape: file.image_shape()?, layout: file.layout(), pixels })
     }
 
     /// A batch in which a place says what is at a height and width.
