@@ -132,6 +132,7 @@ fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
     if args.reference.is_some() || args.inputs.is_some() {
         return Ok(None);
     }
+    ui.line(format!("reading the images of {}", folder.root().display()));
     match Images::of_run(&folder, file)? {
         Ok(images) => Ok(Some(images)),
         Err(problem) => {
