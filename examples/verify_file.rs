@@ -9,20 +9,18 @@ use cohort::config::EngineName;
 use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings};
 use cohort::ui::{Ui, out};
-use cohort::verify::{Candidate, Frame, Job, Pixels, Standing, Truths, input_sets, verify};
+use cohort::verify::{Candidate, Frame, Job, Standing, Truths, input_sets, verify};
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: verify_file FILE.onnx")?;
     let file = OnnxFile::load(Path::new(&path))?;
-    let image = file.image_shape().context("the image size is not fixed in the file")?;
+    let frame = Frame::of_file(&file, None).context("the image size is not fixed in the file")?;
 
     let unoptimised = EngineOptions { optimize: false, ..EngineOptions::default() };
     let mut reference = open(&file, EngineName::OrtCpu, &unoptimised)?;
     let options = EngineOptions::default();
     let tract =
         Candidate { engine: EngineName::Tract, loaded: open(&file, EngineName::Tract, &options), options };
-    let pixels = Pixels::Single { black: 0.0, white: 1.0 };
-    let frame = Frame { shape: image, layout: file.layout(), pixels };
     let inputs = input_sets(None, &frame, 7);
     let truths = Truths::of(
         "ONNX Runtime, not optimised",

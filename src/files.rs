@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ndarray::ArrayD;
+use ndarray_npy::{WritableElement, WriteNpyExt};
 
 use crate::error::InputError;
 
@@ -42,6 +44,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::File::open(folder)?.sync_all()
     };
     write().map_err(|error| explain(error, path)).context("nothing written before is lost")
+}
+
+/// Writes an array in NumPy's format, as [`write_atomic`] does.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn write_npy<T: WritableElement>(path: &Path, array: &ArrayD<T>) -> Result<()> {
+    let mut bytes = Vec::new();
+    array.write_npy(&mut bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    write_atomic(path, &bytes)
 }
 
 /// Creates a folder and those above it.

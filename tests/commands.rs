@@ -1,5 +1,6 @@
 //! Each command as a program uses it: one JSON document on stdout, nothing else there.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -11,7 +12,9 @@ use cohort::onnx::{EmitOptions, Metadata, OnnxFile, Scored, ScoredSplit, emit};
 use cohort::zoo;
 use ndarray::ArrayD;
 use ndarray_npy::NpzWriter;
+use prost::Message;
 use serde_json::Value;
+use tract_onnx::pb::ModelProto;
 
 struct Folder(tempfile::TempDir);
 
@@ -293,6 +296,74 @@ fn verify_holds_a_file_against_recorded_outputs() {
     assert!(code == Some(2) && said.contains("cannot read none.npz"), "{said}");
 }
 
+/// Headers that claim more than there is, or what is no number: refused before memory is taken for it.
+#[test]
+fn recorded_arrays_are_believed_as_far_as_they_go() {
+    let folder = Folder::new();
+    let array = |descr: &str, shape: &str| {
+        let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+        let length = (header.len() as u16).to_le_bytes();
+        [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), &[0; 64]].concat()
+    };
+    let cases = [
+        ("<f4", "(1000, 3, 8, 8)", "has 768000 bytes, 64 are there"),
+        ("<f4", "(1000000000, 3, 8, 8)", "at most 134217728 numbers are read"),
+        ("<f8", "(18446744073709551615, 3, 8, 8)", "at most 134217728 numbers are read"),
+        ("|O", "(1, 3, 8, 8)", "of type |O, which is none of int, uint and float"),
+    ];
+    for (descr, shape, problem) in cases {
+        std::fs::write(folder.path("x.npy"), array(descr, shape)).unwrap();
+        let (code, said) = folder.fails(&["verify", "m.onnx", "--inputs", "x.npy", "--expected", "x.npy"]);
+        assert!(code == Some(2) && said.contains(problem), "{said}");
+        let mut archive = zip::ZipWriter::new(std::fs::File::create(folder.path("x.npz")).unwrap());
+        archive.start_file("image.npy", zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(&array(descr, shape)).unwrap();
+        archive.finish().unwrap();
+        let (code, said) = folder.fails(&["verify", "m.onnx", "--inputs", "x.npz"]);
+        assert!(code == Some(2) && said.contains(problem), "{said}");
+    }
+    let mut archive = NpzWriter::new(std::fs::File::create(folder.path("x.npz")).unwrap());
+    archive.add_array("other", &ArrayD::<f32>::zeros(vec![1, 3, 8, 8])).unwrap();
+    archive.finish().unwrap();
+    let (code, said) = folder.fails(&["verify", "m.onnx", "--inputs", "x.npz"]);
+    assert!(code == Some(2) && said.contains("it has no array 'image', only other"), "{said}");
+}
+
+/// Recorded bytes for a file of bytes, and what is none.
+#[test]
+fn recorded_inputs_are_what_the_file_takes() {
+    let folder = Folder::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    for name in ["nhwc_uint8.onnx", "nhwc_uint8.output.npy"] {
+        std::fs::copy(fixtures.join(name), folder.path(name)).unwrap();
+    }
+    let images: ArrayD<f32> = ndarray_npy::read_npy(fixtures.join("nhwc_uint8.input.npy")).unwrap();
+    let recorded = ["verify", "nhwc_uint8.onnx", "--inputs", "x.npy", "--expected", "nhwc_uint8.output.npy"];
+    ndarray_npy::write_npy(folder.path("x.npy"), &images.mapv(|value| value as u8)).unwrap();
+    assert_eq!(folder.json(&recorded)["verdict"], "recorded outputs met");
+    ndarray_npy::write_npy(folder.path("x.npy"), &(images / 255.0)).unwrap();
+    let (code, said) = folder.fails(&recorded);
+    assert!(code == Some(2) && said.contains("takes whole numbers from 0 to 255"), "{said}");
+}
+
+/// A file with an operator that nobody knows: tract finds out when it plans.
+#[test]
+fn an_engine_that_refuses_says_so_once() {
+    let folder = Folder::new();
+    let mut model = ModelProto::decode(std::fs::read(folder.path("m.onnx")).unwrap().as_slice()).unwrap();
+    let nodes = &mut model.graph.as_mut().unwrap().node;
+    nodes.iter_mut().find(|node| node.op_type == "Relu").unwrap().op_type = "Rectify".into();
+    std::fs::write(folder.path("odd.onnx"), model.encode_to_vec()).unwrap();
+    let (code, said) = folder.fails(&["verify", "odd.onnx", "--engine", "tract"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("cannot run odd.onnx, which is to be held against what it gives"), "{said}");
+    let (code, said) = folder.fails(&["verify", "odd.onnx", "--reference", "m.onnx"]);
+    assert_eq!(code, Some(1), "{said}");
+    for engine in ["ONNX Runtime CPU", "ONNX Runtime CPU, not optimised", "tract", "tract, not optimised"] {
+        assert_eq!(said.matches(&format!("\n  {engine}: ")).count(), 1, "{engine}: {said}");
+    }
+}
+
 #[test]
 fn verify_with_data_counts_right_answers() {
     let folder = Folder::new();
@@ -378,6 +449,9 @@ impl Colours {
     }
 }
 
+/// Makes metadata wrong somewhere.
+type Spoil = fn(&mut Metadata);
+
 const COLOURS: [&str; 4] = ["verify", "colours.onnx", "--data", "p.yaml"];
 
 #[test]
@@ -388,7 +462,7 @@ fn verify_holds_the_files_own_preprocessing_against_what_was_reported() {
     let accuracy = &report["engines"][0]["accuracy"];
     assert_eq!((&accuracy["accuracy"], &accuracy["reference"]), (&1.0.into(), &1.0.into()));
     assert_eq!(report["preprocessing"]["differences"], serde_json::json!([]));
-    let spoilt: [(&str, fn(&mut Metadata)); 4] = [
+    let spoilt: [(&str, Spoil); 4] = [
         ("channel order bgr where the data set's is rgb", |metadata| {
             metadata.channel_order = ChannelOrder::Bgr;
             metadata.mean.reverse();

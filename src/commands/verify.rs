@@ -4,6 +4,7 @@
 mod against;
 mod controls;
 mod inputs;
+mod numpy;
 
 use std::path::PathBuf;
 
@@ -17,7 +18,8 @@ use crate::onnx::{OnnxFile, findings};
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
 use crate::verify::{
-    Accuracy, Evidence, Hardening, InputSet, Job, Standing, Truths, VerifyReport, blame, harden, verify,
+    Accuracy, Evidence, Hardening, InputSet, Job, Standing, Truths, VerifyReport, blame, harden, noise_pool,
+    verify,
 };
 
 use super::Common;
@@ -103,11 +105,15 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         let frame = inputs::frame_of(file, images.as_ref())?;
         let pool = match &images {
             Some(images) => images.pool()?,
-            None => inputs::noise_pool_of(&frame, args.seed),
+            None => noise_pool(&frame, args.seed),
         };
         let Network { graph, weights, .. } = network;
         let candidates = &mut candidates;
-        harden(&mut inputs, &mut truths, Hardening { graph, weights, file, candidates, pool, frame, threads })?;
+        harden(
+            &mut inputs,
+            &mut truths,
+            Hardening { graph, weights, file, candidates, pool, frame, threads },
+        )?;
     }
     let mut report = verify(&mut Job {
         model: file.path.display().to_string(),
@@ -128,15 +134,10 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         half: whole.computes_in_half(),
         ui,
     });
-    if !report.passed && cfg!(feature = "train") {
-        let another = true_network.filter(|_| truths.standing != Standing::File);
-        let reference = another.map(|network| (&network.graph, &network.weights));
-        let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
-        match blame(&report, &evidence) {
-            Ok(blame) => report.blame = blame,
-            Err(error) => ui.warn(format!("no node can be blamed: {error:#}")),
-        }
-    }
+    let another = true_network.filter(|_| truths.standing != Standing::File);
+    let reference = another.map(|network| (&network.graph, &network.weights));
+    let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
+    blame(&mut report, &evidence, ui);
     Ok(report)
 }
 
@@ -167,6 +168,7 @@ fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
     if args.reference.is_some() || args.inputs.is_some() {
         return Ok(None);
     }
+    ui.line(format!("reading the images of {}", folder.root().display()));
     match Images::of_run(&folder, file)? {
         Ok(images) => Ok(Some(images)),
         Err(problem) => {

@@ -98,6 +98,11 @@ impl RunFolder {
         self.stage("verify").join("logits.npy")
     }
 
+    /// A folder with all it takes to see a failed verification again.
+    pub fn failing_case(&self) -> PathBuf {
+        self.stage("verify").join("case")
+    }
+
     pub fn bench_report(&self) -> PathBuf {
         self.stage("bench").join("bench.json")
     }

@@ -22,3 +22,4 @@ pub use import::{Ending, Import, import};
 pub use metadata::{Metadata, Scored, ScoredSplit};
 pub use read::{Dim, Element, OnnxFile, TensorInfo};
 pub use summary::{LayerRow, Summary, Totals, graph_rows};
+pub use tensor::float16;

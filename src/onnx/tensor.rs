@@ -144,7 +144,7 @@ pub fn numbers(tensor: &TensorProto) -> Result<Stored, String> {
         DataType::Double if raw.is_empty() => Stored::Floats(tensor.double_data.clone()),
         DataType::Float => floats(|word| f32::from_bits(word as u32).into()),
         DataType::Double => floats(f64::from_bits),
-        DataType::Float16 => floats(|word| half(word as u16)),
+        DataType::Float16 => floats(|word| float16(word as u16)),
         DataType::Bfloat16 => floats(|word| f32::from_bits((word as u32) << 16).into()),
         DataType::Int8 => ints(|word| i64::from(word as i8)),
         DataType::Int16 => ints(|word| i64::from(word as i16)),
@@ -162,7 +162,7 @@ pub fn numbers(tensor: &TensorProto) -> Result<Stored, String> {
 }
 
 /// A number of IEEE 754 binary16.
-fn half(bits: u16) -> f64 {
+pub fn float16(bits: u16) -> f64 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
     sign * match exponent {

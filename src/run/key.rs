@@ -15,7 +15,7 @@ fn stage_version(stage: &Stage) -> u32 {
     match stage {
         Stage::Pretrain(_) => 2,
         Stage::Collaborate(_) => 2,
-        Stage::Select(_) => 1,
+        Stage::Select(_) => 2,
         Stage::Export(_) => 2,
         Stage::Verify(_) => 2,
         Stage::Bench(_) => 1,

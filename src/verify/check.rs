@@ -152,6 +152,26 @@ fn closest(engines: &[EngineReport]) -> Option<String> {
     scored.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name.clone())
 }
 
+/// What an engine said when it failed, with the inputs it said it on.
+#[derive(Default)]
+struct Failures(Vec<(String, Vec<String>)>);
+
+impl Failures {
+    fn add(&mut self, said: String, on: &str) {
+        match self.0.iter_mut().find(|(before, _)| *before == said) {
+            Some((_, all)) => all.push(on.into()),
+            None => self.0.push((said, vec![on.into()])),
+        }
+    }
+
+    /// A line each; what was said on all sets needs no names.
+    fn told(self, sets: usize) -> impl Iterator<Item = String> {
+        self.0
+            .into_iter()
+            .map(move |(said, on)| if on.len() < sets { format!("{}: {said}", on.join(", ")) } else { said })
+    }
+}
+
 /// What all engines are held against.
 struct Check<'a> {
     inputs: &'a [InputSet],
@@ -174,6 +194,7 @@ impl Check<'_> {
         };
         let name = candidate.name();
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
+        let mut failures = Failures::default();
         if let Err(refusal) = &candidate.loaded {
             problems.push(format!("{refusal:#}"));
         }
@@ -186,14 +207,15 @@ impl Check<'_> {
                 }
                 Err(error) => {
                     if candidate.loaded.is_ok() {
-                        problems.push(format!("{}: {error:#}", set.name));
+                        failures.add(format!("{error:#}"), set.name);
                     }
                     reading.push(None);
                 }
             }
         }
+        let runs = candidate.loaded.is_ok() && reading.iter().any(Option::is_some);
         let (mut accuracy, mut answers) = (None, None);
-        if let Some(asked) = self.accuracy.filter(|_| candidate.usual() && candidate.loaded.is_ok()) {
+        if let Some(asked) = self.accuracy.filter(|_| candidate.usual() && runs) {
             match right_answers(asked.split, asked.preparation, self.batch(), |images| {
                 self.run(candidate, images)
             }) {
@@ -207,9 +229,10 @@ impl Check<'_> {
                     }
                     (accuracy, answers) = (Some(found), Some(right));
                 }
-                Err(error) => problems.push(format!("accuracy: {error:#}")),
+                Err(error) => failures.add(format!("{error:#}"), "accuracy"),
             }
         }
+        problems.extend(failures.told(self.inputs.len()));
         let passed = problems.is_empty();
         let report = EngineReport {
             engine: candidate.engine,

@@ -6,10 +6,17 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::data::{Layout, Preparation, Split};
+use crate::onnx::{Element, OnnxFile};
 use crate::seed::derive_seed;
 
 /// Samples of seeded noise.
 const NOISE: usize = 32;
+
+/// Samples to choose from, at most.
+const POOL: usize = 1024;
+
+/// Values of those together, at most: 64 MiB.
+const MAX_POOL: usize = 1 << 24;
 
 /// One kind of input, as the network takes it: `[samples, channels, height, width]`, or channels last.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +61,25 @@ impl Frame {
     pub fn of(shape: [usize; 3], preparation: &Preparation) -> Self {
         let (black, white) = preparation.black_and_white();
         Self { shape, layout: preparation.layout, pixels: Pixels::Single { black, white } }
+    }
+
+    /// What a file takes: pixels as they are prepared for it, or from 0 to 1 where nobody says how; whole numbers are
+    /// bytes, or all there are where there are less. `None` if it does not fix the size of its images.
+    pub fn of_file(file: &OnnxFile, preparation: Option<&Preparation>) -> Option<Self> {
+        let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
+        let pixels = match file.input.element {
+            Element::Integer { least, most } if least <= 0 && most >= 255 => {
+                Pixels::Whole { black: 0.0, white: 255.0 }
+            }
+            Element::Integer { least, most } => Pixels::Whole { black: least as f32, white: most as f32 },
+            Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
+                match file.computes_in_half() {
+                    true => Pixels::Half { black, white },
+                    false => Pixels::Single { black, white },
+                }
+            }
+        };
+        Some(Self { shape: file.image_shape()?, layout: file.layout(), pixels })
     }
 
     /// A batch in which a place says what is at a height and width.
@@ -108,9 +134,14 @@ pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<
     sets
 }
 
+/// How many images of a size to choose samples from.
+pub fn pool_size(image: [usize; 3]) -> usize {
+    (MAX_POOL / image.iter().product::<usize>().max(1)).clamp(1, POOL)
+}
+
 /// Noise to choose samples from, none of it in [`input_sets`].
-pub fn noise_pool(frame: &Frame, seed: u64, samples: usize) -> ArrayD<f32> {
-    let seed = derive_seed(seed, &["pool"]);
+pub fn noise_pool(frame: &Frame, seed: u64) -> ArrayD<f32> {
+    let (seed, samples) = (derive_seed(seed, &["pool"]), pool_size(frame.shape));
     match frame.pixels {
         Pixels::Single { .. } | Pixels::Half { .. } => normal(frame, seed, samples),
         Pixels::Whole { black, white } => uniform(frame, seed, black, white, samples),

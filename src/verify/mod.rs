@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod blame;
+mod case;
 mod check;
 mod compare;
 mod distances;
@@ -17,11 +18,12 @@ mod truth;
 
 pub use accuracy::Accuracy;
 pub use blame::{Evidence, blame};
+pub use case::save_case;
 pub use check::{Candidate, Job, verify};
 pub use compare::compare;
 pub use distances::Distances;
 pub use harder::{Hardening, harden};
-pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets, noise_pool};
+pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets, noise_pool, pool_size};
 pub use report::{
     AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, PreprocessingReport, Restored,
     SetReport, VerifyReport, Worst,

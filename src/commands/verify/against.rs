@@ -163,7 +163,7 @@ pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) ->
 /// True logits from a file as one engine reads it, with nothing optimised.
 ///
 /// # Errors
-/// If the engine refuses the file or fails.
+/// [`InputError`] if the engine refuses the file or what it gives is no table.
 pub fn file_truth(
     file: &OnnxFile,
     engine: EngineName,
@@ -179,11 +179,17 @@ pub fn file_truth(
     };
     let place = reference.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
     let mut logits = |images: ArrayViewD<'_, f32>| {
-        let outputs = reference.run(images)?;
-        let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
+        let logits = reference.run(images)?.into_iter().nth(place).context("the engine gives no output")?;
         Ok(logits.mapv(f64::from))
     };
-    Truths::of(&name, standing, inputs, file.fixed_batch(), &mut logits)
+    Truths::of(&name, standing, inputs, file.fixed_batch(), &mut logits).map_err(|error| {
+        let model = file.path.display();
+        InputError::new(format!(
+            "{name} cannot run {model}, which is to be held against what it gives: {error:#}"
+        ))
+        .hint("name other engines with --engine, or what else is true with --reference or --inputs")
+        .into()
+    })
 }
 
 /// Every engine in every way that may change its numbers.

@@ -1,27 +1,18 @@
 //! Where a verification's inputs come from: noise, a data set, or arrays that were recorded elsewhere.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD};
-use ndarray_npy::{NpzReader, ReadNpyExt};
 
 use crate::config::load_pipeline;
 use crate::data::{Dataset, Preparation, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
 use crate::onnx::{Element, Metadata, OnnxFile, ScoredSplit};
-use crate::verify::{Frame, InputSet, Pixels, images_of, input_sets, noise_pool};
+use crate::verify::{Frame, InputSet, images_of, input_sets, pool_size};
 
-/// Validation images among which those with the smallest margins are looked for.
-const POOLED_IMAGES: usize = 1024;
-
-/// The same in noise, where there are no images.
-const POOLED_NOISE: usize = 256;
-
-/// Values of a pool, at most: 128 MiB.
-const MAX_POOL: usize = 1 << 25;
+use super::numpy::read_array;
 
 /// A data set, prepared as the file wants it.
 pub struct Images {
@@ -86,9 +77,7 @@ impl Images {
     /// # Errors
     /// If an image cannot be read.
     pub fn pool(&self) -> Result<ArrayD<f32>> {
-        let image: usize = self.data.info.shape.iter().product();
-        let split = self.data.validation.spread(pool_size(image, POOLED_IMAGES));
-        images_of(&split, &self.preparation)
+        images_of(&self.data.validation.spread(pool_size(self.data.info.shape)), &self.preparation)
     }
 
     /// Every kind of input, with `images` validation images spread over the split.
@@ -110,21 +99,11 @@ pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
     Ok(input_sets(None, &own_frame(file)?, seed))
 }
 
-/// Noise to choose some of.
-pub fn noise_pool_of(frame: &Frame, seed: u64) -> ArrayD<f32> {
-    noise_pool(frame, seed, pool_size(frame.shape.iter().product(), POOLED_NOISE))
-}
-
-/// As many images of that size as are wanted and may be held.
-fn pool_size(image: usize, wanted: usize) -> usize {
-    wanted.min(MAX_POOL / image.max(1)).max(1)
-}
-
 /// What the file takes for an image of the data set, or by its own word.
 ///
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
-pub fn frame_of(file: &OnnxFile, images: Option<&Images>) -> Result<Frame> {
+pub fn frame_of(file: &OnnxFile, images: Option<&Images>) -> Result<Frame, InputError> {
     match images {
         Some(images) => frame(file, Some(&images.preparation)),
         None => own_frame(file),
@@ -135,34 +114,21 @@ pub fn frame_of(file: &OnnxFile, images: Option<&Images>) -> Result<Frame> {
 ///
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
-pub fn own_frame(file: &OnnxFile) -> Result<Frame> {
+pub fn own_frame(file: &OnnxFile) -> Result<Frame, InputError> {
     frame(file, file.metadata.as_ref().map(Metadata::preparation).as_ref())
 }
 
-/// What the file takes for an image: pixels as they are prepared for it, or from 0 to 1 where nobody says; whole
-/// numbers are bytes, or all there are where there are less.
-fn frame(file: &OnnxFile, preparation: Option<&Preparation>) -> Result<Frame> {
-    let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
-    let pixels = match file.input.element {
-        Element::Integer { least, most } if least <= 0 && most >= 255 => {
-            Pixels::Whole { black: 0.0, white: 255.0 }
-        }
-        Element::Integer { least, most } => Pixels::Whole { black: least as f32, white: most as f32 },
-        Element::Float32 | Element::BFloat16 | Element::Float64 if !file.computes_in_half() => {
-            Pixels::Single { black, white }
-        }
-        Element::Float16 | Element::Float32 | Element::BFloat16 | Element::Float64 => {
-            Pixels::Half { black, white }
-        }
-    };
-    Ok(Frame { shape: image_shape(file)?, layout: file.layout(), pixels })
+fn frame(file: &OnnxFile, preparation: Option<&Preparation>) -> Result<Frame, InputError> {
+    Frame::of_file(file, preparation).ok_or_else(|| no_size(file))
 }
 
 fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {
-    file.image_shape().ok_or_else(|| {
-        InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
-            .hint("export it with fixed channels, height and width; the batch may be free")
-    })
+    file.image_shape().ok_or_else(|| no_size(file))
+}
+
+fn no_size(file: &OnnxFile) -> InputError {
+    InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
+        .hint("export it with fixed channels, height and width; the batch may be free")
 }
 
 /// Inputs and the outputs that another program recorded for them, from two `.npy` files or one `.npz` by
@@ -176,10 +142,10 @@ pub fn recorded(
     expected: Option<&PathBuf>,
 ) -> Result<(InputSet, Array2<f64>)> {
     let (images, logits) = match expected {
-        Some(expected) => (array(inputs, None)?, array(expected, None)?),
+        Some(expected) => (read_array(inputs, None)?, read_array(expected, None)?),
         None => {
             let output = file.outputs.first().context("a file has an output")?;
-            (array(inputs, Some(&file.input.name))?, array(inputs, Some(&output.name))?)
+            (read_array(inputs, Some(&file.input.name))?, read_array(inputs, Some(&output.name))?)
         }
     };
     let wanted = image_shape(file)?;
@@ -190,6 +156,10 @@ pub fn recorded(
             inputs.display(),
             images.shape()
         );
+        return Err(InputError::new(problem).hint("record the inputs as the model gets them").into());
+    }
+    if let Some(problem) = whole(file, &images) {
+        let problem = format!("{}: {problem}", inputs.display());
         return Err(InputError::new(problem).hint("record the inputs as the model gets them").into());
     }
     let samples = images.shape()[0];
@@ -203,25 +173,10 @@ pub fn recorded(
     Ok((InputSet { name: "recorded", images, gates: true }, table))
 }
 
-/// An array of floats from a `.npy` file, or by name from a `.npz` file.
-fn array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>> {
-    let fail = |problem: String| {
-        InputError::new(format!("cannot read {}: {problem}", path.display()))
-            .hint("write it with numpy.save, or numpy.savez by tensor name, as float32 or float64")
-    };
-    let open = || File::open(path).map_err(|error| fail(error.to_string()));
-    let Some(name) = name else {
-        let single = ArrayD::<f32>::read_npy(open()?).map(|array| array.mapv(f64::from));
-        return match single {
-            Ok(array) => Ok(array),
-            Err(_) => ArrayD::<f64>::read_npy(open()?).map_err(|error| fail(error.to_string()).into()),
-        };
-    };
-    let mut archive = NpzReader::new(open()?).map_err(|error| fail(error.to_string()))?;
-    let entry = format!("{name}.npy");
-    let single: Result<ArrayD<f32>, _> = archive.by_name(&entry);
-    match single {
-        Ok(array) => Ok(array.mapv(f64::from)),
-        Err(_) => archive.by_name(&entry).map_err(|error| fail(format!("'{name}': {error}")).into()),
-    }
+/// Whole numbers are cut by each engine in its own way if they are none, or out of range.
+fn whole(file: &OnnxFile, images: &ArrayD<f64>) -> Option<String> {
+    let Element::Integer { least, most } = file.input.element else { return None };
+    let fits = |value: f64| value.fract() == 0.0 && (least as f64..=most as f64).contains(&value);
+    let odd = images.iter().find(|value| !fits(**value))?;
+    Some(format!("{odd} among the inputs, the model takes whole numbers from {least} to {most}"))
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result};
-use ndarray::{ArrayD, Axis, Slice};
+use ndarray::{Axis, Slice};
 
 use crate::bench::{Subject, bench as measure, usable_threads};
 use crate::config::{Bench, Device, EngineName, Verify};
@@ -11,12 +11,14 @@ use crate::data::{Dataset, Preparation};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{self, Engine, EngineOptions};
 use crate::error::{GateFailed, Interrupted};
+use crate::files::write_npy;
 use crate::folder::{Choice, read_json, write_json};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
 use crate::seed::derive_seed;
 use crate::verify::{
-    self, Accuracy, Candidate, Evidence, Frame, InputSet, Job, Standing, Truths, blame, images_of, input_sets,
+    self, Accuracy, Candidate, Evidence, Frame, Hardening, InputSet, Job, Standing, Truths, blame, harden,
+    images_of, input_sets, pool_size, save_case,
 };
 
 use super::{Context, Done, peer, prepared, scored, scored_on, trained_weights};
@@ -32,9 +34,10 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let weights = trained_weights(context, &chosen.name)?;
     let file = OnnxFile::load(&folder.chosen_onnx())?;
     let truth = Truth::new(&chosen.graph, &weights)?;
+    let threads = usable_threads();
     let mut engines = Vec::new();
     for engine in engines_to_verify(settings, context.plan.pipeline.device) {
-        for options in EngineOptions::ways(engine, usable_threads()) {
+        for options in EngineOptions::ways(engine, threads) {
             let loaded = Ok(open(context, chosen, &file, engine, &options)?);
             engines.push(Candidate { engine, options, loaded });
         }
@@ -43,9 +46,15 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let preparation =
         file.metadata.as_ref().context("an exported file says how images are prepared")?.preparation();
     let seed = derive_seed(context.plan.pipeline.seed, &["verify"]);
-    let inputs = inputs(data, &preparation, settings.images, seed)?;
+    let mut inputs = inputs(data, &preparation, settings.images, seed)?;
     let name = "checkpoint, unfolded, libtorch float64";
-    let truths = Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
+    let mut truths =
+        Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
+    let frame = Frame::of(data.info.shape, &preparation);
+    let pool = images_of(&data.validation.spread(pool_size(data.info.shape)), &preparation)?;
+    let (graph, weights, candidates) = (&chosen.graph, &weights, &mut engines);
+    let hardening = Hardening { graph, weights, file: &file, candidates, pool, frame, threads };
+    harden(&mut inputs, &mut truths, hardening)?;
     let (name, split) = scored_on(context);
     let mut report = verify::verify(&mut Job {
         model: folder.chosen_onnx().display().to_string(),
@@ -64,19 +73,16 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         half: false,
         ui: context.options.ui,
     });
-    if !report.passed {
-        let reference = Some((&chosen.graph, &weights));
-        let open = &engine::open;
-        let threads = usable_threads();
-        let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
-        match blame(&report, &evidence) {
-            Ok(blame) => report.blame = blame,
-            Err(error) => context.options.ui.warn(format!("no node can be blamed: {error:#}")),
-        }
-    }
+    let reference = Some((graph, weights));
+    let open = &engine::open;
+    let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
+    blame(&mut report, &evidence, context.options.ui);
     write_json(&folder.verify_report(), &report)?;
     let mut files = vec![folder.verify_report()];
     files.extend(keep_samples(context, &inputs, &truths)?);
+    if !report.passed {
+        files.extend(save_case(&folder.failing_case(), &report, &file, &inputs, &truths)?);
+    }
     let gate = (!report.passed)
         .then(|| GateFailed(format!("the export is not what was trained{}", report.problems())));
     Ok(Done { files, gate })
@@ -135,13 +141,6 @@ fn keep_samples(
     write_npy(&inputs_path, &images.slice_axis(Axis(0), first).as_standard_layout().into_owned())?;
     write_npy(&logits_path, &logits.slice_axis(Axis(0), first).as_standard_layout().into_owned().into_dyn())?;
     Ok(vec![inputs_path, logits_path])
-}
-
-fn write_npy<T: ndarray_npy::WritableElement>(path: &std::path::Path, array: &ArrayD<T>) -> Result<()> {
-    use ndarray_npy::WriteNpyExt;
-    let mut bytes = Vec::new();
-    array.write_npy(&mut bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    crate::files::write_atomic(path, &bytes)
 }
 
 /// Measures the chosen student beside the largest peer.

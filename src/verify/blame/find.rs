@@ -10,7 +10,9 @@ use crate::engine::torch::Truth;
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{Graph, Node, Op, Weights, fold_batch_norm};
 use crate::onnx::{Import, OnnxFile, import};
+use crate::ui::Ui;
 
+use super::super::case::{Case, case};
 use super::super::compare::compare;
 use super::super::inputs::{InputSet, padded};
 use super::super::report::{Blame, EngineReport, NodeError, VerifyReport};
@@ -20,9 +22,6 @@ use super::align::{align, score};
 use super::cause::{Side, cause, folded_norm};
 use super::guess::guess;
 use super::passes::{NodeErrors, Values, errors, values};
-
-/// Samples that are looked at, at most: the worst one of a set and others spread over it.
-const SAMPLES: usize = 4;
 
 /// Values of all tensors together that are held at once, at most: 128 MiB in float64.
 const MAX_VALUES: usize = 1 << 24;
@@ -48,12 +47,23 @@ pub struct Evidence<'a> {
     pub threads: usize,
 }
 
+/// Puts into a report of a failure the nodes where it begins. That none can be found is a warning: the failure stands.
+pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, ui: Ui) {
+    if report.passed || !cfg!(feature = "train") {
+        return;
+    }
+    match find(report, evidence) {
+        Ok(blame) => report.blame = blame,
+        Err(error) => ui.warn(format!("no node can be blamed: {error:#}")),
+    }
+}
+
 /// Looks for the node where each failure begins: in the file, if that differs from its reference, otherwise in
 /// the engines that failed.
 ///
 /// # Errors
 /// [`crate::error::InputError`] if the file cannot be imported; others if libtorch or an engine fails.
-pub fn blame(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
+pub fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
     let mut failed =
         report.engines.iter().filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
     let Some((_, first)) = failed.clone().find(|(engine, _)| engine.engine != EngineName::Torch) else {
@@ -69,38 +79,6 @@ pub fn blame(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame
         .filter(|(engine, _)| engine.engine != EngineName::Torch)
         .map(|(engine, case)| scene.engine(engine, &case))
         .collect()
-}
-
-/// Samples on which an engine failed.
-struct Case<'a> {
-    set: &'a InputSet,
-    place: usize,
-    samples: Vec<usize>,
-}
-
-impl Case<'_> {
-    fn images(&self) -> ArrayD<f32> {
-        self.set.images.select(Axis(0), &self.samples)
-    }
-}
-
-/// The set that an engine failed worst on, with its worst sample first.
-fn case<'a>(engine: &EngineReport, inputs: &'a [InputSet]) -> Option<Case<'a>> {
-    let failed = engine.sets.iter().filter(|set| !set.passed);
-    let worst = failed.max_by(|a, b| {
-        (!a.finite, a.tolerance_used)
-            .partial_cmp(&(!b.finite, b.tolerance_used))
-            .unwrap_or(std::cmp::Ordering::Equal)
-    })?;
-    let place = inputs.iter().position(|set| set.name == worst.set)?;
-    let set = &inputs[place];
-    let count = worst.samples.min(set.images.shape()[0]);
-    let spread = (0..SAMPLES).map(|turn| turn * count / SAMPLES);
-    let mut samples: Vec<usize> = worst.worst.map(|worst| worst.sample).into_iter().chain(spread).collect();
-    let mut seen = std::collections::HashSet::new();
-    samples.retain(|&sample| sample < count && seen.insert(sample));
-    samples.truncate(SAMPLES);
-    (!samples.is_empty()).then_some(Case { set, place, samples })
 }
 
 /// The file, read in float64.

@@ -12,7 +12,7 @@ use crate::graph::{Graph, Op, Weights, fold_batch_norm};
 use crate::onnx::{EmitOptions, OnnxFile, emit, import};
 use crate::ui::Ui;
 
-use super::super::blame::{Evidence, blame};
+use super::super::blame::{Evidence, find};
 use super::super::check::{Candidate, Job, verify};
 use super::super::compare::compare;
 use super::super::inputs::{Frame, InputSet, input_sets};
@@ -143,7 +143,7 @@ fn tried(
         open: &open,
         threads: subject.threads,
     };
-    if let Some(blame) = blame(&verified, &evidence)?.into_iter().next() {
+    if let Some(blame) = find(&verified, &evidence)?.into_iter().next() {
         let node = blame.node.map(|node| node.layer.unwrap_or(node.node));
         report.blamed_rightly = node.as_ref().is_some_and(|node| is_right(subject.graph, &faulty.node, node));
         report.blamed = node;
