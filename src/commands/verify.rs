@@ -19,7 +19,7 @@ use crate::report::{verify_row, verify_screen};
 use crate::ui::{Ui, out, out_json};
 use crate::verify::{
     Accuracy, Evidence, Hardening, InputSet, Job, Standing, Truths, VerifyReport, blame, harden, noise_pool,
-    verify,
+    save_case, verify,
 };
 
 use super::Common;
@@ -54,6 +54,9 @@ pub struct Args {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Folder for a failing case: model, inputs, what they should give [default: MODEL.case]
+    #[arg(long, value_name = "DIR")]
+    pub case: Option<PathBuf>,
     /// Instead: plant faults in copies of the model and count how many are found
     #[arg(long, conflicts_with_all = ["reference", "inputs", "data"])]
     pub self_test: bool,
@@ -138,7 +141,27 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     let reference = another.map(|network| (&network.graph, &network.weights));
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
     blame(&mut report, &evidence, ui);
+    if !report.passed {
+        save(args, &report, file, &inputs, &truths, ui)?;
+    }
     Ok(report)
+}
+
+/// Keeps what it takes to see a failure again.
+fn save(
+    args: &Args,
+    report: &VerifyReport,
+    file: &OnnxFile,
+    inputs: &[InputSet],
+    truths: &Truths,
+    ui: Ui,
+) -> Result<()> {
+    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
+    let folder = args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")));
+    if !save_case(&folder, report, file, inputs, truths)?.is_empty() {
+        ui.warn(format!("the failing case is in {}; its command.txt shows it again", folder.display()));
+    }
+    Ok(())
 }
 
 /// The file without a softmax at its end, for the engines, where what it is held against can be taken before that, too.
