@@ -77,8 +77,10 @@ fn settings(op: &Op) -> Vec<(&'static str, String)> {
             text("dilation", &conv.dilation),
             text("groups", &conv.groups),
         ],
-        Op::BatchNorm { eps, momentum: _ } => vec![text("epsilon", eps)],
-        Op::Clip { min, max } => vec![text("lower bound", min), text("upper bound", max)],
+        Op::BatchNorm { eps, momentum: _ } => vec![text("epsilon", &(*eps as f32))],
+        Op::Clip { min, max } => {
+            vec![text("lower bound", &(*min as f32)), text("upper bound", &(*max as f32))]
+        }
         Op::MaxPool(pool) => window(pool),
         Op::AvgPool { pool, count_include_pad } => {
             let mut all = window(pool);
@@ -93,7 +95,7 @@ fn settings(op: &Op) -> Vec<(&'static str, String)> {
         Op::ChannelShuffle { groups } => vec![text("groups", groups)],
         Op::Unary(function) => vec![text("function", function)],
         Op::Binary(function) => vec![text("function", function)],
-        Op::LayerNorm { axes, eps } => vec![text("axes", axes), text("epsilon", eps)],
+        Op::LayerNorm { axes, eps } => vec![text("axes", axes), text("epsilon", &(*eps as f32))],
         Op::Mean { axes } => vec![text("axes", axes)],
         Op::Transpose { order } => vec![text("order of axes", order)],
         Op::Pad { before, after, value } => {

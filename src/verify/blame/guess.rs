@@ -52,13 +52,13 @@ fn ways(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Way>
         Op::BatchNorm { eps, momentum } => {
             for other in EPSILONS.into_iter().filter(|other| other != eps) {
                 let op = Op::BatchNorm { eps: other, momentum: *momentum };
-                add(format!("epsilon {other:e} instead of {eps:e}"), op, params, inputs);
+                add(format!("epsilon {} instead of {}", short(other), short(*eps)), op, params, inputs);
             }
         }
         Op::LayerNorm { axes, eps } => {
             for other in EPSILONS.into_iter().filter(|other| other != eps) {
                 let op = Op::LayerNorm { axes: *axes, eps: other };
-                add(format!("epsilon {other:e} instead of {eps:e}"), op, params, inputs);
+                add(format!("epsilon {} instead of {}", short(other), short(*eps)), op, params, inputs);
             }
         }
         Op::MaxPool(pool) => {
@@ -106,7 +106,7 @@ fn ways(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Way>
         Op::Unary(Unary::LeakyRelu { slope }) => {
             for other in [0.0, 0.01, 0.1, 0.2, 0.3].into_iter().filter(|other| other != slope) {
                 let op = Op::Unary(Unary::LeakyRelu { slope: other });
-                add(format!("slope {other} instead of {slope}"), op, params, inputs);
+                add(format!("slope {} instead of {}", short(other), short(*slope)), op, params, inputs);
             }
         }
         Op::Unary(Unary::HardSigmoid { alpha, beta }) => {
@@ -153,6 +153,12 @@ fn ways(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Way>
         }
     }
     ways
+}
+
+/// A setting as a file has it, in single precision.
+fn short(value: f64) -> String {
+    let single = value as f32;
+    if single != 0.0 && single.abs() < 1e-3 { format!("{single:e}") } else { single.to_string() }
 }
 
 /// Ten bits of the fraction, as tensor cores keep of a float32 (NVIDIA, "TensorFloat-32").
