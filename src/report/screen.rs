@@ -60,8 +60,10 @@ fn verify_table(verify: &VerifyRow) -> String {
             vec![
                 engine.name.clone(),
                 or_na(engine.max_abs_error, figures),
-                or_na(engine.tolerance_used, |used| {
-                    if used < 0.01 { "< 1 %".into() } else { format!("{:.0} %", 100.0 * used) }
+                or_na(engine.tolerance_used, |used| match used {
+                    used if used < 0.01 => "< 1 %".into(),
+                    used if used < 10.0 => format!("{:.0} %", 100.0 * used),
+                    used => format!("{used:.0} x"),
                 }),
                 or_na(engine.top1_agreement, |share| format!("{:.1} %", 100.0 * share)),
                 or_na(engine.accuracy, percent),

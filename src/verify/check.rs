@@ -334,7 +334,7 @@ fn problem(set: &SetReport) -> Option<String> {
     let worst = set.worst.map_or(String::new(), |worst| {
         format!(
             "; worst at sample {}, class {}: {} instead of {}",
-            worst.sample, worst.class, worst.found, worst.truth
+            worst.sample, worst.class, worst.found as f32, worst.truth as f32
         )
     });
     let used = set.tolerance_used;

@@ -35,11 +35,21 @@ pub struct VerifyReport {
     pub blame: Vec<Blame>,
 }
 
+/// Problems of an engine that are told one by one.
+const MAX_TOLD: usize = 2;
+
 impl VerifyReport {
     /// What failed, a line an engine and input.
     pub fn problems(&self) -> String {
         let named = |engine: &EngineReport| -> String {
-            engine.problems.iter().map(|problem| format!("\n  {}: {problem}", engine.name)).collect()
+            let told = engine
+                .problems
+                .iter()
+                .take(MAX_TOLD)
+                .map(|problem| format!("\n  {}: {problem}", engine.name));
+            let left = engine.problems.len().saturating_sub(MAX_TOLD);
+            let more = (left > 0).then(|| format!("\n  {}: and {left} more", engine.name));
+            told.chain(more).collect()
         };
         let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error);
         let structure = errors.map(|finding| format!("\n  {}; {}", finding.problem, finding.remedy));
