@@ -3,12 +3,16 @@
 CARGO_FLAGS := --release --locked
 export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: help setup build quickstart test foreign lint
+# Of `make fuzz`.
+FUZZ_MINUTES ?= 30
+
+.PHONY: help setup build quickstart test foreign fuzz lint
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
 	@echo "make test         set up and run all tests"
-	@echo "make foreign      export torchvision's models with PyTorch and import each (3 GB of packages)"
+	@echo "make foreign      export torchvision's models with PyTorch, import and verify each (3 GB of packages)"
+	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
 	@echo "make lint         formatting and clippy"
@@ -33,6 +37,13 @@ target/foreign-venv/installed: tests/requirements-foreign.txt
 	python3 -m venv target/foreign-venv
 	target/foreign-venv/bin/pip install --quiet -r $<
 	touch $@
+
+# What it finds lies in fuzz/artifacts/import; what was new to it stays in fuzz/corpus/import.
+fuzz:
+	mkdir -p fuzz/corpus/import
+	cargo +nightly fuzz run import fuzz/corpus/import tests/fixtures/onnx tests/fixtures/hostile -- \
+		-max_total_time=$$((60 * $(FUZZ_MINUTES))) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
+		-max_len=65536
 
 lint: setup
 	cargo fmt --check

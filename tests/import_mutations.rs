@@ -1,11 +1,12 @@
-//! Files that others made, with bytes changed, cut out and put in: an error or a graph, never a panic.
+//! Files that others made, with bytes changed, cut out and put in: an error or a graph, never a panic. What
+//! `make fuzz` found is kept in `fixtures/hostile`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cohort::error::InputError;
-use cohort::graph::cost;
-use cohort::onnx::{OnnxFile, import};
+use cohort::graph::{Graph, cost};
+use cohort::onnx::{EmitOptions, Import, OnnxFile, emit, import};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -70,4 +71,29 @@ fn changed_bytes_do_no_harm() {
         "{read} read, {imported} imported: too few to mean anything"
     );
     assert!(slowest < Duration::from_secs(5), "{slowest:?} for one file");
+}
+
+#[test]
+fn what_did_harm_once_does_none() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile");
+    let paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for path in &paths {
+        let start = Instant::now();
+        match OnnxFile::load(path).and_then(|file| import(&file)) {
+            Err(error) => assert!(error.is::<InputError>(), "{error:#}"),
+            Ok(import) => comes_back(&import, path),
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "{}: {:?}", path.display(), start.elapsed());
+    }
+    assert!(!paths.is_empty());
+}
+
+/// Emission and import give the same graph.
+fn comes_back(first: &Import, path: &Path) {
+    let embedding = first.graph.output(Graph::EMBEDDING).is_some();
+    let bytes = emit(&first.graph, &first.weights, None, &EmitOptions { embedding }).unwrap();
+    let second = OnnxFile::from_bytes(bytes, path).and_then(|file| import(&file)).unwrap();
+    // NaN in a constant is no reason to differ.
+    let same = first.graph == second.graph || format!("{:?}", first.graph) == format!("{:?}", second.graph);
+    assert!(same && first.weights == second.weights, "{} is another after emission", path.display());
 }

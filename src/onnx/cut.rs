@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use tract_onnx::pb::GraphProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use super::info::Dim;
 use super::proto::{int, node, row};
-use super::read::Dim;
 
 /// Makes a tensor the graph's only output, as float32 `[batch, values]`, and leaves out what it does not need.
 pub fn end_at(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usize) {

@@ -70,6 +70,36 @@ pub fn emit(
     Ok(model.encode_to_vec())
 }
 
+/// The endings of tensors that are written for a node beside the one of its own name.
+pub fn emitted_parts(op: &Op) -> &'static [&'static str] {
+    match op {
+        Op::Conv2d(_) | Op::LayerNorm { .. } => &["weight", "bias"],
+        Op::BatchNorm { .. } => &["weight", "bias", "running_mean", "running_var"],
+        Op::Linear { .. } => &["weight", "bias", "product"],
+        Op::Clip { .. } => &["min", "max"],
+        Op::Slice { .. } => &["starts", "ends", "axes", "steps"],
+        Op::ChannelShuffle { .. } => &["grouped", "swapped", "grouped.shape", "shape"],
+        Op::Reshape { .. } => &["shape"],
+        Op::Pad { .. } => &["pads", "value"],
+        // A sum of more than two has parts by number; import makes none.
+        Op::Add
+        | Op::Input { .. }
+        | Op::Constant { .. }
+        | Op::Relu
+        | Op::MaxPool(_)
+        | Op::AvgPool { .. }
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Concat { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::Softmax { .. }
+        | Op::Mean { .. }
+        | Op::Transpose { .. }
+        | Op::MatMul => &[],
+    }
+}
+
 struct Emitter<'a> {
     graph: &'a Graph,
     weights: &'a Weights,

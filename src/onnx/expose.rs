@@ -7,8 +7,9 @@ use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use super::info::{Element, TensorInfo};
 use super::proto::{batched, int, node};
-use super::read::{Element, OnnxFile, TensorInfo};
+use super::read::OnnxFile;
 
 /// How the name of an exposed tensor's output ends.
 const SUFFIX: &str = ".exposed";

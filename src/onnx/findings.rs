@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use super::read::{Dim, OnnxFile};
+use super::info::Dim;
+use super::read::OnnxFile;
 
 /// Operator sets that the pinned runtimes were made for.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;

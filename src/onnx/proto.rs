@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
 
-use super::read::Dim;
+use super::info::Dim;
 
 /// Name of the symbolic batch dimension.
 pub const BATCH: &str = "batch";

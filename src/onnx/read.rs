@@ -17,41 +17,12 @@ use crate::error::InputError;
 use super::cut;
 use super::ends;
 use super::external;
+use super::info::{Dim, Element, TensorInfo};
 use super::metadata::Metadata;
 use super::tensor;
 
 /// Bytes of a file, and of the files beside it that hold its weights, at most: protobuf's own limit.
 const MAX_BYTES: u64 = 2 << 30;
-
-/// One dimension of an input or output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dim {
-    Fixed(usize),
-    /// Free, with its name, which may be empty.
-    Symbolic(String),
-}
-
-/// The numbers an input or output is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    Float32,
-    Float16,
-    BFloat16,
-    Float64,
-    /// Whole numbers from `least` to `most`.
-    Integer {
-        least: i64,
-        most: i64,
-    },
-}
-
-/// Name, numbers and shape of an input or output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    pub name: String,
-    pub element: Element,
-    pub dims: Vec<Dim>,
-}
 
 /// An ONNX file of one image input with four axes, the batch first: `[batch, channels, height, width]`, or
 /// channels last.

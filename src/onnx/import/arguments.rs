@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::node::{FileNode, Input, axis_of};
-use super::value::{Array, Budget, Value, Whole, look_into};
+use super::value::{Array, Budget, MAX_AXES, Value, Whole, look_into};
 
 /// Stands for the length of a batch that is free.
 pub const ANY_BATCH: usize = i32::MAX as usize;
@@ -24,9 +24,14 @@ pub struct Cut {
 /// If it does, or is too large to look into.
 pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String> {
     match &input.value {
-        Value::Known(array) => Ok(Rc::clone(array)),
+        Value::Known(array) => {
+            budget.read(array.len())?;
+            Ok(Rc::clone(array))
+        }
         Value::Initializer(tensor) => Ok(Rc::new(look_into(tensor, budget)?)),
-        Value::Data(_) | Value::Unknown => Err(format!("'{}' is not the same for every image", input.name)),
+        Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => {
+            Err(format!("'{}' is not the same for every image", input.name))
+        }
     }
 }
 
@@ -185,14 +190,18 @@ pub fn divide(a: Whole, b: Whole) -> Option<Whole> {
     }
 }
 
-/// A shape as people write it, the batch as `N`.
+/// A shape as people write it, the batch as `N`; of a long one the start.
 pub fn text(shape: &[Whole]) -> String {
+    let (start, more) = match shape.split_at_checked(2 * MAX_AXES) {
+        Some((start, [_, ..])) => (start, ", …"),
+        Some(_) | None => (shape, ""),
+    };
     let dim = |dim: &Whole| match dim {
         Whole::Plain(size) => size.to_string(),
         Whole::Batches(1) => "N".into(),
         Whole::Batches(times) => format!("{times}N"),
     };
-    format!("[{}]", shape.iter().map(dim).collect::<Vec<_>>().join(", "))
+    format!("[{}{more}]", start.iter().map(dim).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]

@@ -6,22 +6,27 @@ use std::rc::Rc;
 
 use ndarray::ArrayD;
 
+use super::super::emit::emitted_parts;
 use crate::graph::{Builder, Graph, NodeId, Op, Shape, Weights, node_params};
 
 /// Values of one activation for one image, at most: 1 GiB in float32.
 const MAX_ACTIVATION: usize = 1 << 28;
 
-/// Values of all parameters, at most: 2 GiB in float32, protobuf's own limit.
-const MAX_PARAMETERS: usize = 1 << 29;
+/// Values of all parameters and constants, at most: 2 GiB in float32, protobuf's own limit.
+const MAX_STORED: usize = 1 << 29;
 
 /// Nodes, at most.
 const MAX_NODES: usize = 1 << 17;
+
+/// Bytes of a node's name and of its origin, at most; what is longer is cut.
+const MAX_NAME: usize = 512;
 
 /// Parameters in the order of [`node_params`].
 pub type Params = Vec<Rc<ArrayD<f32>>>;
 
 /// A node that may become one of the graph.
 pub struct Sketch {
+    /// Others may want it, too.
     pub name: String,
     pub op: Op,
     pub inputs: Vec<usize>,
@@ -41,24 +46,27 @@ pub struct Finished {
     pub ids: Vec<Option<NodeId>>,
 }
 
+/// The start of a name.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_NAME)]
+}
+
 /// Nodes so far. Node 0 is the image.
 pub struct Draft {
     nodes: Vec<Sketch>,
-    names: HashSet<String>,
-    /// How often a name was wanted again.
-    again: HashMap<String, usize>,
-    parameters: usize,
+    /// Values of all parameters and constants, and what they may come to.
+    stored: usize,
+    most_stored: usize,
 }
 
 impl Draft {
-    /// Starts with the image, which the file calls `origin`.
+    /// Starts with the image, which the file calls `origin`. Parameters and constants may have `most_stored`
+    /// values, so that a small file that reads one tensor over and over does not grow without bound.
     ///
     /// # Errors
     /// If the shape is no image.
-    pub fn new(image: Shape, origin: &str) -> Result<Self, String> {
-        // What the outputs will be called is nobody else's name.
-        let names = HashSet::from([Graph::LOGITS, Graph::EMBEDDING].map(String::from));
-        let mut draft = Self { nodes: Vec::new(), names, again: HashMap::new(), parameters: 0 };
+    pub fn new(image: Shape, origin: &str, most_stored: usize) -> Result<Self, String> {
+        let mut draft = Self { nodes: Vec::new(), stored: 0, most_stored: most_stored.min(MAX_STORED) };
         draft.add("image", origin, Op::Input { shape: image }, &[], Vec::new())?;
         Ok(draft)
     }
@@ -83,34 +91,20 @@ impl Draft {
         if elements.is_none_or(|elements| elements > MAX_ACTIVATION) {
             return Err(format!("gives {shape:?} values for one image, too many"));
         }
-        self.parameters += params.iter().map(|array| array.len()).sum::<usize>();
-        if self.parameters > MAX_PARAMETERS {
-            return Err("has more parameters than fit into 2 GiB".into());
+        let constant = if let Op::Constant { values } = &op { values.len() } else { 0 };
+        self.stored += constant + params.iter().map(|array| array.len()).sum::<usize>();
+        if self.stored > self.most_stored {
+            return Err(format!("brings parameters and constants to more than {} values", self.most_stored));
         }
         if self.nodes.len() >= MAX_NODES {
             return Err(format!("there are more than {MAX_NODES} nodes"));
         }
-        let name = self.unique(name);
-        self.nodes.push(Sketch { name, op, inputs: inputs.to_vec(), shape, params, origin: origin.into() });
+        let (name, origin) = (cut(name).to_string(), cut(origin).to_string());
+        self.nodes.push(Sketch { name, op, inputs: inputs.to_vec(), shape, params, origin });
         Ok(self.nodes.len() - 1)
     }
 
-    /// The name, with a number behind it if it is taken.
-    fn unique(&mut self, name: &str) -> String {
-        if self.names.insert(name.to_string()) {
-            return name.to_string();
-        }
-        loop {
-            let again = self.again.entry(name.to_string()).or_insert(1);
-            *again += 1;
-            let numbered = format!("{name}.{again}");
-            if self.names.insert(numbered.clone()) {
-                return numbered;
-            }
-        }
-    }
-
-    /// Closes the graph: nodes that no output reads are left out.
+    /// Closes the graph: nodes that no output reads are left out, names are made unique.
     ///
     /// # Errors
     /// If parameters do not fit their nodes.
@@ -127,11 +121,14 @@ impl Draft {
             Builder::new(self.nodes[0].shape.clone()).map_err(|error| error.to_string())?;
         let mut ids: Vec<Option<NodeId>> = vec![None; self.nodes.len()];
         ids[0] = Some(image);
+        let mut names = Names::default();
+        names.unique(&self.nodes[0].name, &[]);
         let mut origins = vec![self.nodes[0].origin.clone()];
         let mut params = vec![Vec::new()];
         for (index, node) in self.nodes.into_iter().enumerate().skip(1).filter(|(index, _)| wanted[*index]) {
             let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|&input| ids[input]).collect();
-            let id = builder.add(&node.name, node.op, &inputs).map_err(|error| error.to_string())?;
+            let name = names.unique(&node.name, emitted_parts(&node.op));
+            let id = builder.add(&name, node.op, &inputs).map_err(|error| error.to_string())?;
             ids[index] = Some(id);
             origins.push(node.origin);
             params.push(node.params);
@@ -147,5 +144,38 @@ impl Draft {
         }
         weights.fit(&graph).map_err(|error| error.to_string())?;
         Ok(Finished { graph, weights, origins, ids })
+    }
+}
+
+/// Names of a graph's nodes, and what emission will call tensors of theirs.
+struct Names {
+    taken: HashSet<String>,
+    /// How often a name was wanted again.
+    again: HashMap<String, usize>,
+}
+
+impl Default for Names {
+    /// What the outputs will be called is nobody else's name.
+    fn default() -> Self {
+        let taken = HashSet::from([Graph::LOGITS, Graph::EMBEDDING].map(String::from));
+        Self { taken, again: HashMap::new() }
+    }
+}
+
+impl Names {
+    /// The name, with a number behind it if it is taken, or one of those that emission makes of it with `parts`
+    /// behind it.
+    fn unique(&mut self, name: &str, parts: &[&str]) -> String {
+        let mut unique = name.to_string();
+        while self.taken.contains(&unique)
+            || parts.iter().any(|part| self.taken.contains(&format!("{unique}.{part}")))
+        {
+            let again = self.again.entry(name.to_string()).or_insert(1);
+            *again += 1;
+            unique = format!("{name}.{again}");
+        }
+        self.taken.extend(parts.iter().map(|part| format!("{unique}.{part}")));
+        self.taken.insert(unique.clone());
+        unique
     }
 }

@@ -19,7 +19,8 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
     let array = if is_elementwise(node.op()) {
         let inputs = arrays(node, budget)?;
         let shape = inputs.iter().try_fold(Vec::new(), |shape, array| broadcast(&shape, &array.dims))?;
-        budget.take(&shape)?;
+        // Each input is repeated to the shape of the result.
+        inputs.iter().try_for_each(|_| budget.take(&shape).map(|_| ()))?;
         let inputs: Vec<Array> = inputs.iter().map(|array| expanded(array, &shape)).collect();
         elementwise(node.op(), &inputs)?
     } else {
@@ -187,7 +188,10 @@ pub fn unsqueezed(dims: &[usize], named: &[i64]) -> Result<Vec<usize>, String> {
 }
 
 /// The shape two shapes broadcast to.
-fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
+///
+/// # Errors
+/// If they do not.
+pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let count = a.len().max(b.len());
     let dim =
         |dims: &[usize], axis: usize| (axis + dims.len()).checked_sub(count).map_or(1, |place| dims[place]);
@@ -230,7 +234,7 @@ fn strides(dims: &[usize]) -> Vec<usize> {
 }
 
 /// An array repeated along its axes of length 1, to a shape it broadcasts to.
-fn expanded(array: &Array, shape: &[usize]) -> Array {
+pub fn expanded(array: &Array, shape: &[usize]) -> Array {
     if array.dims == shape {
         return array.clone();
     }
@@ -336,7 +340,7 @@ mod tests {
 
     #[test]
     fn arrays_are_rearranged_as_ndarray_does() {
-        let (a, mut budget) = (array(&[2, 3, 4]), Budget::new(1000));
+        let (a, mut budget) = (array(&[2, 3, 4]), Budget::new(1000, 0));
         let reference = ndarray::Array3::from_shape_fn((2, 3, 4), |(i, j, k)| (12 * i + 4 * j + k) as f64);
         let turned: Vec<f64> = reference.clone().permuted_axes([2, 0, 1]).iter().copied().collect();
         assert_eq!(transposed(&a, &[2, 0, 1]).floats(), Ok(turned));

@@ -8,8 +8,11 @@ use prost::Message;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::dimension;
+use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
+use super::super::emit::{EmitOptions, emit};
 use super::super::proto::{batched, float, floats, indices, int, ints, node};
 use super::super::read::OnnxFile;
 use super::import;
@@ -147,6 +150,48 @@ fn impossible_sizes_are_refused() {
     }
 }
 
+/// All values of a batch in one row, and taken from it by indices that count on from image to image, as PyTorch
+/// writes `as_strided`.
+fn strided(step: i64, offsets: impl Iterator<Item = i64>) -> ModelProto {
+    let offsets: Vec<i64> = offsets.collect();
+    let nodes = vec![
+        node("row", "Reshape", &["a", "all"], "row", vec![]),
+        node("shape", "Shape", &["input"], "shape", vec![]),
+        node("count", "Gather", &["shape", "zero"], "count", vec![int("axis", 0)]),
+        node("range", "Range", &["zero", "count", "one"], "range", vec![]),
+        node("starts", "Mul", &["range", "step"], "starts", vec![]),
+        node("wide", "Unsqueeze", &["starts", "axes"], "wide", vec![]),
+        node("places", "Add", &["wide", "offsets"], "places", vec![]),
+        node("x", "Gather", &["row", "places"], "b", vec![int("axis", 0)]),
+    ];
+    let offsets = TensorProto { dims: vec![1, 4, 6, 6], ..indices("offsets", &offsets) };
+    let lists: [(&str, &[i64]); 5] =
+        [("all", &[-1]), ("zero", &[0]), ("one", &[1]), ("step", &[step]), ("axes", &[1, 2, 3])];
+    let lists = lists.map(|(name, values)| indices(name, values));
+    model(nodes, lists.into_iter().chain([offsets]).collect())
+}
+
+#[test]
+fn a_view_over_the_batch_is_one_of_each_image_or_refused() {
+    let own = 4 * 6 * 6;
+    let fixed = |mut model: ModelProto| {
+        let value = model.graph.as_mut().and_then(|graph| graph.input[0].r#type.as_mut()?.value.as_mut());
+        let Some(Value::TensorType(tensor)) = value else { panic!("the input is no tensor") };
+        tensor.shape.as_mut().unwrap().dim[0].value = Some(dimension::Value::DimValue(2));
+        model
+    };
+    let plain = result(&model(one("Identity", &["a"]), vec![])).unwrap();
+    assert_eq!(result(&strided(own, 0..own)).unwrap().graph, plain.graph);
+    assert_eq!(result(&fixed(strided(own, 0..own))).unwrap().graph, plain.graph);
+    for (step, first) in [(own, 1), (own - 1, 0), (0, 0)] {
+        let moved = strided(step, first..first + own);
+        refused(&moved, "mixes the images");
+        refused(&fixed(moved), "mixes the images");
+    }
+    refused(&strided(own, (0..own).rev()), "mixes the images");
+    refused(&model(one("Reshape", &["a", "all"]), vec![indices("all", &[-1])]), "no axis of images");
+}
+
 #[test]
 fn small_files_cannot_claim_much() {
     let nodes = vec![
@@ -191,6 +236,56 @@ fn small_files_cannot_claim_much() {
     reuse.push(node("x", "Relu", &["r200"], "b", vec![]));
     let ok = model(reuse, vec![floats("big", &ArrayD::from_elem(vec![4, 6, 6], 1.0))]);
     assert!(result(&ok).is_ok());
+}
+
+#[test]
+fn work_and_memory_do_not_multiply() {
+    // A large constant looked at by many nodes.
+    let mut nodes = vec![node("fill", "ConstantOfShape", &["large"], "fill", vec![])];
+    for step in 0..100 {
+        let name = format!("s{step}");
+        nodes.push(node(&name, "ReduceSum", &["fill"], &name, vec![]));
+    }
+    let names: Vec<String> = (0..100).map(|step| format!("s{step}")).collect();
+    let inputs: Vec<&str> = std::iter::once("a").chain(names.iter().map(String::as_str)).collect();
+    nodes.push(node("x", "Sum", &inputs, "b", vec![]));
+    refused(&model(nodes, vec![indices("large", &[1 << 23])]), "reads more than");
+    // A stored tensor under many names.
+    let mut nodes = Vec::new();
+    for step in 0..80 {
+        let (name, from) =
+            (format!("i{step}"), if step == 0 { "a".into() } else { format!("s{}", step - 1) });
+        nodes.push(node("same", "Identity", &["big"], &name, vec![]));
+        nodes.push(node("sum", "Add", &[&from, &name], &format!("s{step}"), vec![]));
+    }
+    nodes.push(node("slice", "Slice", &["s79", "zero", "one", "one"], "b", vec![]));
+    let big = floats("big", &ArrayD::from_elem(vec![1 << 15, 4, 6, 6], 0.5));
+    let lists = [indices("zero", &[0]), indices("one", &[1]), big];
+    assert!(result(&model(nodes, lists.to_vec())).is_err());
+    // A long name that many nodes would have.
+    let long = "n".repeat(1 << 20);
+    let many = vec!["a"; 10_000];
+    let imported = result(&model(vec![node(&long, "Sum", &many, "b", vec![])], vec![])).unwrap();
+    assert!(imported.graph.nodes().iter().all(|node| node.name.len() < 600));
+}
+
+#[test]
+fn no_node_has_the_name_of_what_emission_adds_to_another() {
+    let clip = node("x", "Clip", &["a", "low", "high"], "clipped", vec![]);
+    let relu = node("x.min", "Relu", &["clipped"], "positive", vec![]);
+    let conv = node("x.max", "Conv", &["positive", "k"], "seen", vec![]);
+    let constant = node("y", "Mul", &["seen", "x.max.weight"], "b", vec![]);
+    let number = |name: &str, value: f32| floats(name, &ArrayD::from_elem(vec![], value));
+    let tensors = vec![
+        number("low", 0.0),
+        number("high", 1.0),
+        number("x.max.weight", 2.0),
+        floats("k", &ArrayD::from_elem(vec![4, 4, 1, 1], 0.5)),
+    ];
+    let first = result(&model(vec![clip, relu, conv, constant], tensors)).unwrap();
+    let bytes = emit(&first.graph, &first.weights, None, &EmitOptions::default()).unwrap();
+    let second = import(&OnnxFile::from_bytes(bytes, Path::new("m.onnx")).unwrap()).unwrap();
+    assert_eq!((first.graph, first.weights), (second.graph, second.weights));
 }
 
 #[test]

@@ -237,13 +237,24 @@ pub fn reduce(op: &str, array: &Array) -> Result<Array, String> {
         "ReduceMax" => "Max",
         _ => "Min",
     };
-    let single = |place: usize| array.pick(Vec::new(), &[place]);
-    if array.len() == 0 {
-        return Err("reduces nothing".into());
-    }
-    (1..array.len()).try_fold(single(0), |sum, place| {
-        Ok(Array { dims: Vec::new(), numbers: two(pairwise, &sum, &single(place))? })
-    })
+    let none = "reduces nothing";
+    let numbers = match &array.numbers {
+        Numbers::Whole(values) => {
+            let mut rest = values.iter().copied();
+            let first = rest.next().ok_or(none)?;
+            Numbers::Whole(vec![rest.try_fold(first, |sum, next| of_wholes(pairwise, sum, next))?])
+        }
+        Numbers::Floats(values) => {
+            let joined = values.iter().copied().reduce(match pairwise {
+                "Mul" => |a, b| a * b,
+                "Add" => |a, b| a + b,
+                "Max" => f64::max,
+                _ => f64::min,
+            });
+            Numbers::Floats(vec![joined.ok_or(none)?])
+        }
+    };
+    Ok(Array { dims: Vec::new(), numbers })
 }
 
 /// Numbers from a start to before an end.
@@ -299,6 +310,6 @@ mod tests {
         assert_eq!(product.whole(), Ok(&[Batches(24)][..]));
         let bounds =
             [0.0, 1e300, 1e-3].map(|x| Rc::new(Array { dims: vec![], numbers: Numbers::Floats(vec![x]) }));
-        assert!(range(&bounds, &mut Budget::new(10)).is_err());
+        assert!(range(&bounds, &mut Budget::new(10, 0)).is_err());
     }
 }

@@ -180,6 +180,7 @@ impl<'a> Walk<'a> {
     pub fn with_bias(
         &mut self,
         node: &FileNode<'a>,
+        name: &str,
         x: usize,
         added: usize,
     ) -> Result<Option<usize>, String> {
@@ -201,7 +202,7 @@ impl<'a> Walk<'a> {
         let bias = values.to_shape(IxDyn(&[features])).map_err(|error| error.to_string())?.into_owned();
         let (inputs, mut params) = (layer.inputs.clone(), layer.params.clone());
         params.push(Rc::new(bias));
-        self.add(node, op, &inputs, params).map(Some)
+        self.draft.add(name, &node.name, op, &inputs, params).map(Some)
     }
 
     fn softmax(&mut self, node: &FileNode<'a>) -> Result<usize, String> {

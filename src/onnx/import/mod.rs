@@ -21,6 +21,7 @@ mod node;
 mod pointwise;
 mod rearrange;
 mod shapes;
+mod strided;
 mod value;
 mod walk;
 mod windows;

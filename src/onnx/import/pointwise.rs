@@ -1,5 +1,7 @@
 //! Functions of elements: those with an operation of their own, and those written with them.
 
+use ndarray::ArrayD;
+
 use crate::graph::{Binary, Op, Unary};
 
 use super::arguments::known;
@@ -54,7 +56,9 @@ impl<'a> Walk<'a> {
         let input = node.input(place)?;
         match &input.value {
             Value::Data(_) => self.data(node, place),
-            Value::Initializer(_) | Value::Known(_) | Value::Unknown => self.constant(input, axes),
+            Value::Initializer(_) | Value::Known(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => {
+                self.constant(input, axes)
+            }
         }
     }
 
@@ -76,12 +80,13 @@ impl<'a> Walk<'a> {
             let other = self.operand(node, place, axes)?;
             let last = place + 1 == inputs.len();
             let name = if last { node.name.clone() } else { format!("{}.{place}", node.name) };
-            result = match self.with_either_bias(node, function, result, other)? {
-                Some(biased) => biased,
-                None => {
-                    let op = self.joined(function, result, other);
-                    self.draft.add(&name, &node.name, op, &[result, other], Vec::new())?
-                }
+            result = if let Some(biased) = self.with_either_bias(node, &name, function, result, other)? {
+                biased
+            } else if let Some(values) = self.of_constants(function, result, other) {
+                self.draft.add(&name, &node.name, Op::Constant { values }, &[], Vec::new())?
+            } else {
+                let op = self.joined(function, result, other);
+                self.draft.add(&name, &node.name, op, &[result, other], Vec::new())?
             };
         }
         Ok(result)
@@ -90,17 +95,37 @@ impl<'a> Walk<'a> {
     fn with_either_bias(
         &mut self,
         node: &FileNode<'a>,
+        name: &str,
         function: Binary,
         x: usize,
         y: usize,
     ) -> Result<Option<usize>, String> {
-        if function != Binary::Add || node.inputs.len() != 2 {
+        if function != Binary::Add {
             return Ok(None);
         }
-        match self.with_bias(node, x, y)? {
+        match self.with_bias(node, name, x, y)? {
             Some(biased) => Ok(Some(biased)),
-            None => self.with_bias(node, y, x),
+            None => self.with_bias(node, name, y, x),
         }
+    }
+
+    /// What a function of two constants gives, as more than two inputs may begin with such; `None` if they are none.
+    fn of_constants(&self, function: Binary, x: usize, y: usize) -> Option<ArrayD<f32>> {
+        let (Op::Constant { values: a }, Op::Constant { values: b }) =
+            (&self.draft.node(x).op, &self.draft.node(y).op)
+        else {
+            return None;
+        };
+        let shape = Op::Binary(function).infer(&[self.shape_of(x), self.shape_of(y)]).ok()?;
+        let function: fn(f64, f64) -> f64 = match function {
+            Binary::Add => |a, b| a + b,
+            Binary::Max => f64::max,
+            Binary::Min => f64::min,
+            Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow => return None,
+        };
+        let (a, b) = (a.broadcast(shape.as_slice())?, b.broadcast(shape.as_slice())?);
+        let of_two = |(&a, &b): (&f32, &f32)| function(a.into(), b.into()) as f32;
+        ArrayD::from_shape_vec(shape.as_slice(), a.iter().zip(b.iter()).map(of_two).collect()).ok()
     }
 
     /// Sums of equal shape are the graph's own, which training joins with what is before them.

@@ -13,7 +13,9 @@ impl<'a> Walk<'a> {
             Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Known(array) => super::fold::plain(&array.dims),
             Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),
-            Value::Unknown => return Err("reads what is not known".into()),
+            Value::Row(_) | Value::Counted(_) | Value::Unknown => {
+                return Err("reads what is not known".into());
+            }
         };
         if node.op() == "Size" {
             let size =

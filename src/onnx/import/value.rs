@@ -5,9 +5,13 @@ use std::rc::Rc;
 use tract_onnx::pb::TensorProto;
 
 use super::super::tensor::{Stored, elements, numbers};
+use super::strided::Counted;
 
 /// Elements that folding may make, over a whole file.
 pub const MAX_FOLDED: usize = 1 << 26;
+
+/// How often all that is stored and folded may be read.
+const READS: usize = 4;
 
 /// Axes of a tensor, at most.
 pub const MAX_AXES: usize = 8;
@@ -20,6 +24,10 @@ pub enum Value<'a> {
     /// An initializer that nobody has looked into.
     Initializer(&'a TensorProto),
     Known(Rc<Array>),
+    /// A [`Value::Data`] with all images' values in one row.
+    Row(Data),
+    /// Integers that count on from image to image.
+    Counted(Rc<Counted>),
     /// Given by a node that was refused.
     Unknown,
 }
@@ -114,15 +122,28 @@ impl Array {
     }
 }
 
-/// What folding may still make.
+/// What folding may still make, and how much may still be read, so that neither many small nodes nor many looks
+/// at a large tensor take long.
 #[derive(Debug)]
 pub struct Budget {
     left: usize,
+    reads: usize,
 }
 
 impl Budget {
-    pub fn new(elements: usize) -> Self {
-        Self { left: elements }
+    /// For folding that makes so many elements, of a file of so many bytes.
+    pub fn new(elements: usize, bytes: usize) -> Self {
+        Self { left: elements, reads: elements.saturating_add(bytes).saturating_mul(READS) }
+    }
+
+    /// Takes off a look at so many elements.
+    ///
+    /// # Errors
+    /// If it is more than there is left.
+    pub fn read(&mut self, elements: usize) -> Result<(), String> {
+        let left = self.reads.checked_sub(elements.max(1));
+        self.reads = left.ok_or("reads more than can be worked out in advance")?;
+        Ok(())
     }
 
     /// The number of elements of some dimensions, taken off.

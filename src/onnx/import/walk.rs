@@ -10,7 +10,8 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 use crate::error::InputError;
 use crate::graph::{Graph, NodeId, Op, Shape};
 
-use super::super::read::{Element, OnnxFile};
+use super::super::info::Element;
+use super::super::read::OnnxFile;
 use super::super::tensor::{elements, floats};
 use super::Import;
 use super::arguments::known;
@@ -26,6 +27,9 @@ const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
 
 /// Problems that are told of, at most.
 const MAX_PROBLEMS: usize = 12;
+
+/// Characters that are told of one, at most: a file's names and numbers may be long.
+const MAX_PROBLEM: usize = 600;
 
 const HINT: &str = "export the model in inference mode, at opset 17, with constant folding and fixed channels, \
                     height and width; engines can be compared without importing the file";
@@ -46,10 +50,12 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
         let (least, most) = OPSETS.into_inner();
         return Err(fail(format!("it is of opset {opset}, {least} to {most} are read")).into());
     }
-    let draft = Draft::new(image.to_vec(), &file.input.name).map_err(fail)?;
+    // A stored value takes a byte at least.
+    let most_stored = file.bytes.len().saturating_add(MAX_FOLDED);
+    let draft = Draft::new(image.to_vec(), &file.input.name, most_stored).map_err(fail)?;
     let mut walk = Walk {
         draft,
-        budget: Budget::new(MAX_FOLDED),
+        budget: Budget::new(MAX_FOLDED, file.bytes.len()),
         fixed_batch: file.fixed_batch(),
         arrays: HashMap::new(),
         constants: HashMap::new(),
@@ -75,6 +81,9 @@ fn finish(
         Some(Value::Data(_)) => Err(format!("its output '{name}' is the image or a rearrangement of it")),
         Some(Value::Known(_) | Value::Initializer(_)) => {
             Err(format!("its output '{name}' is the same for every image"))
+        }
+        Some(Value::Row(_) | Value::Counted(_)) => {
+            Err(format!("its output '{name}' has no axis of images before the others"))
         }
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
     };
@@ -106,7 +115,12 @@ fn finish(
     let Finished { graph, weights, origins, ids } = walk.draft.finish(&outputs)?;
     let stands_for = |(name, value): (&&str, &Value<'_>)| match value {
         Value::Data(Data { node, integers: false }) => Some(((*name).to_string(), ids[*node]?)),
-        Value::Data(_) | Value::Initializer(_) | Value::Known(_) | Value::Unknown => None,
+        Value::Data(_)
+        | Value::Initializer(_)
+        | Value::Known(_)
+        | Value::Row(_)
+        | Value::Counted(_)
+        | Value::Unknown => None,
     };
     let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
     tensors.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
@@ -125,8 +139,8 @@ pub struct Walk<'a> {
     pub budget: Budget,
     /// The batch size, if the file fixes it.
     pub fixed_batch: Option<usize>,
-    /// Weights by their names in the file.
-    arrays: HashMap<&'a str, Rc<ArrayD<f32>>>,
+    /// Weights by where their numbers lie, as a tensor may go by many names.
+    arrays: HashMap<usize, Rc<ArrayD<f32>>>,
     /// Constants that are nodes already, by name and shape.
     constants: HashMap<(&'a str, Shape), usize>,
 }
@@ -147,7 +161,7 @@ impl<'a> Walk<'a> {
         let integers = matches!(file.input.element, Element::Integer { .. });
         values.insert(&file.input.name, Value::Data(Data { node: 0, integers }));
         let needed = needed(graph, wanted);
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         for (place, proto) in graph.node.iter().enumerate().filter(|(place, _)| needed[*place]) {
             let node = file_node(proto, place, opset, &values);
             let mut given =
@@ -155,7 +169,7 @@ impl<'a> Walk<'a> {
                     Vec::new()
                 } else {
                     self.step(&node).unwrap_or_else(|problem| {
-                        problems.push(format!("node '{}' ({}): {problem}", node.name, proto.op_type));
+                        problems.add(&format!("node '{}' ({}): {problem}", node.name, proto.op_type));
                         Vec::new()
                     })
                 }
@@ -164,7 +178,7 @@ impl<'a> Walk<'a> {
                 values.insert(output, given.next().unwrap_or(Value::Unknown));
             }
         }
-        if problems.is_empty() { Ok(values) } else { Err(told(&problems)) }
+        if problems.count == 0 { Ok(values) } else { Err(problems.told()) }
     }
 
     /// What a node gives: its outputs from the first on.
@@ -186,7 +200,11 @@ impl<'a> Walk<'a> {
             "Shape" | "Size" => return Ok(vec![self.shape(node)?]),
             _ => {}
         }
-        let all_known = node.inputs.iter().flatten().all(|input| !matches!(input.value, Value::Data(_)));
+        if let Some(value) = self.strided(node)? {
+            return Ok(vec![value]);
+        }
+        let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
+        let all_known = node.inputs.iter().flatten().all(is_known);
         if all_known {
             return fold(node, &mut self.budget)?.ok_or_else(|| {
                 "is not worked out in advance, and nothing it reads depends on the image".into()
@@ -202,6 +220,9 @@ impl<'a> Walk<'a> {
             Value::Data(Data { node, integers: false }) => Ok(*node),
             Value::Data(_) => {
                 Err(format!("computes with the integers '{}'; a Cast must come before", input.name))
+            }
+            Value::Row(_) | Value::Counted(_) => {
+                Err(format!("'{}' has no axis of images before the others", input.name))
             }
             Value::Initializer(_) | Value::Known(_) | Value::Unknown => {
                 Err(format!("'{}' is the same for every image", input.name))
@@ -237,7 +258,13 @@ impl<'a> Walk<'a> {
 
     /// The weights behind an input.
     pub fn weights(&mut self, input: &Input<'a>) -> Result<Rc<ArrayD<f32>>, String> {
-        if let Some(array) = self.arrays.get(input.name) {
+        let place = match &input.value {
+            Value::Initializer(tensor) => std::ptr::from_ref(*tensor).addr(),
+            Value::Known(array) => Rc::as_ptr(array).addr(),
+            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => 0,
+        };
+        if let Some(array) = self.arrays.get(&place) {
+            self.budget.read(array.len())?;
             return Ok(Rc::clone(array));
         }
         let (dims, values) = match &input.value {
@@ -248,13 +275,13 @@ impl<'a> Walk<'a> {
             Value::Known(array) => {
                 (array.dims.clone(), array.floats()?.into_iter().map(|value| value as f32).collect())
             }
-            Value::Data(_) | Value::Unknown => {
+            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => {
                 return Err(format!("its weights '{}' depend on the image", input.name));
             }
         };
         let array = ArrayD::from_shape_vec(IxDyn(&dims), values).map_err(|error| error.to_string())?;
         let array = Rc::new(array);
-        self.arrays.insert(input.name, Rc::clone(&array));
+        self.arrays.insert(place, Rc::clone(&array));
         Ok(array)
     }
 
@@ -324,14 +351,29 @@ fn file_node<'a>(
     FileNode { proto, opset, name, inputs: proto.input.iter().map(input).collect() }
 }
 
-/// Every problem on a line of its own, up to a number.
-fn told(problems: &[String]) -> String {
-    let mut lines: Vec<String> = problems.iter().take(MAX_PROBLEMS).cloned().collect();
-    if problems.len() > MAX_PROBLEMS {
-        lines.push(format!("and {} more", problems.len() - MAX_PROBLEMS));
+/// What was refused, the first in words.
+#[derive(Default)]
+struct Problems {
+    lines: Vec<String>,
+    count: usize,
+}
+
+impl Problems {
+    fn add(&mut self, problem: &str) {
+        self.count += 1;
+        if self.lines.len() < MAX_PROBLEMS {
+            self.lines.push(problem.chars().take(MAX_PROBLEM).collect());
+        }
     }
-    match lines.as_slice() {
-        [only] => only.clone(),
-        _ => format!("{} nodes are not supported\n  {}", problems.len(), lines.join("\n  ")),
+
+    /// Every problem on a line of its own, up to a number.
+    fn told(mut self) -> String {
+        if self.count > MAX_PROBLEMS {
+            self.lines.push(format!("and {} more", self.count - MAX_PROBLEMS));
+        }
+        match self.lines.as_slice() {
+            [only] => only.clone(),
+            lines => format!("{} nodes are not supported\n  {}", self.count, lines.join("\n  ")),
+        }
     }
 }

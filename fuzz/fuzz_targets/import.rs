@@ -1,0 +1,48 @@
+//! Any bytes as an ONNX file: refused in a sentence or imported, and what is imported comes out of emission
+//! and import as it went in.
+#![no_main]
+
+mod donors;
+mod mutate;
+mod words;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use cohort::error::InputError;
+use cohort::graph::cost;
+use cohort::onnx::{Import, OnnxFile, findings, import};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+
+/// Weights in other files are looked for where the fixtures have theirs.
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/onnx/any.onnx");
+
+fuzz_target!(|bytes: &[u8]| {
+    let file = match OnnxFile::from_bytes(bytes.to_vec(), Path::new(PATH)) {
+        Ok(file) => file,
+        Err(error) => return assert!(error.is::<InputError>(), "{error:#}"),
+    };
+    findings(&file);
+    file.summary();
+    file.rows(&HashMap::new());
+    file.bytes_without_inner_shapes();
+    match import(&file) {
+        Ok(imported) => comes_back(&imported),
+        Err(error) => assert!(error.is::<InputError>(), "{error:#}"),
+    }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    mutate::mutate(data, size, max_size, seed)
+});
+
+fn comes_back(first: &Import) {
+    cost(&first.graph);
+    let emitted = donors::emitted(&first.graph, &first.weights);
+    let file = OnnxFile::from_bytes(emitted, Path::new("emitted.onnx")).expect("what is emitted can be read");
+    let second = import(&file).expect("what is emitted can be imported");
+    // NaN in a constant is no reason to differ.
+    let same = first.graph == second.graph || format!("{:?}", first.graph) == format!("{:?}", second.graph);
+    assert!(same, "{:#?}\nhas become\n{:#?}", first.graph, second.graph);
+    assert_eq!(first.weights, second.weights);
+}
