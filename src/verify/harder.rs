@@ -34,6 +34,9 @@ const STEP: f32 = 1.0 / 32.0;
 /// Samples an engine is given at once.
 const BATCH: usize = 32;
 
+/// Samples the truth is asked for at once.
+const TRUE_BATCH: usize = 8;
+
 /// What harder inputs are made with.
 pub struct Hardening<'a> {
     /// The network that is the truth.
@@ -81,8 +84,12 @@ pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Harden
         networks.push(TorchEngine::new(&other.graph, &other.weights, Device::Cpu, threads)?);
     }
     let tolerance = Tolerance::of(candidate.engine, &candidate.options);
-    let start = inputs.iter().find(|set| set.gates).context("some inputs decide")?;
-    let considered = start.images.slice_axis(Axis(0), Slice::from(..start.images.shape()[0].min(CONSIDERED)));
+    let start = inputs.iter().position(|set| set.gates).context("some inputs decide")?;
+    let (images, known) = (&inputs[start].images, &truths.logits[start]);
+    let first = Slice::from(..known.nrows().min(CONSIDERED));
+    let considered = images.slice_axis(Axis(0), first);
+    let found = all_logits(candidate, considered.view(), fixed_batch)?;
+    let scores = disagreement(&known.slice_axis(Axis(0), first).to_owned(), &found, &tolerance)?.scores;
     let mut search = Search {
         frame,
         differs: &mut |images: ArrayViewD<'_, f32>| {
@@ -97,7 +104,7 @@ pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Harden
             Ok(along)
         },
     };
-    let found = search.run(considered)?;
+    let found = search.run(considered, &scores)?;
     truths.logits.push(true_logits(&truth, found.view())?);
     inputs.push(InputSet { name: "searched", images: found, gates: true });
     Ok(())
@@ -140,15 +147,14 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Starts from the samples with the largest disagreement.
-    fn run(&mut self, considered: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+    /// Starts from the samples with the largest scores.
+    fn run(&mut self, considered: ArrayViewD<'_, f32>, scores: &[f64]) -> Result<ArrayD<f32>> {
         let (Pixels::Single { black, white }
         | Pixels::Half { black, white }
         | Pixels::Whole { black, white }) = self.frame.pixels;
         let (low, high) = (black.min(white), black.max(white));
-        let first = (self.differs)(considered.view())?;
-        let mut order: Vec<usize> = (0..first.scores.len()).collect();
-        order.sort_by(|&a, &b| first.scores[b].total_cmp(&first.scores[a]));
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
         order.truncate(SEARCHED);
         let mut best = considered.select(Axis(0), &order).mapv(|value| value.clamp(low, high));
         let mut at = (self.differs)(best.view())?;
@@ -217,7 +223,12 @@ fn all_logits(
 }
 
 fn true_logits(truth: &Truth, images: ArrayViewD<'_, f32>) -> Result<Array2<f64>> {
-    Ok(truth.logits(images)?.into_dimensionality()?)
+    let mut rows = Vec::new();
+    for images in images.axis_chunks_iter(Axis(0), TRUE_BATCH) {
+        rows.push(truth.logits(images)?);
+    }
+    let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
+    Ok(ndarray::concatenate(Axis(0), &views)?.into_dimensionality()?)
 }
 
 #[cfg(test)]
@@ -250,7 +261,8 @@ mod tests {
             },
             ascent: &mut |images: ArrayViewD<'_, f32>, _| Ok(ArrayD::ones(images.raw_dim())),
         };
-        let found = search.run(considered.view()).unwrap();
+        let scores: Vec<f64> = (0..6).map(f64::from).collect();
+        let found = search.run(considered.view(), &scores).unwrap();
         assert_eq!(found.shape(), [SEARCHED, 1, 1, 2]);
         let expected = (0.75 + STEPS as f32 * STEP * 2.0).min(1.0);
         assert!((found[[0, 0, 0, 0].as_slice()] - expected).abs() < 1e-6, "{found}");

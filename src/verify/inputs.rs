@@ -12,6 +12,9 @@ use crate::seed::derive_seed;
 /// Samples of seeded noise.
 const NOISE: usize = 32;
 
+/// Samples of noise that is far too small and far too large.
+const UNREAL: usize = 8;
+
 /// Samples to choose from, at most.
 const POOL: usize = 1024;
 
@@ -113,13 +116,15 @@ pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<
         Pixels::Single { .. } | Pixels::Half { .. } => {
             let noise = normal(frame, seed, NOISE);
             let many = if matches!(frame.pixels, Pixels::Half { .. }) { 1e2 } else { 1e4 };
-            (noise.clone(), noise.mapv(|value| value * 1e-6), noise.mapv(|value| value * many))
+            let some = noise.slice_axis(Axis(0), Slice::from(..UNREAL));
+            (noise.clone(), some.mapv(|value| value * 1e-6), some.mapv(|value| value * many))
         }
         Pixels::Whole { .. } => {
             let noise = uniform(frame, seed, black, white, NOISE);
             let bright = |value: f32| value > middle;
-            let tiny = noise.mapv(|value| if bright(value) { black + 1.0 } else { black });
-            let huge = noise.mapv(|value| if bright(value) { white } else { black });
+            let some = noise.slice_axis(Axis(0), Slice::from(..UNREAL));
+            let tiny = some.mapv(|value| if bright(value) { black + 1.0 } else { black });
+            let huge = some.mapv(|value| if bright(value) { white } else { black });
             (noise, tiny, huge)
         }
     };
