@@ -8,16 +8,8 @@ use super::arguments::{integers, known, multiply, new_shape};
 use super::fold::{broadcast, expanded, unsqueezed};
 use super::known::elementwise;
 use super::node::{FileNode, axis_of};
-use super::value::{Array, Data, Numbers, Value, Whole};
+use super::value::{Array, Counted, Data, Numbers, Value, Whole};
 use super::walk::Walk;
-
-/// Indices of each image: of image `n` they are `n · step + offset`. Their first axis is the batch.
-#[derive(Debug, PartialEq)]
-pub struct Counted {
-    step: i64,
-    /// Of the first image, without the batch's axis.
-    offset: Array,
-}
 
 impl<'a> Walk<'a> {
     /// What a step of such a view gives; `None` if the node is none.

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use tract_onnx::pb::TensorProto;
 
 use super::super::tensor::{Stored, elements, numbers};
-use super::strided::Counted;
 
 /// Elements that folding may make, over a whole file.
 pub const MAX_FOLDED: usize = 1 << 26;
@@ -39,6 +38,14 @@ pub struct Data {
     pub node: usize,
     /// Whether it holds integers, as an image of bytes does: nothing may be computed with it before a Cast.
     pub integers: bool,
+}
+
+/// Indices of each image: of image `n` they are `n · step + offset`. Their first axis is the batch.
+#[derive(Debug, PartialEq)]
+pub struct Counted {
+    pub step: i64,
+    /// Of the first image, without the batch's axis.
+    pub offset: Array,
 }
 
 /// Known numbers, row by row.
