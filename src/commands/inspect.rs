@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::engine::tract::tensor_shapes;
 use crate::error::InputError;
 use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, graph_rows};
-use crate::report::{count, plain_table};
+use crate::report::{count, node_name, plain_table};
 use crate::ui::{out, out_json};
 use crate::zoo;
 
@@ -94,7 +94,7 @@ fn text(inspected: &Inspected<'_>) -> String {
                 shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x")
             });
             let macs = row.macs.map_or("?".into(), count);
-            vec![row.name.clone(), row.op.clone(), shape, count(row.params), macs]
+            vec![node_name(&row.name), row.op.clone(), shape, count(row.params), macs]
         })
         .collect();
     let [channels, height, width] = inspected.input;

@@ -2,17 +2,14 @@
 
 use crate::verify::{Blame, FaultKind, FaultReport, NodeError, Outcome, SelfTestReport};
 
-use super::format::{plain_table, wrap};
-
-/// Columns for the name of a node.
-const NODE_COLUMNS: usize = 34;
+use super::format::{node_name, plain_table, wrap};
 
 /// Where a failure begins: the node that is blamed among its neighbours.
 pub fn blame_screen(blame: &Blame) -> String {
     let row = |node: &NodeError| {
         let mark = if blame.node.as_ref() == Some(node) { "> " } else { "  " };
         vec![
-            format!("{mark}{}", ending(&node.node, NODE_COLUMNS)),
+            format!("{mark}{}", node_name(&node.node)),
             node.operation.clone(),
             format!("{:.0e}", node.isolated),
             format!("{:.0e}", node.cumulative),
@@ -29,16 +26,6 @@ pub fn blame_screen(blame: &Blame) -> String {
         "{told}\n{table}\n{}",
         wrap(&format!("relative errors, {samples} samples of '{}'", blame.set), "  ")
     )
-}
-
-/// The end of a name, where that of a long one says most.
-fn ending(name: &str, columns: usize) -> String {
-    let length = name.chars().count();
-    if length <= columns {
-        return name.to_string();
-    }
-    let end: String = name.chars().skip(length - columns + 2).collect();
-    format!("..{end}")
 }
 
 /// A self-test: what became of every kind of fault.

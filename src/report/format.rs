@@ -94,6 +94,19 @@ pub fn wrap(text: &str, indent: &str) -> String {
     lines.join("\n")
 }
 
+/// Columns for the name of a node.
+const NODE_COLUMNS: usize = 34;
+
+/// The name of a node in a table: of a long one the end, which says most.
+pub fn node_name(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= NODE_COLUMNS {
+        return name.to_string();
+    }
+    let end: String = name.chars().skip(length - NODE_COLUMNS + 2).collect();
+    format!("..{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ mod screen;
 
 pub use blame::self_test_screen;
 pub use collect::{bench_rows, collect, verify_row};
-pub use format::{bytes, count, percent, plain_table};
+pub use format::{bytes, count, node_name, percent, plain_table};
 pub use markdown::markdown;
 pub use model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
 pub use screen::{bench_table, screen, verify_screen};
