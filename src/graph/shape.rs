@@ -60,11 +60,23 @@ impl Op {
                 Ok(vec![c, h, w])
             }
             Op::Unary(unary) => {
-                let (Unary::LeakyRelu { slope: first } | Unary::HardSigmoid { alpha: first, .. }) = unary
-                else {
-                    return Ok(one(inputs)?.clone());
-                };
-                finite(unary.kind(), *first)?;
+                match unary {
+                    Unary::LeakyRelu { slope } => finite(unary.kind(), *slope)?,
+                    Unary::HardSigmoid { alpha, beta } => {
+                        finite(unary.kind(), *alpha)?;
+                        finite(unary.kind(), *beta)?;
+                    }
+                    Unary::Sigmoid
+                    | Unary::Tanh
+                    | Unary::Erf
+                    | Unary::Exp
+                    | Unary::Log
+                    | Unary::Sqrt
+                    | Unary::Abs
+                    | Unary::Neg
+                    | Unary::Reciprocal
+                    | Unary::Softplus => {}
+                }
                 Ok(one(inputs)?.clone())
             }
             Op::Binary(binary) => infer_binary(*binary, inputs),
@@ -119,7 +131,7 @@ fn along(shape: &Shape, axis: usize) -> Result<usize, String> {
 }
 
 fn finite(what: &str, value: f64) -> Result<(), String> {
-    if value.is_finite() { Ok(()) } else { Err(format!("{what} has a factor of {value}")) }
+    if value.is_finite() { Ok(()) } else { Err(format!("{what} has a number of {value}")) }
 }
 
 fn infer_constant(shape: &[usize], inputs: &[&Shape]) -> Result<Shape, String> {

@@ -91,7 +91,13 @@ impl Draft {
         if elements.is_none_or(|elements| elements > MAX_ACTIVATION) {
             return Err(format!("gives {shape:?} values for one image, too many"));
         }
-        let constant = if let Op::Constant { values } = &op { values.len() } else { 0 };
+        let mut constant = 0;
+        if let Op::Constant { values } = &op {
+            if values.iter().any(|value| value.is_nan()) {
+                return Err("holds NaN".into());
+            }
+            constant = values.len();
+        }
         self.stored += constant + params.iter().map(|array| array.len()).sum::<usize>();
         if self.stored > self.most_stored {
             return Err(format!("brings parameters and constants to more than {} values", self.most_stored));
@@ -125,7 +131,10 @@ impl Draft {
         names.unique(&self.nodes[0].name, &[]);
         let mut origins = vec![self.nodes[0].origin.clone()];
         let mut params = vec![Vec::new()];
-        for (index, node) in self.nodes.into_iter().enumerate().skip(1).filter(|(index, _)| wanted[*index]) {
+        let order = self.order(&wanted);
+        let mut nodes: Vec<Option<Sketch>> = self.nodes.into_iter().map(Some).collect();
+        for index in order {
+            let Some(node) = nodes[index].take() else { continue };
             let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|&input| ids[input]).collect();
             let name = names.unique(&node.name, emitted_parts(&node.op));
             let id = builder.add(&name, node.op, &inputs).map_err(|error| error.to_string())?;
@@ -144,6 +153,22 @@ impl Draft {
         }
         weights.fit(&graph).map_err(|error| error.to_string())?;
         Ok(Finished { graph, weights, origins, ids })
+    }
+
+    /// The wanted nodes behind the image, each constant just before what reads it first: where it was met first may
+    /// be a node that is left out.
+    fn order(&self, wanted: &[bool]) -> Vec<usize> {
+        let constant = |&index: &usize| matches!(self.nodes[index].op, Op::Constant { .. });
+        let kept = || (1..self.nodes.len()).filter(|&index| wanted[index]);
+        let mut order = Vec::new();
+        for index in kept().filter(|index| !constant(index)) {
+            order.extend(self.nodes[index].inputs.iter().copied().filter(constant));
+            order.push(index);
+        }
+        order.extend(kept().filter(constant));
+        let mut placed = vec![false; self.nodes.len()];
+        order.retain(|&index| !std::mem::replace(&mut placed[index], true));
+        order
     }
 }
 
