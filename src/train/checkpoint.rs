@@ -78,7 +78,7 @@ pub fn save(folder: &Path, progress: &Progress, students: &[StudentState]) -> Re
     let metadata = HashMap::from([(STATE.to_string(), serde_json::to_string(progress)?)]);
     let bytes = all.to_safetensors(Some(metadata));
     if current(folder).exists() {
-        std::fs::copy(current(folder), previous(folder)).context("cannot keep the previous checkpoint")?;
+        std::fs::rename(current(folder), previous(folder)).context("cannot keep the previous checkpoint")?;
     }
     write_atomic(&current(folder), &bytes)
 }
