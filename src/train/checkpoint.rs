@@ -1,6 +1,7 @@
 //! The whole state of a training stage in one file, and the file before it.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -78,9 +79,22 @@ pub fn save(folder: &Path, progress: &Progress, students: &[StudentState]) -> Re
     let metadata = HashMap::from([(STATE.to_string(), serde_json::to_string(progress)?)]);
     let bytes = all.to_safetensors(Some(metadata));
     if current(folder).exists() {
-        std::fs::rename(current(folder), previous(folder)).context("cannot keep the previous checkpoint")?;
+        keep(folder).context("cannot keep the previous checkpoint")?;
     }
     write_atomic(&current(folder), &bytes)
+}
+
+/// Gives the current checkpoint its second name, in one step that a kill cannot cut short.
+fn keep(folder: &Path) -> std::io::Result<()> {
+    let second = folder.join("kept.safetensors");
+    match std::fs::remove_file(&second) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Not every file system has links.
+    std::fs::hard_link(current(folder), &second)
+        .or_else(|_| std::fs::copy(current(folder), &second).map(|_| ()))?;
+    std::fs::rename(&second, previous(folder))
 }
 
 /// Reads the newest usable checkpoint of `key`: the current file, or the previous one if that is
