@@ -1,5 +1,7 @@
 //! What a file's own structure says against deploying it, before any runtime has its word.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
@@ -59,8 +61,10 @@ pub fn findings(file: &OnnxFile) -> Vec<Finding> {
         ));
     }
     if let Some(graph) = &file.model.graph {
+        let initializers: HashMap<&str, &TensorProto> =
+            graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         for (index, node) in graph.node.iter().enumerate() {
-            found.extend(training_mode(graph, node, index));
+            found.extend(training_mode(&initializers, node, index));
         }
         foreign_operators(graph, &mut found);
     }
@@ -97,7 +101,11 @@ fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
 }
 
 /// A normalisation or dropout that behaves as in training.
-fn training_mode(graph: &GraphProto, node: &NodeProto, index: usize) -> Option<Finding> {
+fn training_mode(
+    initializers: &HashMap<&str, &TensorProto>,
+    node: &NodeProto,
+    index: usize,
+) -> Option<Finding> {
     let place = if node.name.is_empty() { format!("number {index}") } else { format!("'{}'", node.name) };
     let given = |place: usize| node.output.get(place).is_some_and(|name| !name.is_empty());
     match node.op_type.as_str() {
@@ -111,7 +119,7 @@ fn training_mode(graph: &GraphProto, node: &NodeProto, index: usize) -> Option<F
         }
         "Dropout" => {
             let mode = node.input.get(2).filter(|name| !name.is_empty())?;
-            let inference = graph.initializer.iter().find(|tensor| tensor.name == *mode).is_some_and(is_zero);
+            let inference = initializers.get(mode.as_str()).is_some_and(|tensor| is_zero(tensor));
             (!inference).then(|| {
                 let problem =
                     format!("node {place} (Dropout) may be in training mode: it drops values at random");
