@@ -100,10 +100,7 @@ impl Graph {
     ///
     /// # Errors
     /// If what `write` adds does not fit.
-    pub fn rewritten(
-        &self,
-        write: &mut dyn FnMut(&mut Builder, NodeId, &[NodeId]) -> Result<NodeId, GraphError>,
-    ) -> Result<Self, GraphError> {
+    pub fn rewritten(&self, write: &mut Write<'_>) -> Result<Self, GraphError> {
         let (mut builder, image) = Builder::new(self.input_shape().clone())?;
         let mut written = vec![image];
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
@@ -125,6 +122,9 @@ impl Graph {
         uses
     }
 }
+
+/// Adds what stands for a node, given its place and what stands for its inputs.
+pub type Write<'a> = dyn FnMut(&mut Builder, NodeId, &[NodeId]) -> Result<NodeId, GraphError> + 'a;
 
 /// Adds nodes one after another and infers each shape as it goes.
 pub struct Builder {

@@ -13,7 +13,7 @@ mod params;
 mod shape;
 mod weights;
 
-pub use build::{Builder, Graph, GraphError, Node, NodeId, Output};
+pub use build::{Builder, Graph, GraphError, Node, NodeId, Output, Write};
 pub use cost::{Cost, LayerCost, cost, layer_costs};
 pub use fold::fold_batch_norm;
 pub use init::initial_weights;

@@ -137,13 +137,16 @@ fn disagreement(truth: &Array2<f64>, found: &Array2<f64>, tolerance: &Tolerance)
     Ok(Disagreement { scores, direction: direction.mapv(|value| value as f32).into_dyn() })
 }
 
+/// From images and directions to gradients.
+type Ascent<'a> = dyn FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> + 'a;
+
 /// Gradient ascent by signs, as in the projected gradient method of Madry et al. (2018), with a disagreement that is
 /// measured: a step is kept where that has grown.
 struct Search<'a> {
     frame: Frame,
     differs: &'a mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<Disagreement>,
     /// The gradient of `Σ direction · difference` by the images.
-    ascent: &'a mut dyn FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<ArrayD<f32>>,
+    ascent: &'a mut Ascent<'a>,
 }
 
 impl Search<'_> {
@@ -256,7 +259,7 @@ mod tests {
             frame,
             differs: &mut |images: ArrayViewD<'_, f32>| {
                 let sum = |image: ArrayViewD<'_, f32>| f64::from(image.sum());
-                let scores = images.outer_iter().map(|image| sum(image)).collect();
+                let scores = images.outer_iter().map(sum).collect();
                 Ok(Disagreement { scores, direction: ArrayD::ones(vec![images.shape()[0], 1]) })
             },
             ascent: &mut |images: ArrayViewD<'_, f32>, _| Ok(ArrayD::ones(images.raw_dim())),

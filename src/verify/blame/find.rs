@@ -35,6 +35,9 @@ const ENGINE_SHARE: f64 = 0.1;
 /// Nodes that are told of, before the one that is blamed and after it.
 const AROUND: usize = 2;
 
+/// Loads a file into an engine.
+pub type Open<'a> = dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>> + 'a;
+
 /// What a failed verification can be looked into with.
 pub struct Evidence<'a> {
     pub file: &'a OnnxFile,
@@ -43,7 +46,7 @@ pub struct Evidence<'a> {
     pub inputs: &'a [InputSet],
     pub truths: &'a Truths,
     /// Loads the file, or one like it, into an engine.
-    pub open: &'a dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>>,
+    pub open: &'a Open<'a>,
     pub threads: usize,
 }
 

@@ -15,6 +15,9 @@ const CLOSER: f64 = 10.0;
 /// Epsilons that frameworks have as defaults.
 const EPSILONS: [f64; 6] = [0.0, 1e-12, 1e-6, 1e-5, 1e-3, 1e-2];
 
+/// What a number becomes in a format with fewer digits.
+type Rounding = fn(f64) -> f64;
+
 /// A node computed in another way.
 struct Way {
     name: String,
@@ -140,7 +143,7 @@ fn ways(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Way>
         add("no bias".into(), node.op.clone(), &without, inputs);
     }
     if let Op::Conv2d(_) | Op::Linear { .. } | Op::MatMul = node.op {
-        let roundings: [(&str, fn(f64) -> f64); 3] = [
+        let roundings: [(&str, Rounding); 3] = [
             ("products in TF32", tf32),
             ("computed in float16", |value| f16::from_f64(value).to_f64()),
             ("computed in bfloat16", |value| bf16::from_f64(value).to_f64()),
