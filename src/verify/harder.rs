@@ -64,8 +64,11 @@ pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Harden
     let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
     let truth = Truth::new(graph, weights)?;
     let fixed_batch = file.fixed_batch();
-    // That the engine fails is for the verification to tell.
-    let Ok(logits) = all_logits(candidate, pool.view(), fixed_batch) else { return Ok(()) };
+    // That the engine fails, or gives another number of classes, is for the verification to tell.
+    let logits = match all_logits(candidate, pool.view(), fixed_batch) {
+        Ok(logits) if logits.ncols() == graph.classes() => logits,
+        Ok(_) | Err(_) => return Ok(()),
+    };
     let narrow = pool.select(Axis(0), &narrowest(&logits));
     let mut add = |name, images: ArrayD<f32>| -> Result<()> {
         truths.logits.push(true_logits(&truth, images.view())?);

@@ -67,21 +67,16 @@ pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, ui: Ui) {
 /// # Errors
 /// [`crate::error::InputError`] if the file cannot be imported; others if libtorch or an engine fails.
 pub fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
-    let mut failed =
-        report.engines.iter().filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
-    let Some((_, first)) = failed.clone().find(|(engine, _)| engine.engine != EngineName::Torch) else {
-        return Ok(Vec::new());
-    };
+    let runs_files = report.engines.iter().filter(|engine| engine.engine != EngineName::Torch);
+    let failed = runs_files.filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
+    let failed: Vec<(&EngineReport, Case<'_>)> = failed.collect();
+    let Some((_, first)) = failed.first() else { return Ok(Vec::new()) };
     let imported = import(evidence.file)?;
     let scene = Scene { network: Truth::new(&imported.graph, &imported.weights)?, imported, evidence };
-    if let Some(blame) = scene.file(&first)? {
+    if let Some(blame) = scene.file(first)? {
         return Ok(vec![blame]);
     }
-    failed
-        .by_ref()
-        .filter(|(engine, _)| engine.engine != EngineName::Torch)
-        .map(|(engine, case)| scene.engine(engine, &case))
-        .collect()
+    failed.iter().map(|(engine, case)| scene.engine(engine, case)).collect()
 }
 
 /// The file, read in float64.
