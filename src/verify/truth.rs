@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::inputs::{InputSet, padded};
 
 /// Samples a forward pass of the truth. Convolutions in float64 unfold a whole batch, so the peak of memory grows with
-/// it; the time does not fall.
+/// it; the time hardly falls.
 const BATCH: usize = 8;
 
 /// What the truth rests on, and so what a pass shows.
