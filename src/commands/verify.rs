@@ -96,6 +96,15 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     let images = images(args, file, ui)?;
     let references = (network.as_ref(), reference.as_ref());
     let (mut inputs, mut truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
+    if let (Some(images), Some(logits)) = (&images, truths.logits.first())
+        && images.classes() != logits.ncols()
+    {
+        ui.warn(format!(
+            "the data set has {} classes and the file {}: for the accuracy, labels are taken as their numbers",
+            images.classes(),
+            logits.ncols()
+        ));
+    }
     let threads = usable_threads();
     let mut candidates = candidates(file, &engines, network.as_ref(), threads)?;
     let other = reference.as_ref().and_then(|reference| reference.network.as_ref());

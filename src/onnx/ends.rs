@@ -1,7 +1,7 @@
 //! Files whose input or outputs are not float32, as engines get them: with casts at both ends, so that
 //! every engine is fed and read alike.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value;
@@ -32,28 +32,30 @@ pub fn as_float32(graph: &mut GraphProto, input: &str) -> Result<bool, String> {
         graph.node.insert(0, node(&name, "Cast", &[&value.name], &name, vec![int("to", element)]));
         changed = true;
     }
-    let mut casts = Vec::new();
+    let (mut casts, mut renamed) = (Vec::new(), HashMap::new());
     for value in &mut graph.output {
-        if set_float32(value).is_none() {
-            continue;
+        if set_float32(value).is_some() {
+            let inner = fresh(&value.name);
+            casts.push(node(&inner, "Cast", &[&inner], &value.name, vec![int("to", DataType::Float as i64)]));
+            renamed.insert(value.name.clone(), inner);
+            changed = true;
         }
-        let (name, inner) = (value.name.clone(), fresh(&value.name));
-        let mut produced = false;
-        for tensor in
-            graph.node.iter_mut().flat_map(|node| &mut node.output).filter(|tensor| **tensor == name)
-        {
-            tensor.clone_from(&inner);
-            produced = true;
+    }
+    let mut made = HashSet::new();
+    for node in &mut graph.node {
+        for tensor in &mut node.output {
+            if let Some(inner) = renamed.get(tensor) {
+                made.insert(std::mem::replace(tensor, inner.clone()));
+            }
         }
-        if !produced {
-            return Err(format!("no node gives the output '{name}'"));
+        for tensor in &mut node.input {
+            if let Some(inner) = renamed.get(tensor) {
+                tensor.clone_from(inner);
+            }
         }
-        for tensor in graph.node.iter_mut().flat_map(|node| &mut node.input).filter(|tensor| **tensor == name)
-        {
-            tensor.clone_from(&inner);
-        }
-        casts.push(node(&inner, "Cast", &[&inner], &name, vec![int("to", DataType::Float as i64)]));
-        changed = true;
+    }
+    if let Some(name) = renamed.keys().find(|name| !made.contains(*name)) {
+        return Err(format!("no node gives the output '{name}'"));
     }
     graph.node.extend(casts);
     if changed {

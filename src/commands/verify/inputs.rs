@@ -64,6 +64,10 @@ impl Images {
         })
     }
 
+    pub fn classes(&self) -> usize {
+        self.data.info.classes.len()
+    }
+
     /// The split that accuracy is taken on, with its name.
     pub fn labelled(&self) -> (ScoredSplit, &Split) {
         match &self.data.test {
