@@ -164,6 +164,27 @@ fn wrong_settings_of_an_engine() {
 }
 
 #[test]
+fn a_rewriting_that_a_look_inside_undoes() {
+    let graph = network(&|op| op);
+    let weights = weights(&graph);
+    let pooled = network(&|op| match op {
+        Op::AvgPool { pool, .. } => Op::AvgPool { pool, count_include_pad: false },
+        other => other,
+    });
+    let (whole, wrong) = (file(&graph, &weights), file(&pooled, &weights));
+    // An engine that joins the pooling with what is behind it, wrongly, unless somebody wants its value.
+    let joins = |asked: &OnnxFile, engine: EngineName, options: &EngineOptions| {
+        let inner: Vec<&str> =
+            asked.outputs.iter().filter_map(|output| output.name.strip_suffix(".exposed")).collect();
+        let runs = if inner.contains(&"mean") { &whole } else { &wrong };
+        open(&runs.exposing(&inner).unwrap(), engine, options)
+    };
+    let (report, _) = blamed(&whole, Standing::File, (&graph, &weights), &joins);
+    let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
+    says(blame, "mean", "the runtime's rewriting of the graph");
+}
+
+#[test]
 fn a_files_fault_is_found_though_the_engine_is_right() {
     let graph = network(&|op| op);
     let whole = weights(&graph);

@@ -21,7 +21,7 @@ use super::super::truth::{Standing, Truths};
 use super::align::{align, score};
 use super::cause::{Side, cause, folded_norm};
 use super::guess::guess;
-use super::passes::{NodeErrors, Values, errors, values};
+use super::passes::{NodeErrors, Values, distance, errors, values};
 
 /// Values of all tensors together that are held at once, at most: 128 MiB in float64.
 const MAX_VALUES: usize = 1 << 24;
@@ -176,29 +176,8 @@ impl Scene<'_> {
             }
         }
         let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
-        let options =
-            EngineOptions { threads: self.evidence.threads, optimize: report.optimized, tf32: report.tf32 };
-        let mut engine = (self.evidence.open)(&file.exposing(&names)?, report.engine, &options)?;
         let samples = images.shape()[0];
-        let mut given: Vec<ArrayD<f32>> = Vec::new();
-        for batch in images.axis_chunks_iter(Axis(0), file.fixed_batch().unwrap_or(samples)) {
-            let keep = batch.shape()[0];
-            let outputs = engine.run(padded(batch, file.fixed_batch().unwrap_or(keep)).view())?;
-            ensure!(
-                outputs.len() == file.outputs.len() + names.len(),
-                "the engine does not give every tensor"
-            );
-            let inner = outputs.into_iter().skip(file.outputs.len());
-            let kept = inner.map(|value| value.slice_axis(Axis(0), Slice::from(..keep)).to_owned());
-            given = match given.is_empty() {
-                true => kept.collect(),
-                false => {
-                    let both = given.iter().zip(kept);
-                    both.map(|(a, b)| Ok(ndarray::concatenate(Axis(0), &[a.view(), b.view()])?))
-                        .collect::<Result<_>>()?
-                }
-            };
-        }
+        let given = self.exposed(report, &images, &names)?.split_off(file.outputs.len());
         let mut others = Values::new();
         for ((_, place), value) in tensors.iter().zip(given) {
             let mut shape = vec![samples];
@@ -213,15 +192,72 @@ impl Scene<'_> {
             Some(graph.nodes()[place].name.clone())
         });
         let last = graph.output(Graph::LOGITS).context("an import has logits")?.index();
-        blame.cause = match culprit(&found, limit) {
-            Some(place) => self.engine_cause(place, &images, &others, report)?,
-            None if found.get(&last).is_some_and(|errors| errors.cumulative <= limit) => Some(
-                "the error is gone when every tensor is an output: the runtime's rewriting of the graph"
-                    .into(),
-            ),
-            None => None,
-        };
+        match culprit(&found, limit) {
+            Some(place) => blame.cause = self.engine_cause(place, &images, &others, report)?,
+            None if found.get(&last).is_some_and(|errors| errors.cumulative <= limit) => {
+                let place = self.rewritten(report, &images, &tensors, limit)?;
+                blame = self.around(blame, place, &found, |place| Some(graph.nodes()[place].name.clone()));
+                let cause = "the runtime's rewriting of the graph: the error is gone when this node's value is an output";
+                blame.cause = Some(cause.into());
+            }
+            None => {}
+        }
         Ok(blame)
+    }
+
+    /// What the engine gives with some tensors as further outputs.
+    fn exposed(
+        &self,
+        report: &EngineReport,
+        images: &ArrayD<f32>,
+        names: &[&str],
+    ) -> Result<Vec<ArrayD<f32>>> {
+        let file = self.evidence.file;
+        let options =
+            EngineOptions { threads: self.evidence.threads, optimize: report.optimized, tf32: report.tf32 };
+        let mut engine = (self.evidence.open)(&file.exposing(names)?, report.engine, &options)?;
+        let mut given: Vec<ArrayD<f32>> = Vec::new();
+        for batch in images.axis_chunks_iter(Axis(0), file.fixed_batch().unwrap_or(images.shape()[0])) {
+            let keep = batch.shape()[0];
+            let outputs = engine.run(padded(batch, file.fixed_batch().unwrap_or(keep)).view())?;
+            ensure!(
+                outputs.len() == file.outputs.len() + names.len(),
+                "the engine does not give every tensor"
+            );
+            let kept =
+                outputs.into_iter().map(|value| value.slice_axis(Axis(0), Slice::from(..keep)).to_owned());
+            given = match given.is_empty() {
+                true => kept.collect(),
+                false => {
+                    let both = given.iter().zip(kept);
+                    let joined = both.map(|(a, b)| ndarray::concatenate(Axis(0), &[a.view(), b.view()]));
+                    joined.collect::<Result<_, _>>()?
+                }
+            };
+        }
+        Ok(given)
+    }
+
+    /// The node whose value as an output undoes a rewriting that gives the wrong result: the last of the fewest first
+    /// tensors that must be outputs, found by halving.
+    fn rewritten(
+        &self,
+        report: &EngineReport,
+        images: &ArrayD<f32>,
+        tensors: &[(&str, usize)],
+        limit: f64,
+    ) -> Result<usize> {
+        let truth = self.imported.ending.apply(self.network.logits(images.view())?);
+        let outputs = &self.evidence.file.outputs;
+        let place = outputs.iter().position(|output| output.name == Graph::LOGITS).unwrap_or(0);
+        let (mut wrong, mut right) = (0, tensors.len());
+        while right - wrong > 1 {
+            let middle = usize::midpoint(wrong, right);
+            let names: Vec<&str> = tensors[..middle].iter().map(|(name, _)| *name).collect();
+            let logits = self.exposed(report, images, &names)?.swap_remove(place).mapv(f64::from);
+            if distance(&truth, &logits) > limit { wrong = middle } else { right = middle }
+        }
+        Ok(tensors[right - 1].1)
     }
 
     fn engine_cause(
@@ -258,6 +294,26 @@ impl Scene<'_> {
         limit: f64,
         layer: impl Fn(usize) -> Option<String>,
     ) -> Blame {
+        let nowhere = Blame { engine, compared: found.len(), ..Blame::nowhere(case.set.name, &case.samples) };
+        if let Some(place) = culprit(found, limit) {
+            return self.around(nowhere, place, found, layer);
+        }
+        let worst =
+            found.iter().max_by(|a, b| a.1.isolated.total_cmp(&b.1.isolated)).map(|(place, _)| *place);
+        match worst {
+            Some(place) => Blame { node: None, ..self.around(nowhere, place, found, layer) },
+            None => nowhere,
+        }
+    }
+
+    /// A blame of one node, told of with its neighbours.
+    fn around(
+        &self,
+        blame: Blame,
+        place: usize,
+        found: &HashMap<usize, NodeErrors>,
+        layer: impl Fn(usize) -> Option<String>,
+    ) -> Blame {
         let mut places: Vec<usize> = found.keys().copied().collect();
         places.sort_unstable();
         let told = |place: usize| NodeError {
@@ -267,17 +323,9 @@ impl Scene<'_> {
             isolated: found[&place].isolated,
             cumulative: found[&place].cumulative,
         };
-        let largest = places.iter().copied().max_by(|a, b| found[a].isolated.total_cmp(&found[b].isolated));
-        let culprit = culprit(found, limit);
-        let center = culprit.or(largest).and_then(|place| places.iter().position(|&other| other == place));
-        let around = center.map_or(0..0, |at| at.saturating_sub(AROUND)..(at + AROUND + 1).min(places.len()));
-        Blame {
-            engine,
-            compared: places.len(),
-            node: culprit.map(told),
-            around: places[around].iter().copied().map(told).collect(),
-            ..Blame::nowhere(case.set.name, &case.samples)
-        }
+        let Some(at) = places.iter().position(|&other| other == place) else { return blame };
+        let neighbours = &places[at.saturating_sub(AROUND)..(at + AROUND + 1).min(places.len())];
+        Blame { node: Some(told(place)), around: neighbours.iter().copied().map(told).collect(), ..blame }
     }
 }
 
