@@ -66,7 +66,9 @@ fn faults_are_caught_and_blamed_and_copies_raise_no_alarm() {
         reports.push(tested(name, &graph, &trained(&graph)));
     }
     // Files that others wrote, as they come out of the importer.
-    for name in ["squeeze_excite.torchscript", "attention", "norm_gelu.torchscript", "shuffle.dynamo"] {
+    for name in
+        ["squeeze_excite.torchscript", "attention", "norm_gelu.torchscript", "shuffle.dynamo", "keras"]
+    {
         let path = format!("{}/tests/fixtures/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
         let imported = import(&OnnxFile::load(Path::new(&path)).unwrap()).unwrap();
         reports.push(tested(name, &imported.graph, &imported.weights));

@@ -72,7 +72,8 @@ pub fn distance(a: &ArrayD<f64>, b: &ArrayD<f64>) -> f64 {
     let samples = a.axis_iter(Axis(0)).zip(b.axis_iter(Axis(0)));
     let of_sample = |(a, b): (ArrayViewD<'_, f64>, ArrayViewD<'_, f64>)| {
         let (mut difference, mut one, mut other) = (0.0, 0.0, 0.0);
-        for (a, b) in a.iter().zip(&b) {
+        // Padding before a maximum is minus infinity, on both sides.
+        for (a, b) in a.iter().zip(&b).filter(|(a, b)| a.is_finite() || a != b) {
             difference += (a - b) * (a - b);
             one += a * a;
             other += b * b;
@@ -101,5 +102,9 @@ mod tests {
         assert_eq!(distance(&a, &array![[3.0, 4.0], [0.0, 1e-9]].into_dyn()), 1.0);
         assert_eq!(distance(&a, &array![[3.0, f64::NAN], [0.0, 0.0]].into_dyn()), f64::INFINITY);
         assert_eq!(distance(&a, &a), 0.0);
+        let padded = array![[f64::NEG_INFINITY, 2.0]].into_dyn();
+        assert_eq!(distance(&padded, &padded), 0.0);
+        assert_eq!(distance(&padded, &array![[f64::INFINITY, 2.0]].into_dyn()), f64::INFINITY);
+        assert_eq!(distance(&padded, &array![[0.0, 2.0]].into_dyn()), f64::INFINITY);
     }
 }
