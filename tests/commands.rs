@@ -177,6 +177,10 @@ fn errors_of_small_probabilities_are_seen() {
         code == Some(1) && said.contains("class 1: -20.") && said.contains("the file itself is wrong"),
         "{said}"
     );
+    // That the case cannot be kept does not hide that the file fails.
+    let (code, said) =
+        folder.fails(&["verify", "one.onnx", "--reference", "other.onnx", "--case", "one.onnx/case"]);
+    assert!(code == Some(1) && said.contains("the failing case is not kept"), "{said}");
     // Against recorded probabilities the file is taken as it is.
     let images = ArrayD::<f32>::zeros(vec![2, 3, 8, 8]);
     let expected = ndarray::array![[1.0f32, 1e-9], [1.0, 1e-9]];

@@ -150,26 +150,24 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
     blame(&mut report, &evidence, ui);
     if !report.passed {
-        save(args, &report, file, &inputs, &truths, ui)?;
+        save(args, &report, file, &inputs, &truths, ui);
     }
     Ok(report)
 }
 
-/// Keeps what it takes to see a failure again.
-fn save(
-    args: &Args,
-    report: &VerifyReport,
-    file: &OnnxFile,
-    inputs: &[InputSet],
-    truths: &Truths,
-    ui: Ui,
-) -> Result<()> {
+/// Keeps what it takes to see a failure again. That it cannot be kept does not hide the failure.
+fn save(args: &Args, report: &VerifyReport, file: &OnnxFile, inputs: &[InputSet], truths: &Truths, ui: Ui) {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
     let folder = args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")));
-    if !save_case(&folder, report, file, inputs, truths)?.is_empty() {
-        ui.warn(format!("the failing case is in {}; its command.txt shows it again", folder.display()));
+    match save_case(&folder, report, file, inputs, truths) {
+        Ok(kept) if kept.is_empty() => {}
+        Ok(_) => {
+            ui.warn(format!("the failing case is in {}; its command.txt shows it again", folder.display()));
+        }
+        Err(error) => {
+            ui.warn(format!("the failing case is not kept: {error:#}; --case names another folder"))
+        }
     }
-    Ok(())
 }
 
 /// The file without a softmax at its end, for the engines, where what it is held against can be taken before that, too.

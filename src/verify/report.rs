@@ -32,6 +32,7 @@ pub struct VerifyReport {
     /// Batch sizes that were run.
     pub batches: Vec<usize>,
     /// Where the failures begin, as far as it was found.
+    #[serde(default)]
     pub blame: Vec<Blame>,
 }
 

@@ -69,11 +69,16 @@ pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, ui: Ui) {
 pub fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
     let runs_files = report.engines.iter().filter(|engine| engine.engine != EngineName::Torch);
     let failed = runs_files.filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
-    let failed: Vec<(&EngineReport, Case<'_>)> = failed.collect();
-    let Some((_, first)) = failed.first() else { return Ok(Vec::new()) };
+    let mut failed: Vec<(&EngineReport, Case<'_>)> = failed.collect();
+    if failed.is_empty() {
+        return Ok(Vec::new());
+    }
     let imported = import(evidence.file)?;
     let scene = Scene { network: Truth::new(&imported.graph, &imported.weights)?, imported, evidence };
-    if let Some(blame) = scene.file(first)? {
+    let most = scene.most_samples();
+    failed.iter_mut().for_each(|(_, case)| case.samples.truncate(most));
+    let (engine, first) = &failed[0];
+    if let Some(blame) = scene.file(first, &engine.tolerance)? {
         return Ok(vec![blame]);
     }
     failed.iter().map(|(engine, case)| scene.engine(engine, case)).collect()
@@ -87,16 +92,15 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// The file's own fault, if its nodes do not compute what they should.
-    fn file(&self, case: &Case<'_>) -> Result<Option<Blame>> {
+    /// The file's own fault, if its nodes do not compute what they should within the limits of an engine.
+    fn file(&self, case: &Case<'_>, tolerance: &Tolerance) -> Result<Option<Blame>> {
         let Truths { logits, standing, .. } = self.evidence.truths;
         if let Standing::File | Standing::Engine = standing {
             return Ok(None);
         }
-        let images = self.bounded(case.images());
-        let expected = logits[case.place].select(Axis(0), &case.samples[..images.shape()[0]]);
-        let found = self.imported.ending.apply(self.network.logits(images.view())?);
-        if agree(&expected, &found)? {
+        let expected = logits[case.place].select(Axis(0), &case.samples);
+        let found = self.imported.ending.apply(self.network.logits(case.images().view())?);
+        if agree(&expected, &found, tolerance)? {
             return Ok(None);
         }
         let Some((graph, weights)) = self.evidence.reference else {
@@ -119,7 +123,7 @@ impl Scene<'_> {
             true => (Side { graph: &folded_graph, weights: &folded_weights }, folded),
             false => (reference, plain),
         };
-        let images = self.bounded(case.images());
+        let images = case.images();
         let mut others = Values::new();
         let partners: HashMap<usize, usize> =
             pairs.iter().enumerate().filter_map(|(place, pair)| Some(((*pair)?, place))).collect();
@@ -166,7 +170,7 @@ impl Scene<'_> {
     fn engine(&self, report: &EngineReport, case: &Case<'_>) -> Result<Blame> {
         let file = self.evidence.file;
         let graph = &self.imported.graph;
-        let images = self.bounded(case.images());
+        let images = case.images();
         let mut tensors: Vec<(&str, usize)> = Vec::new();
         for (name, id) in &self.imported.tensors {
             let differs = tensors.last().is_none_or(|&(_, last)| last != id.index());
@@ -278,12 +282,11 @@ impl Scene<'_> {
         Ok(guessed.or_else(|| report.tf32.then(|| "products in TF32".into())))
     }
 
-    /// As many of the images as all their values can be held of.
-    fn bounded(&self, images: ArrayD<f32>) -> ArrayD<f32> {
+    /// Samples of which all values can be held.
+    fn most_samples(&self) -> usize {
         let nodes = self.imported.graph.nodes().iter();
         let values: usize = nodes.map(|node| node.shape.iter().product::<usize>()).sum();
-        let samples = (MAX_VALUES / values.max(1)).clamp(1, images.shape()[0]);
-        images.slice_axis(Axis(0), Slice::from(..samples)).to_owned()
+        (MAX_VALUES / values.max(1)).max(1)
     }
 
     fn told(
@@ -334,13 +337,12 @@ fn culprit(found: &HashMap<usize, NodeErrors>, limit: f64) -> Option<usize> {
     found.iter().filter(|(_, errors)| errors.isolated > limit).map(|(place, _)| *place).min()
 }
 
-/// Whether logits of a file are those they should be, by the tightest tolerance.
-fn agree(expected: &Array2<f64>, found: &ArrayD<f64>) -> Result<bool> {
+/// Whether logits of a file are those they should be.
+fn agree(expected: &Array2<f64>, found: &ArrayD<f64>, tolerance: &Tolerance) -> Result<bool> {
     if expected.shape() != found.shape() {
         return Ok(false);
     }
     let found: Array2<f64> = found.clone().into_dimensionality()?;
-    let tolerance = Tolerance::of(EngineName::OrtCpu, &EngineOptions::default());
     let found = found.mapv(|value| value as f32);
-    Ok(compare("file", true, expected.view(), found.view(), &tolerance).passed)
+    Ok(compare("file", true, expected.view(), found.view(), tolerance).passed)
 }
