@@ -113,6 +113,9 @@ fn says(blame: &Blame, node: &str, cause: &str) {
     assert!(blame.samples.len() > 1);
     let before = blame.around.iter().take_while(|error| error.node != node);
     before.for_each(|error| assert!(error.isolated < 1e-5 && error.cumulative < 1e-5, "{error:?}"));
+    // Those behind it are wrong by what they get, and not by themselves.
+    let behind = blame.around.iter().skip_while(|error| error.node != node).skip(1);
+    behind.for_each(|error| assert!(error.isolated < 1e-5, "{error:?}"));
 }
 
 /// The network with the padding of its first convolution before the image.
