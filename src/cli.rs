@@ -26,6 +26,9 @@ pub enum Verb {
     Verify(commands::verify::Args),
     /// Measure the latency of ONNX files
     Bench(commands::bench::Args),
+    /// Measure the start of this process
+    #[command(hide = true)]
+    FreshStart(commands::bench::FreshStart),
     /// Classify images with an exported model
     Predict(commands::predict::Args),
     /// List layers, shapes, parameters and MACs of a model
@@ -49,6 +52,7 @@ impl Cli {
             Verb::Check(args) => commands::check::run(args, &self.common),
             Verb::Verify(args) => commands::verify::run(args, &self.common),
             Verb::Bench(args) => commands::bench::run(args, &self.common),
+            Verb::FreshStart(args) => commands::bench::fresh_start(args),
             Verb::Predict(args) => commands::predict::run(args, &self.common),
             Verb::Inspect(args) => commands::inspect::run(args, &self.common),
             Verb::Doctor(args) => commands::doctor::run(args, &self.common),

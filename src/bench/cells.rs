@@ -1,146 +1,276 @@
-//! From models and settings to cells, measured.
+//! From models and settings to a measurement: which cells there are, and what is done with each.
 
+use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use ndarray::{ArrayD, IxDyn};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use anyhow::{Result, bail};
 
-use crate::config::{Bench, EngineName};
-use crate::engine::{Engine, EngineOptions};
+use crate::config::{Bench, EngineName, Mode, Scenario};
+use crate::engine::EngineOptions;
+use crate::error::InputError;
 use crate::ui::{Bar, Ui};
 
+use super::conditions::{Conditions, Snapshot};
 use super::environment::{Environment, usable_threads};
-use super::measure::{Cell, Plan, measure};
-use super::report::{BenchReport, CellResult, CellStart};
+use super::fresh::{Fresh, Request, fresh};
+use super::measure::{Cell, Measured, Plan, measure};
+use super::report::{BenchReport, CellId, CellResult, Offline, SCHEMA, Served, speed_ups, sweeps};
+use super::server::{Monotonic, highest_rate, queries_for, serve};
+use super::stats::{mean_interval, median};
+use super::subject::{Loaded, Subject};
 
-/// How a model is opened in an engine.
-type Open<'a> = Box<dyn Fn(EngineName, &EngineOptions) -> Result<Box<dyn Engine>> + 'a>;
+/// Seconds a batch size is measured to find the best one.
+const SWEEP_SECONDS: f64 = 0.5;
 
-/// A model to measure.
-pub struct Subject<'a> {
-    pub name: String,
-    /// `[channels, height, width]`.
-    pub image: [usize; 3],
-    /// The only batch size it takes, if it takes but one.
-    pub fixed_batch: Option<usize>,
-    pub open: Open<'a>,
+/// What a measurement needs beside its settings.
+pub struct Job<'a> {
+    /// Speed-ups are over this model.
+    pub baseline: String,
+    pub seed: u64,
+    pub ui: Ui,
+    /// Set when the user wants it to end.
+    pub stop: &'a AtomicBool,
+    /// This program, for what is measured in fresh processes.
+    pub program: Option<PathBuf>,
 }
 
-/// A cell ready to be measured.
-struct Ready {
-    start: CellStart,
-    engine: Box<dyn Engine>,
-}
-
-/// Measures every model on every engine with every batch size and thread count. libtorch's cells
+/// Measures every model on every engine with every batch size, thread count and mode. libtorch's cells
 /// run after the others: its threads go on spinning.
 ///
 /// # Errors
 /// If an engine cannot load a model, a run fails, or `stop` is set.
-pub fn bench(
-    subjects: &[Subject<'_>],
-    settings: &Bench,
-    seed: u64,
-    ui: Ui,
-    stop: &AtomicBool,
-) -> Result<BenchReport> {
+pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<BenchReport> {
     let environment = Environment::read();
-    let mut cells = Vec::new();
+    let before = Snapshot::take();
+    let mut report = BenchReport {
+        schema: SCHEMA,
+        environment,
+        conditions: Conditions { before: before.clone(), after: before.clone() },
+        settings: settings.clone(),
+        models: subjects.iter().map(|subject| subject.model.clone()).collect(),
+        cells: Vec::new(),
+        speed_ups: Vec::new(),
+        sweeps: Vec::new(),
+        offline: Vec::new(),
+        server: Vec::new(),
+        fresh: Vec::new(),
+        budgets: Vec::new(),
+        comparison: None,
+        warnings: left_out(subjects, settings)?,
+    };
     let (torch, others): (Vec<EngineName>, Vec<EngineName>) =
         settings.engines.iter().partition(|engine| **engine == EngineName::Torch);
     let mut blocks = vec![(others, settings.threads.clone())];
     blocks.extend(settings.threads.iter().map(|&threads| (torch.clone(), vec![threads])));
     for (engines, threads) in blocks {
-        let ready = ready(subjects, settings, &engines, &threads, seed)?;
-        if !ready.is_empty() {
-            cells.extend(run(ready, settings, seed, ui, stop)?);
+        let loaded = load(subjects, settings, &engines, &threads, job.seed)?;
+        if !loaded.is_empty() {
+            block(&loaded, settings, job, &mut report)?;
         }
     }
-    let mode = "device".to_string();
-    Ok(BenchReport { environment, settings: settings.clone(), mode, cells })
+    report.fresh = fresh_processes(subjects, settings, job)?;
+    report.speed_ups = speed_ups(&report.cells, &job.baseline, job.seed);
+    report.sweeps = sweeps(&report.cells);
+    report.conditions.after = Snapshot::take();
+    report.warnings.extend(report.conditions.warnings(&report.environment));
+    Ok(report)
 }
 
-fn ready(
-    subjects: &[Subject<'_>],
+/// Sizes that a model does not take.
+fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for subject in subjects {
+        let Some(fixed) = subject.fixed_batch else { continue };
+        let name = &subject.model.name;
+        let others: Vec<String> =
+            settings.batch.iter().filter(|&&batch| batch != fixed).map(ToString::to_string).collect();
+        if others.len() == settings.batch.len() {
+            let problem = format!("{name} takes batches of {fixed} and no others");
+            return Err(InputError::new(problem).hint(format!("measure it with --batch {fixed}")).into());
+        }
+        if !others.is_empty() {
+            let others = others.join(", ");
+            warnings.push(format!("{name} takes batches of {fixed} and no others; left out: {others}"));
+        }
+    }
+    Ok(warnings)
+}
+
+/// How an engine is set up for a thread count of the settings.
+fn options(settings: &Bench, threads: usize) -> EngineOptions {
+    let threads = if threads == 0 { usable_threads() } else { threads };
+    EngineOptions { threads, optimize: true, cuda: settings.cuda }
+}
+
+fn load<'a>(
+    subjects: &'a [Subject<'a>],
     settings: &Bench,
     engines: &[EngineName],
     threads: &[usize],
     seed: u64,
-) -> Result<Vec<Ready>> {
-    let mut ready = Vec::new();
+) -> Result<Vec<Loaded<'a>>> {
+    let mut loaded = Vec::new();
     for &threads in threads {
-        let threads = if threads == 0 { usable_threads() } else { threads };
-        let options = EngineOptions { threads, ..EngineOptions::default() };
+        let options = options(settings, threads);
         for subject in subjects {
             for &engine in engines {
-                for &batch in &settings.batch {
-                    if subject.fixed_batch.is_some_and(|fixed| fixed != batch) {
-                        continue;
-                    }
-                    let context = || format!("{} on {}, batch {batch}", subject.name, engine.key());
-                    let start = Instant::now();
-                    let mut loaded = (subject.open)(engine, &options)?;
-                    let load_ms = start.elapsed().as_secs_f64() * 1e3;
-                    let start = Instant::now();
-                    loaded.bind(noise(batch, subject.image, seed).view()).with_context(context)?;
-                    loaded.run_bound().with_context(context)?;
-                    let first_run_ms = start.elapsed().as_secs_f64() * 1e3;
-                    let model = subject.name.clone();
-                    let engine_name = loaded.name();
-                    let start =
-                        CellStart { model, engine, engine_name, batch, threads, load_ms, first_run_ms };
-                    ready.push(Ready { start, engine: loaded });
+                for batch in batches(subject, settings) {
+                    loaded.push(Loaded::open(subject, engine, batch, &options, seed)?);
                 }
             }
         }
     }
-    Ok(ready)
+    Ok(loaded)
 }
 
-fn run(
-    mut ready: Vec<Ready>,
-    settings: &Bench,
-    seed: u64,
-    ui: Ui,
-    stop: &AtomicBool,
-) -> Result<Vec<CellResult>> {
-    let plan = Plan {
+fn batches<'a>(subject: &'a Subject<'_>, settings: &'a Bench) -> impl Iterator<Item = usize> + 'a {
+    let takes = |batch: &usize| subject.fixed_batch.is_none_or(|fixed| fixed == *batch);
+    settings.batch.iter().copied().filter(takes)
+}
+
+/// Everything that is measured of models that are loaded.
+fn block(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>, report: &mut BenchReport) -> Result<()> {
+    for scenario in &settings.scenarios {
+        match scenario {
+            Scenario::SingleStream => report.cells.extend(single_stream(loaded, settings, job)?),
+            Scenario::Offline => report.offline.extend(offline(loaded, settings, job)?),
+            Scenario::Server => report.server.extend(server(loaded, settings, job)?),
+        }
+    }
+    Ok(())
+}
+
+fn plan(settings: &Bench, seed: u64) -> Plan {
+    Plan {
         min_samples: settings.min_samples,
         min_seconds: settings.min_seconds,
         max_seconds: settings.max_seconds,
         seed,
+    }
+}
+
+fn cell<'a>(loaded: &'a Loaded<'a>, mode: Mode) -> Cell<'a> {
+    Cell { run: Box::new(move || loaded.run(mode)) }
+}
+
+fn single_stream(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<CellResult>> {
+    let pairs = || loaded.iter().flat_map(|loaded| settings.modes.iter().map(move |&mode| (loaded, mode)));
+    let mut cells: Vec<Cell<'_>> = pairs().map(|(loaded, mode)| cell(loaded, mode)).collect();
+    let mut bar = job.ui.bar("bench", 2 * cells.len() as u64, "halves of cells");
+    let measured = measure(&mut cells, &plan(settings, job.seed), |done| advance(&mut bar, done, job.stop))?;
+    let results = pairs().zip(measured);
+    Ok(results.map(|((loaded, mode), measured)| CellResult::new(loaded, mode, measured)).collect())
+}
+
+/// Throughput of each model on each engine at each thread count, with the batch that gives the most.
+fn offline(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Offline>> {
+    let group = |loaded: &Loaded<'_>| CellId { batch: 0, ..loaded.id(Mode::Host) };
+    let mut groups: Vec<CellId> = loaded.iter().map(group).collect();
+    groups.dedup();
+    let mut bar = job.ui.bar("offline", groups.len() as u64, "cells");
+    let mut results = Vec::new();
+    for id in groups {
+        advance(&mut bar, results.len(), job.stop)?;
+        let same: Vec<&Loaded<'_>> = loaded.iter().filter(|loaded| group(loaded) == id).collect();
+        let short =
+            Plan { min_samples: 1, min_seconds: SWEEP_SECONDS, max_seconds: SWEEP_SECONDS, seed: job.seed };
+        let mut sizes: Vec<Cell<'_>> = same.iter().map(|loaded| cell(loaded, Mode::Host)).collect();
+        let sweep: Vec<f64> = measure(&mut sizes, &short, |_| advance(&mut bar, 0, job.stop))?
+            .iter()
+            .zip(&same)
+            .map(|(measured, loaded)| throughput(loaded.batch, &measured.samples))
+            .collect();
+        let Some((best, _)) = same.iter().zip(&sweep).max_by(|a, b| a.1.total_cmp(b.1)) else { continue };
+        let long = plan(settings, job.seed);
+        let measured = measure(&mut [cell(best, Mode::Host)], &long, |_| advance(&mut bar, 0, job.stop))?;
+        let sweep: Vec<(usize, f64)> = same.iter().map(|loaded| loaded.batch).zip(sweep).collect();
+        results.extend(measured.iter().map(|measured| offline_of(best, measured, sweep.clone(), job.seed)));
+    }
+    Ok(results)
+}
+
+fn offline_of(best: &Loaded<'_>, measured: &Measured, sweep: Vec<(usize, f64)>, seed: u64) -> Offline {
+    let mut rest = measured.samples.as_slice();
+    let turns = measured.turns.iter().map(|&turn| {
+        let (now, later) = rest.split_at(turn);
+        rest = later;
+        throughput(best.batch, now)
+    });
+    let turns: Vec<f64> = turns.collect();
+    Offline {
+        cell: best.id(Mode::Host),
+        images_per_second: throughput(best.batch, &measured.samples),
+        interval: mean_interval(&turns, seed).map(|mean| [mean.low, mean.high]),
+        samples: best.batch * measured.samples.len(),
+        seconds: measured.samples.iter().sum::<u64>() as f64 * 1e-9,
+        sweep,
+    }
+}
+
+/// Samples of the model's, a second.
+fn throughput(batch: usize, nanoseconds: &[u64]) -> f64 {
+    let seconds = nanoseconds.iter().sum::<u64>() as f64 * 1e-9;
+    (batch * nanoseconds.len()) as f64 / seconds.max(1e-12)
+}
+
+/// Every model as a server, one after another: queues of two would take each other's time.
+fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Served>> {
+    let bar = RefCell::new(job.ui.bar("server", loaded.len() as u64, "cells"));
+    let mut results = Vec::new();
+    for loaded in loaded {
+        let step = || advance(&mut bar.borrow_mut(), results.len(), job.stop);
+        let mut services = Vec::new();
+        let warm =
+            Plan { min_samples: 1, min_seconds: SWEEP_SECONDS, max_seconds: SWEEP_SECONDS, seed: job.seed };
+        for measured in measure(&mut [cell(loaded, Mode::Host)], &warm, |_| step())? {
+            services.extend(measured.samples.iter().map(|&nanoseconds| nanoseconds as f64 * 1e-6));
+        }
+        let clock = Monotonic::start();
+        let mut answer = || loaded.run(Mode::Host).map(|_| ());
+        let mut rates = Vec::new();
+        for &rate in &settings.rates {
+            step()?;
+            let (queries, target) = (queries_for(rate, settings.min_seconds), settings.p99_target_ms);
+            rates.push(serve(&mut answer, &clock, rate, queries, target, job.seed)?);
+        }
+        let search = settings.p99_target_ms.map(|target| {
+            let service = median(&services);
+            highest_rate(&mut answer, &clock, service, target, settings.min_seconds, job.seed, step)
+        });
+        let search = search.transpose()?;
+        results.push(Served { cell: loaded.id(Mode::Host), rates, search });
+    }
+    Ok(results)
+}
+
+fn fresh_processes(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Fresh>> {
+    let starts = settings.cold_starts.max(usize::from(settings.memory));
+    let Some(program) = job.program.as_ref().filter(|_| starts > 0) else { return Ok(Vec::new()) };
+    let mut requests = Vec::new();
+    for &threads in &settings.threads {
+        for subject in subjects {
+            for &engine in settings.engines.iter().filter(|&&engine| engine != EngineName::Torch) {
+                for batch in batches(subject, settings) {
+                    let options = options(settings, threads);
+                    let (model, sample) = (subject.model.path.clone(), subject.model.sample.clone());
+                    let request = Request { model, engine, options, batch, sample, seed: job.seed };
+                    requests.push((request, subject.model.name.clone()));
+                }
+            }
+        }
+    }
+    let mut bar = job.ui.bar("fresh", (starts * requests.len()) as u64, "processes");
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        advance(&mut bar, done - 1, job.stop)
     };
-    let mut bar = ui.bar("bench", 2 * ready.len() as u64, "halves of cells");
-    let mut cells: Vec<Cell<'_>> = ready
-        .iter_mut()
-        .map(|ready| Cell {
-            run: Box::new(|| {
-                let start = Instant::now();
-                ready.engine.run_bound()?;
-                Ok(start.elapsed().as_nanos() as u64)
-            }),
-        })
-        .collect();
-    let measured = measure(&mut cells, &plan, |done| advance(&mut bar, done, stop))?;
-    drop(cells);
-    let starts = ready.into_iter().map(|ready| ready.start);
-    Ok(starts.zip(measured).map(|(start, measured)| CellResult::new(start, measured)).collect())
+    requests.into_iter().map(|(request, name)| fresh(program, &request, name, starts, &mut step)).collect()
 }
 
 /// Shows progress; ends the measurement when the user asks for it.
 fn advance(bar: &mut Bar, done: usize, stop: &AtomicBool) -> Result<()> {
     bar.set(done as u64);
     if stop.load(Ordering::Relaxed) { bail!("the measurement was stopped") } else { Ok(()) }
-}
-
-/// A batch of seeded noise, uniform in ±1.7: as spread as normalised pixels.
-fn noise(batch: usize, [channels, height, width]: [usize; 3], seed: u64) -> ArrayD<f32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let half = f64::from(u32::MAX) / 2.0;
-    ArrayD::from_shape_simple_fn(IxDyn(&[batch, channels, height, width]), || {
-        (1.7 * (f64::from(rng.next_u32()) / half - 1.0)) as f32
-    })
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::gpu::{Gpu, gpu};
+
 /// What a latency or parity figure was measured on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
@@ -14,10 +16,11 @@ pub struct Environment {
     pub available_threads: usize,
     /// CPU frequency governor, where the system tells.
     pub governor: Option<String>,
-    /// Load average over one minute when the measurement began.
-    pub load_average: f64,
     pub memory_bytes: u64,
     pub system: String,
+    pub gpu: Option<Gpu>,
+    /// When ONNX Runtime's idle threads spin: its default while a run lasts, and not between runs.
+    pub spinning: String,
     /// Versions by library.
     pub versions: BTreeMap<String, String>,
 }
@@ -39,11 +42,28 @@ impl Environment {
             processors,
             available_threads: usable_threads(),
             governor: governor.ok().map(|text| text.trim().to_string()),
-            load_average: sysinfo::System::load_average().map_or(0.0, |average| average.one),
             memory_bytes,
             system: sysinfo::System::long_os_version().unwrap_or_default(),
+            gpu: gpu(),
+            spinning: "while a run lasts".into(),
             versions: versions(),
         }
+    }
+
+    /// What `other` has otherwise, with both values.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let gpu = |environment: &Self| environment.gpu.as_ref().map_or("none".into(), |gpu| gpu.name.clone());
+        let mut pairs = vec![
+            ("CPU".to_string(), self.cpu_model.clone(), other.cpu_model.clone()),
+            ("cores".into(), self.available_threads.to_string(), other.available_threads.to_string()),
+            ("GPU".into(), gpu(self), gpu(other)),
+        ];
+        for (library, version) in &self.versions {
+            let now = other.versions.get(library).cloned().unwrap_or_else(|| "none".into());
+            pairs.push((library.clone(), version.clone(), now));
+        }
+        let differing = pairs.into_iter().filter(|(_, then, now)| then != now);
+        differing.map(|(what, then, now)| format!("{what} was {then}, is {now}")).collect()
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Plan {
 pub struct Measured {
     /// Nanoseconds, in the order they were taken.
     pub samples: Vec<u64>,
+    /// How many of them each turn gave, in order.
+    pub turns: Vec<usize>,
     pub warmup_runs: usize,
     /// Whether the warm-up ended because its windows agreed.
     pub warm: bool,
@@ -86,6 +88,7 @@ pub fn measure(
 
 fn turn(cell: &mut Cell<'_>, measured: &mut Measured, plan: &Plan) -> Result<()> {
     (cell.run)()?;
+    let before = measured.samples.len();
     let mut seconds = 0.0;
     while seconds < TURN_SECONDS && !measured.done(plan) {
         let nanoseconds = (cell.run)()?;
@@ -93,6 +96,7 @@ fn turn(cell: &mut Cell<'_>, measured: &mut Measured, plan: &Plan) -> Result<()>
         seconds += nanoseconds as f64 * 1e-9;
         measured.total_ns += nanoseconds;
     }
+    measured.turns.push(measured.samples.len() - before);
     Ok(())
 }
 

@@ -1,16 +1,35 @@
 //! Latency: which cells, how they are warmed up and interleaved, what their samples say.
 //!
-//! `measure` times anything that can be called and knows no model; `stats` is arithmetic; `cells`
-//! makes the calls out of engines. Prints nothing but progress.
+//! `measure` and `server` time anything that can be called and know no model; `stats` is arithmetic;
+//! `subject` makes calls out of engines, `cells` a measurement out of calls. Prints nothing but progress.
 
+mod budgets;
 mod cells;
+mod compare;
+mod conditions;
 mod environment;
+mod fresh;
+mod gpu;
+#[cfg(test)]
+mod known;
 mod measure;
 mod report;
+mod server;
 mod stats;
+mod subject;
 
-pub use cells::{Subject, bench};
+pub use budgets::{Outcome, Verdict, judge};
+pub use cells::{Job, bench};
+pub use compare::{Compared, Comparison, compare};
+pub use conditions::{Conditions, Snapshot};
 pub use environment::{Environment, usable_threads};
+pub use fresh::{Fresh, Request, Start, measure_start};
+pub use gpu::{Gpu, GpuState};
 pub use measure::{Cell, Measured, Plan, measure};
-pub use report::{BenchReport, CellResult, speed_up};
-pub use stats::{Percentile, Stability, median, outliers, percentile, stability};
+pub use report::{BenchReport, CellId, CellResult, Offline, SCHEMA, Served, SpeedUp, Sweep, speed_ups};
+pub use server::{Clock, Monotonic, Search, Trial, highest_rate, serve};
+pub use stats::{
+    Percentile, Ratio, Stability, median, outliers, paired_ratio, percentile, percentiles, stability,
+    unpaired_ratio,
+};
+pub use subject::{ModelFacts, Open, Pictures, Subject};

@@ -1,20 +1,22 @@
 //! `cohort bench`: latency of ONNX files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::bench::{Subject, bench};
-use crate::config::Bench;
+use crate::bench::{
+    BenchReport, Job, ModelFacts, Pictures, Request, SCHEMA, Subject, bench, compare, judge, measure_start,
+};
+use crate::config::{Bench, Budget, ConvSearch, CudaSettings, Mode, OutOfRange, Scenario};
 use crate::engine::{engine_names, open};
-use crate::error::InputError;
-use crate::folder::write_json;
+use crate::error::{GateFailed, InputError};
 use crate::onnx::OnnxFile;
-use crate::report::{bench_rows, bench_table};
+use crate::report::{bench_failures, bench_screen, write_bench};
 use crate::ui::{out, out_json};
 
 use super::Common;
+use super::images::image_files;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,6 +32,18 @@ pub struct Args {
     /// Intra-op threads; 0 takes all
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub threads: Vec<usize>,
+    /// What is timed: device (run alone), host (with copies), end-to-end (from image files)
+    #[arg(long, value_delimiter = ',', default_value = "device", value_parser = mode)]
+    pub mode: Vec<Mode>,
+    /// How queries arrive: single-stream, offline, server
+    #[arg(long, value_delimiter = ',', default_value = "single-stream", value_parser = scenario)]
+    pub scenario: Vec<Scenario>,
+    /// Image files or folders of them, for end-to-end
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub image: Vec<PathBuf>,
+    /// Sizes of one sample where the file leaves them free
+    #[arg(long, value_name = "CxHxW", value_parser = shape)]
+    pub shape: Option<Vec<usize>>,
     /// Runs a cell, at least
     #[arg(long, default_value_t = Bench::default().min_samples)]
     pub min_samples: usize,
@@ -39,64 +53,258 @@ pub struct Args {
     /// Seconds a cell, at most
     #[arg(long, default_value_t = Bench::default().max_seconds)]
     pub max_seconds: f64,
-    /// Write everything, raw samples too, to this JSON file
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    /// For the server: queries a second
+    #[arg(long, value_delimiter = ',', value_name = "PER_SECOND")]
+    pub rate: Vec<f64>,
+    /// For the server: search the highest rate whose p99 stays below so many ms
+    #[arg(long, value_name = "MS")]
+    pub p99_target: Option<f64>,
+    /// Time fresh processes a cell: library, session, first run
+    #[arg(long, value_name = "PROCESSES", num_args = 0..=1, default_value_t = 0, default_missing_value = "5")]
+    pub cold_start: usize,
+    /// Measure memory in a fresh process a cell
+    #[arg(long)]
+    pub memory: bool,
+    /// Show where the time goes, node by node
+    #[arg(long)]
+    pub profile: bool,
+    /// What must hold, such as ort-cpu:p95<2ms@1 (engine, percentile, batch)
+    #[arg(long, value_name = "BUDGET", value_parser = str::parse::<Budget>)]
+    pub budget: Vec<Budget>,
+    /// Fail if a cell is slower than in this file, written by --out
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
+    /// Per cent that --compare lets a cell be slower
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub allow: f64,
+    /// Fail if a cell is unstable
+    #[arg(long)]
+    pub strict: bool,
+    /// How cuDNN's convolutions are chosen: exhaustive, heuristic, default
+    #[arg(long, default_value = "exhaustive", value_parser = conv_search)]
+    pub conv_search: ConvSearch,
+    /// Let CUDA compute float32 products in TF32
+    #[arg(long)]
+    pub tf32: bool,
+    /// Record a run as a CUDA graph and replay it
+    #[arg(long)]
+    pub cuda_graph: bool,
+    /// Of inputs, order and arrivals
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Write to this file: everything to .json, cells to .csv, plots to .svg
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub out: Vec<PathBuf>,
 }
 
 /// Measures and prints.
 ///
 /// # Errors
-/// [`InputError`] if a model or an engine cannot be used.
+/// [`InputError`] if a model or an engine cannot be used, [`GateFailed`] if a budget or a comparison does not hold.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let settings = settings(args)?;
+    let old = args.compare.as_deref().map(old_report).transpose()?;
+    args.out.iter().try_for_each(|path| write_bench(path, None))?;
+    let files = args.models.iter().map(|path| OnnxFile::load(path)).collect::<Result<Vec<_>>>()?;
+    let names = names(&args.models);
     let mut subjects = Vec::new();
-    for path in &args.models {
-        let file = OnnxFile::load(path)?;
-        let image = file.image_shape().ok_or_else(|| {
-            InputError::new(format!("{}: the image size is not fixed in the file", path.display()))
-                .hint("export it with fixed channels, height and width; the batch may be free")
-        })?;
-        subjects.push(Subject {
-            name: path.display().to_string(),
-            image,
-            fixed_batch: file.fixed_batch(),
-            open: Box::new(move |engine, options| open(&file, engine, options)),
-        });
+    for (file, name) in files.iter().zip(&names) {
+        subjects.push(subject(file, name, args)?);
     }
-    let report = bench(&subjects, &settings, 0, common.ui(), &AtomicBool::new(false))?;
-    if let Some(path) = &args.out {
-        write_json(path, &report)?;
+    let job = Job {
+        baseline: names[0].clone(),
+        seed: args.seed,
+        ui: common.ui(),
+        stop: &AtomicBool::new(false),
+        program: Some(std::env::current_exe()?),
+    };
+    let mut report = bench(&subjects, &settings, &job)?;
+    report.budgets = judge(&settings, &report.cells, |_| true);
+    if let (Some(path), Some(old)) = (&args.compare, &old) {
+        let against = path.display().to_string();
+        report.comparison = Some(compare(&report, old, against, args.allow / 100.0, args.seed)?);
     }
+    args.out.iter().try_for_each(|path| write_bench(path, Some(&report)))?;
     if common.json {
-        return out_json(&report);
+        out_json(&report)?
+    } else {
+        out(bench_screen(&report))?
     }
-    let first = &subjects[0].name;
-    out(bench_table(&bench_rows(&report, first), (subjects.len() > 1).then_some(first.as_str())))
+    bench_failures(&report).map_or(Ok(()), |failures| Err(GateFailed(failures).into()))
+}
+
+/// What a fresh process does: measures its own start and prints that as one line.
+#[derive(Debug, clap::Args)]
+pub struct FreshStart {
+    pub request: String,
+}
+
+/// Measures this process's start.
+///
+/// # Errors
+/// As [`measure_start`].
+pub fn fresh_start(args: &FreshStart) -> Result<()> {
+    let request: Request = serde_json::from_str(&args.request).context("no request one can read")?;
+    out(serde_json::to_string(&measure_start(&request)?)?)
+}
+
+fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a>> {
+    let sample = sample(file, args.shape.as_deref())?;
+    let pictures = match args.mode.contains(&Mode::EndToEnd) {
+        true => Some(pictures(file, &args.image)?),
+        false => None,
+    };
+    Ok(Subject {
+        model: ModelFacts::of(file, name.to_string(), sample),
+        fixed_batch: file.fixed_batch(),
+        element: file.input.element,
+        pictures,
+        open: Box::new(move |engine, options| open(file, engine, options)),
+    })
+}
+
+/// The sizes of a sample's axes: the file's own, and the user's where it leaves them free.
+fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
+    use crate::onnx::Dim;
+    let path = file.path.display();
+    let axes = &file.input.dims[1..];
+    let Some(given) = given else {
+        return file.sample_shape().ok_or_else(|| {
+            InputError::new(format!("{path}: the sizes of its input are not fixed in the file"))
+                .hint("give them with --shape, such as --shape 3x224x224")
+        });
+    };
+    let fits = |(axis, &size): (&Dim, &usize)| match axis {
+        Dim::Fixed(fixed) => *fixed == size,
+        Dim::Symbolic(_) => true,
+    };
+    if axes.len() != given.len() || !axes.iter().zip(given).all(fits) {
+        let wanted: Vec<String> = axes
+            .iter()
+            .map(|axis| match axis {
+                Dim::Fixed(size) => size.to_string(),
+                Dim::Symbolic(_) => "?".into(),
+            })
+            .collect();
+        let problem = format!("--shape does not fit {path}, whose samples are {}", wanted.join("x"));
+        return Err(InputError::new(problem).hint("give every axis but the batch, with the file's own sizes"));
+    }
+    Ok(given.to_vec())
+}
+
+fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
+    if images.is_empty() {
+        let problem = "--mode end-to-end decodes images, and there are none";
+        return Err(InputError::new(problem).hint("name files or folders with --image").into());
+    }
+    let read = |path: PathBuf| {
+        let bytes = std::fs::read(&path).map_err(|error| {
+            InputError::new(format!("cannot read {}: {error}", path.display()))
+                .hint("check the path after --image")
+        })?;
+        Ok((path.display().to_string(), bytes))
+    };
+    let files = image_files(images)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let pictures = Pictures::of(file, files).ok_or_else(|| {
+        InputError::new(format!("{}: its input is no image of a fixed size", file.path.display()))
+            .hint("end-to-end is for images; measure it with --mode device,host")
+    })?;
+    for (name, bytes) in &pictures.files {
+        pictures.preparation.image_from(bytes, name, pictures.shape)?;
+    }
+    Ok(pictures)
+}
+
+/// File names without their ending where that tells the models apart, else paths.
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stems: Vec<String> = paths.iter().map(stem).collect();
+    let distinct: std::collections::HashSet<&String> = stems.iter().collect();
+    if distinct.len() == stems.len() {
+        return stems;
+    }
+    paths.iter().map(|path| path.display().to_string()).collect()
 }
 
 fn settings(args: &Args) -> Result<Bench, InputError> {
-    let wrong = |problem: &str, hint: &str| Err(InputError::new(problem).hint(hint));
-    if args.batch.contains(&0) {
-        return wrong("--batch 0: a batch holds at least one image", "give sizes such as --batch 1,8");
-    }
-    if args.min_samples == 0 {
-        return wrong("--min-samples 0: nothing would be measured", "1000 is the default");
-    }
-    let seconds =
-        args.min_seconds >= 0.0 && args.max_seconds >= args.min_seconds && args.max_seconds.is_finite();
-    if !seconds {
-        return wrong(
-            "--max-seconds must be at least --min-seconds, which must be at least 0",
-            "5 and 30 are the defaults",
-        );
-    }
-    Ok(Bench {
+    let settings = Bench {
         engines: engine_names(&args.engine)?,
         batch: args.batch.clone(),
         threads: args.threads.clone(),
+        modes: args.mode.clone(),
+        scenarios: args.scenario.clone(),
         min_samples: args.min_samples,
         min_seconds: args.min_seconds,
         max_seconds: args.max_seconds,
-    })
+        rates: args.rate.clone(),
+        p99_target_ms: args.p99_target,
+        cold_starts: args.cold_start,
+        memory: args.memory,
+        profile: args.profile,
+        budgets: args.budget.clone(),
+        strict: args.strict,
+        cuda: CudaSettings { conv_search: args.conv_search, tf32: args.tf32, graph: args.cuda_graph },
+    };
+    if !(args.allow >= 0.0 && args.allow.is_finite()) {
+        return Err(
+            InputError::new(format!("--allow: found {}", args.allow)).hint("expected per cent from 0")
+        );
+    }
+    match settings.out_of_range().into_iter().next() {
+        None => Ok(settings),
+        Some(OutOfRange { key, found, expected }) => {
+            Err(InputError::new(format!("--{}: found {found}", flag(key)))
+                .hint(format!("expected {expected}")))
+        }
+    }
+}
+
+/// The option that sets a key.
+fn flag(key: &str) -> String {
+    match key {
+        "modes" => "mode".into(),
+        "scenarios" => "scenario".into(),
+        "rates" => "rate".into(),
+        "p99_target_ms" => "p99-target".into(),
+        "cold_starts" => "cold-start".into(),
+        other => other.replace('_', "-"),
+    }
+}
+
+/// What `--out` wrote before.
+fn old_report(path: &Path) -> Result<BenchReport> {
+    let fail = |problem: String| {
+        InputError::new(format!("--compare {}: {problem}", path.display()))
+            .hint("give a .json file that `cohort bench --out` wrote")
+    };
+    let text = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    let version: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| fail(error.to_string()))?;
+    if version.get("schema").and_then(serde_json::Value::as_u64) != Some(SCHEMA.into()) {
+        return Err(fail(format!("its schema is not {SCHEMA}, of this version's measurements")).into());
+    }
+    Ok(serde_json::from_value(version).map_err(|error| fail(error.to_string()))?)
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    choice(text, &Mode::ALL, Mode::key)
+}
+
+fn scenario(text: &str) -> Result<Scenario, String> {
+    choice(text, &Scenario::ALL, Scenario::key)
+}
+
+fn conv_search(text: &str) -> Result<ConvSearch, String> {
+    choice(text, &ConvSearch::ALL, ConvSearch::key)
+}
+
+fn choice<T: Copy>(text: &str, all: &[T], key: fn(T) -> &'static str) -> Result<T, String> {
+    let keys: Vec<&str> = all.iter().map(|one| key(*one)).collect();
+    all.iter().copied().find(|one| key(*one) == text).ok_or_else(|| format!("expected {}", keys.join(", ")))
+}
+
+fn shape(text: &str) -> Result<Vec<usize>, String> {
+    let sizes: Option<Vec<usize>> =
+        text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
+    sizes.ok_or_else(|| "expected sizes such as 3x224x224".into())
 }

@@ -29,7 +29,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Inspected<'a> {
     model: &'a str,
-    input: [usize; 3],
+    input: Vec<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,8 +45,8 @@ struct Inspected<'a> {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let inspected = if args.model.ends_with(".onnx") {
         let file = OnnxFile::load(Path::new(&args.model))?;
-        let input = file.image_shape().unwrap_or(args.input);
-        let layers = file.rows(&tensor_shapes(&file, input)?);
+        let input = file.sample_shape().unwrap_or_else(|| args.input.to_vec());
+        let layers = file.rows(&tensor_shapes(&file, &input)?);
         Inspected {
             model: &args.model,
             input,
@@ -60,7 +60,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let graph = zoo::build(&model, args.input, args.classes)?;
         let layers = graph_rows(&graph);
         let totals = Totals::of(&layers);
-        Inspected { model: &args.model, input: args.input, file: None, metadata: None, totals, layers }
+        Inspected {
+            model: &args.model,
+            input: args.input.to_vec(),
+            file: None,
+            metadata: None,
+            totals,
+            layers,
+        }
     };
     if common.json { out_json(&inspected) } else { out(text(&inspected)) }
 }
@@ -97,11 +104,13 @@ fn text(inspected: &Inspected<'_>) -> String {
             vec![node_name(&row.name), row.op.clone(), shape, count(row.params), macs]
         })
         .collect();
-    let [channels, height, width] = inspected.input;
+    let sizes: Vec<String> = inspected.input.iter().map(ToString::to_string).collect();
+    let sample = if sizes.len() == 3 { "image" } else { "sample" };
     let mut text = format!(
-        "{}\n\n{}: image {channels}x{height}x{width}, {} parameters, {} MACs an image",
+        "{}\n\n{}: {sample} {}, {} parameters, {} MACs each",
         plain_table(&["layer", "operation", "shape", "parameters", "MACs"], &rows),
         inspected.model,
+        sizes.join("x"),
         count(inspected.totals.params),
         count(inspected.totals.macs)
     );

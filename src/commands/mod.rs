@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 mod common;
 pub mod doctor;
+mod images;
 pub mod inspect;
 pub mod predict;
 pub mod run;

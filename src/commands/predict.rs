@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
-use crate::data::is_image_file;
 use crate::engine::{EngineOptions, engine_names, open};
 use crate::error::InputError;
 use crate::graph::Graph;
@@ -14,6 +13,7 @@ use crate::onnx::OnnxFile;
 use crate::ui::{out, out_json};
 
 use super::Common;
+use super::images::image_files;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -58,7 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let logits = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
     let preparation = metadata.preparation();
     let mut predictions = Vec::new();
-    for path in images(&args.images)? {
+    for path in image_files(&args.images)? {
         let image = preparation.image(&path, metadata.input)?;
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =
@@ -67,28 +67,6 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         predictions.push(Prediction { image: path.display().to_string(), classes });
     }
     if common.json { out_json(&predictions) } else { out(text(&predictions)) }
-}
-
-/// The files, and those in folders, sorted by name.
-fn images(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut images = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            let mut inside = Vec::new();
-            for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-                inside.push(entry?.path());
-            }
-            inside.retain(|path| is_image_file(path));
-            inside.sort();
-            images.extend(inside);
-        } else {
-            images.push(path.clone());
-        }
-    }
-    if images.is_empty() {
-        return Err(InputError::new("there is no PNG or JPEG file in these folders").into());
-    }
-    Ok(images)
 }
 
 /// Softmax, sorted from the likeliest.

@@ -4,6 +4,7 @@
 //! This folder knows what may be written, not what it means: names are resolved, shapes inferred
 //! and budgets weighed in `plan`.
 
+mod bench;
 mod layers;
 mod load;
 mod model;
@@ -14,6 +15,7 @@ mod stages;
 mod study;
 mod terms;
 
+pub use bench::{Bench, Budget, ConvSearch, CudaSettings, EngineName, Mode, OutOfRange, Quantile, Scenario};
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
 pub use load::{LoadedPipeline, load_pipeline, quickstart};
 pub use model::{
@@ -27,9 +29,8 @@ pub use schema::{
     TeacherSpec, names_a_file,
 };
 pub use stages::{
-    AdamW, Bench, Budgets, Collaborate, Constant, Cosine, EngineName, Export, Keep, Limit, LossWeights,
-    Method, MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start,
-    Updates, Verify,
+    AdamW, Budgets, Collaborate, Constant, Cosine, Export, Keep, Limit, LossWeights, Method, MultiStep,
+    OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Updates, Verify,
 };
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};
 pub use terms::LossTerms;

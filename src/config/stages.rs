@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::bench::{Bench, EngineName};
+
 /// One stage, written as a map of one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -420,30 +422,6 @@ impl Default for Export {
     }
 }
 
-/// What runs a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EngineName {
-    Torch,
-    OrtCpu,
-    OrtCuda,
-    Tract,
-}
-
-impl EngineName {
-    pub const ALL: [Self; 4] = [Self::Torch, Self::OrtCpu, Self::OrtCuda, Self::Tract];
-
-    /// Its name in a pipeline and on the command line.
-    pub fn key(self) -> &'static str {
-        match self {
-            EngineName::Torch => "torch",
-            EngineName::OrtCpu => "ort-cpu",
-            EngineName::OrtCuda => "ort-cuda",
-            EngineName::Tract => "tract",
-        }
-    }
-}
-
 /// Proves that the exported file computes what the checkpoint does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -456,36 +434,6 @@ pub struct Verify {
 impl Default for Verify {
     fn default() -> Self {
         Self { engines: vec![EngineName::Torch, EngineName::OrtCpu, EngineName::Tract], images: 256 }
-    }
-}
-
-/// Measures latency.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bench {
-    pub engines: Vec<EngineName>,
-    /// Batch sizes.
-    pub batch: Vec<usize>,
-    /// Intra-op threads; each count is a row of its own. 0 takes all cores the process may use.
-    pub threads: Vec<usize>,
-    /// Runs a cell, at least.
-    pub min_samples: usize,
-    /// Seconds a cell, at least.
-    pub min_seconds: f64,
-    /// Seconds a cell, at most.
-    pub max_seconds: f64,
-}
-
-impl Default for Bench {
-    fn default() -> Self {
-        Self {
-            engines: vec![EngineName::OrtCpu, EngineName::Tract],
-            batch: vec![1, 8],
-            threads: vec![1],
-            min_samples: 1_000,
-            min_seconds: 5.0,
-            max_seconds: 30.0,
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! One image file to pixels of a wanted size, within limits that hold for hostile files too.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 
 use anyhow::Result;
@@ -29,9 +31,23 @@ pub fn is_image_file(path: &Path) -> bool {
 ///
 /// # Errors
 /// [`InputError`] with the file's path if it is missing, truncated, no image, or too large.
-pub fn decode_image(path: &Path, [channels, height, width]: [usize; 3]) -> Result<Vec<u8>> {
-    let fail = |problem: String| InputError::new(format!("{}: {problem}", path.display()));
-    let image = decode(path).map_err(|problem| fail(problem).hint("replace the file or remove it"))?;
+pub fn decode_image(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| refused(&name, error.to_string()))?;
+    decode_from(BufReader::new(file), &name, shape)
+}
+
+/// As [`decode_image`], from anywhere; `name` is for errors.
+///
+/// # Errors
+/// As [`decode_image`].
+pub fn decode_from(
+    source: impl BufRead + Seek,
+    name: &str,
+    [channels, height, width]: [usize; 3],
+) -> Result<Vec<u8>> {
+    let fail = |problem: String| InputError::new(format!("{name}: {problem}"));
+    let image = decode(source).map_err(|problem| refused(name, problem))?;
     let image = match channels {
         1 => DynamicImage::ImageLuma8(image.into_luma8()),
         3 => DynamicImage::ImageRgb8(image.into_rgb8()),
@@ -45,9 +61,13 @@ pub fn decode_image(path: &Path, [channels, height, width]: [usize; 3]) -> Resul
     Ok((0..channels * area).map(|index| bytes[index % area * channels + index / area]).collect())
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, String> {
+fn refused(name: &str, problem: String) -> InputError {
+    InputError::new(format!("{name}: {problem}")).hint("replace the file or remove it")
+}
+
+fn decode(source: impl BufRead + Seek) -> Result<DynamicImage, String> {
     let text = |error: image::ImageError| error.to_string().trim_end().to_string();
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = ImageReader::new(source).with_guessed_format();
     let mut reader = reader.map_err(|error| error.to_string())?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);

@@ -24,7 +24,7 @@ pub use batches::{
     Batch, Recipe, TrainingBatch, TrainingOrder, batches_per_epoch, ordered_batches, recipes,
     training_batches,
 };
-pub use decode::{decode_image, is_image_file};
+pub use decode::{decode_from, decode_image, is_image_file};
 pub use info::DataInfo;
 pub use load::{Dataset, load};
 pub use mix::{Mix, Way};

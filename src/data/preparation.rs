@@ -1,6 +1,7 @@
 //! How a network wants its images: filter, channel order, range, mean, deviation, order of axes. From a file's
 //! word to the values it reads.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Result;
@@ -8,7 +9,7 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use serde::{Deserialize, Serialize};
 
 use super::batches::{Batch, batches_by};
-use super::decode::decode_image;
+use super::decode::{decode_from, decode_image};
 use super::normalization::{Normalization, Table};
 use super::store::Split;
 
@@ -121,10 +122,14 @@ impl Preparation {
         }
     }
 
+    /// From 0 to 1 and no further, for networks of which nobody says how their images are prepared.
+    pub fn unit(channels: usize, layout: Layout) -> Self {
+        Self::of(&Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] }, layout)
+    }
+
     /// Bytes as they are, for networks of whole numbers that normalise by themselves.
     pub fn bytes(channels: usize, layout: Layout) -> Self {
-        let normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
-        Self { range: PixelRange::Byte, ..Self::of(&normalization, layout) }
+        Self { range: PixelRange::Byte, ..Self::unit(channels, layout) }
     }
 
     /// The values of a black and of a white pixel, the widest of all channels.
@@ -144,6 +149,22 @@ impl Preparation {
         let pixels = match self.resize {
             Resize::BilinearAntialiased => decode_image(path, shape)?,
         };
+        self.prepared(&pixels, shape)
+    }
+
+    /// As [`Preparation::image`], from the bytes of a file; `name` is for errors.
+    ///
+    /// # Errors
+    /// As [`Preparation::image`].
+    pub fn image_from(&self, file: &[u8], name: &str, shape: [usize; 3]) -> Result<ArrayD<f32>> {
+        let pixels = match self.resize {
+            Resize::BilinearAntialiased => decode_from(Cursor::new(file), name, shape)?,
+        };
+        self.prepared(&pixels, shape)
+    }
+
+    /// Decoded bytes, planar, as a batch of one.
+    fn prepared(&self, pixels: &[u8], shape: [usize; 3]) -> Result<ArrayD<f32>> {
         let table = self.table();
         let planes = pixels.chunks_exact(shape[1] * shape[2]).zip(&table);
         let values = planes.flat_map(|(plane, table)| plane.iter().map(|&byte| table[usize::from(byte)]));

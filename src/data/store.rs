@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::decode::decode_image;
 
@@ -54,6 +56,30 @@ impl Store {
                 Ok(Cow::Borrowed(decoded[index].get_or_init(|| pixels.into_boxed_slice())))
             }
         }
+    }
+
+    /// An image as a file: its own, or a PNG of its pixels.
+    ///
+    /// # Errors
+    /// If it cannot be read or is neither grey nor colour.
+    pub fn encoded(&self, index: usize) -> Result<Vec<u8>> {
+        if let Store::Files { paths, .. } = self {
+            let path = &paths[index];
+            return std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        }
+        let [channels, height, width] = self.shape();
+        let planes = self.image(index)?;
+        let area = height * width;
+        let interleaved: Vec<u8> =
+            (0..channels * area).map(|place| planes[place % channels * area + place / channels]).collect();
+        let color = match channels {
+            1 => ExtendedColorType::L8,
+            3 => ExtendedColorType::Rgb8,
+            other => bail!("an image of {other} channels has no file format"),
+        };
+        let mut file = Vec::new();
+        PngEncoder::new(&mut file).write_image(&interleaved, width as u32, height as u32, color)?;
+        Ok(file)
     }
 }
 
@@ -118,6 +144,14 @@ impl Split {
     /// Bytes of all images, decoded.
     pub fn bytes(&self) -> usize {
         self.len() * self.shape().iter().product::<usize>()
+    }
+
+    /// The image at `place` as the bytes of a file: its own, or a PNG of its pixels.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn encoded(&self, place: usize) -> Result<Vec<u8>> {
+        self.store.encoded(self.samples[place] as usize)
     }
 
     /// Pixels of the image at `place`.

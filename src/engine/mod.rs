@@ -15,7 +15,12 @@ pub mod tract;
 
 pub use open::{EngineOptions, engine_names, open};
 
+use std::collections::BTreeMap;
+
 use ndarray::{ArrayD, ArrayViewD};
+
+/// Nodes by execution provider and operator.
+pub type Placement = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// A loaded network that can run.
 pub trait Engine {
@@ -25,7 +30,8 @@ pub trait Engine {
     /// Names of the outputs, in the order [`Engine::run`] gives them.
     fn outputs(&self) -> Vec<String>;
 
-    /// Runs a batch, `[batch, channels, height, width]`, already normalised.
+    /// Runs a batch, its axis first, already prepared: of images
+    /// `[batch, channels, height, width]`.
     ///
     /// # Errors
     /// If the shape does not fit the network or the runtime fails.
@@ -37,6 +43,26 @@ pub trait Engine {
     /// # Errors
     /// If the shape does not fit the network.
     fn bind(&mut self, images: ArrayViewD<'_, f32>) -> anyhow::Result<()>;
+
+    /// Runs a batch and copies the outputs into arrays of their shapes: what a caller in the host's memory waits
+    /// for.
+    ///
+    /// # Errors
+    /// If a shape does not fit or the runtime fails.
+    fn run_into(&mut self, images: ArrayViewD<'_, f32>, outputs: &mut [ArrayD<f32>]) -> anyhow::Result<()> {
+        for (to, from) in outputs.iter_mut().zip(self.run(images)?) {
+            to.assign(&from);
+        }
+        Ok(())
+    }
+
+    /// How many nodes of which operator run where, for engines that know several places.
+    ///
+    /// # Errors
+    /// If the runtime does not say.
+    fn placement(&self) -> anyhow::Result<Placement> {
+        Ok(Placement::new())
+    }
 
     /// Runs the bound batch and waits for the result.
     ///

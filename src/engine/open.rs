@@ -1,8 +1,9 @@
 //! From an ONNX file and an engine's name to an engine.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
-use crate::config::EngineName;
+use crate::config::{CudaSettings, EngineName};
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
@@ -11,14 +12,14 @@ use super::ort::OrtEngine;
 use super::tract::TractEngine;
 
 /// How an engine is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineOptions {
     /// Intra-op threads, at least 1.
     pub threads: usize,
     /// Whether the runtime may rewrite the graph.
     pub optimize: bool,
-    /// Whether CUDA may compute float32 products in TF32.
-    pub tf32: bool,
+    /// Of the CUDA provider.
+    pub cuda: CudaSettings,
 }
 
 impl EngineOptions {
@@ -30,7 +31,10 @@ impl EngineOptions {
             EngineName::OrtCpu | EngineName::Tract => {
                 vec![usual.clone(), Self { optimize: false, ..usual }]
             }
-            EngineName::OrtCuda => vec![usual.clone(), Self { tf32: true, ..usual }],
+            EngineName::OrtCuda => {
+                let tf32 = CudaSettings { tf32: true, ..CudaSettings::default() };
+                vec![usual.clone(), Self { cuda: tf32, ..usual }]
+            }
         }
     }
 
@@ -43,14 +47,14 @@ impl EngineOptions {
             EngineName::Tract => "tract",
         };
         let rewriting = if self.optimize { "" } else { ", not optimised" };
-        let rounding = if self.tf32 { ", TF32" } else { "" };
+        let rounding = if self.cuda.tf32 { ", TF32" } else { "" };
         format!("{engine}{rewriting}{rounding}")
     }
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 1, optimize: true, tf32: false }
+        Self { threads: 1, optimize: true, cuda: CudaSettings::default() }
     }
 }
 

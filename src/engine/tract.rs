@@ -107,14 +107,13 @@ impl Engine for TractEngine {
     }
 }
 
-/// Shape of every tensor that can be inferred, by name, for one image of `image` shape.
+/// Shape of every tensor that can be inferred, by name, for one sample of shape `sample`.
 ///
 /// # Errors
 /// [`InputError`] if tract refuses the file.
-pub fn tensor_shapes(file: &OnnxFile, image: [usize; 3]) -> Result<HashMap<String, Vec<usize>>> {
+pub fn tensor_shapes(file: &OnnxFile, sample: &[usize]) -> Result<HashMap<String, Vec<usize>>> {
     let model = read(file)?;
-    let [channels, height, width] = image;
-    let fact = InferenceFact::dt_shape(f32::datum_type(), [1, channels, height, width]);
+    let fact = InferenceFact::dt_shape(f32::datum_type(), [&[1], sample].concat());
     let model = guarded(|| {
         let mut model = model.with_input_fact(0, fact)?;
         model.analyse(false)?;

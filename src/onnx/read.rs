@@ -24,8 +24,7 @@ use super::tensor;
 /// Bytes of a file, and of the files beside it that hold its weights, at most: protobuf's own limit.
 const MAX_BYTES: u64 = 2 << 30;
 
-/// An ONNX file of one image input with four axes, the batch first: `[batch, channels, height, width]`, or
-/// channels last.
+/// An ONNX file of one input, the batch first: of images `[batch, channels, height, width]`, or channels last.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
     pub path: PathBuf,
@@ -70,7 +69,7 @@ impl OnnxFile {
         let brought_in = external::bring_in(&mut model, folder, left).map_err(fail)?;
         let graph = model.graph.as_ref().ok_or_else(|| fail("no ONNX file (it holds no graph)".into()))?;
         check(graph).map_err(fail)?;
-        let input = image_input(graph).map_err(fail)?;
+        let input = only_input(graph).map_err(fail)?;
         let outputs = graph.output.iter().map(tensor_info).collect::<Result<Vec<_>, _>>().map_err(fail)?;
         if outputs.is_empty() {
             return Err(fail("the graph has no output".into()).into());
@@ -92,14 +91,18 @@ impl OnnxFile {
         Ok(Self { path: path.to_path_buf(), bytes, input, outputs, metadata, model })
     }
 
-    /// `[channels, height, width]` of one image, in the file's own order, if it fixes them.
-    pub fn image_shape(&self) -> Option<[usize; 3]> {
+    /// The sizes of one sample's axes, if the file fixes them.
+    pub fn sample_shape(&self) -> Option<Vec<usize>> {
         let fixed = |dim: &Dim| match dim {
             Dim::Fixed(size) => Some(*size),
             Dim::Symbolic(_) => None,
         };
-        let sizes: Option<Vec<usize>> = self.input.dims[1..].iter().map(fixed).collect();
-        sizes?.try_into().ok()
+        self.input.dims[1..].iter().map(fixed).collect()
+    }
+
+    /// `[channels, height, width]` of one image, in the file's own order, if it takes images and fixes their size.
+    pub fn image_shape(&self) -> Option<[usize; 3]> {
+        self.sample_shape()?.try_into().ok()
     }
 
     /// The order of its input's axes: channels last where only the last can be one of grey or colour images.
@@ -190,14 +193,18 @@ fn check(graph: &GraphProto) -> Result<(), String> {
     }
 }
 
-fn image_input(graph: &GraphProto) -> Result<TensorInfo, String> {
+fn only_input(graph: &GraphProto) -> Result<TensorInfo, String> {
     let initializers: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let inputs: Vec<&ValueInfoProto> =
         graph.input.iter().filter(|input| !initializers.contains(input.name.as_str())).collect();
-    let [input] = inputs[..] else { return Err(format!("{} inputs, expected one image", inputs.len())) };
+    let [input] = inputs[..] else { return Err(format!("{} inputs, expected one", inputs.len())) };
     let info = tensor_info(input)?;
-    if info.dims.len() != 4 {
-        return Err(format!("input '{}' has {} dimensions, expected 4", info.name, info.dims.len()));
+    if info.dims.len() < 2 {
+        return Err(format!(
+            "input '{}' has {} dimensions, expected a batch of something",
+            info.name,
+            info.dims.len()
+        ));
     }
     Ok(info)
 }
@@ -298,7 +305,7 @@ mod tests {
             }),
             ("no node gives the output", |graph| graph.output[0].name = "other".into()),
             ("no output", |graph| graph.output.clear()),
-            ("expected one image", |graph| {
+            ("inputs, expected one", |graph| {
                 let mut second = graph.input[0].clone();
                 second.name = "second".into();
                 graph.input.push(second);

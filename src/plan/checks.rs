@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::config::names_a_file;
 use crate::config::{
-    Augment, Bench, Collaborate, Device, EngineName, Limit, Optimizer, Pipeline, Precision, Pretrain,
-    Schedule, Select, Source, Stage, Verify,
+    Augment, Bench, Collaborate, Device, EngineName, Limit, Optimizer, OutOfRange, Pipeline, Precision,
+    Pretrain, Schedule, Select, Source, Stage, Verify,
 };
 use crate::data::DataInfo;
 
@@ -366,18 +366,7 @@ fn verify(settings: &Verify, numbers: &mut Numbers<'_, '_>) {
 
 fn bench(settings: &Bench, numbers: &mut Numbers<'_, '_>) {
     numbers.engines(&settings.engines);
-    let batches =
-        !settings.batch.is_empty() && settings.batch.iter().all(|batch| (1..=65_536).contains(batch));
-    numbers.require("batch", batches, "sizes from 1 to 65536", format!("{:?}", settings.batch));
-    let threads = !settings.threads.is_empty() && settings.threads.iter().all(|&threads| threads <= 1_024);
-    numbers.require(
-        "threads",
-        threads,
-        "counts from 0 (all cores) to 1024",
-        format!("{:?}", settings.threads),
-    );
-    numbers.count("min_samples", settings.min_samples, 1_000_000);
-    numbers.not_negative("min_seconds", settings.min_seconds);
-    let most = settings.max_seconds >= settings.min_seconds && settings.max_seconds.is_finite();
-    numbers.require("max_seconds", most, "at least min_seconds", settings.max_seconds);
+    for OutOfRange { key, found, expected } in settings.out_of_range() {
+        numbers.require(key, false, expected, found);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use crate::bench::{BenchReport, speed_up};
+use crate::bench::{BenchReport, Percentile};
 use crate::folder::{Candidate, Choice, Manifest, RunFolder, read_json};
 use crate::score::Score;
 use crate::verify::{EngineReport, SetReport, VerifyReport};
@@ -52,7 +52,8 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         students: students.collect(),
         notes: notes(&tests, chosen, measured.as_ref()),
         verify: verified.map(verify_row),
-        bench: measured.as_ref().map(|report| bench_rows(report, &choice.largest)).unwrap_or_default(),
+        bench: measured.as_ref().map(bench_rows).unwrap_or_default(),
+        budgets: measured.as_ref().map(|report| report.budgets.clone()).unwrap_or_default(),
         environment: measured.map(|report| report.environment),
         device: manifest.device,
     })
@@ -134,15 +135,16 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
     }
 }
 
-/// A measurement in short; speed-ups are over the model `largest`.
-pub fn bench_rows(report: &BenchReport, largest: &str) -> Vec<BenchRow> {
-    let value = |percentile: Option<crate::bench::Percentile>| percentile.map(|percentile| percentile.value);
+/// The cells of a measurement in short.
+fn bench_rows(report: &BenchReport) -> Vec<BenchRow> {
+    let value = |percentile: Option<Percentile>| percentile.map(|percentile| percentile.value);
     let rows = report.cells.iter().map(|cell| BenchRow {
-        model: cell.model.clone(),
-        engine: cell.engine,
+        model: cell.cell.model.clone(),
+        engine: cell.cell.engine,
         name: cell.engine_name.clone(),
-        batch: cell.batch,
-        threads: cell.threads,
+        batch: cell.cell.batch,
+        threads: cell.cell.threads,
+        mode: cell.cell.mode,
         samples: cell.samples,
         p50_ms: value(cell.p50),
         p90_ms: value(cell.p90),
@@ -150,7 +152,11 @@ pub fn bench_rows(report: &BenchReport, largest: &str) -> Vec<BenchRow> {
         p99_ms: value(cell.p99),
         images_per_second: cell.images_per_second,
         stable: cell.stability.stable,
-        speed_up: if cell.model == largest { None } else { speed_up(&report.cells, cell, largest) },
+        speed_up: report
+            .speed_ups
+            .iter()
+            .find(|speed_up| speed_up.cell == cell.cell)
+            .map(|found| found.ratio),
     });
     rows.collect()
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::config::Mode;
+
 use super::format::{bytes, count, figures, or_na, percent};
 use super::model::Report;
 
@@ -94,13 +96,27 @@ fn bench(text: &mut String, report: &Report) {
     if report.bench.is_empty() {
         return;
     }
-    *text += "\n## Latency\n\nMilliseconds a run, input and output bound beforehand.\n\n";
+    *text += "\n## Latency\n\n";
+    for mode in Mode::ALL {
+        latency(text, report, mode);
+    }
+    for verdict in &report.budgets {
+        let _ = writeln!(text, "- budget `{}` {}: {}.", verdict.budget, verdict.outcome.key(), verdict.found);
+    }
+}
+
+fn latency(text: &mut String, report: &Report, mode: Mode) {
+    let rows: Vec<_> = report.bench.iter().filter(|row| row.mode == mode).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let _ = write!(text, "Milliseconds a run, `{}`: {}.\n\n", mode.key(), mode.region());
     *text += &table(
         &[
             "model", "engine", "batch", "threads", "p50", "p90", "p95", "p99", "images/s", "samples",
             "speed-up",
         ],
-        report.bench.iter().map(|row| {
+        rows.iter().map(|row| {
             vec![
                 row.model.clone(),
                 row.name.clone(),
@@ -112,10 +128,13 @@ fn bench(text: &mut String, report: &Report) {
                 or_na(row.p99_ms, figures),
                 figures(row.images_per_second),
                 row.samples.to_string(),
-                or_na(row.speed_up, |ratio| format!("{ratio:.2}")),
+                row.speed_up.map_or("n/a".into(), |ratio| {
+                    format!("{:.2} ({:.2} to {:.2})", ratio.value, ratio.low, ratio.high)
+                }),
             ]
         }),
     );
+    *text += "\n";
 }
 
 /// A table; the first column is to the left, the others to the right.

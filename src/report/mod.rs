@@ -1,5 +1,8 @@
 //! What a run says: a pure function of its folder, as data, as Markdown, and for a terminal.
 
+mod bench;
+mod bench_files;
+mod bench_plots;
 mod blame;
 mod collect;
 mod format;
@@ -7,9 +10,11 @@ mod markdown;
 mod model;
 mod screen;
 
+pub use bench::{bench_failures, bench_screen};
+pub use bench_files::write_bench;
 pub use blame::self_test_screen;
-pub use collect::{bench_rows, collect, verify_row};
+pub use collect::{collect, verify_row};
 pub use format::{bytes, count, node_name, percent, plain_table};
 pub use markdown::markdown;
 pub use model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
-pub use screen::{bench_table, screen, verify_screen};
+pub use screen::{screen, verify_screen};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Environment;
-use crate::config::EngineName;
+use crate::bench::{Environment, Ratio, Verdict};
+use crate::config::{EngineName, Mode};
 use crate::onnx::Finding;
 use crate::verify::{Blame, Distances};
 
@@ -27,6 +27,8 @@ pub struct Report {
     pub students: Vec<StudentRow>,
     pub verify: Option<VerifyRow>,
     pub bench: Vec<BenchRow>,
+    /// Latency budgets, held against the student.
+    pub budgets: Vec<Verdict>,
     pub environment: Option<Environment>,
     /// Device that trained.
     pub device: String,
@@ -103,6 +105,7 @@ pub struct BenchRow {
     pub batch: usize,
     /// Intra-op threads.
     pub threads: usize,
+    pub mode: Mode,
     pub samples: usize,
     pub p50_ms: Option<f64>,
     pub p90_ms: Option<f64>,
@@ -110,6 +113,6 @@ pub struct BenchRow {
     pub p99_ms: Option<f64>,
     pub images_per_second: f64,
     pub stable: bool,
-    /// How many times faster than the largest peer, by the medians.
-    pub speed_up: Option<f64>,
+    /// How many times faster than the largest peer, paired by rounds.
+    pub speed_up: Option<Ratio>,
 }

@@ -3,6 +3,7 @@
 use super::blame::blame_screen;
 use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
 use super::model::{BenchRow, Report, VerifyRow};
+use crate::config::Mode;
 use crate::onnx::Severity;
 use crate::verify::Distances;
 
@@ -13,7 +14,7 @@ pub fn screen(report: &Report) -> String {
         parts.push(verify_table(verify));
     }
     if !report.bench.is_empty() {
-        parts.push(bench_table(&report.bench, Some(&report.largest)));
+        parts.push(bench_tables(report));
     }
     parts.push(summary(report));
     parts.join("\n\n")
@@ -123,8 +124,14 @@ fn distances(distances: &Distances) -> String {
     plain_table(&head, &rows)
 }
 
-/// Latency by cell.
-pub fn bench_table(rows: &[BenchRow], largest: Option<&str>) -> String {
+/// Latency by cell, a table a mode.
+fn bench_tables(report: &Report) -> String {
+    let of = |mode: Mode| -> Vec<&BenchRow> { report.bench.iter().filter(|row| row.mode == mode).collect() };
+    let modes = Mode::ALL.into_iter().map(|mode| (mode, of(mode))).filter(|(_, rows)| !rows.is_empty());
+    modes.map(|(mode, rows)| bench_table(mode, &rows, &report.largest)).collect::<Vec<_>>().join("\n\n")
+}
+
+fn bench_table(mode: Mode, rows: &[&BenchRow], largest: &str) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
@@ -135,12 +142,12 @@ pub fn bench_table(rows: &[BenchRow], largest: Option<&str>) -> String {
                 format!("{}{}", if row.stable { "" } else { "~" }, or_na(row.p50_ms, figures)),
                 or_na(row.p95_ms, figures),
                 figures(row.images_per_second),
-                row.speed_up.map_or(String::new(), |ratio| format!("{ratio:.1}x")),
+                row.speed_up.map_or(String::new(), |ratio| format!("{:.1}x", ratio.value)),
             ]
         })
         .collect();
-    let against = largest.map_or(String::new(), |name| format!("vs {name}"));
-    plain_table(&["latency, ms", "batch", "threads", "p50", "p95", "images/s", &against], &rows)
+    let title = format!("{}, ms", mode.key());
+    plain_table(&[&title, "batch", "threads", "p50", "p95", "images/s", &format!("vs {largest}")], &rows)
 }
 
 fn summary(report: &Report) -> String {
@@ -150,8 +157,8 @@ fn summary(report: &Report) -> String {
         let speed = report
             .bench
             .iter()
-            .filter(|row| row.batch == 1)
-            .filter_map(|row| row.speed_up.map(|speed| format!("{speed:.1}x on {}", row.name)));
+            .filter(|row| row.batch == 1 && row.mode == Mode::Device)
+            .filter_map(|row| row.speed_up.map(|speed| format!("{:.1}x on {}", speed.value, row.name)));
         let speed: Vec<String> = speed.collect();
         let faster = if speed.is_empty() {
             String::new()

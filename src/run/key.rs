@@ -18,7 +18,7 @@ fn stage_version(stage: &Stage) -> u32 {
         Stage::Select(_) => 2,
         Stage::Export(_) => 2,
         Stage::Verify(_) => 2,
-        Stage::Bench(_) => 1,
+        Stage::Bench(_) => 2,
         Stage::Report(_) => 1,
     }
 }

@@ -237,7 +237,7 @@ impl Check<'_> {
         let report = EngineReport {
             engine: candidate.engine,
             optimized: candidate.options.optimize,
-            tf32: candidate.options.tf32,
+            tf32: candidate.options.cuda.tf32,
             name: name.clone(),
             tolerance,
             sets,

@@ -36,7 +36,7 @@ impl Tolerance {
         match engine {
             EngineName::Torch | EngineName::OrtCpu => exact(1e-5, 1e-4, 0.0),
             EngineName::Tract => exact(1e-4, 5e-4, 1.0),
-            EngineName::OrtCuda if options.tf32 => {
+            EngineName::OrtCuda if options.cuda.tf32 => {
                 Self { top1: 0.995, accuracy_share: 1e-3, ..exact(5e-3, 1e-2, 0.0) }
             }
             EngineName::OrtCuda => Self { top1: 0.999, accuracy_share: 5e-4, ..exact(1e-4, 1e-3, 0.0) },

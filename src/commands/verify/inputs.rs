@@ -131,6 +131,11 @@ fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {
 }
 
 fn no_size(file: &OnnxFile) -> InputError {
+    let axes = file.input.dims.len();
+    if axes != 4 {
+        return InputError::new(format!("{}: an input of {axes} axes is no image", file.path.display()))
+            .hint("images are [batch, channels, height, width]; `cohort bench` takes other inputs too");
+    }
     InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
         .hint("export it with fixed channels, height and width; the batch may be free")
 }

@@ -7,8 +7,10 @@ use anyhow::{Result, bail};
 use ort::AsPointer;
 use ort::session::Session;
 
+use super::super::Placement;
+
 /// Nodes that must run where they were asked to run; shape arithmetic may stay on the CPU.
-const COMPUTE: [&str; 10] = [
+const COMPUTE: &[&str] = &[
     "Conv",
     "FusedConv",
     "Gemm",
@@ -18,7 +20,17 @@ const COMPUTE: [&str; 10] = [
     "MaxPool",
     "AveragePool",
     "GlobalAveragePool",
+    "GlobalMaxPool",
+    "ReduceMean",
     "BatchNormalization",
+    "InstanceNormalization",
+    "GroupNorm",
+    "GroupNormalization",
+    "LayerNormalization",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "LRN",
+    "NhwcConv",
 ];
 
 /// One node of the optimised graph.
@@ -41,6 +53,15 @@ pub(super) fn require(session: &Session, wanted: &str) -> Result<()> {
         .map(|node| format!("{} ({}) on {}", node.name, node.op, node.provider))
         .collect();
     if elsewhere.is_empty() { Ok(()) } else { bail!("not on {wanted}: {}", elsewhere.join(", ")) }
+}
+
+/// How many nodes of which operator each provider runs.
+pub(super) fn count(session: &Session) -> Result<Placement> {
+    let mut placement = Placement::new();
+    for node in read(session)? {
+        *placement.entry(node.provider).or_default().entry(node.op).or_default() += 1;
+    }
+    Ok(placement)
 }
 
 /// Reads the assignment that `session.record_ep_graph_assignment_info` keeps.

@@ -4,16 +4,16 @@ use anyhow::{Context, Result, anyhow};
 use ndarray::{ArrayD, ArrayViewD};
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{IoBinding, Session};
 use ort::value::{Tensor, TensorRef};
 
-use crate::config::EngineName;
+use crate::config::{ConvSearch, EngineName};
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
-use super::super::{Engine, EngineOptions};
+use super::super::{Engine, EngineOptions, Placement};
 use super::library::environment;
 use super::placement;
 
@@ -46,8 +46,9 @@ impl OrtEngine {
     /// Runtime would fall back to the CPU without a word.
     pub fn cuda(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
         let provider = ep::CUDA::default()
-            .with_tf32(options.tf32)
-            .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Exhaustive)
+            .with_tf32(options.cuda.tf32)
+            .with_cuda_graph(options.cuda.graph)
+            .with_conv_algorithm_search(search(options.cuda.conv_search))
             .build()
             .error_on_failure();
         let engine = Self::new(file, options, EngineName::OrtCuda, Some(provider))?;
@@ -72,6 +73,14 @@ impl OrtEngine {
         let input = session.inputs().first().context("the session has no input")?.name().to_string();
         let outputs = session.outputs().iter().map(|output| output.name().to_string()).collect();
         Ok(Self { session, name, input, outputs, cuda, bound: None })
+    }
+}
+
+fn search(search: ConvSearch) -> ep::cuda::ConvAlgorithmSearch {
+    match search {
+        ConvSearch::Exhaustive => ep::cuda::ConvAlgorithmSearch::Exhaustive,
+        ConvSearch::Heuristic => ep::cuda::ConvAlgorithmSearch::Heuristic,
+        ConvSearch::Default => ep::cuda::ConvAlgorithmSearch::Default,
     }
 }
 
@@ -132,8 +141,10 @@ impl Engine for OrtEngine {
             binding.bind_input(self.input.as_str(), &input.to(AllocationDevice::CUDA, 0)?)?;
             let device =
                 MemoryInfo::new(AllocationDevice::CUDA, 0, AllocatorType::Device, MemoryType::Default)?;
-            for name in &self.outputs {
-                binding.bind_output_to_device(name.as_str(), &device)?;
+            let allocator = Allocator::new(&self.session, device)?;
+            // Allocated once: a recorded CUDA graph writes where it wrote when it was recorded.
+            for (name, shape) in self.outputs.iter().zip(shapes) {
+                binding.bind_output(name.as_str(), Tensor::<f32>::new(&allocator, shape)?)?;
             }
         } else {
             binding.bind_input(self.input.as_str(), &input)?;
@@ -145,6 +156,20 @@ impl Engine for OrtEngine {
         binding.synchronize_inputs()?;
         self.bound = Some(binding);
         Ok(())
+    }
+
+    fn run_into(&mut self, images: ArrayViewD<'_, f32>, outputs: &mut [ArrayD<f32>]) -> Result<()> {
+        let images = images.as_standard_layout();
+        let input = TensorRef::from_array_view(images.view())?;
+        let values = self.session.run(ort::inputs![self.input.as_str() => input])?;
+        for (name, output) in self.outputs.iter().zip(outputs) {
+            output.assign(&values[name.as_str()].try_extract_array::<f32>()?);
+        }
+        Ok(())
+    }
+
+    fn placement(&self) -> Result<Placement> {
+        placement::count(&self.session)
     }
 
     fn run_bound(&mut self) -> Result<()> {

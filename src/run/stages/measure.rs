@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result};
 use ndarray::{Axis, Slice};
 
-use crate::bench::{Subject, bench as measure, usable_threads};
-use crate::config::{Bench, Device, EngineName, Verify};
+use crate::bench::{Job, ModelFacts, Pictures, Subject, bench as measure, judge, usable_threads};
+use crate::config::{Bench, Device, EngineName, Mode, Verify};
 use crate::data::{Dataset, Preparation};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{self, Engine, EngineOptions};
@@ -15,16 +15,20 @@ use crate::files::write_npy;
 use crate::folder::{Choice, read_json, write_json};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
+use crate::report::bench_failures;
 use crate::seed::derive_seed;
 use crate::verify::{
-    self, Accuracy, Candidate, Evidence, Frame, Hardening, InputSet, Job, Standing, Truths, blame, harden,
-    images_of, input_sets, pool_size, save_case,
+    self, Accuracy, Candidate, Evidence, Frame, Hardening, InputSet, Job as Verification, Standing, Truths,
+    blame, harden, images_of, input_sets, pool_size, save_case,
 };
 
 use super::{Context, Done, peer, prepared, scored, scored_on, trained_weights};
 
 /// Samples whose inputs and true logits are kept for checks by other programs.
 const KEPT_SAMPLES: usize = 32;
+
+/// Validation images that are decoded in turns, end to end.
+const PICTURES: usize = 64;
 
 /// Holds the chosen student's file against its checkpoint.
 pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
@@ -56,7 +60,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let hardening = Hardening { graph, weights, file: &file, candidates, pool, frame, threads };
     harden(&mut inputs, &mut truths, hardening)?;
     let (name, split) = scored_on(context);
-    let mut report = verify::verify(&mut Job {
+    let mut report = verify::verify(&mut Verification {
         model: folder.chosen_onnx().display().to_string(),
         findings: findings(&file),
         truths: &truths,
@@ -150,26 +154,40 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     if choice.largest != choice.student {
         names.push(&choice.largest);
     }
+    let split = context.data.validation.spread(PICTURES);
+    let pictures =
+        (0..split.len()).map(|place| Ok((format!("validation image {place}"), split.encoded(place)?)));
+    let pictures = match settings.modes.contains(&Mode::EndToEnd) {
+        true => pictures.collect::<Result<Vec<_>>>()?,
+        false => Vec::new(),
+    };
     let mut subjects = Vec::new();
     for name in names {
         let peer = peer(context, name)?;
         let file = OnnxFile::load(&context.folder.onnx(name))?;
         subjects.push(Subject {
-            name: name.to_string(),
-            image: context.data.info.shape,
+            model: ModelFacts::of(&file, name.to_string(), context.data.info.shape.to_vec()),
             fixed_batch: file.fixed_batch(),
+            element: file.input.element,
+            pictures: Pictures::of(&file, pictures.clone()),
             open: Box::new(move |engine, options| open(context, peer, &file, engine, options)),
         });
     }
-    let seed = derive_seed(context.plan.pipeline.seed, &["bench"]);
     let options = context.options;
-    let report =
-        measure(&subjects, settings, seed, options.ui, options.stop).map_err(|error| {
-            match options.stop.load(Ordering::Relaxed) {
-                true => Interrupted { resume: options.resume.clone() }.into(),
-                false => error,
-            }
+    let job = Job {
+        baseline: choice.largest.clone(),
+        seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
+        ui: options.ui,
+        stop: options.stop,
+        program: Some(std::env::current_exe()?),
+    };
+    let mut report =
+        measure(&subjects, settings, &job).map_err(|error| match options.stop.load(Ordering::Relaxed) {
+            true => Interrupted { resume: options.resume.clone() }.into(),
+            false => error,
         })?;
+    report.budgets = judge(settings, &report.cells, |model| model == choice.student);
     write_json(&context.folder.bench_report(), &report)?;
-    Ok(Done { files: vec![context.folder.bench_report()], gate: None })
+    let gate = bench_failures(&report).map(GateFailed);
+    Ok(Done { files: vec![context.folder.bench_report()], gate })
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
 
-use crate::config::EngineName;
+use crate::config::{CudaSettings, EngineName};
 use crate::engine::torch::Truth;
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{Graph, Node, Op, Weights, fold_batch_norm};
@@ -217,8 +217,11 @@ impl Scene<'_> {
         names: &[&str],
     ) -> Result<Vec<ArrayD<f32>>> {
         let file = self.evidence.file;
-        let options =
-            EngineOptions { threads: self.evidence.threads, optimize: report.optimized, tf32: report.tf32 };
+        let options = EngineOptions {
+            threads: self.evidence.threads,
+            optimize: report.optimized,
+            cuda: CudaSettings { tf32: report.tf32, ..CudaSettings::default() },
+        };
         let mut engine = (self.evidence.open)(&file.exposing(names)?, report.engine, &options)?;
         let mut given: Vec<ArrayD<f32>> = Vec::new();
         for batch in images.axis_chunks_iter(Axis(0), file.fixed_batch().unwrap_or(images.shape()[0])) {

@@ -1,0 +1,90 @@
+//! A measurement held against an older one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::InputError;
+
+use super::budgets::Outcome;
+use super::report::{BenchReport, CellId, CellResult};
+use super::stats::{Ratio, unpaired_ratio};
+
+/// Every cell that both measurements have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub against: String,
+    /// How much slower a cell may be: 0.05 for 5 %.
+    pub allowed: f64,
+    pub cells: Vec<Compared>,
+    /// Cells that only one of them has.
+    pub only_old: Vec<CellId>,
+    pub only_new: Vec<CellId>,
+    /// What differs between the machines and the libraries.
+    pub differences: Vec<String>,
+}
+
+/// A cell, new over old.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    pub cell: CellId,
+    /// Of the medians, with its interval.
+    pub p50: Option<Ratio>,
+    /// Of the 99th percentiles; says nothing on the outcome.
+    pub p99: Option<f64>,
+    pub outcome: Outcome,
+    /// Why it is undecided.
+    pub reason: Option<String>,
+}
+
+/// Holds `new` against `old`. A cell fails if its median is slower by more than `allowed` with the whole of its
+/// interval, and holds if the whole of it is within. Where each has but one model, their names do not matter.
+///
+/// # Errors
+/// [`InputError`] if they have no cell in common.
+pub fn compare(
+    new: &BenchReport,
+    old: &BenchReport,
+    against: String,
+    allowed: f64,
+    seed: u64,
+) -> Result<Comparison, InputError> {
+    let one_each = old.models.len() == 1 && new.models.len() == 1;
+    let same = |new: &CellId, old: &CellId| match one_each {
+        true => {
+            CellId { model: String::new(), ..new.clone() } == CellId { model: String::new(), ..old.clone() }
+        }
+        false => new == old,
+    };
+    let machine = old.environment.cpu_model == new.environment.cpu_model;
+    let mut cells = Vec::new();
+    let mut only_new = Vec::new();
+    for cell in &new.cells {
+        match old.cells.iter().find(|other| same(&cell.cell, &other.cell)) {
+            Some(other) => cells.push(compared(cell, other, machine, allowed, seed)),
+            None => only_new.push(cell.cell.clone()),
+        }
+    }
+    let gone = old.cells.iter().filter(|other| !new.cells.iter().any(|cell| same(&cell.cell, &other.cell)));
+    let only_old = gone.map(|cell| cell.cell.clone()).collect();
+    if cells.is_empty() {
+        let problem = format!("{against} has no cell of the same model, engine, batch, threads and mode");
+        return Err(InputError::new(problem).hint("measure with the same options as then"));
+    }
+    let differences = old.environment.differences(&new.environment);
+    Ok(Comparison { against, allowed, cells, only_old, only_new, differences })
+}
+
+fn compared(new: &CellResult, old: &CellResult, machine: bool, allowed: f64, seed: u64) -> Compared {
+    let p50 = unpaired_ratio(&new.turn_medians(), &old.turn_medians(), seed);
+    let undecided = |reason: &str| (Outcome::Undecided, Some(reason.to_string()));
+    let (outcome, reason) = match p50 {
+        None => undecided("too few turns for an interval"),
+        Some(_) if !machine => undecided("measured on another CPU"),
+        Some(_) if !new.stability.stable => undecided("unstable now"),
+        Some(_) if !old.stability.stable => undecided("was unstable"),
+        Some(ratio) if ratio.low > 1.0 + allowed => (Outcome::Fails, None),
+        Some(ratio) if ratio.high <= 1.0 + allowed => (Outcome::Holds, None),
+        Some(_) => undecided("its interval spans the limit"),
+    };
+    let p99 = new.p99.zip(old.p99).map(|(new, old)| new.value / old.value);
+    Compared { cell: new.cell.clone(), p50, p99, outcome, reason }
+}

@@ -1,0 +1,157 @@
+//! Cold starts and memory: a model in a process of its own.
+//!
+//! The parent starts this program anew for each; the child measures itself and prints one line of JSON.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{EngineName, Mode};
+use crate::engine::{EngineOptions, open, ort};
+use crate::onnx::OnnxFile;
+
+use super::conditions::peak_rss_bytes;
+use super::gpu::gpu_bytes_used;
+use super::report::CellId;
+use super::subject::noise;
+
+/// What a fresh process is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub model: PathBuf,
+    pub engine: EngineName,
+    pub options: EngineOptions,
+    pub batch: usize,
+    /// Sizes of one sample's axes.
+    pub sample: Vec<usize>,
+    pub seed: u64,
+}
+
+/// What a fresh process saw of itself. The system has the files in memory: a disk is not measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// From the process's start to its end, as its parent saw it.
+    #[serde(default)]
+    pub process_ms: f64,
+    /// Loading the runtime's library; nothing where it is part of the program.
+    pub library_ms: Option<f64>,
+    /// Reading the model's file.
+    pub read_ms: f64,
+    /// Opening it in the runtime.
+    pub session_ms: f64,
+    pub first_run_ms: f64,
+    /// Resident memory before the model is opened, with it, and after a run.
+    pub rss_bytes: [u64; 3],
+    pub peak_rss_bytes: u64,
+    /// The GPU's memory at the same moments.
+    pub device_bytes: Option<[u64; 3]>,
+}
+
+/// A cell in fresh processes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fresh {
+    pub cell: CellId,
+    pub starts: Vec<Start>,
+}
+
+/// Measures this process, which must have done nothing before.
+///
+/// # Errors
+/// If the model or the engine cannot be used.
+pub fn measure_start(request: &Request) -> Result<Start> {
+    let on_gpu = request.engine == EngineName::OrtCuda;
+    let device = || if on_gpu { gpu_bytes_used() } else { None };
+    let library_ms = match request.engine {
+        EngineName::OrtCpu | EngineName::OrtCuda => {
+            let start = Instant::now();
+            ort::facts()?;
+            Some(milliseconds(start))
+        }
+        EngineName::Tract | EngineName::Torch => None,
+    };
+    let start = Instant::now();
+    let file = OnnxFile::load(&request.model)?;
+    let read_ms = milliseconds(start);
+    let input = noise(request.batch, &request.sample, file.input.element, request.seed);
+    let mut rss_bytes = [rss_bytes()?, 0, 0];
+    let mut device_bytes = [device(), None, None];
+    let start = Instant::now();
+    let mut engine = open(&file, request.engine, &request.options)?;
+    let session_ms = milliseconds(start);
+    (rss_bytes[1], device_bytes[1]) = (self::rss_bytes()?, device());
+    let start = Instant::now();
+    engine.run(input.view())?;
+    let first_run_ms = milliseconds(start);
+    (rss_bytes[2], device_bytes[2]) = (self::rss_bytes()?, device());
+    let [before, with, after] = device_bytes;
+    Ok(Start {
+        process_ms: 0.0,
+        library_ms,
+        read_ms,
+        session_ms,
+        first_run_ms,
+        rss_bytes,
+        peak_rss_bytes: peak_rss_bytes().context("the system does not tell the peak of memory")?,
+        device_bytes: before.zip(with).zip(after).map(|((before, with), after)| [before, with, after]),
+    })
+}
+
+/// Starts a program, which must be this one, once for a request.
+///
+/// # Errors
+/// If it cannot be started or fails.
+pub fn start(program: &PathBuf, request: &Request) -> Result<Start> {
+    let mut command = Command::new(program);
+    command.args(["fresh-start", &serde_json::to_string(request)?]);
+    if let Ok(facts) = ort::facts() {
+        command.arg("--ort-lib").arg(facts.library);
+    }
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    let began = Instant::now();
+    let output = command.output().with_context(|| format!("cannot start {}", program.display()))?;
+    let process_ms = milliseconds(began);
+    if !output.status.success() {
+        bail!("a fresh process failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let seen: Start =
+        serde_json::from_slice(&output.stdout).context("a fresh process says nothing one can read")?;
+    Ok(Start { process_ms, ..seen })
+}
+
+/// Starts as many processes as are wanted, one after another.
+///
+/// # Errors
+/// As [`start`], or what `step`, called before each, says.
+pub fn fresh(
+    program: &PathBuf,
+    request: &Request,
+    model: String,
+    starts: usize,
+    mut step: impl FnMut() -> Result<()>,
+) -> Result<Fresh> {
+    let Request { engine, batch, options, .. } = request;
+    let threads = options.threads;
+    let cell = CellId { model, engine: *engine, batch: *batch, threads, mode: Mode::Host };
+    let starts = (0..starts).map(|_| {
+        step()?;
+        start(program, request)
+    });
+    Ok(Fresh { cell, starts: starts.collect::<Result<_>>()? })
+}
+
+/// Memory of this process that is resident.
+fn rss_bytes() -> Result<u64> {
+    let statm =
+        std::fs::read_to_string("/proc/self/statm").context("the system does not tell memory in use")?;
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    // SAFETY: the call has no preconditions.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * page.max(1) as u64)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,88 @@
+//! What the NVIDIA driver says of the first GPU. Its library is opened at run time; without it there is no GPU.
+
+use std::sync::OnceLock;
+
+use nvml_wrapper::bitmasks::device::ThrottleReasons;
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::enums::device::UsedGpuMemory;
+use nvml_wrapper::{Device, Nvml};
+use serde::{Deserialize, Serialize};
+
+/// The library as drivers install it.
+const LIBRARY: &str = "libnvidia-ml.so.1";
+
+/// The GPU that the CUDA provider takes.
+const DEVICE: u32 = 0;
+
+/// Which GPU it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Gpu {
+    pub name: String,
+    pub driver: String,
+    /// The newest CUDA the driver takes, as `13.0`.
+    pub cuda: String,
+    pub memory_bytes: Option<u64>,
+}
+
+/// How it is at a moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GpuState {
+    pub graphics_mhz: Option<u32>,
+    pub memory_mhz: Option<u32>,
+    pub temperature_celsius: Option<u32>,
+    pub power_watts: Option<f64>,
+    /// Why its clocks are held down, idleness and set limits aside.
+    pub throttled: Vec<String>,
+}
+
+fn device() -> Option<Device<'static>> {
+    static NVML: OnceLock<Option<Nvml>> = OnceLock::new();
+    let nvml = NVML.get_or_init(|| Nvml::builder().lib_path(LIBRARY.as_ref()).init().ok());
+    nvml.as_ref()?.device_by_index(DEVICE).ok()
+}
+
+/// The first GPU, if there is one.
+pub fn gpu() -> Option<Gpu> {
+    let device = device()?;
+    let cuda = device.nvml().sys_cuda_driver_version().unwrap_or_default();
+    Some(Gpu {
+        name: device.name().ok()?,
+        driver: device.nvml().sys_driver_version().unwrap_or_default(),
+        cuda: format!("{}.{}", cuda / 1_000, cuda % 1_000 / 10),
+        memory_bytes: device.memory_info().ok().map(|memory| memory.total),
+    })
+}
+
+/// Its clocks, temperature, power and throttling now.
+pub fn gpu_state() -> Option<GpuState> {
+    let device = device()?;
+    let slowed = [
+        (ThrottleReasons::HW_SLOWDOWN, "hardware slowdown"),
+        (ThrottleReasons::HW_THERMAL_SLOWDOWN, "hardware thermal slowdown"),
+        (ThrottleReasons::SW_THERMAL_SLOWDOWN, "software thermal slowdown"),
+        (ThrottleReasons::HW_POWER_BRAKE_SLOWDOWN, "power brake"),
+        (ThrottleReasons::SW_POWER_CAP, "power cap"),
+    ];
+    let reasons = device.current_throttle_reasons().unwrap_or(ThrottleReasons::empty());
+    let throttled = slowed.into_iter().filter(|(reason, _)| reasons.contains(*reason));
+    Some(GpuState {
+        graphics_mhz: device.clock_info(Clock::Graphics).ok(),
+        memory_mhz: device.clock_info(Clock::Memory).ok(),
+        temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok(),
+        power_watts: device.power_usage().ok().map(|milliwatts| f64::from(milliwatts) * 1e-3),
+        throttled: throttled.map(|(_, name)| name.to_string()).collect(),
+    })
+}
+
+/// Bytes of its memory that this process uses, or all processes where the driver does not tell them apart, as
+/// in a container.
+pub fn gpu_bytes_used() -> Option<u64> {
+    let device = device()?;
+    let own = device.running_compute_processes().ok().into_iter().flatten();
+    let own = own.filter(|process| process.pid == std::process::id());
+    let bytes = own.filter_map(|process| match process.used_gpu_memory {
+        UsedGpuMemory::Used(bytes) => Some(bytes),
+        UsedGpuMemory::Unavailable => None,
+    });
+    bytes.reduce(|sum, bytes| sum + bytes).or_else(|| Some(device.memory_info().ok()?.used))
+}

@@ -1,0 +1,270 @@
+//! A server: queries come at random and wait until the one before is answered.
+//!
+//! Knows no model: a query is a call. The clock is given, so that queues are tested without waiting.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use super::stats::{Percentile, percentiles};
+
+/// Queries that a 99th percentile is judged by, at least.
+const MIN_QUERIES: usize = 1_000;
+
+/// Queries whose latencies are taken together for an interval: those of a busy time are alike.
+const TURN: usize = 50;
+
+/// Steps of the search for the highest rate, each halving what is between a rate that holds and one that does not.
+const SEARCH_STEPS: usize = 8;
+
+/// How often a rate found is tried again, longer, each time lower by this share, before the search gives up.
+const CONFIRMATIONS: usize = 10;
+const STEP_BACK: f64 = 0.05;
+
+/// A longer trial has so many times the queries.
+const LONGER: usize = 3;
+
+/// Time before a query's arrival that is waited for by spinning: sleeping is not as precise.
+const SPIN_NS: u64 = 200_000;
+
+/// What the time is.
+pub trait Clock {
+    /// Nanoseconds since some moment.
+    fn now(&self) -> u64;
+    /// Returns when it is `then`, at once if it is past.
+    fn wait_until(&self, then: u64);
+}
+
+/// The machine's monotonic clock.
+pub struct Monotonic(Instant);
+
+impl Monotonic {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for Monotonic {
+    fn now(&self) -> u64 {
+        self.0.elapsed().as_nanos() as u64
+    }
+
+    fn wait_until(&self, then: u64) {
+        let left = then.saturating_sub(self.now());
+        if left > SPIN_NS {
+            std::thread::sleep(Duration::from_nanos(left - SPIN_NS));
+        }
+        while self.now() < then {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// What a server was at one rate. Latency is from arrival to answer, in milliseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Queries a second that arrive on average.
+    pub rate: f64,
+    pub queries: usize,
+    pub mean_ms: f64,
+    pub p50: Option<Percentile>,
+    pub p90: Option<Percentile>,
+    pub p99: Option<Percentile>,
+    /// Share of the time in which a query was worked on.
+    pub utilisation: f64,
+    /// Whether the upper bound of the 99th percentile is within the target.
+    pub held: Option<bool>,
+}
+
+/// The highest rate that holds a target, and all that were tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    pub p99_target_ms: f64,
+    /// Of the last trial, which is longer than the others; `None` if no rate held.
+    pub highest: Option<Trial>,
+    pub trials: Vec<Trial>,
+}
+
+/// Serves queries that arrive by a Poisson process until there are enough. A trial that cannot hold its target any
+/// more ends early.
+///
+/// # Errors
+/// The first error of `answer`.
+pub fn serve(
+    answer: &mut dyn FnMut() -> Result<()>,
+    clock: &dyn Clock,
+    rate: f64,
+    queries: usize,
+    target_ms: Option<f64>,
+    seed: u64,
+) -> Result<Trial> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut latencies = Vec::with_capacity(queries);
+    // The first run brings the caches back and is not counted.
+    answer()?;
+    let start = clock.now();
+    let (mut arrival, mut busy, mut late) = (0.0, 0, 0);
+    // Twice the late queries that a 99th percentile leaves, and a margin for few queries.
+    let hopeless = queries / 50 + 10;
+    while latencies.len() < queries && late <= hopeless {
+        // The gaps of a Poisson process are exponential; the share is never 0.
+        let share = (f64::from(rng.next_u32()) + 1.0) / 2f64.powi(32);
+        arrival += -share.ln() / rate * 1e9;
+        let arrives = start + arrival as u64;
+        clock.wait_until(arrives);
+        let begins = clock.now();
+        answer()?;
+        let ends = clock.now();
+        busy += ends - begins;
+        let latency_ms = (ends - arrives.min(begins)) as f64 * 1e-6;
+        late += usize::from(target_ms.is_some_and(|target| latency_ms > target));
+        latencies.push(latency_ms);
+    }
+    let elapsed = clock.now() - start;
+    Ok(judged(&latencies, rate, busy as f64 / elapsed.max(1) as f64, target_ms, late > hopeless))
+}
+
+fn judged(latencies: &[f64], rate: f64, utilisation: f64, target_ms: Option<f64>, hopeless: bool) -> Trial {
+    let turns = vec![TURN; latencies.len().div_ceil(TURN)];
+    let found = percentiles(latencies, &turns, &[0.5, 0.9, 0.99]);
+    let within = |target: f64| {
+        let bound = found[2].and_then(|p99| p99.high);
+        !hopeless && bound.is_some_and(|bound| bound <= target)
+    };
+    Trial {
+        rate,
+        queries: latencies.len(),
+        mean_ms: latencies.iter().sum::<f64>() / latencies.len().max(1) as f64,
+        p50: found[0],
+        p90: found[1],
+        p99: found[2],
+        utilisation,
+        held: target_ms.map(within),
+    }
+}
+
+/// Queries of a trial that should last so long.
+pub fn queries_for(rate: f64, seconds: f64) -> usize {
+    ((rate * seconds) as usize).max(MIN_QUERIES)
+}
+
+/// Searches for the highest rate at which the 99th percentile is within a target: halving between nothing and
+/// what would keep the server busy all the time (`service_ms` a query), then a longer trial of the rate found.
+///
+/// # Errors
+/// As [`serve`], or what `step`, which is called before every trial, says.
+pub fn highest_rate(
+    answer: &mut dyn FnMut() -> Result<()>,
+    clock: &dyn Clock,
+    service_ms: f64,
+    target_ms: f64,
+    seconds: f64,
+    seed: u64,
+    mut step: impl FnMut() -> Result<()>,
+) -> Result<Search> {
+    let mut trials: Vec<Trial> = Vec::new();
+    let mut tried = |rate: f64, longer: usize, trials: &mut Vec<Trial>| -> Result<bool> {
+        step()?;
+        let queries = longer * queries_for(rate, seconds);
+        let seed = seed.wrapping_add(trials.len() as u64);
+        let trial = serve(answer, clock, rate, queries, Some(target_ms), seed)?;
+        let held = trial.held == Some(true);
+        trials.push(trial);
+        Ok(held)
+    };
+    let (mut low, mut high) = (0.0, 1e3 / service_ms);
+    for _ in 0..SEARCH_STEPS {
+        let rate = f64::midpoint(low, high);
+        if tried(rate, 1, &mut trials)? { low = rate } else { high = rate }
+    }
+    let mut highest = None;
+    let mut rate = low;
+    for _ in 0..CONFIRMATIONS {
+        if rate == 0.0 {
+            break;
+        }
+        if tried(rate, LONGER, &mut trials)? {
+            highest = trials.last().cloned();
+            break;
+        }
+        rate *= 1.0 - STEP_BACK;
+    }
+    Ok(Search { p99_target_ms: target_ms, highest, trials })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A clock that stands still but when it is waited for or a query is worked on.
+    #[derive(Default)]
+    struct Still(Cell<u64>);
+
+    impl Clock for Still {
+        fn now(&self) -> u64 {
+            self.0.get()
+        }
+
+        fn wait_until(&self, then: u64) {
+            self.0.set(self.0.get().max(then));
+        }
+    }
+
+    /// An M/D/1 queue, in which the mean wait is ρ/(2(1-ρ)) of the service (Pollaczek and Khinchine).
+    #[test]
+    fn a_queue_of_equal_queries_waits_as_long_as_theory_says() {
+        for load in [0.3, 0.6, 0.8] {
+            let clock = Still::default();
+            let mut answer = || {
+                clock.0.set(clock.0.get() + 1_000_000);
+                Ok(())
+            };
+            let queries = 200_000;
+            let trial = serve(&mut answer, &clock, load * 1e3, queries, None, 1).unwrap();
+            assert!((trial.utilisation - load).abs() < 0.01, "{load}: {}", trial.utilisation);
+            let theory = 1.0 + load / (2.0 * (1.0 - load));
+            assert!((trial.mean_ms / theory - 1.0).abs() < 0.03, "{load}: {} for {theory}", trial.mean_ms);
+            // At 0.3 most queries do not wait.
+            let p50 = trial.p50.unwrap().value;
+            assert_eq!(p50 < 1.001, load < 0.5, "{load}: {p50}");
+            assert_eq!((trial.queries, trial.held), (queries, None));
+        }
+    }
+
+    #[test]
+    fn the_highest_rate_is_found() {
+        let mut found = Vec::new();
+        for target in [2.0, 5.0, 20.0] {
+            let clock = Still::default();
+            let mut answer = || {
+                clock.0.set(clock.0.get() + 1_000_000);
+                Ok(())
+            };
+            let search = highest_rate(&mut answer, &clock, 1.0, target, 10.0, 2, || Ok(())).unwrap();
+            let highest = search.highest.unwrap();
+            assert!(highest.p99.unwrap().high.unwrap() <= target);
+            // At a rate a tenth higher it does not hold.
+            let above = serve(&mut answer, &clock, 1.1 * highest.rate, 100_000, None, 3).unwrap();
+            assert!(above.p99.unwrap().value > 0.9 * target, "{target}: {above:?}");
+            found.push(highest.rate);
+        }
+        assert!(found[0] < found[1] && found[1] < found[2] && found[2] < 1_000.0, "{found:?}");
+    }
+
+    #[test]
+    fn a_target_below_the_service_is_never_held() {
+        let clock = Still::default();
+        let mut answer = || {
+            clock.0.set(clock.0.get() + 1_000_000);
+            Ok(())
+        };
+        let search = highest_rate(&mut answer, &clock, 1.0, 0.5, 1.0, 2, || Ok(())).unwrap();
+        assert_eq!(search.highest, None);
+        assert!(search.trials.iter().all(|trial| trial.queries < 200), "hopeless trials end early");
+    }
+}

@@ -1,0 +1,199 @@
+//! A model to measure, what it is given, and one run of it in each mode.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use ndarray::{ArrayD, Axis, IxDyn, Slice};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{EngineName, Mode};
+use crate::data::Preparation;
+use crate::engine::{Engine, EngineOptions, Placement};
+use crate::onnx::{Element, OnnxFile};
+
+use super::report::CellId;
+
+/// How a model is opened in an engine.
+pub type Open<'a> = Box<dyn Fn(EngineName, &EngineOptions) -> Result<Box<dyn Engine>> + 'a>;
+
+/// A model to measure.
+pub struct Subject<'a> {
+    pub model: ModelFacts,
+    /// The only batch size it takes, if it takes but one.
+    pub fixed_batch: Option<usize>,
+    /// The numbers its input is made of.
+    pub element: Element,
+    /// What is decoded in [`Mode::EndToEnd`].
+    pub pictures: Option<Pictures>,
+    pub open: Open<'a>,
+}
+
+/// Which file was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    pub name: String,
+    pub path: PathBuf,
+    /// Of the file, in hex.
+    pub blake3: String,
+    pub bytes: u64,
+    /// Sizes of one sample's axes.
+    pub sample: Vec<usize>,
+}
+
+impl ModelFacts {
+    pub fn of(file: &OnnxFile, name: String, sample: Vec<usize>) -> Self {
+        let blake3 = blake3::hash(&file.bytes).to_hex().to_string();
+        Self { name, path: file.path.clone(), blake3, bytes: file.size_bytes(), sample }
+    }
+}
+
+/// Image files in memory, and how a network wants them.
+#[derive(Debug, Clone)]
+pub struct Pictures {
+    /// Names, for errors, and bytes of the files.
+    pub files: Vec<(String, Vec<u8>)>,
+    pub preparation: Preparation,
+    /// `[channels, height, width]` of what the network takes.
+    pub shape: [usize; 3],
+}
+
+impl Pictures {
+    /// For a file that takes images: prepared as it says, or from 0 to 1 if it does not say.
+    pub fn of(file: &OnnxFile, files: Vec<(String, Vec<u8>)>) -> Option<Self> {
+        let layout = file.layout();
+        let shape = layout.planar(file.image_shape()?);
+        let preparation = match &file.metadata {
+            Some(metadata) => metadata.preparation(),
+            None => Preparation::unit(shape[0], layout),
+        };
+        Some(Self { files, preparation, shape })
+    }
+}
+
+/// A model in an engine with a batch bound.
+pub(super) struct Loaded<'a> {
+    pub subject: &'a Subject<'a>,
+    pub engine: EngineName,
+    pub engine_name: String,
+    pub batch: usize,
+    pub threads: usize,
+    pub load_ms: f64,
+    pub first_run_ms: f64,
+    pub placement: Placement,
+    runner: RefCell<Runner>,
+}
+
+struct Runner {
+    engine: Box<dyn Engine>,
+    input: ArrayD<f32>,
+    outputs: Vec<ArrayD<f32>>,
+    /// The picture that comes next.
+    next: usize,
+}
+
+impl<'a> Loaded<'a> {
+    /// Opens a model, binds a batch and runs it once.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn open(
+        subject: &'a Subject<'a>,
+        engine: EngineName,
+        batch: usize,
+        options: &EngineOptions,
+        seed: u64,
+    ) -> Result<Self> {
+        let context = || format!("{} on {}, batch {batch}", subject.model.name, engine.key());
+        let start = Instant::now();
+        let mut loaded = (subject.open)(engine, options)?;
+        let load_ms = milliseconds(start);
+        let input = noise(batch, &subject.model.sample, subject.element, seed);
+        let start = Instant::now();
+        let outputs = loaded.run(input.view()).with_context(context)?;
+        let first_run_ms = milliseconds(start);
+        loaded.bind(input.view()).with_context(context)?;
+        loaded.run_bound().with_context(context)?;
+        Ok(Self {
+            subject,
+            engine,
+            engine_name: loaded.name(),
+            batch,
+            threads: options.threads,
+            load_ms,
+            first_run_ms,
+            placement: loaded.placement()?,
+            runner: RefCell::new(Runner { engine: loaded, input, outputs, next: 0 }),
+        })
+    }
+
+    pub fn id(&self, mode: Mode) -> CellId {
+        CellId {
+            model: self.subject.model.name.clone(),
+            engine: self.engine,
+            batch: self.batch,
+            threads: self.threads,
+            mode,
+        }
+    }
+
+    /// One run in a mode; gives the nanoseconds it took.
+    ///
+    /// # Errors
+    /// If the runtime fails, or a picture cannot be decoded.
+    pub fn run(&self, mode: Mode) -> Result<u64> {
+        let runner = &mut *self.runner.borrow_mut();
+        let start = Instant::now();
+        match mode {
+            Mode::Device => runner.engine.run_bound()?,
+            Mode::Host => runner.engine.run_into(runner.input.view(), &mut runner.outputs)?,
+            Mode::EndToEnd => {
+                let pictures = self.subject.pictures.as_ref().context("there are no pictures to decode")?;
+                runner.classify(pictures)?;
+            }
+        }
+        Ok(start.elapsed().as_nanos() as u64)
+    }
+}
+
+impl Runner {
+    /// From files to the classes of a batch.
+    fn classify(&mut self, pictures: &Pictures) -> Result<Vec<usize>> {
+        for place in 0..self.input.shape()[0] {
+            let (name, file) = &pictures.files[self.next % pictures.files.len()];
+            let image = pictures.preparation.image_from(file, name, pictures.shape)?;
+            self.input.slice_axis_mut(Axis(0), Slice::from(place..place + 1)).assign(&image);
+            self.next += 1;
+        }
+        self.engine.run_into(self.input.view(), &mut self.outputs)?;
+        let logits = self.outputs.first().context("the model gives no output")?;
+        let largest = |row: ndarray::ArrayViewD<'_, f32>| {
+            row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
+        };
+        Ok(std::hint::black_box(logits.axis_iter(Axis(0)).map(largest).collect()))
+    }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// A batch of seeded noise: uniform in ±1.7, as spread as normalised pixels, or whole numbers from the least to
+/// the most the input takes, 255 at most.
+pub(super) fn noise(batch: usize, sample: &[usize], element: Element, seed: u64) -> ArrayD<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut share = || f64::from(rng.next_u32()) / 2f64.powi(32);
+    let shape = [&[batch], sample].concat();
+    ArrayD::from_shape_simple_fn(IxDyn(&shape), || match element {
+        Element::Integer { least, most } => {
+            let (least, most) = (least.max(0) as f64, most.min(255) as f64);
+            (least + share() * (most - least + 1.0)).floor() as f32
+        }
+        Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
+            (1.7 * (2.0 * share() - 1.0)) as f32
+        }
+    })
+}

@@ -1,0 +1,393 @@
+//! The stage `bench`: what is measured, how long, and what must hold.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What runs a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineName {
+    Torch,
+    OrtCpu,
+    OrtCuda,
+    Tract,
+}
+
+impl EngineName {
+    pub const ALL: [Self; 4] = [Self::Torch, Self::OrtCpu, Self::OrtCuda, Self::Tract];
+
+    /// Its name in a pipeline and on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            EngineName::Torch => "torch",
+            EngineName::OrtCpu => "ort-cpu",
+            EngineName::OrtCuda => "ort-cuda",
+            EngineName::Tract => "tract",
+        }
+    }
+}
+
+/// Measures latency.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bench {
+    pub engines: Vec<EngineName>,
+    /// Batch sizes.
+    pub batch: Vec<usize>,
+    /// Intra-op threads; each count is a row of its own. 0 takes all cores the process may use.
+    pub threads: Vec<usize>,
+    /// What lies between the two readings of the clock; each is a row of its own.
+    pub modes: Vec<Mode>,
+    /// How queries arrive.
+    pub scenarios: Vec<Scenario>,
+    /// Runs a cell, at least.
+    pub min_samples: usize,
+    /// Seconds a cell, at least.
+    pub min_seconds: f64,
+    /// Seconds a cell, at most.
+    pub max_seconds: f64,
+    /// Of the scenario `server`: queries a second; each rate is a row of its own.
+    pub rates: Vec<f64>,
+    /// Of the scenario `server`: the highest rate is searched at which the 99th percentile, the queue
+    /// included, stays below so many milliseconds.
+    pub p99_target_ms: Option<f64>,
+    /// Fresh processes a cell whose start is timed; 0 times none.
+    pub cold_starts: usize,
+    /// Measures memory in a fresh process a cell.
+    pub memory: bool,
+    /// Runs a cell under the runtime's profiler, afterwards: where the time goes, node by node.
+    pub profile: bool,
+    /// What must hold, else the stage fails: `ort-cpu:p95<2ms@1`.
+    pub budgets: Vec<Budget>,
+    /// Whether a cell that drifted fails.
+    pub strict: bool,
+    /// How the CUDA provider is set up.
+    pub cuda: CudaSettings,
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self {
+            engines: vec![EngineName::OrtCpu, EngineName::Tract],
+            batch: vec![1, 8],
+            threads: vec![1],
+            modes: vec![Mode::Device],
+            scenarios: vec![Scenario::SingleStream],
+            min_samples: 1_000,
+            min_seconds: 5.0,
+            max_seconds: 30.0,
+            rates: Vec::new(),
+            p99_target_ms: None,
+            cold_starts: 0,
+            memory: false,
+            profile: false,
+            budgets: Vec::new(),
+            strict: false,
+            cuda: CudaSettings::default(),
+        }
+    }
+}
+
+/// A number that is out of range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfRange {
+    pub key: &'static str,
+    pub found: String,
+    pub expected: &'static str,
+}
+
+impl Bench {
+    /// Every number that is out of range, in the order of the keys.
+    pub fn out_of_range(&self) -> Vec<OutOfRange> {
+        let mut found = Vec::new();
+        let mut require = |key, holds: bool, value: String, expected| {
+            if !holds {
+                found.push(OutOfRange { key, found: value, expected });
+            }
+        };
+        let within = |list: &[usize], least: usize, most: usize| {
+            !list.is_empty() && list.iter().all(|number| (least..=most).contains(number))
+        };
+        let positive = |number: f64| number > 0.0 && number.is_finite();
+        let batches = within(&self.batch, 1, 65_536);
+        require("batch", batches, format!("{:?}", self.batch), "sizes from 1 to 65536");
+        let threads = within(&self.threads, 0, 1_024);
+        require("threads", threads, format!("{:?}", self.threads), "counts from 0 (all cores) to 1024");
+        require("modes", !self.modes.is_empty(), "an empty list".into(), "at least one mode");
+        require("scenarios", !self.scenarios.is_empty(), "an empty list".into(), "at least one scenario");
+        let samples = (1..=1_000_000).contains(&self.min_samples);
+        require("min_samples", samples, self.min_samples.to_string(), "a whole number from 1 to 1000000");
+        let least = self.min_seconds >= 0.0 && self.min_seconds.is_finite();
+        require("min_seconds", least, self.min_seconds.to_string(), "a number from 0");
+        let most = self.max_seconds >= self.min_seconds && positive(self.max_seconds);
+        require("max_seconds", most, self.max_seconds.to_string(), "at least min_seconds, and above 0");
+        let rates = self.rates.iter().all(|&rate| positive(rate));
+        require("rates", rates, format!("{:?}", self.rates), "queries a second, above 0");
+        let target = self.p99_target_ms.is_none_or(positive);
+        let value = self.p99_target_ms.unwrap_or_default().to_string();
+        require("p99_target_ms", target, value, "milliseconds above 0");
+        let server = !self.scenarios.contains(&Scenario::Server);
+        let given = server || !self.rates.is_empty() || self.p99_target_ms.is_some();
+        require("scenarios", given, "server alone".into(), "rates or p99_target_ms with it");
+        let starts = self.cold_starts == 0 || (5..=1_000).contains(&self.cold_starts);
+        require("cold_starts", starts, self.cold_starts.to_string(), "0, or from 5 to 1000");
+        found
+    }
+}
+
+/// What is timed. Times of different modes are not to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The run and its end; input and output lie where the engine has them.
+    Device,
+    /// Copy in, run, copy out.
+    Host,
+    /// Decode, resize, normalise, copy in, run, copy out, arg-max.
+    EndToEnd,
+}
+
+impl Mode {
+    pub const ALL: [Self; 3] = [Self::Device, Self::Host, Self::EndToEnd];
+
+    /// Its name in a pipeline and on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Mode::Device => "device",
+            Mode::Host => "host",
+            Mode::EndToEnd => "end-to-end",
+        }
+    }
+
+    /// What lies between the two readings of the clock, in words.
+    pub fn region(self) -> &'static str {
+        match self {
+            Mode::Device => "the run, with input and output bound beforehand",
+            Mode::Host => "copy in, run, copy out",
+            Mode::EndToEnd => "decode, resize, normalise, copy in, run, copy out, arg-max",
+        }
+    }
+}
+
+/// How queries arrive: as in MLPerf Inference's load generator (Reddi et al. 2020, arXiv 1911.02549), with fewer
+/// queries and none of its rules on compliance; hence results are called `-like`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// The next query comes when the last is answered: latency.
+    SingleStream,
+    /// All images are there at once: throughput.
+    Offline,
+    /// Queries come at random (Poisson): latency with the time in the queue.
+    Server,
+}
+
+impl Scenario {
+    pub const ALL: [Self; 3] = [Self::SingleStream, Self::Offline, Self::Server];
+
+    /// Its name in a pipeline and on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Scenario::SingleStream => "single-stream",
+            Scenario::Offline => "offline",
+            Scenario::Server => "server",
+        }
+    }
+}
+
+/// How the CUDA provider is set up. All of it decides its times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CudaSettings {
+    pub conv_search: ConvSearch,
+    /// Whether float32 products may be computed in TF32.
+    pub tf32: bool,
+    /// Whether a run is recorded once as a CUDA graph and then replayed.
+    pub graph: bool,
+}
+
+/// How cuDNN's convolution algorithms are chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConvSearch {
+    /// Every algorithm is timed at the first run.
+    #[default]
+    Exhaustive,
+    /// By cuDNN's own rules.
+    Heuristic,
+    /// cuDNN's default algorithm.
+    Default,
+}
+
+impl ConvSearch {
+    pub const ALL: [Self; 3] = [Self::Exhaustive, Self::Heuristic, Self::Default];
+
+    /// Its name in a pipeline and on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            ConvSearch::Exhaustive => "exhaustive",
+            ConvSearch::Heuristic => "heuristic",
+            ConvSearch::Default => "default",
+        }
+    }
+}
+
+/// A percentile of a cell's samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quantile {
+    P50,
+    P90,
+    P95,
+    P99,
+    #[serde(rename = "p99.9")]
+    P999,
+}
+
+impl Quantile {
+    pub const ALL: [Self; 5] = [Self::P50, Self::P90, Self::P95, Self::P99, Self::P999];
+
+    pub fn key(self) -> &'static str {
+        match self {
+            Quantile::P50 => "p50",
+            Quantile::P90 => "p90",
+            Quantile::P95 => "p95",
+            Quantile::P99 => "p99",
+            Quantile::P999 => "p99.9",
+        }
+    }
+
+    /// The share of samples below it.
+    pub fn share(self) -> f64 {
+        match self {
+            Quantile::P50 => 0.5,
+            Quantile::P90 => 0.9,
+            Quantile::P95 => 0.95,
+            Quantile::P99 => 0.99,
+            Quantile::P999 => 0.999,
+        }
+    }
+}
+
+/// A limit on a percentile of every cell it speaks of: `ENGINE[/MODE]:PERCENTILE<LIMIT@BATCH[xTHREADS]`, as in
+/// `ort-cpu:p95<2ms@1` or `tract/host:p99<800us@8x2`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(into = "String")]
+pub struct Budget {
+    pub engine: EngineName,
+    /// `None`: in every mode.
+    pub mode: Option<Mode>,
+    pub quantile: Quantile,
+    pub limit_ms: f64,
+    /// Images a run.
+    pub batch: usize,
+    /// `None`: at every thread count.
+    pub threads: Option<usize>,
+}
+
+/// Milliseconds of a budget's units.
+const UNITS: [(&str, f64); 3] = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
+
+impl FromStr for Budget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let broken = |what: &str| format!("'{text}': {what}; a budget reads like ort-cpu:p95<2ms@1");
+        let (who, rest) = text.split_once(':').ok_or_else(|| broken("no ':' behind the engine"))?;
+        let (quantile, rest) = rest.split_once('<').ok_or_else(|| broken("no '<' before the limit"))?;
+        let (limit, at) = rest.split_once('@').ok_or_else(|| broken("no '@' before the batch"))?;
+        let (engine, mode) = who.split_once('/').map_or((who, None), |(engine, mode)| (engine, Some(mode)));
+        let engine = EngineName::ALL.into_iter().find(|name| name.key() == engine.trim());
+        let mode = mode.map(|mode| Mode::ALL.into_iter().find(|name| name.key() == mode.trim()));
+        let quantile = Quantile::ALL.into_iter().find(|name| name.key() == quantile.trim());
+        let (batch, threads) =
+            at.split_once('x').map_or((at, None), |(batch, threads)| (batch, Some(threads)));
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number > 0);
+        Ok(Self {
+            engine: engine.ok_or_else(|| broken("the engines are torch, ort-cpu, ort-cuda and tract"))?,
+            mode: mode
+                .map(|mode| mode.ok_or_else(|| broken("the modes are device, host and end-to-end")))
+                .transpose()?,
+            quantile: quantile.ok_or_else(|| broken("the percentiles are p50, p90, p95, p99 and p99.9"))?,
+            limit_ms: limit_ms(limit)
+                .ok_or_else(|| broken("the limit is a number above 0 with us, ms or s"))?,
+            batch: number(batch).ok_or_else(|| broken("the batch is a whole number above 0"))?,
+            threads: threads
+                .map(|threads| {
+                    number(threads).ok_or_else(|| broken("the threads are a whole number above 0"))
+                })
+                .transpose()?,
+        })
+    }
+}
+
+fn limit_ms(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let (unit, factor) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+    let number: f64 = text[..text.len() - unit.len()].trim().parse().ok()?;
+    (number > 0.0 && number.is_finite()).then_some(number * factor)
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.engine.key())?;
+        if let Some(mode) = self.mode {
+            write!(f, "/{}", mode.key())?;
+        }
+        write!(f, ":{}<{}ms@{}", self.quantile.key(), self.limit_ms, self.batch)?;
+        self.threads.map_or(Ok(()), |threads| write!(f, "x{threads}"))
+    }
+}
+
+impl From<Budget> for String {
+    fn from(budget: Budget) -> Self {
+        budget.to_string()
+    }
+}
+
+impl<'de> Deserialize<'de> for Budget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_are_read_and_written() {
+        let budget: Budget = "ort-cpu:p95<2ms@1".parse().unwrap();
+        assert_eq!((budget.engine, budget.mode, budget.threads), (EngineName::OrtCpu, None, None));
+        assert_eq!((budget.quantile, budget.limit_ms, budget.batch), (Quantile::P95, 2.0, 1));
+        let budget: Budget = "tract/end-to-end: p99.9 < 800us @8x2".parse().unwrap();
+        assert_eq!((budget.mode, budget.quantile), (Some(Mode::EndToEnd), Quantile::P999));
+        assert_eq!((budget.limit_ms, budget.batch, budget.threads), (0.8, 8, Some(2)));
+        assert_eq!(budget.to_string(), "tract/end-to-end:p99.9<0.8ms@8x2");
+        assert_eq!(budget.to_string().parse::<Budget>().unwrap(), budget);
+        assert_eq!("tract:p50<1s@1".parse::<Budget>().unwrap().limit_ms, 1_000.0);
+    }
+
+    #[test]
+    fn what_is_no_budget_says_why() {
+        for (text, reason) in [
+            ("ort:p95<2ms@1", "the engines are"),
+            ("ort-cpu/fast:p95<2ms@1", "the modes are"),
+            ("ort-cpu:p96<2ms@1", "the percentiles are"),
+            ("ort-cpu:p95<2@1", "the limit is"),
+            ("ort-cpu:p95<-2ms@1", "the limit is"),
+            ("ort-cpu:p95<nanms@1", "the limit is"),
+            ("ort-cpu:p95<2ms@0", "the batch is"),
+            ("ort-cpu:p95<2ms@1x0", "the threads are"),
+            ("ort-cpu:p95<2ms", "no '@'"),
+            ("ort-cpu:p95@1", "no '<'"),
+            ("ort-cpu", "no ':'"),
+        ] {
+            let error = text.parse::<Budget>().unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! A measurement for a terminal, at 80 columns.
+
+use crate::bench::{
+    BenchReport, CellId, CellResult, Comparison, Fresh, Offline, Outcome, Ratio, Served, SpeedUp, Start,
+    Sweep, Trial, Verdict, median,
+};
+use crate::config::Mode;
+
+use super::format::{bytes, figures, or_na, plain_table, wrap};
+
+/// Columns for the name of a model.
+const MODEL_COLUMNS: usize = 20;
+
+/// All that was measured.
+pub fn bench_screen(report: &BenchReport) -> String {
+    let mut parts = Vec::new();
+    for mode in Mode::ALL {
+        let cells: Vec<&CellResult> = report.cells.iter().filter(|cell| cell.cell.mode == mode).collect();
+        if !cells.is_empty() {
+            parts.push(latency(mode, &cells));
+        }
+    }
+    if !report.speed_ups.is_empty() {
+        parts.push(speed_ups(&report.speed_ups));
+    }
+    if !report.sweeps.is_empty() {
+        parts.push(sweeps(&report.sweeps));
+    }
+    if !report.offline.is_empty() {
+        parts.push(offline(&report.offline));
+    }
+    parts.extend(report.server.iter().map(server));
+    parts.extend(fresh(report));
+    parts.extend(placements(&report.cells));
+    if let Some(comparison) = &report.comparison {
+        parts.push(compared(comparison));
+    }
+    if !report.budgets.is_empty() {
+        parts.push(budgets(&report.budgets));
+    }
+    parts.push(notes(report));
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n\n")
+}
+
+/// Of a long name the end, which says most.
+fn short(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= MODEL_COLUMNS {
+        return name.to_string();
+    }
+    let end: String = name.chars().skip(length - MODEL_COLUMNS + 2).collect();
+    format!("..{end}")
+}
+
+/// The first columns of every table: model, engine, batch, threads.
+fn cell_columns(cell: &CellId) -> Vec<String> {
+    vec![short(&cell.model), cell.engine.key().into(), cell.batch.to_string(), cell.threads.to_string()]
+}
+
+fn table(title: &str, columns: &[&str], rows: Vec<Vec<String>>) -> String {
+    let head = [&[title, "engine", "batch", "thr"], columns].concat();
+    plain_table(&head, &rows)
+}
+
+fn interval(low: f64, high: f64) -> String {
+    format!("{}..{}", figures(low), figures(high))
+}
+
+fn latency(mode: Mode, cells: &[&CellResult]) -> String {
+    let rows = cells.iter().map(|cell| {
+        let value = |percentile: Option<crate::bench::Percentile>| {
+            or_na(percentile.map(|found| found.value), figures)
+        };
+        let bounds = cell.p50.and_then(|p50| Some(interval(p50.low?, p50.high?)));
+        let mark = if cell.stability.stable && cell.warm { "" } else { "~" };
+        let mut row = cell_columns(&cell.cell);
+        row.extend([
+            format!("{mark}{}", value(cell.p50)),
+            bounds.unwrap_or_else(|| "n/a".into()),
+            value(cell.p95),
+            value(cell.p99),
+            figures(cell.images_per_second),
+        ]);
+        row
+    });
+    let columns = ["p50", "95 %", "p95", "p99", "per s"];
+    let table = table(&format!("{}, ms", mode.key()), &columns, rows.collect());
+    format!("{table}\n{}", wrap(&format!("timed: {}", mode.region()), "  "))
+}
+
+fn ratio(ratio: &Ratio) -> [String; 2] {
+    [format!("{:.3}x", ratio.value), format!("{:.3}..{:.3}", ratio.low, ratio.high)]
+}
+
+fn speed_ups(speed_ups: &[SpeedUp]) -> String {
+    let rows = speed_ups.iter().map(|speed_up| {
+        let mut row = cell_columns(&speed_up.cell);
+        row.push(speed_up.cell.mode.key().into());
+        row.extend(ratio(&speed_up.ratio));
+        row.push(if speed_up.distinguishable { "" } else { "not distinguishable" }.into());
+        row
+    });
+    let over = speed_ups.first().map_or("", |speed_up| &speed_up.over);
+    table(&format!("over {}", short(over)), &["mode", "faster", "95 %", ""], rows.collect())
+}
+
+fn sweeps(sweeps: &[Sweep]) -> String {
+    let lines = sweeps.iter().map(|sweep| {
+        let CellId { model, engine, threads, mode, batch } = &sweep.knee;
+        let points = points(&sweep.points);
+        let text = format!(
+            "{} {}/{}, {threads} threads: knee at batch {batch}; per s: {points}",
+            short(model),
+            engine.key(),
+            mode.key()
+        );
+        wrap(&text, "  ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn points(points: &[(usize, f64)]) -> String {
+    let texts = points.iter().map(|(batch, rate)| format!("{batch}: {}", figures(*rate)));
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+fn offline(results: &[Offline]) -> String {
+    let rows = results.iter().map(|result| {
+        let mut row = cell_columns(&result.cell);
+        let bounds = result.interval.map_or("n/a".into(), |[low, high]| interval(low, high));
+        row.extend([figures(result.images_per_second), bounds, points(&result.sweep)]);
+        row
+    });
+    table("offline-like", &["per s", "95 %", "by batch"], rows.collect())
+}
+
+fn server(served: &Served) -> String {
+    let row = |what: &str, trial: &Trial| {
+        let p99 = trial.p99.map(|p99| (p99.value, p99.high));
+        vec![
+            what.to_string(),
+            figures(trial.rate),
+            format!("{:.0} %", 100.0 * trial.utilisation),
+            or_na(trial.p50.map(|p50| p50.value), figures),
+            or_na(p99.map(|(value, _)| value), figures),
+            or_na(p99.and_then(|(_, high)| high), figures),
+            trial.queries.to_string(),
+        ]
+    };
+    let mut rows: Vec<Vec<String>> = served.rates.iter().map(|trial| row("given rate", trial)).collect();
+    let mut text = String::new();
+    if let Some(search) = &served.search {
+        match &search.highest {
+            Some(trial) => rows.push(row("highest rate", trial)),
+            None => text += "\n  no rate holds the target",
+        }
+        text += &format!("\n  target: p99 at most {} ms with 95 % confidence", figures(search.p99_target_ms));
+    }
+    let columns = ["  latency with queue, ms", "per s", "busy", "p50", "p99", "at most", "queries"];
+    let table = if rows.is_empty() { String::new() } else { format!("\n{}", plain_table(&columns, &rows)) };
+    let CellId { model, engine, batch, threads, .. } = &served.cell;
+    let name = format!("{} {}", short(model), engine.key());
+    format!("server-like: {name}, {batch} a query, {threads} threads{table}{text}")
+}
+
+fn fresh(report: &BenchReport) -> Vec<String> {
+    let mut parts = Vec::new();
+    let middle = |fresh: &Fresh, of: &dyn Fn(&Start) -> f64| {
+        figures(median(&fresh.starts.iter().map(of).collect::<Vec<_>>()))
+    };
+    if report.settings.cold_starts > 0 && !report.fresh.is_empty() {
+        let rows = report.fresh.iter().map(|fresh| {
+            let mut row = cell_columns(&fresh.cell);
+            row.extend([
+                middle(fresh, &|start| start.library_ms.unwrap_or_default()),
+                middle(fresh, &|start| start.read_ms),
+                middle(fresh, &|start| start.session_ms),
+                middle(fresh, &|start| start.first_run_ms),
+                middle(fresh, &|start| start.process_ms),
+                fresh.starts.len().to_string(),
+            ]);
+            row
+        });
+        let columns = ["library", "read", "session", "first", "whole", "n"];
+        parts.push(table("cold start, ms", &columns, rows.collect()));
+    }
+    if report.settings.memory && !report.fresh.is_empty() {
+        let device =
+            report.fresh.iter().any(|fresh| fresh.starts.iter().any(|start| start.device_bytes.is_some()));
+        let rows = report.fresh.iter().filter_map(|fresh| {
+            let start = fresh.starts.first()?;
+            let mut row = cell_columns(&fresh.cell);
+            row.extend(start.rss_bytes.map(bytes));
+            row.push(bytes(start.peak_rss_bytes));
+            if device {
+                row.push(
+                    start
+                        .device_bytes
+                        .map_or("n/a".into(), |[before, _, after]| bytes(after.saturating_sub(before))),
+                );
+            }
+            Some(row)
+        });
+        let mut columns = vec!["before", "session", "run", "peak"];
+        columns.extend(device.then_some("GPU"));
+        parts.push(table("memory", &columns, rows.collect()));
+    }
+    parts
+}
+
+/// Where nodes run, of models whose nodes run in several places or on CUDA.
+fn placements(cells: &[CellResult]) -> Option<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for cell in cells {
+        if cell.placement.len() < 2 && !cell.placement.keys().any(|provider| provider.contains("CUDA")) {
+            continue;
+        }
+        let providers = cell.placement.iter().map(|(provider, ops)| {
+            let ops: Vec<String> = ops.iter().map(|(op, count)| format!("{count} {op}")).collect();
+            format!("{provider}: {}", ops.join(", "))
+        });
+        let providers: Vec<String> = providers.collect();
+        let line = wrap(&format!("{} runs on {}", short(&cell.cell.model), providers.join("; ")), "  ");
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+fn compared(comparison: &Comparison) -> String {
+    let rows = comparison.cells.iter().map(|compared| {
+        let mut row = cell_columns(&compared.cell);
+        row.push(compared.cell.mode.key().into());
+        row.extend(compared.p50.as_ref().map_or_else(|| ["n/a".into(), "n/a".into()], ratio));
+        row.push(or_na(compared.p99, |ratio| format!("{ratio:.2}x")));
+        row.push(compared.outcome.key().into());
+        row
+    });
+    let mut text = table("new / old", &["mode", "p50", "95 %", "p99", ""], rows.collect());
+    let allowed = 100.0 * comparison.allowed;
+    text += &format!(
+        "\n{}",
+        wrap(&format!("against {}, {allowed:.0} % slower at most", comparison.against), "  ")
+    );
+    for compared in &comparison.cells {
+        if let Some(reason) = &compared.reason {
+            text += &format!("\n{}", wrap(&format!("{}: {reason}", compared.cell), "  "));
+        }
+    }
+    for (cells, whose) in
+        [(&comparison.only_old, "only in the old"), (&comparison.only_new, "only in the new")]
+    {
+        for cell in cells {
+            text += &format!("\n{}", wrap(&format!("{whose}: {cell}"), "  "));
+        }
+    }
+    for difference in &comparison.differences {
+        text += &format!("\n{}", wrap(difference, "  "));
+    }
+    text
+}
+
+fn budgets(verdicts: &[Verdict]) -> String {
+    let rows = verdicts.iter().map(|verdict| {
+        let model = verdict.cell.as_ref().map_or("-".into(), |cell| short(&cell.model));
+        vec![verdict.budget.to_string(), model, verdict.outcome.key().into(), verdict.found.clone()]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let longest = rows.iter().map(|row| row[3].chars().count()).max().unwrap_or(0);
+    if longest <= 34 {
+        return plain_table(&["budget", "model", "", "found"], &rows);
+    }
+    let lines =
+        rows.iter().map(|row| wrap(&format!("budget {} {}: {}, {}", row[0], row[1], row[2], row[3]), ""));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn notes(report: &BenchReport) -> String {
+    let mut notes = Vec::new();
+    let unstable = report.cells.iter().filter(|cell| !cell.stability.stable).count();
+    if unstable > 0 {
+        notes.push(format!(
+            "{unstable} of {} cells drifted by more than 5 % between thirds of their time (~)",
+            report.cells.len()
+        ));
+    }
+    let cold = report.cells.iter().filter(|cell| !cell.warm).count();
+    if cold > 0 {
+        notes.push(format!("{cold} cells did not settle within the longest warm-up (~)"));
+    }
+    notes.extend(report.warnings.iter().cloned());
+    notes.iter().map(|note| wrap(&format!("Note: {note}."), "")).collect::<Vec<_>>().join("\n")
+}
+
+/// What did not hold, for a gate; `None` if all did.
+pub fn bench_failures(report: &BenchReport) -> Option<String> {
+    let mut failures = Vec::new();
+    let of = |outcome: Outcome| match outcome {
+        Outcome::Holds => None,
+        Outcome::Fails => Some("is exceeded"),
+        Outcome::Undecided => Some("is undecided"),
+    };
+    for verdict in &report.budgets {
+        if let Some(how) = of(verdict.outcome) {
+            failures.push(format!("budget {} {how} ({})", verdict.budget, verdict.found));
+        }
+    }
+    for compared in report.comparison.iter().flat_map(|comparison| &comparison.cells) {
+        match compared.outcome {
+            Outcome::Holds => {}
+            Outcome::Fails => failures.push(format!("{} is slower", compared.cell)),
+            Outcome::Undecided => {
+                failures.push(format!(
+                    "{} is undecided: {}",
+                    compared.cell,
+                    compared.reason.as_deref().unwrap_or("")
+                ));
+            }
+        }
+    }
+    if report.settings.strict {
+        let unstable = report.cells.iter().filter(|cell| !cell.stability.stable || !cell.warm);
+        failures.extend(unstable.map(|cell| format!("{} is unstable", cell.cell)));
+    }
+    (!failures.is_empty()).then(|| failures.join("; "))
+}

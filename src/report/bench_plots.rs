@@ -1,0 +1,146 @@
+//! A measurement as a picture: how the samples of every cell are distributed, and throughput by batch size.
+
+use std::error::Error;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::bench::{BenchReport, CellId, CellResult};
+use crate::config::{EngineName, Quantile};
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// A drawing that failed.
+type Drawn = Result<(), Box<dyn Error>>;
+
+/// Pixels of the picture's width, of one cell's height, of what is around them, and of the sweep's height.
+const WIDTH: u32 = 900;
+const ROW: u32 = 56;
+const FRAME: u32 = 90;
+const SWEEP: u32 = 380;
+
+/// Bins of a distribution, of equal width on a logarithmic axis.
+const BINS: usize = 160;
+
+/// The picture as SVG.
+///
+/// # Errors
+/// If it cannot be drawn, which would be our fault.
+pub fn bench_svg(report: &BenchReport) -> Result<String> {
+    let mut text = String::new();
+    let rows = report.cells.len() as u32;
+    let sweep = if report.sweeps.is_empty() { 0 } else { SWEEP };
+    let height = FRAME + ROW * rows + sweep;
+    {
+        let root = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
+        draw(&root, report, height - sweep).map_err(|error| anyhow!("the plot cannot be drawn: {error}"))?;
+    }
+    Ok(text)
+}
+
+fn draw(root: &Area<'_>, report: &BenchReport, split: u32) -> Drawn {
+    root.fill(&WHITE)?;
+    let (above, below) = root.split_vertically(split);
+    if !report.cells.is_empty() {
+        distributions(&above, &report.cells)?;
+    }
+    if !report.sweeps.is_empty() {
+        sweeps(&below, report)?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// One colour an engine, told apart without colour too, as every row and line has its name.
+fn colour(engine: EngineName) -> RGBColor {
+    match engine {
+        EngineName::Torch => RGBColor(204, 102, 0),
+        EngineName::OrtCpu => RGBColor(0, 102, 178),
+        EngineName::OrtCuda => RGBColor(60, 140, 60),
+        EngineName::Tract => RGBColor(140, 60, 150),
+    }
+}
+
+fn label(id: &CellId) -> String {
+    let CellId { model, engine, batch, threads, mode } = id;
+    format!("{model}, {}, batch {batch}, {threads} thr, {}", engine.key(), mode.key())
+}
+
+fn distributions(area: &Area<'_>, cells: &[CellResult]) -> Drawn {
+    let low = cells.iter().map(|cell| cell.min_ms).fold(f64::INFINITY, f64::min).max(1e-6) / 1.05;
+    let high = cells.iter().map(|cell| cell.max_ms).fold(low * 2.0, f64::max) * 1.05;
+    let rows = cells.len() as f64;
+    let mut chart = ChartBuilder::on(area)
+        .caption("latency, ms: samples, p50, p95, p99", ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(32)
+        .build_cartesian_2d((low..high).log_scale(), 0.0..rows)?;
+    let axis = |value: &f64| format!("{value}");
+    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_formatter(&axis).draw()?;
+    for (index, cell) in cells.iter().enumerate() {
+        let base = rows - 1.0 - index as f64 + 0.08;
+        let colour = colour(cell.cell.engine);
+        chart.draw_series([Polygon::new(silhouette(cell, low, high, base), colour.mix(0.5).filled())])?;
+        for quantile in [Quantile::P50, Quantile::P95, Quantile::P99] {
+            if let Some(found) = cell.percentile(quantile) {
+                let line = vec![(found.value, base), (found.value, base + 0.55)];
+                chart.draw_series([PathElement::new(line, colour.stroke_width(2))])?;
+            }
+        }
+        let text = label(&cell.cell);
+        let text = if cell.stability.stable { text } else { format!("{text} (unstable)") };
+        let style = ("sans-serif", 13).into_font().color(&BLACK);
+        chart.draw_series([Text::new(text, (low, base + 0.86), style)])?;
+    }
+    Ok(())
+}
+
+/// The outline of a cell's histogram, at most 0.55 high.
+fn silhouette(cell: &CellResult, low: f64, high: f64, base: f64) -> Vec<(f64, f64)> {
+    let width = (high / low).ln() / BINS as f64;
+    let mut counts = [0usize; BINS];
+    for sample in cell.samples_ms() {
+        let bin = ((sample / low).ln() / width) as usize;
+        counts[bin.min(BINS - 1)] += 1;
+    }
+    let most = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
+    let edge = |bin: usize| low * (width * bin as f64).exp();
+    let mut outline = vec![(low, base)];
+    for (bin, &count) in counts.iter().enumerate() {
+        let top = base + 0.55 * count as f64 / most;
+        outline.extend([(edge(bin), top), (edge(bin + 1), top)]);
+    }
+    outline.push((high, base));
+    outline
+}
+
+fn sweeps(area: &Area<'_>, report: &BenchReport) -> Drawn {
+    let points = || report.sweeps.iter().flat_map(|sweep| &sweep.points);
+    let batches = points().map(|point| point.0 as f64);
+    let (first, last) = batches
+        .fold((f64::INFINITY, 1.0), |(low, high): (f64, f64), batch| (low.min(batch), high.max(batch)));
+    let most = points().map(|point| point.1).fold(1.0, f64::max);
+    let mut chart = ChartBuilder::on(area)
+        .caption("throughput by batch size; ring: knee", ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(64)
+        .build_cartesian_2d((first * 0.9..last * 1.1).log_scale(), 0.0..most * 1.1)?;
+    let axis = |value: &f64| format!("{value}");
+    chart.configure_mesh().x_desc("batch").y_desc("per second").x_label_formatter(&axis).draw()?;
+    for (index, sweep) in report.sweeps.iter().enumerate() {
+        let colour = colour(sweep.knee.engine).mix(1.0 - 0.15 * (index % 5) as f64);
+        let line: Vec<(f64, f64)> = sweep.points.iter().map(|&(batch, rate)| (batch as f64, rate)).collect();
+        let CellId { model, engine, threads, mode, .. } = &sweep.knee;
+        let name = format!("{model}, {}, {threads} thr, {}", engine.key(), mode.key());
+        chart
+            .draw_series(LineSeries::new(line.clone(), colour.stroke_width(2)).point_size(3))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour.stroke_width(2)));
+        let knee = line.into_iter().filter(|point| point.0 as usize == sweep.knee.batch);
+        chart.draw_series(knee.map(|point| Circle::new(point, 7, colour.stroke_width(2))))?;
+    }
+    chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE.mix(0.8)).draw()?;
+    Ok(())
+}
