@@ -34,8 +34,13 @@ fn main() -> Result<()> {
     let elapsed_ns = warm.map_or(0.0, |warm| warm.elapsed().as_nanos() as f64);
     let runs: usize = measured.iter().map(|cell| cell.samples.len()).sum();
     let inside: f64 = measured.iter().flat_map(|cell| &cell.samples).map(|&sample| sample as f64).sum();
-    let readings: Vec<f64> = measured.iter().flat_map(|cell| &cell.samples).map(|&sample| sample as f64).collect();
-    println!("{runs} runs of nothing: {:.0} ns each read on the clock (median {:.0})", inside / runs as f64, median(&readings));
+    let readings: Vec<f64> =
+        measured.iter().flat_map(|cell| &cell.samples).map(|&sample| sample as f64).collect();
+    println!(
+        "{runs} runs of nothing: {:.0} ns each read on the clock (median {:.0})",
+        inside / runs as f64,
+        median(&readings)
+    );
     println!("around each: {:.0} ns of the loop", (elapsed_ns - inside) / runs as f64);
     Ok(())
 }

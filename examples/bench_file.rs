@@ -18,9 +18,8 @@ fn main() -> Result<()> {
     let file = OnnxFile::load(Path::new(&path))?;
     let sample = file.sample_shape().context("the sizes of its input are not fixed in the file")?;
     let subject = Subject {
+        file: &file,
         model: ModelFacts::of(&file, "model".into(), sample),
-        fixed_batch: file.fixed_batch(),
-        element: file.input.element,
         pictures: None,
         open: Box::new(|engine, options| open(&file, engine, options)),
     };

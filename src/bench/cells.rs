@@ -15,13 +15,19 @@ use super::conditions::{Conditions, Snapshot};
 use super::environment::{Environment, usable_threads};
 use super::fresh::{Fresh, Request, fresh};
 use super::measure::{Cell, Measured, Plan, measure};
-use super::report::{BenchReport, CellId, CellResult, Offline, SCHEMA, Served, speed_ups, sweeps};
+use super::profile::profile;
+use super::report::{
+    BenchReport, CellId, CellResult, ModelProfile, Offline, SCHEMA, Served, speed_ups, sweeps,
+};
 use super::server::{Monotonic, highest_rate, queries_for, serve};
 use super::stats::{mean_interval, median};
 use super::subject::{Loaded, Subject};
 
 /// Seconds a batch size is measured to find the best one.
 const SWEEP_SECONDS: f64 = 0.5;
+
+/// Runs under the profiler.
+const PROFILED_RUNS: usize = 100;
 
 /// What a measurement needs beside its settings.
 pub struct Job<'a> {
@@ -55,6 +61,7 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Resul
         offline: Vec::new(),
         server: Vec::new(),
         fresh: Vec::new(),
+        profiles: Vec::new(),
         budgets: Vec::new(),
         comparison: None,
         warnings: left_out(subjects, settings)?,
@@ -69,6 +76,7 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Resul
             block(&loaded, settings, job, &mut report)?;
         }
     }
+    report.profiles = profiles(subjects, settings, job)?;
     report.fresh = fresh_processes(subjects, settings, job)?;
     report.speed_ups = speed_ups(&report.cells, &job.baseline, job.seed);
     report.sweeps = sweeps(&report.cells);
@@ -81,7 +89,7 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Resul
 fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for subject in subjects {
-        let Some(fixed) = subject.fixed_batch else { continue };
+        let Some(fixed) = subject.file.fixed_batch() else { continue };
         let name = &subject.model.name;
         let others: Vec<String> =
             settings.batch.iter().filter(|&&batch| batch != fixed).map(ToString::to_string).collect();
@@ -125,7 +133,7 @@ fn load<'a>(
 }
 
 fn batches<'a>(subject: &'a Subject<'_>, settings: &'a Bench) -> impl Iterator<Item = usize> + 'a {
-    let takes = |batch: &usize| subject.fixed_batch.is_none_or(|fixed| fixed == *batch);
+    let takes = |batch: &usize| subject.file.fixed_batch().is_none_or(|fixed| fixed == *batch);
     settings.batch.iter().copied().filter(takes)
 }
 
@@ -244,29 +252,60 @@ fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<
     Ok(results)
 }
 
-fn fresh_processes(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Fresh>> {
-    let starts = settings.cold_starts.max(usize::from(settings.memory));
-    let Some(program) = job.program.as_ref().filter(|_| starts > 0) else { return Ok(Vec::new()) };
-    let mut requests = Vec::new();
+/// A model in an engine with a batch, as it is opened anew.
+struct Opened<'a> {
+    subject: &'a Subject<'a>,
+    engine: EngineName,
+    options: EngineOptions,
+    batch: usize,
+}
+
+/// Everything that is opened, but libtorch, which opens no files.
+fn opened<'a>(subjects: &'a [Subject<'a>], settings: &Bench) -> Vec<Opened<'a>> {
+    let mut opened = Vec::new();
     for &threads in &settings.threads {
         for subject in subjects {
             for &engine in settings.engines.iter().filter(|&&engine| engine != EngineName::Torch) {
                 for batch in batches(subject, settings) {
-                    let options = options(settings, threads);
-                    let (model, sample) = (subject.model.path.clone(), subject.model.sample.clone());
-                    let request = Request { model, engine, options, batch, sample, seed: job.seed };
-                    requests.push((request, subject.model.name.clone()));
+                    opened.push(Opened { subject, engine, options: options(settings, threads), batch });
                 }
             }
         }
     }
-    let mut bar = job.ui.bar("fresh", (starts * requests.len()) as u64, "processes");
+    opened
+}
+
+fn profiles(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<ModelProfile>> {
+    if !settings.profile {
+        return Ok(Vec::new());
+    }
+    let opened = opened(subjects, settings);
+    let mut bar = job.ui.bar("profile", opened.len() as u64, "cells");
+    let mut profiles = Vec::new();
+    for Opened { subject, engine, options, batch } in opened {
+        advance(&mut bar, profiles.len(), job.stop)?;
+        let profile = profile(subject.file, engine, &options, batch, &subject.model.sample, PROFILED_RUNS)?;
+        profiles.push(ModelProfile { model: subject.model.name.clone(), profile });
+    }
+    Ok(profiles)
+}
+
+fn fresh_processes(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Fresh>> {
+    let starts = settings.cold_starts.max(usize::from(settings.memory));
+    let Some(program) = job.program.as_ref().filter(|_| starts > 0) else { return Ok(Vec::new()) };
+    let opened = opened(subjects, settings);
+    let mut bar = job.ui.bar("fresh", (starts * opened.len()) as u64, "processes");
     let mut done = 0;
     let mut step = || {
         done += 1;
         advance(&mut bar, done - 1, job.stop)
     };
-    requests.into_iter().map(|(request, name)| fresh(program, &request, name, starts, &mut step)).collect()
+    let one = |Opened { subject, engine, options, batch }: Opened<'_>| {
+        let (model, sample) = (subject.model.path.clone(), subject.model.sample.clone());
+        let request = Request { model, engine, options, batch, sample, seed: job.seed };
+        fresh(program, &request, subject.model.name.clone(), starts, &mut step)
+    };
+    opened.into_iter().map(one).collect()
 }
 
 /// Shows progress; ends the measurement when the user asks for it.

@@ -1,7 +1,8 @@
 //! Latency: which cells, how they are warmed up and interleaved, what their samples say.
 //!
 //! `measure` and `server` time anything that can be called and know no model; `stats` is arithmetic;
-//! `subject` makes calls out of engines, `cells` a measurement out of calls. Prints nothing but progress.
+//! `subject` makes calls out of engines, `cells` a measurement out of calls;
+//! `profile` looks inside one run. Prints nothing but progress.
 
 mod budgets;
 mod cells;
@@ -13,6 +14,7 @@ mod gpu;
 #[cfg(test)]
 mod known;
 mod measure;
+mod profile;
 mod report;
 mod server;
 mod stats;
@@ -26,7 +28,10 @@ pub use environment::{Environment, usable_threads};
 pub use fresh::{Fresh, Request, Start, measure_start};
 pub use gpu::{Gpu, GpuState};
 pub use measure::{Cell, Measured, Plan, measure};
-pub use report::{BenchReport, CellId, CellResult, Offline, SCHEMA, Served, SpeedUp, Sweep, speed_ups};
+pub use profile::{NodeTime, Profile, profile};
+pub use report::{
+    BenchReport, CellId, CellResult, ModelProfile, Offline, SCHEMA, Served, SpeedUp, Sweep, speed_ups,
+};
 pub use server::{Clock, Monotonic, Search, Trial, highest_rate, serve};
 pub use stats::{
     Percentile, Ratio, Stability, median, outliers, paired_ratio, percentile, percentiles, stability,

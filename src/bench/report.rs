@@ -11,6 +11,7 @@ use super::conditions::Conditions;
 use super::environment::Environment;
 use super::fresh::Fresh;
 use super::measure::Measured;
+use super::profile::Profile;
 use super::server::{Search, Trial};
 use super::stats::{
     Percentile, Ratio, Stability, outliers, paired_ratio, percentiles, stability, turn_medians,
@@ -40,6 +41,7 @@ pub struct BenchReport {
     pub sweeps: Vec<Sweep>,
     pub offline: Vec<Offline>,
     pub server: Vec<Served>,
+    pub profiles: Vec<ModelProfile>,
     pub fresh: Vec<Fresh>,
     pub budgets: Vec<Verdict>,
     pub comparison: Option<Comparison>,
@@ -228,6 +230,13 @@ pub struct Offline {
     pub seconds: f64,
     /// Batch and samples a second, from short measurements.
     pub sweep: Vec<(usize, f64)>,
+}
+
+/// Where a model's time goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelProfile {
+    pub model: String,
+    pub profile: Profile,
 }
 
 /// Queries at random, "server-like".

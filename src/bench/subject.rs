@@ -22,11 +22,8 @@ pub type Open<'a> = Box<dyn Fn(EngineName, &EngineOptions) -> Result<Box<dyn Eng
 
 /// A model to measure.
 pub struct Subject<'a> {
+    pub file: &'a OnnxFile,
     pub model: ModelFacts,
-    /// The only batch size it takes, if it takes but one.
-    pub fixed_batch: Option<usize>,
-    /// The numbers its input is made of.
-    pub element: Element,
     /// What is decoded in [`Mode::EndToEnd`].
     pub pictures: Option<Pictures>,
     pub open: Open<'a>,
@@ -111,7 +108,7 @@ impl<'a> Loaded<'a> {
         let start = Instant::now();
         let mut loaded = (subject.open)(engine, options)?;
         let load_ms = milliseconds(start);
-        let input = noise(batch, &subject.model.sample, subject.element, seed);
+        let input = noise(batch, &subject.model.sample, subject.file.input.element, seed);
         let start = Instant::now();
         let outputs = loaded.run(input.view()).with_context(context)?;
         let first_run_ms = milliseconds(start);

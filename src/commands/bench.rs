@@ -155,9 +155,8 @@ fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a
         false => None,
     };
     Ok(Subject {
+        file,
         model: ModelFacts::of(file, name.to_string(), sample),
-        fixed_batch: file.fixed_batch(),
-        element: file.input.element,
         pictures,
         open: Box::new(move |engine, options| open(file, engine, options)),
     })

@@ -2,10 +2,11 @@
 //!
 //! `Engine` is the one trait of the project, because it has several real implementations and a
 //! fake one for tests. `tch` is named only in `torch.rs`, `ort` only under `ort/`, tract's runtime
-//! only in `tract.rs`.
+//! only under `tract/`.
 
 mod open;
 pub mod ort;
+mod timed;
 #[cfg(feature = "train")]
 pub mod torch;
 #[cfg(not(feature = "train"))]
@@ -14,6 +15,7 @@ pub mod torch;
 pub mod tract;
 
 pub use open::{EngineOptions, engine_names, open};
+pub use timed::{TimedNode, TimedRuns, time_nodes};
 
 use std::collections::BTreeMap;
 

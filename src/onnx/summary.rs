@@ -72,6 +72,31 @@ impl OnnxFile {
         }
     }
 
+    /// Shape of the weight of the convolution a tensor comes from, `[out_channels, in_channels / groups, height, width]`,
+    /// through nothing but what keeps a tensor's shape.
+    pub fn convolution_behind(&self, tensor: &str) -> Option<&[i64]> {
+        let graph = self.model.graph.as_ref()?;
+        let mut tensor = tensor;
+        // A graph has no cycles once a runtime took it; this holds for one that none has seen.
+        for _ in 0..graph.node.len() {
+            let node =
+                graph.node.iter().find(|node| node.output.first().is_some_and(|output| output == tensor))?;
+            match node.op_type.as_str() {
+                "Conv" => {
+                    let weight = node.input.get(1)?;
+                    let weight = graph.initializer.iter().find(|initializer| initializer.name == *weight)?;
+                    return Some(&weight.dims);
+                }
+                "BatchNormalization" | "Relu" | "Clip" | "LeakyRelu" | "Sigmoid" | "HardSigmoid" | "Tanh"
+                | "Add" => {
+                    tensor = node.input.first()?;
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// The file's nodes. `shapes` holds tensor shapes by name for a batch of one, batch included.
     /// Parameters are float initializers, each counted where it is read first; running statistics
     /// and the bounds of Clip are no parameters.

@@ -1,12 +1,13 @@
 //! A measurement for a terminal, at 80 columns.
 
 use crate::bench::{
-    BenchReport, CellId, CellResult, Comparison, Fresh, Offline, Outcome, Ratio, Served, SpeedUp, Start,
-    Sweep, Trial, Verdict, median,
+    BenchReport, CellId, CellResult, Comparison, Fresh, ModelProfile, Offline, Outcome, Ratio, Served,
+    SpeedUp, Start, Sweep, Trial, Verdict, median,
 };
 use crate::config::Mode;
 
 use super::format::{bytes, figures, or_na, plain_table, wrap};
+use super::profile::profile_screen;
 
 /// Columns for the name of a model.
 const MODEL_COLUMNS: usize = 20;
@@ -30,6 +31,8 @@ pub fn bench_screen(report: &BenchReport) -> String {
         parts.push(offline(&report.offline));
     }
     parts.extend(report.server.iter().map(server));
+    let profile = |found: &ModelProfile| format!("{}\n{}", found.model, profile_screen(&found.profile));
+    parts.extend(report.profiles.iter().map(profile));
     parts.extend(fresh(report));
     parts.extend(placements(&report.cells));
     if let Some(comparison) = &report.comparison {

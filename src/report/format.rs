@@ -99,11 +99,16 @@ const NODE_COLUMNS: usize = 34;
 
 /// The name of a node in a table: of a long one the end, which says most.
 pub fn node_name(name: &str) -> String {
-    let length = name.chars().count();
-    if length <= NODE_COLUMNS {
-        return name.to_string();
+    end_of(name, NODE_COLUMNS)
+}
+
+/// A text in at most so many columns: of a long one the end.
+pub fn end_of(text: &str, columns: usize) -> String {
+    let length = text.chars().count();
+    if length <= columns {
+        return text.to_string();
     }
-    let end: String = name.chars().skip(length - NODE_COLUMNS + 2).collect();
+    let end: String = text.chars().skip(length + 2 - columns).collect();
     format!("..{end}")
 }
 

@@ -8,6 +8,7 @@ mod collect;
 mod format;
 mod markdown;
 mod model;
+mod profile;
 mod screen;
 
 pub use bench::{bench_failures, bench_screen};
@@ -17,4 +18,5 @@ pub use collect::{collect, verify_row};
 pub use format::{bytes, count, node_name, percent, plain_table};
 pub use markdown::markdown;
 pub use model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
+pub use profile::profile_screen;
 pub use screen::{screen, verify_screen};

@@ -1,8 +1,10 @@
 //! ONNX Runtime, loaded when it is first needed.
 
 mod library;
+mod nodes;
 mod placement;
 mod session;
 
 pub use library::{Facts, facts, is_named, use_library};
+pub use nodes::time_nodes;
 pub use session::OrtEngine;

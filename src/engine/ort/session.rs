@@ -1,6 +1,8 @@
 //! ONNX Runtime as an engine, on the CPU and on CUDA.
 
-use anyhow::{Context, Result, anyhow};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
 use ndarray::{ArrayD, ArrayViewD};
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
@@ -36,7 +38,7 @@ impl OrtEngine {
     /// # Errors
     /// [`InputError`] if the library is missing or refuses the file.
     pub fn cpu(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
-        Self::new(file, options, EngineName::OrtCpu, None)
+        Self::new(file, options, EngineName::OrtCpu, None, None)
     }
 
     /// Loads a file for the CUDA provider.
@@ -45,13 +47,40 @@ impl OrtEngine {
     /// [`InputError`] if the provider cannot load, or if a compute node would run elsewhere: ONNX
     /// Runtime would fall back to the CPU without a word.
     pub fn cuda(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
+        Self::on_cuda(file, options, None)
+    }
+
+    /// Loads a file for the CPU or CUDA provider, with every node's time written to a file whose name begins with
+    /// `times`, once [`OrtEngine::end_times`] is called.
+    ///
+    /// # Errors
+    /// As without.
+    pub(super) fn timed(
+        file: &OnnxFile,
+        options: &EngineOptions,
+        engine: EngineName,
+        times: &Path,
+    ) -> Result<Self> {
+        match engine {
+            EngineName::OrtCpu => Self::new(file, options, engine, None, Some(times)),
+            EngineName::OrtCuda => Self::on_cuda(file, options, Some(times)),
+            EngineName::Tract | EngineName::Torch => bail!("{} is not ONNX Runtime", engine.key()),
+        }
+    }
+
+    /// Ends the timing of nodes and tells where the times were written.
+    pub(super) fn end_times(&mut self) -> Result<PathBuf> {
+        Ok(self.session.end_profiling()?.into())
+    }
+
+    fn on_cuda(file: &OnnxFile, options: &EngineOptions, times: Option<&Path>) -> Result<Self> {
         let provider = ep::CUDA::default()
             .with_tf32(options.cuda.tf32)
             .with_cuda_graph(options.cuda.graph)
             .with_conv_algorithm_search(search(options.cuda.conv_search))
             .build()
             .error_on_failure();
-        let engine = Self::new(file, options, EngineName::OrtCuda, Some(provider))?;
+        let engine = Self::new(file, options, EngineName::OrtCuda, Some(provider), times)?;
         placement::require(&engine.session, CUDA_PROVIDER)
             .map_err(|error| InputError::new(format!("{}: {error:#}", file.path.display())))?;
         Ok(engine)
@@ -62,11 +91,12 @@ impl OrtEngine {
         options: &EngineOptions,
         engine: EngineName,
         provider: Option<ExecutionProviderDispatch>,
+        times: Option<&Path>,
     ) -> Result<Self> {
         let environment = environment()?;
         let cuda = provider.is_some();
         let name = options.name(engine);
-        let session = session(environment, file, options, provider).map_err(|problem| {
+        let session = session(environment, file, options, provider, times).map_err(|problem| {
             let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));
             if cuda { refused.hint("see `cohort doctor` for what the CUDA provider lacks") } else { refused }
         })?;
@@ -89,6 +119,7 @@ fn session(
     file: &OnnxFile,
     options: &EngineOptions,
     provider: Option<ExecutionProviderDispatch>,
+    times: Option<&Path>,
 ) -> Result<Session, String> {
     let level = if options.optimize { GraphOptimizationLevel::All } else { GraphOptimizationLevel::Disable };
     let mut builder = Session::builder(environment).map_err(text)?;
@@ -98,6 +129,9 @@ fn session(
     builder = builder.with_optimization_level(level).map_err(text)?;
     builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(text)?;
     builder = builder.with_config_entry("session.record_ep_graph_assignment_info", "1").map_err(text)?;
+    if let Some(times) = times {
+        builder = builder.with_profiling(times).map_err(text)?;
+    }
     if let Some(provider) = provider {
         builder = builder.with_execution_providers([provider]).map_err(text)?;
     }

@@ -161,18 +161,15 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         true => pictures.collect::<Result<Vec<_>>>()?,
         false => Vec::new(),
     };
-    let mut subjects = Vec::new();
-    for name in names {
-        let peer = peer(context, name)?;
-        let file = OnnxFile::load(&context.folder.onnx(name))?;
-        subjects.push(Subject {
-            model: ModelFacts::of(&file, name.to_string(), context.data.info.shape.to_vec()),
-            fixed_batch: file.fixed_batch(),
-            element: file.input.element,
-            pictures: Pictures::of(&file, pictures.clone()),
-            open: Box::new(move |engine, options| open(context, peer, &file, engine, options)),
-        });
-    }
+    let load = |name: &str| Ok((peer(context, name)?, OnnxFile::load(&context.folder.onnx(name))?));
+    let loaded: Vec<(&Peer, OnnxFile)> = names.into_iter().map(load).collect::<Result<_>>()?;
+    let subject = |(peer, file): &'_ (&'_ Peer, OnnxFile)| Subject {
+        file,
+        model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
+        pictures: Pictures::of(file, pictures.clone()),
+        open: Box::new(|engine, options| open(context, peer, file, engine, options)),
+    };
+    let subjects: Vec<Subject<'_>> = loaded.iter().map(subject).collect();
     let options = context.options;
     let job = Job {
         baseline: choice.largest.clone(),

@@ -1,4 +1,4 @@
-//! tract as an engine: a pure-Rust runtime on the CPU.
+//! Plans of a model, and running them.
 //!
 //! A plan is made for each batch size, with every shape known: that is how tract is fastest.
 
@@ -19,7 +19,7 @@ use crate::config::EngineName;
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
-use super::{Engine, EngineOptions};
+use super::super::{Engine, EngineOptions};
 
 type Plan = Arc<RunnableModel<TypedFact, Box<dyn TypedOp>>>;
 
@@ -30,7 +30,13 @@ pub struct TractEngine {
     options: EngineOptions,
     pool: Option<Executor>,
     plans: HashMap<Vec<usize>, Plan>,
-    bound: Option<(Plan, TVec<TValue>)>,
+    pub(super) bound: Option<Bound>,
+}
+
+/// A batch with the plan it runs in.
+pub(super) struct Bound {
+    pub plan: Plan,
+    pub inputs: TVec<TValue>,
 }
 
 impl TractEngine {
@@ -66,11 +72,13 @@ impl TractEngine {
     }
 
     fn execute(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<TVec<TValue>> {
-        let outputs = match &self.pool {
-            Some(pool) => multithread_tract_scope(pool.clone(), || plan.run(inputs)),
-            None => multithread_tract_scope(Executor::SingleThread, || plan.run(inputs)),
-        };
-        outputs.map_err(|error| anyhow!("tract: {error:#}"))
+        self.scoped(|| plan.run(inputs))
+    }
+
+    /// Does what tract computes on as many threads as the options say.
+    pub(super) fn scoped<T>(&self, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
+        let executor = self.pool.clone().unwrap_or(Executor::SingleThread);
+        multithread_tract_scope(executor, work).map_err(|error| anyhow!("tract: {error:#}"))
     }
 }
 
@@ -96,13 +104,13 @@ impl Engine for TractEngine {
 
     fn bind(&mut self, images: ArrayViewD<'_, f32>) -> Result<()> {
         let plan = self.plan(images.shape())?;
-        self.bound = Some((plan, tvec!(tensor(images)?.into())));
+        self.bound = Some(Bound { plan, inputs: tvec!(tensor(images)?.into()) });
         Ok(())
     }
 
     fn run_bound(&mut self) -> Result<()> {
-        let (plan, inputs) = self.bound.as_ref().context("no batch is bound")?;
-        self.execute(plan, inputs.clone())?;
+        let bound = self.bound.as_ref().context("no batch is bound")?;
+        self.execute(&bound.plan, bound.inputs.clone())?;
         Ok(())
     }
 }
