@@ -142,7 +142,7 @@ mod tests {
         for engine in [EngineName::OrtCpu, EngineName::Tract] {
             for (optimize, batch) in [(true, 1), (true, 3), (false, 2)] {
                 let options = EngineOptions { optimize, ..EngineOptions::default() };
-                let profile = profile(&file, engine, &options, batch, 5).unwrap();
+                let profile = profile(&file, engine, &options, batch, &[3, 16, 16], 5).unwrap();
                 let nodes = || profile.nodes.iter();
                 let sum: u64 = nodes().filter_map(|node| node.macs).sum();
                 assert_eq!(sum, batch as u64 * macs, "{profile:#?}");
@@ -173,7 +173,7 @@ mod tests {
     fn nothing_and_libtorch_cannot_be_profiled() {
         let file = file();
         for (engine, batch) in [(EngineName::Tract, 0), (EngineName::Torch, 1)] {
-            assert!(profile(&file, engine, &EngineOptions::default(), batch, 1).is_err());
+            assert!(profile(&file, engine, &EngineOptions::default(), batch, &[3, 16, 16], 1).is_err());
         }
     }
 }

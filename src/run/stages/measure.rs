@@ -163,13 +163,15 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     };
     let load = |name: &str| Ok((peer(context, name)?, OnnxFile::load(&context.folder.onnx(name))?));
     let loaded: Vec<(&Peer, OnnxFile)> = names.into_iter().map(load).collect::<Result<_>>()?;
-    let subject = |(peer, file): &'_ (&'_ Peer, OnnxFile)| Subject {
-        file,
-        model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
-        pictures: Pictures::of(file, pictures.clone()),
-        open: Box::new(|engine, options| open(context, peer, file, engine, options)),
-    };
-    let subjects: Vec<Subject<'_>> = loaded.iter().map(subject).collect();
+    let mut subjects = Vec::new();
+    for (peer, file) in &loaded {
+        subjects.push(Subject {
+            file,
+            model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
+            pictures: Pictures::of(file, pictures.clone()),
+            open: Box::new(|engine, options| open(context, peer, file, engine, options)),
+        });
+    }
     let options = context.options;
     let job = Job {
         baseline: choice.largest.clone(),
