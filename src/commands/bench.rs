@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::bench::{Subject, bench};
 use crate::config::Bench;
-use crate::engine::{engine_names, open};
+use crate::engine::open;
 use crate::error::InputError;
 use crate::folder::write_json;
 use crate::onnx::OnnxFile;
@@ -21,8 +21,8 @@ pub struct Args {
     /// ONNX files; speed-ups are over the first
     #[arg(required = true)]
     pub models: Vec<PathBuf>,
-    /// Engines: ort-cpu, ort-cuda, tract
-    #[arg(long, value_delimiter = ',', default_value = "ort-cpu,tract")]
+    /// Engines: ort-cpu, ort-cuda, tract [default: ort-cpu if it is there, and tract]
+    #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
     /// Batch sizes
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
@@ -49,7 +49,7 @@ pub struct Args {
 /// # Errors
 /// [`InputError`] if a model or an engine cannot be used.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let settings = settings(args)?;
+    let settings = settings(args, common)?;
     let mut subjects = Vec::new();
     for path in &args.models {
         let file = OnnxFile::load(path)?;
@@ -75,8 +75,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     out(bench_table(&bench_rows(&report, first), (subjects.len() > 1).then_some(first.as_str())))
 }
 
-fn settings(args: &Args) -> Result<Bench, InputError> {
-    let wrong = |problem: &str, hint: &str| Err(InputError::new(problem).hint(hint));
+fn settings(args: &Args, common: &Common) -> Result<Bench> {
+    let wrong = |problem: &str, hint: &str| Err(InputError::new(problem).hint(hint).into());
     if args.batch.contains(&0) {
         return wrong("--batch 0: a batch holds at least one image", "give sizes such as --batch 1,8");
     }
@@ -92,7 +92,7 @@ fn settings(args: &Args) -> Result<Bench, InputError> {
         );
     }
     Ok(Bench {
-        engines: engine_names(&args.engine)?,
+        engines: common.engines(&args.engine)?,
         batch: args.batch.clone(),
         threads: args.threads.clone(),
         min_samples: args.min_samples,
