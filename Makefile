@@ -6,7 +6,7 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 # Of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
-.PHONY: help setup build quickstart test foreign fuzz lint
+.PHONY: help setup build without-libtorch quickstart test foreign fuzz lint
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
@@ -15,6 +15,7 @@ help:
 	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
+	@echo "make without-libtorch   build target/without-libtorch/cohort, which verifies and benches but does not train"
 	@echo "make lint         formatting and clippy"
 
 setup:
@@ -22,6 +23,15 @@ setup:
 
 build: setup
 	cargo build $(CARGO_FLAGS)
+
+# The same build, switched to a program without libtorch and back by the next `make build`. What it makes can be
+# copied to another machine: both files, or the program alone, which then has tract.
+without-libtorch:
+	@TORCH=0 python3 scripts/setup.py
+	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH COHORT_PORTABLE=1 cargo build $(CARGO_FLAGS) --no-default-features
+	mkdir -p target/without-libtorch
+	strip -o target/without-libtorch/cohort target/release/cohort
+	cp -L $${ORT_DYLIB_PATH:-.runtime/onnxruntime/capi/libonnxruntime.so.1.*} target/without-libtorch/libonnxruntime.so
 
 quickstart: build
 	target/release/cohort run pipelines/quickstart.yaml

@@ -17,12 +17,14 @@ fn main() {
     }
 
     println!("cargo:rerun-if-env-changed=ORT_DYLIB_PATH");
+    println!("cargo:rerun-if-env-changed=COHORT_PORTABLE");
     let root = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
     let fetched = root.join(".runtime/onnxruntime/capi").join(ORT_LIBRARY);
     println!("cargo:rerun-if-changed={}", fetched.display());
     let chosen = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
     let library = chosen.unwrap_or(fetched);
-    if Path::new(&library).exists() {
+    // A program that goes to other machines names no path of this one; there the library lies beside it.
+    if env::var_os("COHORT_PORTABLE").is_none() && Path::new(&library).exists() {
         println!("cargo:rustc-env=COHORT_ORT_LIBRARY={}", library.display());
     }
 

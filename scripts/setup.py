@@ -4,7 +4,8 @@
 Every wheel is named with version and hash in runtime-libraries.txt and fetched by pip. One that is
 unpacked already is not fetched again; one whose fetching was interrupted is fetched at the next call.
 
-GPU=1 in the environment (or an NVIDIA driver, unless GPU=0) takes what CUDA needs too. With LIBTORCH
+GPU=1 in the environment (or an NVIDIA driver, unless GPU=0) takes what CUDA needs too. TORCH=0 takes ONNX
+Runtime alone, which is all that a program built without libtorch can use. With LIBTORCH
 or LIBTORCH_USE_PYTORCH set the user's own libtorch is left alone, with ORT_DYLIB_PATH the user's own
 ONNX Runtime.
 """
@@ -27,7 +28,8 @@ PARTS = {
     "torch": ("torch/lib/", "torch/include/", "torch/version.py", "torch/NOTICE", "torch/LICENSE"),
     "onnxruntime": ("onnxruntime/capi/lib", "onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"),
 }
-SPARE_BYTES = 3 << 30
+# What must be free, with libtorch and without.
+SPARE_BYTES = {True: 3 << 30, False: 1 << 28}
 
 
 def fail(problem: str, remedy: str) -> None:
@@ -46,11 +48,17 @@ def check_tools() -> None:
     found = re.search(r"(\d+)\.(\d+)", version)
     if not found or tuple(map(int, found.groups())) < RUST:
         fail(f"Rust {RUST[0]}.{RUST[1]} is needed, this is {version.strip() or 'unknown'}", remedy)
-    if not shutil.which(os.environ.get("CXX", "c++")):
+    if wants_torch() and not shutil.which(os.environ.get("CXX", "c++")):
         fail("there is no C++ compiler", "sudo apt-get install g++")
+    if not shutil.which(os.environ.get("CC", "cc")):
+        fail("there is no C compiler", "sudo apt-get install gcc")
     pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
     if pip.returncode != 0:
         fail("this python3 has no pip", "sudo apt-get install python3-pip")
+
+
+def wants_torch() -> bool:
+    return os.environ.get("TORCH") != "0"
 
 
 def has_gpu() -> bool:
@@ -72,7 +80,7 @@ def wheels(gpu: bool) -> list[tuple[str, str, str]]:
         runtime = package.startswith("onnxruntime")
         if machine != "all" and (machine == "gpu") != gpu:
             continue
-        if (runtime and own_ort) or (not runtime and own_torch):
+        if (runtime and own_ort) or (not runtime and (own_torch or not wants_torch())):
             continue
         chosen.append((package, version, digest))
     return chosen
@@ -117,8 +125,9 @@ def main() -> None:
     missing = [wheel for wheel in needed if not mark(wheel[0]).exists() or mark(wheel[0]).read_text() != wheel[2]]
     if missing:
         RUNTIME.mkdir(exist_ok=True)
-        if shutil.disk_usage(RUNTIME).free < SPARE_BYTES:
-            fail(f"less than {SPARE_BYTES >> 30} GiB are free under {RUNTIME}", "free some space")
+        spare = SPARE_BYTES[wants_torch()]
+        if shutil.disk_usage(RUNTIME).free < spare:
+            fail(f"less than {spare >> 20} MiB are free under {RUNTIME}", "free some space")
     for left in RUNTIME.glob("fetching-*"):
         shutil.rmtree(left)
     for package, version, digest in missing:

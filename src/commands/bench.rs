@@ -9,7 +9,7 @@ use crate::bench::{
     BenchReport, Job, ModelFacts, Pictures, Request, SCHEMA, Subject, bench, compare, judge, measure_start,
 };
 use crate::config::{Bench, Budget, ConvSearch, CudaSettings, Mode, OutOfRange, Scenario};
-use crate::engine::{engine_names, open};
+use crate::engine::open;
 use crate::error::{GateFailed, InputError};
 use crate::onnx::OnnxFile;
 use crate::report::{bench_failures, bench_screen, write_bench};
@@ -23,8 +23,8 @@ pub struct Args {
     /// ONNX files; speed-ups are over the first
     #[arg(required = true)]
     pub models: Vec<PathBuf>,
-    /// Engines: ort-cpu, ort-cuda, tract
-    #[arg(long, value_delimiter = ',', default_value = "ort-cpu,tract")]
+    /// Engines: ort-cpu, ort-cuda, tract [default: ort-cpu if it is there, and tract]
+    #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
     /// Batch sizes
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
@@ -102,7 +102,7 @@ pub struct Args {
 /// # Errors
 /// [`InputError`] if a model or an engine cannot be used, [`GateFailed`] if a budget or a comparison does not hold.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let settings = settings(args)?;
+    let settings = settings(args, common)?;
     let old = args.compare.as_deref().map(old_report).transpose()?;
     args.out.iter().try_for_each(|path| write_bench(path, None))?;
     let files = args.models.iter().map(|path| OnnxFile::load(path)).collect::<Result<Vec<_>>>()?;
@@ -225,9 +225,9 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
 
-fn settings(args: &Args) -> Result<Bench, InputError> {
+fn settings(args: &Args, common: &Common) -> Result<Bench> {
     let settings = Bench {
-        engines: engine_names(&args.engine)?,
+        engines: common.engines(&args.engine)?,
         batch: args.batch.clone(),
         threads: args.threads.clone(),
         modes: args.mode.clone(),
@@ -253,7 +253,8 @@ fn settings(args: &Args) -> Result<Bench, InputError> {
         None => Ok(settings),
         Some(OutOfRange { key, found, expected }) => {
             Err(InputError::new(format!("--{}: found {found}", flag(key)))
-                .hint(format!("expected {expected}")))
+                .hint(format!("expected {expected}"))
+                .into())
         }
     }
 }

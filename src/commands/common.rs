@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 
+use crate::config::EngineName;
+use crate::engine::{engine_names, ort};
+use crate::error::InputError;
 use crate::ui::Ui;
 
 /// Options of every verb.
@@ -23,5 +27,36 @@ pub struct Common {
 impl Common {
     pub fn ui(&self) -> Ui {
         Ui::detect(self.quiet)
+    }
+
+    /// The engines that are asked for by name; otherwise ONNX Runtime on the CPU and tract, or tract alone, with a
+    /// warning, where there is no ONNX Runtime.
+    ///
+    /// # Errors
+    /// [`InputError`] for a name that no engine has, and for an ONNX Runtime that was named and does not load.
+    pub fn engines(&self, named: &[String]) -> Result<Vec<EngineName>> {
+        if !named.is_empty() {
+            return Ok(engine_names(named)?);
+        }
+        match runtime(self.ui())? {
+            Some(_) => Ok(vec![EngineName::OrtCpu, EngineName::Tract]),
+            None => Ok(vec![EngineName::Tract]),
+        }
+    }
+}
+
+/// ONNX Runtime, if it is there; otherwise a warning says how to get it.
+///
+/// # Errors
+/// [`InputError`] if the user named its library: then no other engine makes up for it.
+pub fn runtime(ui: Ui) -> Result<Option<ort::Facts>, InputError> {
+    match ort::facts() {
+        Ok(facts) => Ok(Some(facts)),
+        Err(missing) if ort::is_named() => Err(missing),
+        Err(missing) => {
+            let remedy = missing.hint.as_deref().unwrap_or_default();
+            ui.warn(format!("without ONNX Runtime: {missing}\n  hint: {remedy}"));
+            Ok(None)
+        }
     }
 }

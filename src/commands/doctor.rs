@@ -8,6 +8,7 @@ use crate::error::InputError;
 use crate::ui::{out, out_json};
 
 use super::Common;
+use super::common::runtime;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -34,7 +35,8 @@ struct Findings {
 /// Looks at every library and prints what it finds.
 ///
 /// # Errors
-/// [`InputError`] if a library that this program needs is missing.
+/// [`InputError`] if a library that this program needs, or that the user named, is missing. A program that does not
+/// train does without ONNX Runtime.
 pub fn run(_args: &Args, common: &Common) -> Result<()> {
     let libraries = vec![libtorch(), onnx_runtime(), tract()];
     let missing = libraries.iter().any(|library| library.version.is_none());
@@ -44,11 +46,12 @@ pub fn run(_args: &Args, common: &Common) -> Result<()> {
     } else {
         out(text(&findings))?
     }
-    if missing {
+    if missing && cfg!(feature = "train") {
         return Err(InputError::new("a library is missing")
             .hint("run `make setup` in the project's folder")
             .into());
     }
+    runtime(common.ui())?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
-use crate::engine::{EngineOptions, engine_names, open};
+use crate::engine::{EngineOptions, open};
 use crate::error::InputError;
 use crate::graph::Graph;
 use crate::onnx::OnnxFile;
@@ -25,9 +25,9 @@ pub struct Args {
     /// Classes shown for each image
     #[arg(long, default_value_t = 5)]
     pub top: usize,
-    /// ort-cpu, ort-cuda or tract
-    #[arg(long, default_value = "ort-cpu")]
-    pub engine: String,
+    /// ort-cpu, ort-cuda or tract [default: ort-cpu if it is there, else tract]
+    #[arg(long)]
+    pub engine: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         InputError::new(format!("{} does not say how its images are prepared", args.model.display()))
             .hint("`predict` takes files that `cohort run` exported")
     })?;
-    let engine = engine_names(std::slice::from_ref(&args.engine))?[0];
+    let engine = common.engines(args.engine.as_slice())?[0];
     let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let mut engine = open(&file, engine, &options)?;
     let logits = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);

@@ -23,6 +23,7 @@ use crate::verify::{
 };
 
 use super::Common;
+use super::common::runtime;
 use against::{Network, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
 use inputs::Images;
 
@@ -271,18 +272,14 @@ fn engines(args: &Args, file: &OnnxFile, with_network: bool, ui: Ui) -> Result<V
     if with_network {
         engines.push(EngineName::Torch);
     }
-    match ort::facts() {
-        Ok(facts) => {
-            engines.push(EngineName::OrtCpu);
-            if facts.cuda {
-                match open(file, EngineName::OrtCuda, &EngineOptions::default()) {
-                    Ok(_) => engines.push(EngineName::OrtCuda),
-                    Err(error) => ui.warn(format!("without CUDA: {error:#}")),
-                }
+    if let Some(facts) = runtime(ui)? {
+        engines.push(EngineName::OrtCpu);
+        if facts.cuda {
+            match open(file, EngineName::OrtCuda, &EngineOptions::default()) {
+                Ok(_) => engines.push(EngineName::OrtCuda),
+                Err(error) => ui.warn(format!("without CUDA: {error:#}")),
             }
         }
-        Err(missing) if ort::is_named() => return Err(missing.into()),
-        Err(missing) => ui.warn(format!("without ONNX Runtime: {missing}")),
     }
     engines.push(EngineName::Tract);
     Ok(engines)

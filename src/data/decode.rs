@@ -5,7 +5,9 @@ use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 
 use anyhow::Result;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use crate::error::InputError;
@@ -48,17 +50,29 @@ pub fn decode_from(
 ) -> Result<Vec<u8>> {
     let fail = |problem: String| InputError::new(format!("{name}: {problem}"));
     let image = decode(source).map_err(|problem| refused(name, problem))?;
-    let image = match channels {
-        1 => DynamicImage::ImageLuma8(image.into_luma8()),
-        3 => DynamicImage::ImageRgb8(image.into_rgb8()),
+    let (from, to) = ([image.height(), image.width()], [height as u32, width as u32]);
+    let area = height * width;
+    let mut bytes = vec![0; channels * area];
+    let resized = match channels {
+        1 => resize::<U8>(&image.into_luma8(), from, &mut bytes, to),
+        3 => resize::<U8x3>(&image.into_rgb8(), from, &mut bytes, to),
         other => return Err(fail(format!("cannot be read with {other} channels, only 1 or 3")).into()),
     };
-    let mut resized = DynamicImage::new(width as u32, height as u32, image.color());
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize(&image, &mut resized, &options).map_err(|error| fail(error.to_string()))?;
-    let bytes = resized.into_bytes();
-    let area = height * width;
+    resized.map_err(|error| fail(error.to_string()))?;
     Ok((0..channels * area).map(|index| bytes[index % area * channels + index / area]).collect())
+}
+
+/// Stretches pixels of one type. The resizer for all types there are would be a twelfth of the program.
+fn resize<P: PixelTrait>(
+    source: &[u8],
+    [source_height, source_width]: [u32; 2],
+    target: &mut [u8],
+    [height, width]: [u32; 2],
+) -> Result<()> {
+    let source = TypedImageRef::<P>::from_buffer(source_width, source_height, source)?;
+    let mut target = TypedImage::<P>::from_buffer(width, height, target)?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Ok(Resizer::new().resize_typed(&source, &mut target, &options)?)
 }
 
 fn refused(name: &str, problem: String) -> InputError {

@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use crate::bench::usable_threads;
 use crate::config::EngineName;
-use crate::engine::{engine_names, ort};
 use crate::error::{GateFailed, InputError};
 use crate::onnx::OnnxFile;
 use crate::report::self_test_screen;
@@ -22,9 +21,8 @@ use super::inputs::own_frame;
 /// [`GateFailed`] if too few were, or if an untouched copy failed; [`InputError`] if the file cannot be
 /// imported, or for more than one engine.
 pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
-    let engine = match engine_names(&args.engine)?.as_slice() {
-        [] if ort::facts().is_ok() => EngineName::OrtCpu,
-        [] => EngineName::Tract,
+    let engine = match common.engines(&args.engine)?.as_slice() {
+        [engine, ..] if args.engine.is_empty() => *engine,
         [engine] if *engine != EngineName::Torch => *engine,
         _ => {
             return Err(InputError::new("a self-test runs its copies in one engine")

@@ -15,6 +15,13 @@ const API_VERSION: u32 = 24;
 /// The variable that names the library, as `ort` and others have it.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
+/// How the library is got.
+const SETUP: &str = if cfg!(feature = "train") {
+    "run `make setup` in the project's folder"
+} else {
+    "put libonnxruntime.so of ONNX Runtime 1.24 or later beside the program, as `make without-libtorch` does"
+};
+
 /// What is known of ONNX Runtime in this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -77,9 +84,9 @@ fn load(named: Option<&Path>) -> Result<Loaded, InputError> {
             Err(problem) => tried.push(format!("\n  {origin} {}: {problem}", path.display())),
         }
     }
-    Err(InputError::new(format!("ONNX Runtime cannot be loaded; tried{}", tried.concat())).hint(
-        "run `make setup`, or name the library with --ort-lib or ORT_DYLIB_PATH; the engine tract needs none",
-    ))
+    let hint =
+        format!("{SETUP}, or name the library with --ort-lib or {VARIABLE}; the engine tract needs none");
+    Err(InputError::new(format!("ONNX Runtime cannot be loaded; tried{}", tried.concat())).hint(hint))
 }
 
 /// Where the library may be, in order; what the user named is not passed over.
