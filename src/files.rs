@@ -1,6 +1,7 @@
 //! Files that are whole or not there: written under a temporary name, synced, then renamed.
 
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -29,7 +30,7 @@ pub fn clear_half_written(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one.
+/// Writes `bytes` to `path`, with a new file's usual permissions, so that a crash at any moment leaves the old file or the new one.
 ///
 /// # Errors
 /// [`InputError`] with a remedy if the disk is full or the folder may not be written.
@@ -37,7 +38,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(folder)?;
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(WRITING).tempfile_in(folder)?;
+        let plain = std::fs::Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().prefix(WRITING).permissions(plain).tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;

@@ -1,5 +1,8 @@
 //! Each command as a program uses it: one JSON document on stdout, nothing else there.
 
+#[path = "support/folder.rs"]
+mod folder;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -16,65 +19,7 @@ use prost::Message;
 use serde_json::Value;
 use tract_onnx::pb::ModelProto;
 
-struct Folder(tempfile::TempDir);
-
-impl Folder {
-    /// A folder with an exported model of random weights and some images.
-    fn new() -> Self {
-        let folder = Self(tempfile::tempdir().unwrap());
-        folder.model("m.onnx", [3, 8, 8], 1);
-        std::fs::create_dir(folder.path("images")).unwrap();
-        for (name, value) in [("a.png", 10), ("b.JPG", 200)] {
-            let image = image::RgbImage::from_pixel(11, 9, image::Rgb([value, 50, 90]));
-            image.save(folder.path(&format!("images/{name}"))).unwrap();
-        }
-        folder
-    }
-
-    /// Writes a model of random weights.
-    fn model(&self, name: &str, input: [usize; 3], seed: u64) {
-        let spec = zoo::find_model("resnet8", Path::new(".")).unwrap();
-        let graph = zoo::build(&spec, input, 3).unwrap();
-        let metadata = Metadata {
-            classes: ["ant", "bee", "wasp"].map(String::from).to_vec(),
-            input,
-            channel_order: ChannelOrder::decoded(input[0]),
-            resize: Resize::default(),
-            range: PixelRange::default(),
-            mean: vec![0.5; input[0]],
-            std: vec![0.25; input[0]],
-            accuracy: None,
-            student: "tiny".into(),
-            run: "test".into(),
-        };
-        let weights = initial_weights(&graph, seed);
-        let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
-        std::fs::write(self.path(name), bytes).unwrap();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
-        command.current_dir(self.0.path()).args(args).arg("--json").output().unwrap()
-    }
-
-    /// Exit code and what was said of a command that fails.
-    fn fails(&self, args: &[&str]) -> (Option<i32>, String) {
-        let output = self.output(args);
-        assert!(!output.status.success(), "{args:?} passed");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{args:?}: {error}\n{}", String::from_utf8_lossy(&output.stdout)))
-    }
-}
+use folder::Folder;
 
 #[test]
 fn predict_gives_probabilities_by_name_on_every_engine() {
@@ -524,27 +469,6 @@ fn predict_follows_the_metadata() {
         metadata.mean.iter_mut().chain(&mut metadata.std).for_each(|value| *value *= 255.0);
     });
     assert_eq!(predicted(), "red", "another scale of everything is the same");
-}
-
-#[test]
-fn bench_keeps_every_sample() {
-    let folder = Folder::new();
-    let limits = ["--min-samples", "70", "--min-seconds", "0.01", "--max-seconds", "5"];
-    let args = [["bench", "m.onnx", "--batch", "1,3"].as_slice(), &limits, &["--out", "b.json"]].concat();
-    let report = folder.json(&args);
-    let cells = report["cells"].as_array().unwrap();
-    assert_eq!(cells.len(), 4);
-    for cell in cells {
-        let samples = cell["samples_ns"].as_array().unwrap();
-        assert!(samples.len() >= 70 && samples.len() as u64 == cell["samples"].as_u64().unwrap());
-        let mut sorted: Vec<u64> = samples.iter().map(|sample| sample.as_u64().unwrap()).collect();
-        sorted.sort_unstable();
-        let p50 = sorted[(sorted.len() as f64 * 0.5).ceil() as usize - 1] as f64 * 1e-6;
-        assert!((cell["p50"]["value"].as_f64().unwrap() - p50).abs() < 1e-9);
-        assert!(cell["p99"].is_null() || samples.len() >= 299);
-    }
-    let written: Value = serde_json::from_slice(&std::fs::read(folder.path("b.json")).unwrap()).unwrap();
-    assert_eq!(written, report);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::profile::profile;
 use super::report::{
     BenchReport, CellId, CellResult, ModelProfile, Offline, SCHEMA, Served, speed_ups, sweeps,
 };
-use super::server::{Monotonic, highest_rate, queries_for, serve};
+use super::server::{Load, Monotonic, highest_rate, queries_for, serve};
 use super::stats::{mean_interval, median};
 use super::subject::{Loaded, Subject};
 
@@ -237,14 +237,21 @@ fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<
         let clock = Monotonic::start();
         let mut answer = || loaded.run(Mode::Host).map(|_| ());
         let mut rates = Vec::new();
+        let load = |rate: f64, give_up: bool| Load {
+            rate,
+            queries: queries_for(rate, settings.min_seconds),
+            max_seconds: settings.max_seconds,
+            target_ms: settings.p99_target_ms,
+            give_up,
+            seed: job.seed,
+        };
         for &rate in &settings.rates {
             step()?;
-            let (queries, target) = (queries_for(rate, settings.min_seconds), settings.p99_target_ms);
-            rates.push(serve(&mut answer, &clock, rate, queries, target, job.seed)?);
+            rates.push(serve(&mut answer, &clock, &load(rate, false))?);
         }
-        let search = settings.p99_target_ms.map(|target| {
-            let service = median(&services);
-            highest_rate(&mut answer, &clock, service, target, settings.min_seconds, job.seed, step)
+        let search = settings.p99_target_ms.map(|_| {
+            let (service, wanted) = (median(&services), load(0.0, true));
+            highest_rate(&mut answer, &clock, service, settings.min_seconds, &wanted, step)
         });
         let search = search.transpose()?;
         results.push(Served { cell: loaded.id(Mode::Host), rates, search });

@@ -137,20 +137,23 @@ fn thermal_throttles() -> Option<u64> {
 }
 
 fn involuntary_switches() -> u64 {
-    usage().map_or(0, |usage| usage.ru_nivcsw.max(0) as u64)
-}
-
-/// The most memory this process has had at once.
-pub fn peak_rss_bytes() -> Option<u64> {
-    usage().map(|usage| usage.ru_maxrss.max(0) as u64 * 1_024)
-}
-
-fn usage() -> Option<libc::rusage> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call writes the structure it is given, and all of it is zero before.
-    let usage =
-        unsafe { (libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) == 0).then(|| usage.assume_init()) };
-    usage
+    // SAFETY: the call writes the structure it is given, all of which is zero before.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    usage.ru_nivcsw.max(0) as u64
+}
+
+/// The most memory this program has had at once. `getrusage` would count what its parent had before it was started.
+pub fn peak_rss_bytes() -> Option<u64> {
+    peak(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn peak(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1_024)
 }
 
 #[cfg(test)]
@@ -176,6 +179,7 @@ mod tests {
         assert_eq!(ticks("cpu  10 1 2 80 3 0 1 3 0 0\ncpu0 1\n"), Some((100, 3)));
         assert_eq!(ticks("cpu  10 1\n"), None);
         assert_eq!(quota_throttles("usage_usec 5\nnr_throttled 7\n"), Some(7));
+        assert_eq!(peak("VmPeak:\t  9 kB\nVmHWM:\t  2048 kB\n"), Some(2 << 20));
         assert!(peak_rss_bytes().unwrap() > 1 << 20);
     }
 

@@ -1,9 +1,17 @@
-//! The measuring, measured: cells whose distribution is known must get their percentiles back, and the right flags.
+//! The measuring, measured: cells whose distribution is known must get their percentiles back, the right flags, and
+//! the right verdicts.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::config::{Bench, EngineName, Mode};
+
+use super::budgets::{Outcome, judge};
+use super::compare::compare;
+use super::conditions::{Conditions, Snapshot};
+use super::environment::Environment;
 use super::measure::{Cell, Measured, Plan, measure};
+use super::report::{BenchReport, CellId, CellResult, SCHEMA, speed_ups};
 use super::stats::{Percentile, outliers, percentiles, stability};
 
 const PLAN: Plan = Plan { min_samples: 5_000, min_seconds: 5.0, max_seconds: 30.0, seed: 1 };
@@ -93,4 +101,85 @@ fn few_samples_say_so() {
     assert!(!measured.samples.is_empty() && measured.samples.len() < 59);
     let ms = vec![10.0; measured.samples.len()];
     assert_eq!(percentiles(&ms, &measured.turns, &[0.95, 0.99]), [None, None]);
+}
+
+fn result(model: &str, law: Law) -> CellResult {
+    let (engine, batch, threads, mode) = (EngineName::Tract, 1, 1, Mode::Device);
+    CellResult::of(CellId { model: model.into(), engine, batch, threads, mode }, measured(law))
+}
+
+fn report(cell: CellResult) -> BenchReport {
+    let before = Snapshot::take();
+    BenchReport {
+        schema: SCHEMA,
+        environment: Environment::read(),
+        conditions: Conditions { before: before.clone(), after: before },
+        settings: Bench::default(),
+        models: Vec::new(),
+        cells: vec![cell],
+        speed_ups: Vec::new(),
+        sweeps: Vec::new(),
+        offline: Vec::new(),
+        server: Vec::new(),
+        fresh: Vec::new(),
+        profiles: Vec::new(),
+        budgets: Vec::new(),
+        comparison: None,
+        warnings: Vec::new(),
+    }
+}
+
+#[test]
+fn budgets_hold_fail_or_are_undecided() {
+    let steady = result("a", |_, draw| 1.0 + 0.1 * draw);
+    let drifting = result("b", |run, _| 1.0 + 1e-4 * run as f64);
+    let few = CellResult::of(
+        CellId { batch: 8, ..steady.cell.clone() },
+        Measured { samples: vec![1_000_000; 20], turns: vec![20], ..Measured::default() },
+    );
+    let cells = [steady, drifting, few];
+    for (budget, model, outcome) in [
+        ("tract:p95<2ms@1", "a", Outcome::Holds),
+        ("tract:p95<1.05ms@1", "a", Outcome::Fails),
+        ("tract:p50<1.05ms@1", "a", Outcome::Undecided),
+        ("tract:p95<100ms@1", "b", Outcome::Undecided),
+        ("tract:p95<2ms@8", "a", Outcome::Undecided),
+        ("tract:p95<2ms@1x2", "a", Outcome::Undecided),
+        ("tract/host:p95<2ms@1", "a", Outcome::Undecided),
+        ("ort-cpu:p95<2ms@1", "a", Outcome::Undecided),
+    ] {
+        let settings = Bench { budgets: vec![budget.parse().unwrap()], ..Bench::default() };
+        let verdicts = judge(&settings, &cells, |name| name == model);
+        assert_eq!(verdicts.len(), 1, "{budget}");
+        assert_eq!(verdicts[0].outcome, outcome, "{budget}: {}", verdicts[0].found);
+    }
+}
+
+#[test]
+fn a_regression_is_found_and_noise_is_none() {
+    let old = report(result("a", |_, draw| 1.0 + 0.1 * draw));
+    let laws: [(Law, Outcome); 4] = [
+        (|_, draw| 1.0 + 0.1 * draw, Outcome::Holds),
+        (|_, draw| 0.5 + 0.1 * draw, Outcome::Holds),
+        (|_, draw| 1.2 + 0.1 * draw, Outcome::Fails),
+        (|run, _| 1.0 + 1e-4 * run as f64, Outcome::Undecided),
+    ];
+    for (law, outcome) in laws {
+        let compared = compare(&report(result("a", law)), &old, "old.json".into(), 0.05, 1).unwrap();
+        assert_eq!(compared.cells[0].outcome, outcome, "{:?}", compared.cells[0]);
+    }
+    assert!(compare(&report(result("b", |_, _| 1.0)), &old, "old.json".into(), 0.05, 1).is_err());
+    let mut elsewhere = report(result("a", |_, _| 1.0));
+    elsewhere.environment.cpu_model = "another".into();
+    let compared = compare(&elsewhere, &old, "old.json".into(), 0.05, 1).unwrap();
+    assert_eq!(compared.cells[0].outcome, Outcome::Undecided);
+    assert!(compared.differences[0].starts_with("CPU was"), "{:?}", compared.differences);
+}
+
+#[test]
+fn speed_ups_are_over_the_same_cell_of_the_baseline() {
+    let cells = [result("slow", |_, draw| 2.0 + 0.1 * draw), result("fast", |_, draw| 1.0 + 0.05 * draw)];
+    let found = speed_ups(&cells, "slow", 1);
+    assert_eq!((found.len(), found[0].cell.model.as_str()), (1, "fast"));
+    assert!(found[0].distinguishable && (found[0].ratio.value - 2.0).abs() < 0.02, "{:?}", found[0]);
 }

@@ -45,7 +45,7 @@ pub struct Measured {
     pub warmup_runs: usize,
     /// Whether the warm-up ended because its windows agreed.
     pub warm: bool,
-    total_ns: u64,
+    pub(super) total_ns: u64,
 }
 
 impl Measured {

@@ -32,7 +32,7 @@ pub use profile::{NodeTime, Profile, profile};
 pub use report::{
     BenchReport, CellId, CellResult, ModelProfile, Offline, SCHEMA, Served, SpeedUp, Sweep, speed_ups,
 };
-pub use server::{Clock, Monotonic, Search, Trial, highest_rate, serve};
+pub use server::{Clock, Load, Monotonic, Search, Trial, highest_rate, serve};
 pub use stats::{
     Percentile, Ratio, Stability, median, outliers, paired_ratio, percentile, percentiles, stability,
     unpaired_ratio,

@@ -107,13 +107,22 @@ pub struct CellResult {
 
 impl CellResult {
     pub(super) fn new(loaded: &Loaded<'_>, mode: Mode, measured: Measured) -> Self {
+        Self {
+            engine_name: loaded.engine_name.clone(),
+            load_ms: loaded.load_ms,
+            first_run_ms: loaded.first_run_ms,
+            placement: loaded.placement.clone(),
+            ..Self::of(loaded.id(mode), measured)
+        }
+    }
+
+    /// The figures of what was measured, by themselves.
+    pub(super) fn of(cell: CellId, measured: Measured) -> Self {
         let ms = milliseconds(&measured.samples);
-        let shares = Quantile::ALL.map(Quantile::share);
-        let found = percentiles(&ms, &measured.turns, &shares);
+        let found = percentiles(&ms, &measured.turns, &Quantile::ALL.map(Quantile::share));
         let mean_ms = ms.iter().sum::<f64>() / ms.len().max(1) as f64;
         Self {
-            cell: loaded.id(mode),
-            engine_name: loaded.engine_name.clone(),
+            engine_name: String::new(),
             samples: ms.len(),
             p50: found[0],
             p90: found[1],
@@ -123,16 +132,17 @@ impl CellResult {
             mean_ms,
             min_ms: ms.iter().copied().reduce(f64::min).unwrap_or_default(),
             max_ms: ms.iter().copied().reduce(f64::max).unwrap_or_default(),
-            images_per_second: loaded.batch as f64 / (mean_ms * 1e-3).max(1e-12),
+            images_per_second: cell.batch as f64 / (mean_ms * 1e-3).max(1e-12),
             outliers: outliers(&ms),
             stability: stability(&ms),
             warmup_runs: measured.warmup_runs,
             warm: measured.warm,
-            load_ms: loaded.load_ms,
-            first_run_ms: loaded.first_run_ms,
-            placement: loaded.placement.clone(),
+            load_ms: 0.0,
+            first_run_ms: 0.0,
+            placement: Placement::new(),
             turns: measured.turns,
             samples_ns: measured.samples,
+            cell,
         }
     }
 

@@ -88,19 +88,27 @@ pub struct Search {
     pub trials: Vec<Trial>,
 }
 
-/// Serves queries that arrive by a Poisson process until there are enough. A trial that cannot hold its target any
-/// more ends early.
+/// How queries arrive, how many, and what is wanted of their latency.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// A second, on average.
+    pub rate: f64,
+    pub queries: usize,
+    /// A trial that lasts longer ends with the queries it has.
+    pub max_seconds: f64,
+    /// Of the 99th percentile.
+    pub target_ms: Option<f64>,
+    /// Whether a trial ends when it cannot hold the target any more.
+    pub give_up: bool,
+    pub seed: u64,
+}
+
+/// Serves queries that arrive by a Poisson process until there are enough.
 ///
 /// # Errors
 /// The first error of `answer`.
-pub fn serve(
-    answer: &mut dyn FnMut() -> Result<()>,
-    clock: &dyn Clock,
-    rate: f64,
-    queries: usize,
-    target_ms: Option<f64>,
-    seed: u64,
-) -> Result<Trial> {
+pub fn serve(answer: &mut dyn FnMut() -> Result<()>, clock: &dyn Clock, load: &Load) -> Result<Trial> {
+    let Load { rate, queries, max_seconds, target_ms, give_up, seed } = *load;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut latencies = Vec::with_capacity(queries);
     // The first run brings the caches back and is not counted.
@@ -109,7 +117,8 @@ pub fn serve(
     let (mut arrival, mut busy, mut late) = (0.0, 0, 0);
     // Twice the late queries that a 99th percentile leaves, and a margin for few queries.
     let hopeless = queries / 50 + 10;
-    while latencies.len() < queries && late <= hopeless {
+    let over = (max_seconds * 1e9) as u64;
+    while latencies.len() < queries && !(give_up && late > hopeless) && clock.now() - start < over {
         // The gaps of a Poisson process are exponential; the share is never 0.
         let share = (f64::from(rng.next_u32()) + 1.0) / 2f64.powi(32);
         arrival += -share.ln() / rate * 1e9;
@@ -124,15 +133,16 @@ pub fn serve(
         latencies.push(latency_ms);
     }
     let elapsed = clock.now() - start;
-    Ok(judged(&latencies, rate, busy as f64 / elapsed.max(1) as f64, target_ms, late > hopeless))
+    let utilisation = busy as f64 / elapsed.max(1) as f64;
+    Ok(judged(&latencies, rate, utilisation, target_ms, latencies.len() == queries && late <= hopeless))
 }
 
-fn judged(latencies: &[f64], rate: f64, utilisation: f64, target_ms: Option<f64>, hopeless: bool) -> Trial {
+fn judged(latencies: &[f64], rate: f64, utilisation: f64, target_ms: Option<f64>, whole: bool) -> Trial {
     let turns = vec![TURN; latencies.len().div_ceil(TURN)];
     let found = percentiles(latencies, &turns, &[0.5, 0.9, 0.99]);
     let within = |target: f64| {
         let bound = found[2].and_then(|p99| p99.high);
-        !hopeless && bound.is_some_and(|bound| bound <= target)
+        whole && bound.is_some_and(|bound| bound <= target)
     };
     Trial {
         rate,
@@ -151,8 +161,9 @@ pub fn queries_for(rate: f64, seconds: f64) -> usize {
     ((rate * seconds) as usize).max(MIN_QUERIES)
 }
 
-/// Searches for the highest rate at which the 99th percentile is within a target: halving between nothing and
-/// what would keep the server busy all the time (`service_ms` a query), then a longer trial of the rate found.
+/// Searches for the highest rate at which the 99th percentile is within a target, of which `load` has the limits
+/// but not the rate: halving between nothing and what would keep the server busy all the time (`service_ms` a
+/// query), then a longer trial of the rate found. A trial lasts `seconds` or more.
 ///
 /// # Errors
 /// As [`serve`], or what `step`, which is called before every trial, says.
@@ -160,17 +171,24 @@ pub fn highest_rate(
     answer: &mut dyn FnMut() -> Result<()>,
     clock: &dyn Clock,
     service_ms: f64,
-    target_ms: f64,
     seconds: f64,
-    seed: u64,
+    load: &Load,
     mut step: impl FnMut() -> Result<()>,
 ) -> Result<Search> {
     let mut trials: Vec<Trial> = Vec::new();
     let mut tried = |rate: f64, longer: usize, trials: &mut Vec<Trial>| -> Result<bool> {
         step()?;
-        let queries = longer * queries_for(rate, seconds);
-        let seed = seed.wrapping_add(trials.len() as u64);
-        let trial = serve(answer, clock, rate, queries, Some(target_ms), seed)?;
+        let trial = serve(
+            answer,
+            clock,
+            &Load {
+                rate,
+                queries: longer * queries_for(rate, seconds),
+                max_seconds: longer as f64 * load.max_seconds,
+                seed: load.seed.wrapping_add(trials.len() as u64),
+                ..*load
+            },
+        )?;
         let held = trial.held == Some(true);
         trials.push(trial);
         Ok(held)
@@ -192,7 +210,7 @@ pub fn highest_rate(
         }
         rate *= 1.0 - STEP_BACK;
     }
-    Ok(Search { p99_target_ms: target_ms, highest, trials })
+    Ok(Search { p99_target_ms: load.target_ms.unwrap_or_default(), highest, trials })
 }
 
 #[cfg(test)]
@@ -200,6 +218,9 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    const LOAD: Load =
+        Load { rate: 1.0, queries: 100_000, max_seconds: 1e6, target_ms: None, give_up: false, seed: 1 };
 
     /// A clock that stands still but when it is waited for or a query is worked on.
     #[derive(Default)]
@@ -225,7 +246,7 @@ mod tests {
                 Ok(())
             };
             let queries = 200_000;
-            let trial = serve(&mut answer, &clock, load * 1e3, queries, None, 1).unwrap();
+            let trial = serve(&mut answer, &clock, &Load { rate: load * 1e3, queries, ..LOAD }).unwrap();
             assert!((trial.utilisation - load).abs() < 0.01, "{load}: {}", trial.utilisation);
             let theory = 1.0 + load / (2.0 * (1.0 - load));
             assert!((trial.mean_ms / theory - 1.0).abs() < 0.03, "{load}: {} for {theory}", trial.mean_ms);
@@ -245,15 +266,29 @@ mod tests {
                 clock.0.set(clock.0.get() + 1_000_000);
                 Ok(())
             };
-            let search = highest_rate(&mut answer, &clock, 1.0, target, 10.0, 2, || Ok(())).unwrap();
+            let wanted = Load { target_ms: Some(target), give_up: true, ..LOAD };
+            let search = highest_rate(&mut answer, &clock, 1.0, 10.0, &wanted, || Ok(())).unwrap();
             let highest = search.highest.unwrap();
             assert!(highest.p99.unwrap().high.unwrap() <= target);
             // At a rate a tenth higher it does not hold.
-            let above = serve(&mut answer, &clock, 1.1 * highest.rate, 100_000, None, 3).unwrap();
+            let above = serve(&mut answer, &clock, &Load { rate: 1.1 * highest.rate, ..LOAD }).unwrap();
             assert!(above.p99.unwrap().value > 0.9 * target, "{target}: {above:?}");
             found.push(highest.rate);
         }
         assert!(found[0] < found[1] && found[1] < found[2] && found[2] < 1_000.0, "{found:?}");
+    }
+
+    #[test]
+    fn too_many_queries_end_in_time() {
+        let clock = Still::default();
+        let mut answer = || {
+            clock.0.set(clock.0.get() + 1_000_000);
+            Ok(())
+        };
+        let load = Load { rate: 1e9, max_seconds: 2.0, target_ms: Some(1e9), ..LOAD };
+        let trial = serve(&mut answer, &clock, &load).unwrap();
+        assert_eq!((trial.queries, trial.held), (2_000, Some(false)), "what was cut short holds nothing");
+        assert!(trial.p99.unwrap().value > 1_900.0 && trial.utilisation > 0.99);
     }
 
     #[test]
@@ -263,7 +298,8 @@ mod tests {
             clock.0.set(clock.0.get() + 1_000_000);
             Ok(())
         };
-        let search = highest_rate(&mut answer, &clock, 1.0, 0.5, 1.0, 2, || Ok(())).unwrap();
+        let wanted = Load { target_ms: Some(0.5), give_up: true, ..LOAD };
+        let search = highest_rate(&mut answer, &clock, 1.0, 1.0, &wanted, || Ok(())).unwrap();
         assert_eq!(search.highest, None);
         assert!(search.trials.iter().all(|trial| trial.queries < 200), "hopeless trials end early");
     }

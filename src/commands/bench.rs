@@ -245,9 +245,9 @@ fn settings(args: &Args, common: &Common) -> Result<Bench> {
         cuda: CudaSettings { conv_search: args.conv_search, tf32: args.tf32, graph: args.cuda_graph },
     };
     if !(args.allow >= 0.0 && args.allow.is_finite()) {
-        return Err(
-            InputError::new(format!("--allow: found {}", args.allow)).hint("expected per cent from 0")
-        );
+        return Err(InputError::new(format!("--allow: found {}", args.allow))
+            .hint("expected per cent from 0")
+            .into());
     }
     match settings.out_of_range().into_iter().next() {
         None => Ok(settings),

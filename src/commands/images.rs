@@ -27,7 +27,9 @@ pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     if images.is_empty() {
-        return Err(InputError::new("there is no PNG or JPEG file in these folders").into());
+        return Err(InputError::new("there is no PNG or JPEG file in these folders")
+            .hint("name files, or folders that hold them")
+            .into());
     }
     Ok(images)
 }

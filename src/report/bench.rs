@@ -30,7 +30,9 @@ pub fn bench_screen(report: &BenchReport) -> String {
     if !report.offline.is_empty() {
         parts.push(offline(&report.offline));
     }
-    parts.extend(report.server.iter().map(server));
+    if !report.server.is_empty() {
+        parts.push(server(&report.server));
+    }
     let profile = |found: &ModelProfile| format!("{}\n{}", found.model, profile_screen(&found.profile));
     parts.extend(report.profiles.iter().map(profile));
     parts.extend(fresh(report));
@@ -109,18 +111,13 @@ fn speed_ups(speed_ups: &[SpeedUp]) -> String {
 }
 
 fn sweeps(sweeps: &[Sweep]) -> String {
-    let lines = sweeps.iter().map(|sweep| {
-        let CellId { model, engine, threads, mode, batch } = &sweep.knee;
-        let points = points(&sweep.points);
-        let text = format!(
-            "{} {}/{}, {threads} threads: knee at batch {batch}; per s: {points}",
-            short(model),
-            engine.key(),
-            mode.key()
-        );
-        wrap(&text, "  ")
+    let rows = sweeps.iter().map(|sweep| {
+        let CellId { model, engine, batch, threads, mode } = &sweep.knee;
+        let cell = [short(model), engine.key().into(), batch.to_string(), threads.to_string()];
+        [&cell[..], &[mode.key().into(), points(&sweep.points)]].concat()
     });
-    lines.collect::<Vec<_>>().join("\n")
+    let columns = ["knee of batches", "engine", "knee", "thr", "mode", "per s by batch"];
+    plain_table(&columns, &rows.collect::<Vec<_>>())
 }
 
 fn points(points: &[(usize, f64)]) -> String {
@@ -138,33 +135,35 @@ fn offline(results: &[Offline]) -> String {
     table("offline-like", &["per s", "95 %", "by batch"], rows.collect())
 }
 
-fn server(served: &Served) -> String {
-    let row = |what: &str, trial: &Trial| {
+fn server(results: &[Served]) -> String {
+    let row = |served: &Served, what: &str, trial: &Trial| {
+        let mut row = cell_columns(&served.cell);
         let p99 = trial.p99.map(|p99| (p99.value, p99.high));
-        vec![
-            what.to_string(),
-            figures(trial.rate),
+        row.extend([
+            format!("{what}{}", figures(trial.rate)),
             format!("{:.0} %", 100.0 * trial.utilisation),
             or_na(trial.p50.map(|p50| p50.value), figures),
             or_na(p99.map(|(value, _)| value), figures),
             or_na(p99.and_then(|(_, high)| high), figures),
-            trial.queries.to_string(),
-        ]
+        ]);
+        row
     };
-    let mut rows: Vec<Vec<String>> = served.rates.iter().map(|trial| row("given rate", trial)).collect();
-    let mut text = String::new();
-    if let Some(search) = &served.search {
-        match &search.highest {
-            Some(trial) => rows.push(row("highest rate", trial)),
-            None => text += "\n  no rate holds the target",
-        }
-        text += &format!("\n  target: p99 at most {} ms with 95 % confidence", figures(search.p99_target_ms));
+    let mut rows = Vec::new();
+    for served in results {
+        rows.extend(served.rates.iter().map(|trial| row(served, "", trial)));
+        rows.extend(served.search.iter().map(|search| match &search.highest {
+            Some(trial) => row(served, "max ", trial),
+            None => [cell_columns(&served.cell), vec!["none holds".into()]].concat(),
+        }));
     }
-    let columns = ["  latency with queue, ms", "per s", "busy", "p50", "p99", "at most", "queries"];
-    let table = if rows.is_empty() { String::new() } else { format!("\n{}", plain_table(&columns, &rows)) };
-    let CellId { model, engine, batch, threads, .. } = &served.cell;
-    let name = format!("{} {}", short(model), engine.key());
-    format!("server-like: {name}, {batch} a query, {threads} threads{table}{text}")
+    let table = table("server-like", &["per s", "busy", "p50", "p99", "p99 <"], rows);
+    let mut text = "ms from arrival to answer, the queue included".to_string();
+    if let Some(target) =
+        results.iter().find_map(|served| served.search.as_ref()).map(|found| found.p99_target_ms)
+    {
+        text += &format!("; max: the highest rate with p99 below {} ms at 95 % confidence", figures(target));
+    }
+    format!("{table}\n{}", wrap(&text, "  "))
 }
 
 fn fresh(report: &BenchReport) -> Vec<String> {
@@ -185,8 +184,11 @@ fn fresh(report: &BenchReport) -> Vec<String> {
             ]);
             row
         });
-        let columns = ["library", "read", "session", "first", "whole", "n"];
-        parts.push(table("cold start, ms", &columns, rows.collect()));
+        let columns = ["library", "read", "session", "first", "process", "n"];
+        let table = table("cold start, ms", &columns, rows.collect());
+        let text =
+            "medians of fresh processes, files in memory; process: with this program's own start and end";
+        parts.push(format!("{table}\n{}", wrap(text, "  ")));
     }
     if report.settings.memory && !report.fresh.is_empty() {
         let device =
@@ -194,8 +196,12 @@ fn fresh(report: &BenchReport) -> Vec<String> {
         let rows = report.fresh.iter().filter_map(|fresh| {
             let start = fresh.starts.first()?;
             let mut row = cell_columns(&fresh.cell);
-            row.extend(start.rss_bytes.map(bytes));
-            row.push(bytes(start.peak_rss_bytes));
+            let [before, session, run] = start.rss_bytes;
+            row.push(bytes(before));
+            row.extend(
+                [session, run, start.peak_rss_bytes]
+                    .map(|more| format!("+{}", bytes(more.saturating_sub(before)))),
+            );
             if device {
                 row.push(
                     start
@@ -205,7 +211,7 @@ fn fresh(report: &BenchReport) -> Vec<String> {
             }
             Some(row)
         });
-        let mut columns = vec!["before", "session", "run", "peak"];
+        let mut columns = vec!["program", "session", "run", "peak"];
         columns.extend(device.then_some("GPU"));
         parts.push(table("memory", &columns, rows.collect()));
     }

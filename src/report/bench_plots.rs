@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::bench::{BenchReport, CellId, CellResult};
-use crate::config::{EngineName, Quantile};
+use crate::config::{EngineName, Mode, Quantile};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -42,8 +42,11 @@ pub fn bench_svg(report: &BenchReport) -> Result<String> {
 fn draw(root: &Area<'_>, report: &BenchReport, split: u32) -> Drawn {
     root.fill(&WHITE)?;
     let (above, below) = root.split_vertically(split);
-    if !report.cells.is_empty() {
-        distributions(&above, &report.cells)?;
+    // Modes are not to be compared, and so are not neighbours.
+    let by_mode = Mode::ALL.map(|mode| report.cells.iter().filter(move |cell| cell.cell.mode == mode));
+    let cells: Vec<&CellResult> = by_mode.into_iter().flatten().collect();
+    if !cells.is_empty() {
+        distributions(&above, &cells)?;
     }
     if !report.sweeps.is_empty() {
         sweeps(&below, report)?;
@@ -67,7 +70,7 @@ fn label(id: &CellId) -> String {
     format!("{model}, {}, batch {batch}, {threads} thr, {}", engine.key(), mode.key())
 }
 
-fn distributions(area: &Area<'_>, cells: &[CellResult]) -> Drawn {
+fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
     let low = cells.iter().map(|cell| cell.min_ms).fold(f64::INFINITY, f64::min).max(1e-6) / 1.05;
     let high = cells.iter().map(|cell| cell.max_ms).fold(low * 2.0, f64::max) * 1.05;
     let rows = cells.len() as f64;
@@ -120,17 +123,25 @@ fn sweeps(area: &Area<'_>, report: &BenchReport) -> Drawn {
     let batches = points().map(|point| point.0 as f64);
     let (first, last) = batches
         .fold((f64::INFINITY, 1.0), |(low, high): (f64, f64), batch| (low.min(batch), high.max(batch)));
-    let most = points().map(|point| point.1).fold(1.0, f64::max);
+    let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min).max(1e-3);
+    let most = points().map(|point| point.1).fold(least, f64::max);
     let mut chart = ChartBuilder::on(area)
         .caption("throughput by batch size; ring: knee", ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d((first * 0.9..last * 1.1).log_scale(), 0.0..most * 1.1)?;
+        .build_cartesian_2d((first * 0.9..last * 1.1).log_scale(), (least * 0.8..most * 1.25).log_scale())?;
     let axis = |value: &f64| format!("{value}");
-    chart.configure_mesh().x_desc("batch").y_desc("per second").x_label_formatter(&axis).draw()?;
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .x_desc("batch")
+        .y_desc("per second")
+        .x_label_formatter(&axis)
+        .y_label_formatter(&axis)
+        .draw()?;
     for (index, sweep) in report.sweeps.iter().enumerate() {
-        let colour = colour(sweep.knee.engine).mix(1.0 - 0.15 * (index % 5) as f64);
+        let colour = Palette99::pick(index).to_rgba();
         let line: Vec<(f64, f64)> = sweep.points.iter().map(|&(batch, rate)| (batch as f64, rate)).collect();
         let CellId { model, engine, threads, mode, .. } = &sweep.knee;
         let name = format!("{model}, {}, {threads} thr, {}", engine.key(), mode.key());
