@@ -123,8 +123,7 @@ impl Preparation {
 
     /// Bytes as they are, for networks of whole numbers that normalise by themselves.
     pub fn bytes(channels: usize, layout: Layout) -> Self {
-        let normalization = Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] };
-        Self { range: PixelRange::Byte, ..Self::of(&normalization, layout) }
+        Self { range: PixelRange::Byte, ..Self::of(&Normalization::none(channels), layout) }
     }
 
     /// The values of a black and of a white pixel, the widest of all channels.
