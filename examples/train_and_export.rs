@@ -80,11 +80,12 @@ fn main() -> Result<()> {
         range: data::PixelRange::default(),
         mean: images.normalization.mean.clone(),
         std: images.normalization.std.clone(),
+        normalizes: None,
         accuracy: None,
         student: student.name.clone(),
         run: "example".into(),
     };
-    let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions { embedding: false })?;
+    let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default())?;
     cohort::files::write_atomic(&target, &bytes)?;
     let accuracy = 100.0 * student.validation.accuracy;
     cohort::ui::out(format!("{}: {accuracy:.2} % on validation, {}", student.name, target.display()))

@@ -4,15 +4,14 @@
 mod folder;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use cohort::config::EngineName;
 use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, Op, initial_weights};
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, Scored, ScoredSplit, emit};
-use cohort::zoo;
 use ndarray::ArrayD;
 use ndarray_npy::NpzWriter;
 use prost::Message;
@@ -98,6 +97,7 @@ fn with_softmax(folder: &Folder, name: &str, error: f32) {
         range: PixelRange::default(),
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
+        normalizes: None,
         accuracy: None,
         student: "tiny".into(),
         run: "test".into(),
@@ -374,6 +374,7 @@ impl Colours {
             range: PixelRange::default(),
             mean: data.normalization.mean.clone(),
             std: data.normalization.std.clone(),
+            normalizes: None,
             accuracy: Some(Scored { split: ScoredSplit::Test, images: 9, right: 9 }),
             student: "colours".into(),
             run: "test".into(),

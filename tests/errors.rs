@@ -79,6 +79,7 @@ fn model(input: [usize; 3]) -> Vec<u8> {
         range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.5; input[0]],
+        normalizes: None,
         accuracy: None,
         student: "one".into(),
         run: "test".into(),

@@ -56,6 +56,7 @@ fn metadata(graph: &Graph) -> Metadata {
         range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        normalizes: None,
         accuracy: None,
         student: "one".into(),
         run: "test".into(),
@@ -64,7 +65,8 @@ fn metadata(graph: &Graph) -> Metadata {
 
 fn emitted(graph: &Graph, weights: &Weights) -> OnnxFile {
     let embedding = graph.output(Graph::EMBEDDING).is_some();
-    let bytes = emit(graph, weights, Some(&metadata(graph)), &EmitOptions { embedding }).unwrap();
+    let bytes =
+        emit(graph, weights, Some(&metadata(graph)), &EmitOptions { embedding, half: false }).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("emitted.onnx")).unwrap()
 }
 
@@ -152,7 +154,7 @@ fn every_ready_model_comes_back_as_it_was() {
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
         let weights = initial_weights(&graph, 5);
         // With the embedding as an output of its own and without, in turns.
-        let options = EmitOptions { embedding: index % 2 == 0 };
+        let options = EmitOptions { embedding: index % 2 == 0, half: false };
         let bytes = emit(&graph, &weights, Some(&metadata(&graph)), &options).unwrap();
         let file = OnnxFile::from_bytes(bytes, Path::new("ready.onnx")).unwrap();
         let imported = import(&file).unwrap();

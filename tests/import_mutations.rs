@@ -91,7 +91,7 @@ fn what_did_harm_once_does_none() {
 /// Emission and import give the same graph.
 fn comes_back(first: &Import, path: &Path) {
     let embedding = first.graph.output(Graph::EMBEDDING).is_some();
-    let bytes = emit(&first.graph, &first.weights, None, &EmitOptions { embedding }).unwrap();
+    let bytes = emit(&first.graph, &first.weights, None, &EmitOptions { embedding, half: false }).unwrap();
     let second = OnnxFile::from_bytes(bytes, path).and_then(|file| import(&file)).unwrap();
     let same = first.graph == second.graph && first.weights == second.weights;
     assert!(same, "{} is another after emission", path.display());

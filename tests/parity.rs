@@ -5,13 +5,16 @@
 use std::path::Path;
 
 use cohort::config::{Device, EngineName};
-use cohort::data::{ChannelOrder, Layout, Normalization, PixelRange, Resize, ordered_batches};
+use cohort::data::{ChannelOrder, Normalization, PixelRange, Resize, ordered_batches};
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
-use cohort::graph::{Builder, Conv2d, Graph, Op, Pool, Weights, fold_batch_norm, initial_weights, params};
+use cohort::graph::{
+    Builder, Conv2d, Graph, Op, Pool, Weights, fold_batch_norm, fold_normalization, initial_weights,
+    normalizing, params,
+};
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
 use cohort::ui::Ui;
-use cohort::verify::{Candidate, Frame, Job, Pixels, Standing, Truths, VerifyReport, input_sets, verify};
+use cohort::verify::{Candidate, Frame, Job, Standing, Tolerance, Truths, VerifyReport, input_sets, verify};
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::{RngSeed, TestCaseError};
@@ -26,6 +29,7 @@ fn metadata(graph: &Graph) -> Metadata {
         range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
+        normalizes: None,
         accuracy: None,
         student: "one".into(),
         run: "test".into(),
@@ -49,7 +53,11 @@ fn weights(graph: &Graph, seed: u64) -> Weights {
 }
 
 fn exported(graph: &Graph, weights: &Weights, embedding: bool) -> OnnxFile {
-    let bytes = emit(graph, weights, Some(&metadata(graph)), &EmitOptions { embedding }).unwrap();
+    written(graph, weights, &metadata(graph), EmitOptions { embedding, half: false })
+}
+
+fn written(graph: &Graph, weights: &Weights, metadata: &Metadata, options: EmitOptions) -> OnnxFile {
+    let bytes = emit(graph, weights, Some(metadata), &options).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("test.onnx")).unwrap()
 }
 
@@ -64,9 +72,8 @@ fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
             engines.push(Candidate { engine, loaded: open(file, engine, &options), options });
         }
     }
-    let pixels = Pixels::Single { black: -2.0, white: 2.0 };
-    let frame = Frame { shape: metadata(graph).input, layout: Layout::ChannelsFirst, pixels };
-    let inputs = input_sets(None, &frame, 1);
+    let preparation = file.metadata.as_ref().map(Metadata::preparation);
+    let inputs = input_sets(None, &Frame::of_file(file, preparation.as_ref()).unwrap(), 1);
     let truths =
         Truths::of("float64", Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
     verify(&mut Job {
@@ -77,7 +84,7 @@ fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
         inputs: &inputs,
         accuracy: None,
         fixed_batch: None,
-        half: false,
+        half: file.computes_in_half(),
         ui: Ui::Quiet,
     })
 }
@@ -162,6 +169,85 @@ fn planted_faults_fail() {
     assert!(on_files(&parity(&graph, &weights, &exported(&graph, &flipped, false))), "one sign passed");
 
     assert!(parity(&graph, &weights, &exported(&graph, &weights, false)).passed, "an untouched copy failed");
+}
+
+#[test]
+fn half_precision_is_near_and_no_nearer() {
+    for name in ["resnet8", "vgg8-w8"] {
+        let model = zoo::find_model(name, Path::new(".")).unwrap();
+        let graph = zoo::build(&model, [3, 16, 16], 7).unwrap();
+        let weights = initial_weights(&graph, 5);
+        let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
+        let half = |weights: &Weights| {
+            written(&folded, weights, &metadata(&graph), EmitOptions { embedding: true, half: true })
+        };
+        let file = half(&folded_weights);
+        let single = exported(&folded, &folded_weights, true);
+        assert!(file.computes_in_half() && 10 * file.size_bytes() < 6 * single.size_bytes(), "{name}");
+        assert_eq!((&file.input, &file.outputs), (&single.input, &single.outputs), "{name}");
+        let report = parity(&graph, &weights, &file);
+        assert!(report.passed, "{name}: {:?}", problems(&report));
+        for engine in &report.engines[1..] {
+            assert_eq!(engine.tolerance, Tolerance::half(), "{name}, {}", engine.name);
+            let furthest = engine.sets.iter().map(|set| set.relative_l2).fold(0.0, f64::max);
+            assert!(furthest > 1e-5, "{name} is computed in float32 by {}", engine.name);
+        }
+        let mut flipped = folded_weights.clone();
+        let mut classifier = flipped.remove("classifier.weight").unwrap();
+        classifier[[3, 5].as_slice()] *= -1.0;
+        flipped.insert("classifier.weight", classifier);
+        assert!(!parity(&graph, &weights, &half(&flipped)).passed, "{name}: one sign passed");
+    }
+}
+
+/// A convolution behind the image, and something that reads the image beside it.
+fn stem(conv: Conv2d, read_twice: bool) -> Graph {
+    let (mut builder, image) = Builder::new(vec![2, 9, 8]).unwrap();
+    let mut last = builder.add("conv", Op::Conv2d(conv), &[image]).unwrap();
+    last = builder.add("norm", Op::BatchNorm { eps: 1e-5, momentum: 0.1 }, &[last]).unwrap();
+    if read_twice {
+        last = builder.add("both", Op::Concat { axis: 0 }, &[last, image]).unwrap();
+    }
+    let flat = builder.add("flat", Op::Flatten, &[last]).unwrap();
+    let logits = builder.add("classifier", Op::Linear { out_features: 4, bias: true }, &[flat]).unwrap();
+    builder.finish(&[(Graph::LOGITS, logits)])
+}
+
+#[test]
+fn a_file_normalises_by_itself() {
+    let unpadded = Conv2d { padding: [0; 2], ..Conv2d::square(4, 3, 2) };
+    let grouped = Conv2d { groups: 2, bias: true, ..unpadded.clone() };
+    let (mean, std) = (vec![0.25, 0.625], vec![0.125, 0.5]);
+    for (conv, read_twice) in [
+        (Conv2d::square(4, 3, 1), false),
+        (unpadded, false),
+        (grouped, false),
+        (Conv2d::square(4, 3, 1), true),
+    ] {
+        let graph = stem(conv, read_twice);
+        let weights = weights(&graph, 5);
+        let truth = normalizing(&graph, &mean, &std).unwrap();
+        let metadata = Metadata {
+            mean: vec![0.0; 2],
+            std: vec![1.0; 2],
+            normalizes: Some(Normalization { mean: mean.clone(), std: std.clone() }),
+            ..metadata(&graph)
+        };
+        let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
+        for (graph, weights) in [(&graph, &weights), (&folded, &folded_weights)] {
+            let with = |mean: &[f32], std: &[f32], half: bool| {
+                let (graph, weights) = fold_normalization(graph, weights, mean, std).unwrap();
+                written(&graph, &weights, &metadata, EmitOptions { embedding: false, half })
+            };
+            let verified = |file: &OnnxFile| parity(&truth, &self::weights(&truth, 5), file);
+            let report = verified(&with(&mean, &std, false));
+            assert!(report.passed, "{:?}", problems(&report));
+            let report = verified(&with(&mean, &std, true));
+            assert!(report.passed, "in half precision: {:?}", problems(&report));
+            assert!(!verified(&with(&[0.25, 0.626], &std, false)).passed, "another mean passed");
+            assert!(!verified(&with(&mean, &[0.125, 0.501], false)).passed, "another deviation passed");
+        }
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn start_to_report_then_reuse_then_tampering() {
     }
     assert!(!workspace.path("out/02-collaborate/checkpoint").exists());
 
-    let verified = verify(&workspace, "out/04-export/student.onnx");
+    let verified = verify(&workspace, "out/04-export/student.onnx", &[]);
     let verified: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!(verified["truth"], "checkpoint, unfolded, libtorch float64");
     assert_eq!(verified["engines"][1]["sets"][0]["set"], "images", "the run's own, without being asked for");
@@ -59,7 +59,7 @@ fn start_to_report_then_reuse_then_tampering() {
         let place = bytes.windows(word.len()).position(|window| window == word.as_bytes()).unwrap();
         bytes[place + word.len() - 2] = b'9';
         fs::write(workspace.path("out/04-export/spoilt.onnx"), bytes).unwrap();
-        let refused = verify(&workspace, "out/04-export/spoilt.onnx");
+        let refused = verify(&workspace, "out/04-export/spoilt.onnx", &[]);
         let said = text(&refused.stderr);
         assert_eq!(refused.status.code(), Some(1), "{said}");
         assert!(said.contains(&format!("the file's preprocessing is at fault: {key} [9.")), "{said}");
@@ -99,9 +99,52 @@ fn start_to_report_then_reuse_then_tampering() {
     );
 }
 
-fn verify(workspace: &Workspace, file: &str) -> Output {
+/// Files that normalise by themselves, and in half precision, pass and answer as the plain one does.
+#[test]
+fn files_that_normalise_and_files_in_half_precision() {
+    let workspace = Workspace::new(2);
+    let pixels = |x: u32, y: u32| image::Luma([(x * 31 + y * 17) as u8]);
+    image::GrayImage::from_fn(8, 8, pixels).save(workspace.path("a.png")).unwrap();
+    let predicted = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+        command.current_dir(workspace.path(".")).args([
+            "predict",
+            "out/04-export/student.onnx",
+            "a.png",
+            "--json",
+        ]);
+        let found = succeeded(&command.output().unwrap());
+        let first = &found[0]["classes"][0];
+        (first["class"].clone(), first["probability"].as_f64().unwrap())
+    };
+    let plain = succeeded(&workspace.run("out", &["--set", "stages.bench=null"]));
+    let (class, probability) = predicted();
+    let normalize = "stages.export.fold_normalization=true";
+    // tract sums in float16, too, which such a student may not bear.
+    let half = ["stages.export.precision=float16", "stages.verify.engines=[torch, ort-cpu]"];
+    let both = [normalize, half[0], half[1]];
+    for (options, allowed) in [(&[normalize][..], 1e-5), (&half, 5e-3), (&both, 5e-3)] {
+        let set: Vec<&str> = options.iter().flat_map(|option| ["--set", option]).collect();
+        let report = succeeded(&workspace.run("out", &[&["--set", "stages.bench=null"], &set[..]].concat()));
+        assert_eq!(report["verify"]["passed"], true, "{options:?}: {report:#}");
+        assert_eq!(report["verify"]["findings"], plain["verify"]["findings"], "{options:?}");
+        let (found, near) = predicted();
+        assert_eq!(found, class, "{options:?}");
+        assert!((near - probability).abs() < allowed, "{options:?}: {near} instead of {probability}");
+
+        let engines = if options.contains(&half[0]) { "torch,ort-cpu" } else { "torch,ort-cpu,tract" };
+        let verified = verify(&workspace, "out/04-export/student.onnx", &["--engine", engines]);
+        let verified = succeeded(&verified);
+        assert_eq!(verified["truth"], "checkpoint, unfolded, libtorch float64", "{options:?}");
+        assert_eq!(verified["preprocessing"]["differences"], serde_json::json!([]), "{options:?}");
+    }
+    let onnx = |name: &str| fs::metadata(workspace.path(name)).unwrap().len();
+    assert!(10 * onnx("out/04-export/student.onnx") < 7 * plain["onnx_bytes"].as_u64().unwrap());
+}
+
+fn verify(workspace: &Workspace, file: &str, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
-    command.current_dir(workspace.path(".")).args(["verify", file, "--json"]).output().unwrap()
+    command.current_dir(workspace.path(".")).args(["verify", file, "--json"]).args(more).output().unwrap()
 }
 
 #[test]

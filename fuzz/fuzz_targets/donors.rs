@@ -45,5 +45,5 @@ fn ready(text: &str) -> Vec<u8> {
 /// The bytes of a graph's file.
 pub fn emitted(graph: &Graph, weights: &Weights) -> Vec<u8> {
     let embedding = graph.output(Graph::EMBEDDING).is_some();
-    emit(graph, weights, None, &EmitOptions { embedding }).expect("what is imported can be emitted")
+    emit(graph, weights, None, &EmitOptions { embedding, half: false }).expect("what is imported can be emitted")
 }

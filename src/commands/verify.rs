@@ -147,7 +147,7 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         ui,
     });
     let another = true_network.filter(|_| truths.standing != Standing::File);
-    let reference = another.map(|network| (&network.graph, &network.weights));
+    let reference = another.map(Network::reference);
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
     blame(&mut report, &evidence, ui);
     if !report.passed {

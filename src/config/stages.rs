@@ -412,14 +412,30 @@ impl From<Limit> for String {
 #[serde(default, deny_unknown_fields)]
 pub struct Export {
     pub fold_batch_norm: bool,
+    /// The file takes pixels from 0 to 1 and normalises them by itself.
+    pub fold_normalization: bool,
+    pub precision: ExportPrecision,
     /// Adds the pooled features as a second output.
     pub embedding: bool,
 }
 
 impl Default for Export {
     fn default() -> Self {
-        Self { fold_batch_norm: true, embedding: false }
+        Self {
+            fold_batch_norm: true,
+            fold_normalization: false,
+            precision: ExportPrecision::Float32,
+            embedding: false,
+        }
     }
+}
+
+/// What an exported file holds its weights in and computes in. Its input and outputs are float32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportPrecision {
+    Float32,
+    Float16,
 }
 
 /// Proves that the exported file computes what the checkpoint does.

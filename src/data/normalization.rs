@@ -1,16 +1,23 @@
 //! From bytes to the values a network reads.
 
+use serde::{Deserialize, Serialize};
+
 /// Normalised value of every byte, by channel.
 pub type Table = Vec<[f32; 256]>;
 
 /// Per-channel mean and deviation of the training images, on the scale 0 to 1.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     pub mean: Vec<f32>,
     pub std: Vec<f32>,
 }
 
 impl Normalization {
+    /// The one that leaves pixels as they are.
+    pub fn none(channels: usize) -> Self {
+        Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
+    }
+
     /// `(byte / 255 − mean) / std` for every byte and channel.
     pub fn table(&self) -> Table {
         let normalised = |byte: usize, channel: usize| {

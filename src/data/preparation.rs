@@ -124,7 +124,7 @@ impl Preparation {
 
     /// From 0 to 1 and no further, for networks of which nobody says how their images are prepared.
     pub fn unit(channels: usize, layout: Layout) -> Self {
-        Self::of(&Normalization { mean: vec![0.0; channels], std: vec![1.0; channels] }, layout)
+        Self::of(&Normalization::none(channels), layout)
     }
 
     /// Bytes as they are, for networks of whole numbers that normalise by themselves.

@@ -7,6 +7,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, Tens
 
 use crate::graph::{Binary, Graph, Node, NodeId, Op, Pool, Unary, Weights, node_params};
 
+use super::half::in_half;
 use super::metadata::Metadata;
 use super::proto::{batched, float, floats, indices, int, ints, node};
 
@@ -21,13 +22,15 @@ pub const IR_VERSION: i64 = 8;
 pub struct EmitOptions {
     /// Adds the embedding as a second output.
     pub embedding: bool,
+    /// Weights and computation in float16; input and outputs stay float32.
+    pub half: bool,
 }
 
 /// Writes the graph as an ONNX file: nodes and tensors carry the graph's names, the batch is
 /// symbolic on input and outputs.
 ///
 /// # Errors
-/// If the weights do not fit the graph, or an output that is asked for is not there.
+/// If the weights do not fit the graph, or not into float16 where that is asked for, or an output is not there.
 pub fn emit(
     graph: &Graph,
     weights: &Weights,
@@ -39,7 +42,8 @@ pub fn emit(
     if options.embedding {
         outputs.push(Graph::EMBEDDING);
     }
-    let mut emitter = Emitter { graph, weights, nodes: Vec::new(), initializers: Vec::new() };
+    let mut emitter =
+        Emitter { graph, weights, half: options.half, nodes: Vec::new(), initializers: Vec::new() };
     for (index, node) in graph.nodes().iter().enumerate().skip(1) {
         emitter.node(graph.id(index), node)?;
     }
@@ -50,7 +54,7 @@ pub fn emit(
         values.push(batched(name, &graph.node(id).shape));
     }
     let (nodes, initializers) = (emitter.nodes, emitter.initializers);
-    let graph_proto = GraphProto {
+    let mut graph_proto = GraphProto {
         name: metadata.map_or("network", |metadata| &metadata.student).to_string(),
         node: without_identities(nodes),
         initializer: initializers,
@@ -58,6 +62,9 @@ pub fn emit(
         output: values,
         ..GraphProto::default()
     };
+    if options.half {
+        in_half(&mut graph_proto)?;
+    }
     let model = ModelProto {
         ir_version: IR_VERSION,
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
@@ -103,6 +110,7 @@ pub fn emitted_parts(op: &Op) -> &'static [&'static str] {
 struct Emitter<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
+    half: bool,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
 }
@@ -116,8 +124,9 @@ impl<'a> Emitter<'a> {
     fn node(&mut self, id: NodeId, written: &Node) -> Result<()> {
         let name = &written.name;
         let mut inputs: Vec<String> = written.inputs.iter().map(|id| self.tensor(*id).to_string()).collect();
+        // tract takes a Gemm of float16 for one of float32.
         if let Op::Linear { .. } = written.op
-            && written.shape.len() > 1
+            && (written.shape.len() > 1 || self.half)
         {
             return self.linear(written, &inputs[0]);
         }
@@ -217,7 +226,7 @@ impl<'a> Emitter<'a> {
         inputs.push(name);
     }
 
-    /// A linear layer over more than features, which Gemm does not take: a matrix product and a sum.
+    /// A linear layer that Gemm does not take, such as one over more than features: a matrix product and a sum.
     fn linear(&mut self, written: &Node, input: &str) -> Result<()> {
         let name = &written.name;
         let mut specs = node_params(self.graph, written).into_iter();

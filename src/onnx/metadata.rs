@@ -25,6 +25,9 @@ pub struct Metadata {
     pub mean: Vec<f32>,
     /// Per channel, on the scale of `range`.
     pub std: Vec<f32>,
+    /// What the file does to the pixels by itself: then `mean` is 0 and `std` 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalizes: Option<Normalization>,
     /// What the run that exported the file scored with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Scored>,
@@ -84,6 +87,7 @@ struct Written {
     range: PixelRange,
     mean: Vec<f32>,
     std: Vec<f32>,
+    normalizes: Option<Normalization>,
     accuracy: Option<Scored>,
     student: String,
     run: String,
@@ -93,8 +97,8 @@ impl TryFrom<Written> for Metadata {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { classes, input, channel_order, resize, range, mean, std, accuracy, student, run } =
-            written;
+        let Written { classes, input, channel_order, resize, range, mean, std, .. } = written;
+        let Written { normalizes, accuracy, student, run, .. } = written;
         let channels = input[0];
         let channel_order = channel_order.unwrap_or(ChannelOrder::decoded(channels));
         match channel_order {
@@ -102,17 +106,37 @@ impl TryFrom<Written> for Metadata {
             ChannelOrder::Bgr if channels != 3 => return Err(format!("{channels} channels are not bgr")),
             ChannelOrder::Gray | ChannelOrder::Rgb | ChannelOrder::Bgr => {}
         }
-        if mean.len() != channels || std.len() != channels {
-            return Err(format!("mean {mean:?} and std {std:?} for {channels} channels"));
-        }
-        if !mean.iter().all(|mean| mean.is_finite()) || !std.iter().all(|std| std.is_finite() && *std > 0.0) {
-            return Err(format!("nothing can be normalised with mean {mean:?} and std {std:?}"));
+        let inside = normalizes.iter().map(|inside| (&inside.mean, &inside.std));
+        for (mean, std) in std::iter::once((&mean, &std)).chain(inside) {
+            can_normalize(channels, mean, std)?;
         }
         if accuracy.is_some_and(|scored| scored.right > scored.images) {
             return Err("more images are answered rightly than there are".into());
         }
-        Ok(Self { classes, input, channel_order, resize, range, mean, std, accuracy, student, run })
+        Ok(Self {
+            classes,
+            input,
+            channel_order,
+            resize,
+            range,
+            mean,
+            std,
+            normalizes,
+            accuracy,
+            student,
+            run,
+        })
     }
+}
+
+fn can_normalize(channels: usize, mean: &[f32], std: &[f32]) -> Result<(), String> {
+    if mean.len() != channels || std.len() != channels {
+        return Err(format!("mean {mean:?} and std {std:?} for {channels} channels"));
+    }
+    if !mean.iter().all(|mean| mean.is_finite()) || !std.iter().all(|std| std.is_finite() && *std > 0.0) {
+        return Err(format!("nothing can be normalised with mean {mean:?} and std {std:?}"));
+    }
+    Ok(())
 }
 
 impl Metadata {
@@ -169,6 +193,11 @@ mod tests {
             (r#""run": "test""#, r#""run": "test", "range": "0..7""#, "unknown variant `0..7`"),
             ("[0.5, 0.5, 0.5]", "[0.5]", "mean [0.5] and std [0.2, 0.2, 0.2] for 3 channels"),
             ("[0.2, 0.2, 0.2]", "[0.2, 0.0, 0.2]", "nothing can be normalised"),
+            (
+                r#""run": "test""#,
+                r#""run": "test", "normalizes": {"mean": [0.5], "std": [0.2]}"#,
+                "mean [0.5] and std [0.2] for 3 channels",
+            ),
             (
                 r#""run": "test""#,
                 r#""run": "test", "accuracy": {"split": "test", "images": 3, "right": 4}"#,

@@ -264,6 +264,7 @@ mod tests {
             range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],
+            normalizes: None,
             accuracy: None,
             student: "one".into(),
             run: "test".into(),

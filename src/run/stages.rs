@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use tracing::debug;
 
-use crate::config::{self, Collaborate, Export, LossTerms, Method, Pretrain, Stage};
-use crate::data::{Dataset, Layout, Preparation, Split};
+use crate::config::{self, Collaborate, Export, ExportPrecision, LossTerms, Method, Pretrain, Stage};
+use crate::data::{Dataset, Layout, Normalization, Preparation, Split};
 use crate::error::GateFailed;
 use crate::files::write_atomic;
 use crate::folder::{Candidate, Choice, Kept, RunFolder, read_json, write_json};
-use crate::graph::{Weights, fold_batch_norm, initial_weights};
+use crate::graph::{Weights, fold_batch_norm, fold_normalization, initial_weights};
 use crate::onnx::{EmitOptions, Metadata, Scored, ScoredSplit, emit};
 use crate::plan::{Peer, Plan, Teacher};
 use crate::score::Score;
@@ -310,9 +310,11 @@ fn export(context: &Context<'_>, settings: &Export) -> Result<Done> {
     Ok(Done { files, gate: None })
 }
 
-/// How the run itself prepares its images.
-fn prepared(data: &Dataset) -> Preparation {
-    Preparation::of(&data.normalization, Layout::ChannelsFirst)
+/// How the run itself prepares images for its files: as for training, but for what a file does by itself.
+fn prepared(data: &Dataset, settings: &Export) -> Preparation {
+    let inside = Normalization::none(data.normalization.mean.len());
+    let normalization = if settings.fold_normalization { &inside } else { &data.normalization };
+    Preparation::of(normalization, Layout::ChannelsFirst)
 }
 
 /// The split that a student's accuracy is reported on: test, or validation where there is none.
@@ -348,9 +350,8 @@ fn exported(
 ) -> Result<Vec<u8>> {
     let default = Export::default();
     let settings = settings.unwrap_or(&default);
-    let weights = trained_weights(context, &peer.name)?;
     let info = &context.data.info;
-    let Preparation { resize, order, range, normalization, .. } = prepared(context.data);
+    let Preparation { resize, order, range, normalization, .. } = prepared(context.data, settings);
     let metadata = Metadata {
         classes: info.classes.clone(),
         input: info.shape,
@@ -359,17 +360,25 @@ fn exported(
         range,
         mean: normalization.mean,
         std: normalization.std,
+        normalizes: settings.fold_normalization.then(|| context.data.normalization.clone()),
         accuracy: Some(accuracy),
         student: peer.name.clone(),
         run: context.plan.pipeline.name.clone(),
     };
-    let options = EmitOptions { embedding: settings.embedding };
+    let half = match settings.precision {
+        ExportPrecision::Float32 => false,
+        ExportPrecision::Float16 => true,
+    };
+    let (mut graph, mut weights) = (peer.graph.clone(), trained_weights(context, &peer.name)?);
     if settings.fold_batch_norm {
-        let (graph, weights) = fold_batch_norm(&peer.graph, &weights)?;
-        emit(&graph, &weights, Some(&metadata), &options)
-    } else {
-        emit(&peer.graph, &weights, Some(&metadata), &options)
+        (graph, weights) = fold_batch_norm(&graph, &weights)?;
     }
+    if let Some(Normalization { mean, std }) = &metadata.normalizes {
+        (graph, weights) = fold_normalization(&graph, &weights, mean, std)?;
+    }
+    let options = EmitOptions { embedding: settings.embedding, half };
+    emit(&graph, &weights, Some(&metadata), &options)
+        .with_context(|| format!("cannot export '{}'", peer.name))
 }
 
 fn report(context: &Context<'_>) -> Result<Done> {

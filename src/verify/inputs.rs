@@ -60,12 +60,6 @@ pub enum Pixels {
 }
 
 impl Frame {
-    /// Normalised images in float32.
-    pub fn of(shape: [usize; 3], preparation: &Preparation) -> Self {
-        let (black, white) = preparation.black_and_white();
-        Self { shape, layout: preparation.layout, pixels: Pixels::Single { black, white } }
-    }
-
     /// What a file takes: pixels as they are prepared for it, or from 0 to 1 where nobody says how; whole numbers are
     /// bytes, or all there are where there are less. `None` if it does not fix the size of its images.
     pub fn of_file(file: &OnnxFile, preparation: Option<&Preparation>) -> Option<Self> {

@@ -37,6 +37,7 @@ impl Folder {
             range: PixelRange::default(),
             mean: vec![0.5; input[0]],
             std: vec![0.25; input[0]],
+            normalizes: None,
             accuracy: None,
             student: "tiny".into(),
             run: "test".into(),

@@ -7,11 +7,12 @@ use anyhow::{Context, Result};
 use ndarray::ArrayViewD;
 
 use crate::config::{Device, EngineName, Pipeline, parse};
+use crate::data::Normalization;
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
-use crate::graph::{Graph, Weights};
+use crate::graph::{Graph, Weights, fold_normalization, normalizing};
 use crate::onnx::{Ending, Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::score::Score;
 use crate::verify::{Candidate, InputSet, Standing, Truths};
@@ -21,6 +22,8 @@ use crate::zoo;
 pub struct Network {
     pub graph: Graph,
     pub weights: Weights,
+    /// The same with the normalisation where the file has it, if that normalises by itself.
+    folded: Option<(Graph, Weights)>,
     /// What the file does with the logits.
     ending: Ending,
     /// The file's tensor that holds them before that.
@@ -36,6 +39,11 @@ impl Network {
     /// Whether libtorch gives what engines give, with nothing behind it.
     pub fn ends_alike(&self) -> bool {
         self.cut || self.ending == Ending::Logits
+    }
+
+    /// What the file's nodes are held against, one by one.
+    pub fn reference(&self) -> (&Graph, &Weights) {
+        self.folded.as_ref().map_or((&self.graph, &self.weights), |(graph, weights)| (graph, weights))
     }
 
     /// Takes the logits before a softmax for what is compared, because errors of small probabilities are invisible.
@@ -78,17 +86,24 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
     let student =
         student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
     let model = zoo::find_model(&student.model, folder.root())?;
-    let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
+    let mut graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
     let trained = ["collaborate", "pretrain"].map(|stage| folder.weights(stage, &student.name));
     let weights = trained.iter().find(|path| path.exists()).context("the run folder holds no weights")?;
     let tests: BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,
         _ => BTreeMap::new(),
     };
+    let weights = Weights::load(weights)?;
+    let mut folded = None;
+    if let Some(Normalization { mean, std }) = &metadata.normalizes {
+        folded = Some(fold_normalization(&graph, &weights, mean, std)?);
+        graph = normalizing(&graph, mean, std)?;
+    }
     let scored = tests.get(&student.name).map(|score| Scored::of(ScoredSplit::Test, score));
     Ok(Some(Network {
         graph,
-        weights: Weights::load(weights)?,
+        weights,
+        folded,
         ending: Ending::Logits,
         before_ending: None,
         cut: false,
@@ -115,7 +130,7 @@ fn around(model: &Path) -> Option<PathBuf> {
 /// [`InputError`] if it has nodes that the graph has no operation for.
 pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
     let Import { graph, weights, ending, before_ending, .. } = import(file)?;
-    Ok(Network { graph, weights, ending, before_ending, cut: false, standing, scored: None })
+    Ok(Network { graph, weights, folded: None, ending, before_ending, cut: false, standing, scored: None })
 }
 
 /// A file that must compute the same, and its network where it can be imported.

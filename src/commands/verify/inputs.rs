@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD};
 
 use crate::config::load_pipeline;
-use crate::data::{Dataset, Preparation, Split, load};
+use crate::data::{Dataset, Normalization, Preparation, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
 use crate::onnx::{Element, Metadata, OnnxFile, ScoredSplit};
@@ -40,7 +40,11 @@ impl Images {
             );
             return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
         }
-        let own = Preparation::of(&data.normalization, file.layout());
+        let inside = file.metadata.as_ref().and_then(|metadata| metadata.normalizes.as_ref());
+        let own = match inside {
+            Some(_) => Preparation::of(&Normalization::none(wanted[0]), file.layout()),
+            None => Preparation::of(&data.normalization, file.layout()),
+        };
         let (preparation, own) = match (&file.metadata, file.input.element) {
             (Some(metadata), _) => (metadata.preparation(), Some(own)),
             (None, Element::Integer { .. }) => (Preparation::bytes(wanted[0], file.layout()), None),

@@ -6,13 +6,14 @@ use anyhow::{Context as _, Result};
 use ndarray::{Axis, Slice};
 
 use crate::bench::{Job, ModelFacts, Pictures, Subject, bench as measure, judge, usable_threads};
-use crate::config::{Bench, Device, EngineName, Mode, Verify};
-use crate::data::{Dataset, Preparation};
+use crate::config::{Bench, Device, EngineName, Export, Mode, Verify};
+use crate::data::Normalization;
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{self, Engine, EngineOptions};
 use crate::error::{GateFailed, Interrupted};
 use crate::files::write_npy;
 use crate::folder::{Choice, read_json, write_json};
+use crate::graph::{Graph, Weights, fold_normalization, normalizing};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
 use crate::report::bench_failures;
@@ -22,7 +23,7 @@ use crate::verify::{
     blame, harden, images_of, input_sets, pool_size, save_case,
 };
 
-use super::{Context, Done, peer, prepared, scored, scored_on, trained_weights};
+use super::{Context, Done, export_settings, peer, prepared, scored, scored_on, trained_weights};
 
 /// Samples whose inputs and true logits are kept for checks by other programs.
 const KEPT_SAMPLES: usize = 32;
@@ -35,28 +36,24 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let (folder, data) = (context.folder, context.data);
     let choice: Choice = read_json(&folder.choice())?;
     let chosen = peer(context, &choice.student)?;
-    let weights = trained_weights(context, &chosen.name)?;
     let file = OnnxFile::load(&folder.chosen_onnx())?;
-    let truth = Truth::new(&chosen.graph, &weights)?;
+    let export = export_settings(context).cloned().unwrap_or_default();
+    let [(graph, weights), (folded, folded_weights)] = networks(context, chosen, &export)?;
+    let truth = Truth::new(&graph, &weights)?;
     let threads = usable_threads();
-    let mut engines = Vec::new();
-    for engine in engines_to_verify(settings, context.plan.pipeline.device) {
-        for options in EngineOptions::ways(engine, threads) {
-            let loaded = Ok(open(context, chosen, &file, engine, &options)?);
-            engines.push(Candidate { engine, options, loaded });
-        }
-    }
-    let own = prepared(data);
+    let mut engines = candidates(context, settings, (&graph, &weights), &file, threads)?;
+    let own = prepared(data, &export);
     let preparation =
         file.metadata.as_ref().context("an exported file says how images are prepared")?.preparation();
     let seed = derive_seed(context.plan.pipeline.seed, &["verify"]);
-    let mut inputs = inputs(data, &preparation, settings.images, seed)?;
+    let frame = Frame::of_file(&file, Some(&preparation)).context("an exported file fixes its images")?;
+    let images = images_of(&data.validation.spread(settings.images), &preparation)?;
+    let mut inputs = input_sets(Some(images), &frame, seed);
     let name = "checkpoint, unfolded, libtorch float64";
     let mut truths =
         Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
-    let frame = Frame::of(data.info.shape, &preparation);
     let pool = images_of(&data.validation.spread(pool_size(data.info.shape)), &preparation)?;
-    let (graph, weights, candidates) = (&chosen.graph, &weights, &mut engines);
+    let (graph, weights, candidates) = (&graph, &weights, &mut engines);
     let hardening = Hardening { graph, weights, file: &file, candidates, pool, frame, threads };
     harden(&mut inputs, &mut truths, hardening)?;
     let (name, split) = scored_on(context);
@@ -74,10 +71,10 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
             reference: Some(scored(context, &chosen.name)?.share()),
         }),
         fixed_batch: None,
-        half: false,
+        half: file.computes_in_half(),
         ui: context.options.ui,
     });
-    let reference = Some((graph, weights));
+    let reference = Some((&folded, &folded_weights));
     let open = &engine::open;
     let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
     blame(&mut report, &evidence, context.options.ui);
@@ -92,45 +89,77 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     Ok(Done { files, gate })
 }
 
+/// What the file should compute from the pixels it takes, and the same with the normalisation where the file has it:
+/// the one says what is true, the other is what the file's nodes are held against.
+fn networks(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[(Graph, Weights); 2]> {
+    let weights = trained_weights(context, &chosen.name)?;
+    if !export.fold_normalization {
+        let network = (chosen.graph.clone(), weights);
+        return Ok([network.clone(), network]);
+    }
+    let Normalization { mean, std } = &context.data.normalization;
+    let folded = fold_normalization(&chosen.graph, &weights, mean, std)?;
+    Ok([(normalizing(&chosen.graph, mean, std)?, weights), folded])
+}
+
+/// Every engine in every way that may change its numbers.
+///
+/// # Errors
+/// [`crate::error::InputError`] if a runtime is not there. That it refuses the file is left to the verification.
+fn candidates(
+    context: &Context<'_>,
+    settings: &Verify,
+    network: (&Graph, &Weights),
+    file: &OnnxFile,
+    threads: usize,
+) -> Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    for engine in engines_to_verify(settings, context.plan.pipeline.device)? {
+        for options in EngineOptions::ways(engine, threads) {
+            let loaded = open(context, network, file, engine, &options);
+            let loaded = match engine {
+                EngineName::Torch | EngineName::OrtCuda => Ok(loaded?),
+                EngineName::OrtCpu | EngineName::Tract => loaded,
+            };
+            candidates.push(Candidate { engine, options, loaded });
+        }
+    }
+    Ok(candidates)
+}
+
 /// The engines that are asked for, and ONNX Runtime's CUDA provider where training ran on CUDA and
 /// the provider is there.
-fn engines_to_verify(settings: &Verify, device: Device) -> Vec<EngineName> {
+///
+/// # Errors
+/// [`crate::error::InputError`] if ONNX Runtime is asked for and cannot be loaded.
+fn engines_to_verify(settings: &Verify, device: Device) -> Result<Vec<EngineName>> {
     let mut engines = settings.engines.clone();
     let on_cuda = crate::torch::device_name(device).is_ok_and(|name| name.starts_with("cuda"));
-    let provider = crate::engine::ort::facts().is_ok_and(|facts| facts.cuda);
+    let facts = engine::ort::facts();
+    if engines.iter().any(|engine| matches!(engine, EngineName::OrtCpu | EngineName::OrtCuda)) {
+        facts.clone()?;
+    }
+    let provider = facts.is_ok_and(|facts| facts.cuda);
     if on_cuda && provider && !engines.contains(&EngineName::OrtCuda) {
         engines.push(EngineName::OrtCuda);
     }
-    engines
+    Ok(engines)
 }
 
 fn open(
     context: &Context<'_>,
-    peer: &Peer,
+    (graph, weights): (&Graph, &Weights),
     file: &OnnxFile,
     engine: EngineName,
     options: &EngineOptions,
 ) -> Result<Box<dyn Engine>> {
     match engine {
         EngineName::Torch => {
-            let weights = trained_weights(context, &peer.name)?;
             let device = context.plan.pipeline.device;
-            Ok(Box::new(TorchEngine::new(&peer.graph, &weights, device, options.threads)?))
+            Ok(Box::new(TorchEngine::new(graph, weights, device, options.threads)?))
         }
         EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => engine::open(file, engine, options),
     }
-}
-
-/// Every kind of input, with validation images spread over the split, as the file wants them.
-pub(super) fn inputs(
-    data: &Dataset,
-    preparation: &Preparation,
-    images: usize,
-    seed: u64,
-) -> Result<Vec<InputSet>> {
-    let split = data.validation.spread(images);
-    let images = images_of(&split, preparation)?;
-    Ok(input_sets(Some(images), &Frame::of(data.info.shape, preparation), seed))
 }
 
 fn keep_samples(
@@ -161,15 +190,18 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         true => pictures.collect::<Result<Vec<_>>>()?,
         false => Vec::new(),
     };
-    let load = |name: &str| Ok((peer(context, name)?, OnnxFile::load(&context.folder.onnx(name))?));
-    let loaded: Vec<(&Peer, OnnxFile)> = names.into_iter().map(load).collect::<Result<_>>()?;
+    let load = |name: &str| {
+        let file = OnnxFile::load(&context.folder.onnx(name))?;
+        Ok((peer(context, name)?, file, trained_weights(context, name)?))
+    };
+    let loaded: Vec<(&Peer, OnnxFile, Weights)> = names.into_iter().map(load).collect::<Result<_>>()?;
     let mut subjects = Vec::new();
-    for (peer, file) in &loaded {
+    for (peer, file, weights) in &loaded {
         subjects.push(Subject {
             file,
             model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
             pictures: Pictures::of(file, pictures.clone()),
-            open: Box::new(|engine, options| open(context, peer, file, engine, options)),
+            open: Box::new(|engine, options| open(context, (&peer.graph, weights), file, engine, options)),
         });
     }
     let options = context.options;

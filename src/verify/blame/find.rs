@@ -29,6 +29,9 @@ const MAX_VALUES: usize = 1 << 24;
 /// A node of a file is right if its relative error is under this: what rounding the weights leaves.
 const FILE_ROUNDING: f64 = 2e-6;
 
+/// The same where the weights are float16: half a unit in the last of eleven digits, and some of that adds up.
+const HALF_ROUNDING: f64 = 2e-3;
+
 /// An engine's node is right if its relative error is under this share of the tolerance.
 const ENGINE_SHARE: f64 = 0.1;
 
@@ -137,10 +140,11 @@ impl Scene<'_> {
             },
         )?;
         let found = errors(&self.network, images.view(), &others)?;
-        let mut blame = self.told(None, case, &found, FILE_ROUNDING, |place| {
+        let limit = if self.evidence.file.computes_in_half() { HALF_ROUNDING } else { FILE_ROUNDING };
+        let mut blame = self.told(None, case, &found, limit, |place| {
             pairs[place].map(|partner| expected.graph.nodes()[partner].name.clone())
         });
-        if let Some(place) = culprit(&found, FILE_ROUNDING) {
+        if let Some(place) = culprit(&found, limit) {
             let ours = Side { graph, weights: &self.imported.weights };
             let norm = as_folded.then(|| self.folded_cause(place, &pairs, expected, reference)).flatten();
             blame.cause = norm.or_else(|| cause(ours, expected, place, &pairs));
@@ -282,7 +286,12 @@ impl Scene<'_> {
         let own = values(&self.network, images.view(), &without, &[place])?.swap_remove(0);
         let Import { graph, weights, .. } = &self.imported;
         let guessed = guess(graph, weights, place, &inputs, &others[&place], &own);
-        Ok(guessed.or_else(|| report.tf32.then(|| "products in TF32".into())))
+        let rounding = match (report.tf32, self.evidence.file.computes_in_half()) {
+            (true, _) => Some("products in TF32"),
+            (false, true) => Some("sums in float16"),
+            (false, false) => None,
+        };
+        Ok(guessed.or(rounding.map(String::from)))
     }
 
     /// Samples of which all values can be held.

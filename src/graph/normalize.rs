@@ -1,0 +1,189 @@
+//! The normalisation of pixels as part of a network: before its first layer, or in that layer's weights.
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::build::{Builder, Graph, GraphError, NodeId};
+use super::op::{Binary, Conv2d, Op};
+use super::weights::Weights;
+
+/// The network with `(pixel − mean) / std` by channel before everything else: on pixels it gives what `graph` gives
+/// on normalised ones.
+///
+/// # Errors
+/// [`GraphError`] if there are not as many means and deviations as channels.
+pub fn normalizing(graph: &Graph, mean: &[f32], std: &[f32]) -> Result<Graph, GraphError> {
+    behind(graph, &|_, op| op.clone(), &mut |builder, image| {
+        let centred = by_channel(builder, image, Binary::Sub, "mean", "centred", mean)?;
+        by_channel(builder, centred, Binary::Div, "std", "normalised", std)
+    })
+}
+
+/// The same with as few nodes as give the same numbers. Where nothing but one convolution reads the image, the
+/// division is in its weights; the subtraction is in its bias if it pads nothing, and otherwise a node of its own:
+/// behind it the padded zeros are what they are to the normalised image.
+///
+/// `W' = W / std` by input channel, `b' = b − Σ W' · mean`.
+///
+/// # Errors
+/// [`GraphError`] if a parameter is missing from `weights`, or if there are not as many means and deviations as
+/// channels.
+pub fn fold_normalization(
+    graph: &Graph,
+    weights: &Weights,
+    mean: &[f32],
+    std: &[f32],
+) -> Result<(Graph, Weights), GraphError> {
+    let reads = |node: &super::build::Node| node.inputs.iter().any(|id| id.index() == 0);
+    let mut readers = graph.nodes().iter().enumerate().filter(|(_, node)| reads(node));
+    let only = readers.next().filter(|_| readers.next().is_none() && graph.uses()[0] == 1);
+    let Some((place, Op::Conv2d(conv))) = only.map(|(place, node)| (graph.id(place), &node.op)) else {
+        return Ok((normalizing(graph, mean, std)?, weights.clone()));
+    };
+    let padded = conv.padding != [0, 0];
+    let folded = fold_weights(graph, place, weights, (!padded).then_some(mean), std)?;
+    let write = |id: NodeId, op: &Op| match op {
+        Op::Conv2d(conv) if id == place => Op::Conv2d(Conv2d { bias: conv.bias || !padded, ..conv.clone() }),
+        op => op.clone(),
+    };
+    let rewritten = behind(graph, &write, &mut |builder, image| match padded {
+        true => by_channel(builder, image, Binary::Sub, "mean", "centred", mean),
+        false => Ok(image),
+    })?;
+    Ok((rewritten, folded))
+}
+
+/// The graph with what `first` makes of its image in the image's place, and its operations as `write` has them.
+fn behind(
+    graph: &Graph,
+    write: &dyn Fn(NodeId, &Op) -> Op,
+    first: &mut dyn FnMut(&mut Builder, NodeId) -> Result<NodeId, GraphError>,
+) -> Result<Graph, GraphError> {
+    let image = graph.id(0);
+    let mut normalised = None;
+    graph.rewritten(&mut |builder, id, inputs| {
+        let instead = match normalised {
+            Some(instead) => instead,
+            None => *normalised.insert(first(builder, image)?),
+        };
+        let inputs: Vec<NodeId> =
+            inputs.iter().map(|&input| if input == image { instead } else { input }).collect();
+        let node = graph.node(id);
+        builder.add(&node.name, write(id, &node.op), &inputs)
+    })
+}
+
+/// `values`, one for each channel, and what `function` makes of them and of the image.
+fn by_channel(
+    builder: &mut Builder,
+    image: NodeId,
+    function: Binary,
+    operand: &str,
+    result: &str,
+    values: &[f32],
+) -> Result<NodeId, GraphError> {
+    let values = ArrayD::from_shape_fn(IxDyn(&[values.len(), 1, 1]), |at| values[at[0]]);
+    let operand = builder.add(format!("image.{operand}"), Op::Constant { values }, &[])?;
+    builder.add(format!("image.{result}"), Op::Binary(function), &[image, operand])
+}
+
+/// The weights with those of the convolution `id` divided, and, where there are means, with a bias less their share.
+fn fold_weights(
+    graph: &Graph,
+    id: NodeId,
+    weights: &Weights,
+    mean: Option<&[f32]>,
+    std: &[f32],
+) -> Result<Weights, GraphError> {
+    let node = graph.node(id);
+    let fail = |problem: String| GraphError { node: node.name.clone(), op: node.op.kind(), problem };
+    let [weight, bias] = ["weight", "bias"].map(|suffix| format!("{}.{suffix}", node.name));
+    let mut folded = weights.clone();
+    let mut kernel = folded.remove(&weight).ok_or_else(|| fail(format!("no weights '{weight}'")))?;
+    let channels = graph.input_shapes(node)[0][0];
+    if std.len() != channels || mean.is_some_and(|mean| mean.len() != channels) {
+        return Err(fail(format!("{channels} channels are normalised by {} numbers", std.len())));
+    }
+    let (filters, share) = (kernel.shape()[0], kernel.shape()[1]);
+    // Of a grouped convolution each filter reads a share of the channels.
+    let channel = |filter: usize, input: usize| filter * (channels / share) / filters * share + input;
+    for (at, value) in kernel.indexed_iter_mut() {
+        *value = (f64::from(*value) / f64::from(std[channel(at[0], at[1])])) as f32;
+    }
+    if let Some(mean) = mean {
+        let mut sums = vec![0.0; filters];
+        for (at, value) in kernel.indexed_iter() {
+            sums[at[0]] += f64::from(*value) * f64::from(mean[channel(at[0], at[1])]);
+        }
+        let before = folded.remove(&bias);
+        let before = |filter: usize| before.as_ref().map_or(0.0, |bias| f64::from(bias[[filter].as_slice()]));
+        let after = ArrayD::from_shape_fn(IxDyn(&[filters]), |at| (before(at[0]) - sums[at[0]]) as f32);
+        folded.insert(bias, after);
+    }
+    folded.insert(weight, kernel);
+    Ok(folded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::initial_weights;
+
+    const MEAN: [f32; 2] = [0.5, 0.25];
+    const STD: [f32; 2] = [0.5, 0.125];
+
+    fn network(conv: Conv2d, read_twice: bool) -> Graph {
+        let (mut builder, image) = Builder::new(vec![2, 4, 4]).unwrap();
+        let conv = builder.add("conv", Op::Conv2d(conv), &[image]).unwrap();
+        let last = match read_twice {
+            true => builder.add("both", Op::Add, &[conv, image]).unwrap(),
+            false => conv,
+        };
+        builder.finish(&[(Graph::LOGITS, last)])
+    }
+
+    fn names(graph: &Graph) -> Vec<&str> {
+        graph.nodes().iter().map(|node| node.name.as_str()).collect()
+    }
+
+    #[test]
+    fn without_padding_all_of_it_is_in_the_convolution() {
+        let conv = Conv2d { padding: [0; 2], groups: 2, ..Conv2d::square(4, 3, 1) };
+        let graph = network(conv, false);
+        let weights = initial_weights(&graph, 1);
+        let (folded, new) = fold_normalization(&graph, &weights, &MEAN, &STD).unwrap();
+        assert_eq!(names(&folded), ["image", "conv"]);
+        new.fit(&folded).unwrap();
+        let value = |weights: &Weights, at: [usize; 4]| weights.get("conv.weight").unwrap()[at.as_slice()];
+        // Two filters a group, so the third filter reads the second channel.
+        assert_eq!(value(&new, [1, 0, 2, 0]), value(&weights, [1, 0, 2, 0]) / STD[0]);
+        assert_eq!(value(&new, [2, 0, 2, 0]), value(&weights, [2, 0, 2, 0]) / STD[1]);
+        let filter = new.get("conv.weight").unwrap().index_axis(ndarray::Axis(0), 3).sum();
+        assert!((new.get("conv.bias").unwrap()[[3].as_slice()] + MEAN[1] * filter).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_padded_is_centred_before() {
+        let graph = network(Conv2d::square(3, 3, 1), false);
+        let (folded, new) = fold_normalization(&graph, &initial_weights(&graph, 1), &MEAN, &STD).unwrap();
+        assert_eq!(names(&folded), ["image", "image.mean", "image.centred", "conv"]);
+        new.fit(&folded).unwrap();
+    }
+
+    #[test]
+    fn an_image_that_is_read_twice_is_normalised_by_nodes() {
+        let graph = network(Conv2d::square(2, 3, 1), true);
+        let weights = initial_weights(&graph, 1);
+        let (folded, new) = fold_normalization(&graph, &weights, &MEAN, &STD).unwrap();
+        let normalised = ["image", "image.mean", "image.centred", "image.std", "image.normalised"];
+        assert_eq!(names(&folded)[..5], normalised);
+        assert_eq!((&folded, new), (&normalizing(&graph, &MEAN, &STD).unwrap(), weights));
+        assert!(folded.nodes()[6].inputs.contains(&folded.id(4)), "the sum reads it, too");
+    }
+
+    #[test]
+    fn there_is_a_number_for_each_channel() {
+        let graph = network(Conv2d::square(2, 3, 1), false);
+        assert!(normalizing(&graph, &[0.5; 3], &[0.5; 3]).is_err());
+        assert!(fold_normalization(&graph, &initial_weights(&graph, 1), &[0.5; 3], &[0.5; 3]).is_err());
+    }
+}
