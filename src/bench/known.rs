@@ -19,9 +19,13 @@ const PLAN: Plan = Plan { min_samples: 5_000, min_seconds: 5.0, max_seconds: 30.
 /// Milliseconds of a run, by how many were before and a uniform draw.
 type Law = fn(usize, f64) -> f64;
 
-/// Measures a cell of this law beside another one, as cells are.
 fn measured(law: Law) -> Measured {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    drawn(law, 7)
+}
+
+/// Measures a cell of this law beside another one, as cells are.
+fn drawn(law: Law, seed: u64) -> Measured {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut runs = 0;
     let cell = Cell {
         run: Box::new(move || {
@@ -70,14 +74,17 @@ fn two_modes_are_not_averaged() {
 #[test]
 fn a_heavy_tail_is_bounded_as_it_is() {
     // Pareto with index 3: the percentile of share s is (1 - s)^(-1/3).
-    let measured = measured(|_, draw| draw.powf(-1.0 / 3.0));
-    let (found, ms) = figures(&measured);
-    for (found, share) in found.iter().zip([0.5f64, 0.9, 0.99, 0.999]) {
-        let truth = (1.0 - share).powf(-1.0 / 3.0);
-        assert!(holds(found, truth), "{share}: {found:?} should hold {truth}");
-        assert!((found.value / truth - 1.0).abs() < 0.15, "{share}: {found:?}");
+    let mut held = [0; 4];
+    for seed in 0..30 {
+        let (found, ms) = figures(&drawn(|_, draw| draw.powf(-1.0 / 3.0), seed));
+        for ((found, share), held) in found.iter().zip([0.5f64, 0.9, 0.99, 0.999]).zip(&mut held) {
+            let truth = (1.0 - share).powf(-1.0 / 3.0);
+            assert!((found.value / truth - 1.0).abs() < 0.5, "{share}: {found:?}");
+            *held += usize::from(holds(found, truth));
+        }
+        assert!(outliers(&ms) > 0);
     }
-    assert!(outliers(&ms) > 0);
+    assert!(held.iter().all(|&held| held >= 24), "{held:?} of 30, expected about 90 %");
 }
 
 #[test]
