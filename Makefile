@@ -6,11 +6,13 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 # Of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
-.PHONY: help setup build without-libtorch quickstart test foreign fuzz lint
+.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign fuzz lint
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
 	@echo "make test         set up and run all tests"
+	@echo "make check-export    the quick start's export in Python's onnx and onnxruntime"
+	@echo "make check-latency   what bench reports for ONNX Runtime against a plain loop in Python"
 	@echo "make foreign      export torchvision's models with PyTorch, import and verify each (3 GB of packages)"
 	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
@@ -38,6 +40,18 @@ quickstart: build
 
 test: setup
 	cargo test $(CARGO_FLAGS)
+
+check-export: quickstart target/check-env/installed
+	target/check-env/bin/python tests/check_export.py runs/quickstart
+
+# Takes four minutes; on a machine that does other work the interval is wide.
+check-latency: quickstart target/check-env/installed
+	target/check-env/bin/python tests/check_latency.py
+
+target/check-env/installed: tests/requirements.txt
+	python3 -m venv target/check-env
+	target/check-env/bin/pip install --quiet --only-binary=:all: -r $<
+	touch $@
 
 foreign: setup target/foreign-venv/installed
 	target/foreign-venv/bin/python scripts/foreign-models.py target/foreign
