@@ -76,6 +76,7 @@ fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             "a file is where a folder is needed; move it away"
         }
+        ErrorKind::NotFound | ErrorKind::InvalidFilename => "choose another folder",
         _ => return anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
     };
     InputError::new(message).hint(hint).into()

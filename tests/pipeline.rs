@@ -85,6 +85,16 @@ fn start_to_report_then_reuse_then_tampering() {
     assert!(text(&changed.stderr).contains("collaborate: done before, reused"));
     assert!(fs::read_dir(workspace.path("out/old")).unwrap().count() >= 1);
 
+    for file in ["bench.json", "bench.csv", "bench.svg"] {
+        assert!(workspace.path("out/06-bench").join(file).exists(), "{file}");
+    }
+    let budget = "stages.bench.budgets=['tract:p50<1us@1']";
+    let gated = workspace.run("out", &["--set", "stages.select.budgets.max_params=100%", "--set", budget]);
+    assert_eq!(gated.status.code(), Some(1), "{}", text(&gated.stderr));
+    assert!(text(&gated.stderr).contains("budget tract:p50<0.001ms@1 is"), "{}", text(&gated.stderr));
+    let told = fs::read_to_string(workspace.path("out/report.md")).unwrap();
+    assert!(told.contains("- budget `tract:p50<0.001ms@1`"), "the report is made after a gate, too: {told}");
+
     let weights = workspace.path("out/02-collaborate/slim.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let last = bytes.len() - 1;

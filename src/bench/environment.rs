@@ -19,6 +19,8 @@ pub struct Environment {
     pub memory_bytes: u64,
     pub system: String,
     pub gpu: Option<Gpu>,
+    /// Of ONNX Runtime; intra-op threads are a setting.
+    pub inter_op_threads: usize,
     /// When ONNX Runtime's idle threads spin: its default while a run lasts, and not between runs.
     pub spinning: String,
     /// Versions by library.
@@ -45,6 +47,7 @@ impl Environment {
             memory_bytes,
             system: sysinfo::System::long_os_version().unwrap_or_default(),
             gpu: gpu(),
+            inter_op_threads: crate::engine::INTER_OP_THREADS,
             spinning: "while a run lasts".into(),
             versions: versions(),
         }

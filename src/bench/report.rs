@@ -49,6 +49,20 @@ pub struct BenchReport {
     pub warnings: Vec<String>,
 }
 
+impl BenchReport {
+    /// Reads the record of a measurement.
+    ///
+    /// # Errors
+    /// With what is wrong, if it is none or of another schema.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        let document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if document.get("schema").and_then(serde_json::Value::as_u64) != Some(SCHEMA.into()) {
+            return Err(format!("its schema is not {SCHEMA}, of this version's measurements"));
+        }
+        serde_json::from_value(document).map_err(|error| error.to_string())
+    }
+}
+
 /// What identifies a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CellId {

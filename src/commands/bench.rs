@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 
 use crate::bench::{
-    BenchReport, Job, ModelFacts, Pictures, Request, SCHEMA, Subject, bench, compare, judge, measure_start,
+    BenchReport, Job, ModelFacts, Pictures, Request, Subject, bench, compare, judge, measure_start,
 };
 use crate::config::{Bench, Budget, ConvSearch, CudaSettings, Mode, OutOfRange, Scenario};
 use crate::engine::open;
 use crate::error::{GateFailed, InputError};
-use crate::onnx::OnnxFile;
+use crate::onnx::{Dim, OnnxFile};
 use crate::report::{bench_failures, bench_screen, write_bench};
 use crate::ui::{out, out_json};
 
@@ -43,7 +43,7 @@ pub struct Args {
     pub image: Vec<PathBuf>,
     /// Sizes of one sample where the file leaves them free
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
-    pub shape: Option<Vec<usize>>,
+    pub shape: Option<Shape>,
     /// Runs a cell, at least
     #[arg(long, default_value_t = Bench::default().min_samples)]
     pub min_samples: usize,
@@ -97,6 +97,10 @@ pub struct Args {
     pub out: Vec<PathBuf>,
 }
 
+/// Sizes of a sample's axes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape(pub Vec<usize>);
+
 /// Measures and prints.
 ///
 /// # Errors
@@ -149,7 +153,7 @@ pub fn fresh_start(args: &FreshStart) -> Result<()> {
 }
 
 fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a>> {
-    let sample = sample(file, args.shape.as_deref())?;
+    let sample = sample(file, args.shape.as_ref().map(|shape| shape.0.as_slice()))?;
     let pictures = match args.mode.contains(&Mode::EndToEnd) {
         true => Some(pictures(file, &args.image)?),
         false => None,
@@ -164,7 +168,6 @@ fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a
 
 /// The sizes of a sample's axes: the file's own, and the user's where it leaves them free.
 fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
-    use crate::onnx::Dim;
     let path = file.path.display();
     let axes = &file.input.dims[1..];
     let Some(given) = given else {
@@ -272,18 +275,13 @@ fn flag(key: &str) -> String {
 }
 
 /// What `--out` wrote before.
-fn old_report(path: &Path) -> Result<BenchReport> {
+fn old_report(path: &Path) -> Result<BenchReport, InputError> {
     let fail = |problem: String| {
         InputError::new(format!("--compare {}: {problem}", path.display()))
             .hint("give a .json file that `cohort bench --out` wrote")
     };
-    let text = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-    let version: serde_json::Value =
-        serde_json::from_slice(&text).map_err(|error| fail(error.to_string()))?;
-    if version.get("schema").and_then(serde_json::Value::as_u64) != Some(SCHEMA.into()) {
-        return Err(fail(format!("its schema is not {SCHEMA}, of this version's measurements")).into());
-    }
-    Ok(serde_json::from_value(version).map_err(|error| fail(error.to_string()))?)
+    let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+    BenchReport::from_json(&bytes).map_err(fail)
 }
 
 fn mode(text: &str) -> Result<Mode, String> {
@@ -303,8 +301,8 @@ fn choice<T: Copy>(text: &str, all: &[T], key: fn(T) -> &'static str) -> Result<
     all.iter().copied().find(|one| key(*one) == text).ok_or_else(|| format!("expected {}", keys.join(", ")))
 }
 
-fn shape(text: &str) -> Result<Vec<usize>, String> {
+fn shape(text: &str) -> Result<Shape, String> {
     let sizes: Option<Vec<usize>> =
         text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
-    sizes.ok_or_else(|| "expected sizes such as 3x224x224".into())
+    sizes.map(Shape).ok_or_else(|| "expected sizes such as 3x224x224".into())
 }

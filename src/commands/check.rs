@@ -175,7 +175,18 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
         Stage::Export(settings) if settings.fold_batch_norm => "ONNX, BatchNorm folded".into(),
         Stage::Export(_) => "ONNX, BatchNorm kept".into(),
         Stage::Verify(settings) => format!("{}, {} images", engines(&settings.engines), settings.images),
-        Stage::Bench(settings) => format!("{}, batches {:?}", engines(&settings.engines), settings.batch),
+        Stage::Bench(settings) => {
+            let modes: Vec<&str> = settings.modes.iter().map(|mode| mode.key()).collect();
+            let budgets: Vec<String> = settings.budgets.iter().map(ToString::to_string).collect();
+            let budgets =
+                if budgets.is_empty() { String::new() } else { format!("; {}", budgets.join(", ")) };
+            format!(
+                "{}, batches {:?}, {}{budgets}",
+                engines(&settings.engines),
+                settings.batch,
+                modes.join(", ")
+            )
+        }
         Stage::Report(_) => "report.md, report.json".into(),
     };
     format!("  {:<12} {what}", stage.name())

@@ -14,7 +14,7 @@ pub mod torch;
 pub mod torch;
 pub mod tract;
 
-pub use open::{EngineOptions, engine_names, open};
+pub use open::{EngineOptions, INTER_OP_THREADS, engine_names, open};
 pub use timed::{TimedNode, TimedRuns, time_nodes};
 
 use std::collections::BTreeMap;

@@ -11,6 +11,9 @@ use super::Engine;
 use super::ort::OrtEngine;
 use super::tract::TractEngine;
 
+/// Threads that run nodes beside each other: one, as nodes follow each other in image networks.
+pub const INTER_OP_THREADS: usize = 1;
+
 /// How an engine is set up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineOptions {

@@ -107,6 +107,16 @@ impl RunFolder {
         self.stage("bench").join("bench.json")
     }
 
+    /// A row a cell.
+    pub fn bench_table(&self) -> PathBuf {
+        self.stage("bench").join("bench.csv")
+    }
+
+    /// Distributions and batch sweeps, drawn.
+    pub fn bench_plots(&self) -> PathBuf {
+        self.stage("bench").join("bench.svg")
+    }
+
     pub fn resolved_pipeline(&self) -> PathBuf {
         self.root.join("pipeline.resolved.yaml")
     }

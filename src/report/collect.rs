@@ -20,7 +20,9 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
     let choice: Choice = read_json(&folder.choice())?;
     let tests: BTreeMap<String, Score> = read_if_there(&folder.test_scores())?.unwrap_or_default();
     let verified: Option<VerifyReport> = read_if_there(&folder.verify_report())?;
-    let measured: Option<BenchReport> = read_if_there(&folder.bench_report())?;
+    // What an older version measured is not read.
+    let measured = std::fs::read(folder.bench_report()).ok();
+    let measured = measured.and_then(|bytes| BenchReport::from_json(&bytes).ok());
 
     let find = |name: &str| choice.candidates.iter().find(|candidate| candidate.name == name);
     let chosen = find(&choice.student).context("the chosen student is a candidate")?;

@@ -100,6 +100,7 @@ fn bench(text: &mut String, report: &Report) {
     for mode in Mode::ALL {
         latency(text, report, mode);
     }
+    *text += "![Distributions of latency](06-bench/bench.svg)\n\n";
     for verdict in &report.budgets {
         let _ = writeln!(text, "- budget `{}` {}: {}.", verdict.budget, verdict.outcome.key(), verdict.found);
     }

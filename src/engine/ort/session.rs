@@ -15,7 +15,7 @@ use crate::config::{ConvSearch, EngineName};
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
-use super::super::{Engine, EngineOptions, Placement};
+use super::super::{Engine, EngineOptions, INTER_OP_THREADS, Placement};
 use super::library::environment;
 use super::placement;
 
@@ -125,7 +125,7 @@ fn session(
     let mut builder = Session::builder(environment).map_err(text)?;
     builder = builder.with_log_level(LogLevel::Error).map_err(text)?;
     builder = builder.with_intra_threads(options.threads).map_err(text)?;
-    builder = builder.with_inter_threads(1).map_err(text)?;
+    builder = builder.with_inter_threads(INTER_OP_THREADS).map_err(text)?;
     builder = builder.with_optimization_level(level).map_err(text)?;
     builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(text)?;
     builder = builder.with_config_entry("session.record_ep_graph_assignment_info", "1").map_err(text)?;

@@ -16,7 +16,7 @@ use crate::folder::{Choice, read_json, write_json};
 use crate::graph::{Graph, Weights, fold_normalization, normalizing};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
-use crate::report::bench_failures;
+use crate::report::{bench_failures, write_bench};
 use crate::seed::derive_seed;
 use crate::verify::{
     self, Accuracy, Candidate, Evidence, Frame, Hardening, InputSet, Job as Verification, Standing, Truths,
@@ -218,7 +218,9 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
             false => error,
         })?;
     report.budgets = judge(settings, &report.cells, |model| model == choice.student);
-    write_json(&context.folder.bench_report(), &report)?;
+    let folder = context.folder;
     let gate = bench_failures(&report).map(GateFailed);
-    Ok(Done { files: vec![context.folder.bench_report()], gate })
+    let files = vec![folder.bench_report(), folder.bench_table(), folder.bench_plots()];
+    files.iter().try_for_each(|path| write_bench(path, Some(&report)))?;
+    Ok(Done { files, gate })
 }
