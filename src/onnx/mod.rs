@@ -9,6 +9,7 @@ mod ends;
 mod expose;
 mod external;
 mod findings;
+mod idioms;
 mod import;
 mod info;
 mod metadata;

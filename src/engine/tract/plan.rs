@@ -15,6 +15,7 @@ use tract_onnx::tract_hir::infer::InferenceFact;
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
+use super::depthwise::channels_last;
 use super::nodes::macs;
 
 pub(super) type Plan = Arc<RunnableModel<TypedFact, Box<dyn TypedOp>>>;
@@ -37,7 +38,12 @@ pub(super) fn typed(model: &InferenceModel, shape: &[usize], optimize: bool) -> 
     guarded(|| {
         let typed =
             model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?.into_typed()?;
-        if optimize { typed.into_decluttered() } else { Ok(typed) }
+        if !optimize {
+            return Ok(typed);
+        }
+        let mut typed = typed.into_decluttered()?;
+        channels_last(&mut typed)?;
+        Ok(typed)
     })
     .with_context(|| format!("tract cannot plan for input {shape:?}"))
 }
@@ -103,6 +109,77 @@ fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it gave up");
             Err(anyhow!("tract: {text}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use ndarray::{ArrayD, Axis, Slice};
+
+    use crate::engine::{Engine, EngineOptions};
+    use crate::graph::{Builder, Conv2d, Graph, Op, initial_weights};
+    use crate::onnx::{EmitOptions, OnnxFile, emit};
+
+    use super::super::TractEngine;
+
+    /// Convolutions, a short depthwise one between two products among them, and as many logits as is said.
+    fn file(logits: usize) -> OnnxFile {
+        let (mut builder, mut last) = Builder::new(vec![3, 16, 16]).unwrap();
+        let depthwise = Conv2d { groups: 32, ..Conv2d::square(32, 3, 2) };
+        let convolutions =
+            [Conv2d::square(16, 3, 1), Conv2d::square(32, 1, 1), depthwise, Conv2d::square(48, 1, 1)];
+        for (index, conv) in convolutions.into_iter().enumerate() {
+            last = builder.add(format!("conv{index}"), Op::Conv2d(conv), &[last]).unwrap();
+            last = builder.add(format!("relu{index}"), Op::Relu, &[last]).unwrap();
+        }
+        let flat = builder.add("flat", Op::Flatten, &[last]).unwrap();
+        let logits = builder.add("fc", Op::Linear { out_features: logits, bias: true }, &[flat]).unwrap();
+        let graph = builder.finish(&[(Graph::LOGITS, logits)]);
+        let bytes = emit(&graph, &initial_weights(&graph, 1), None, &EmitOptions::default()).unwrap();
+        OnnxFile::from_bytes(bytes, Path::new("planned.onnx")).unwrap()
+    }
+
+    fn images() -> ArrayD<f32> {
+        ArrayD::from_shape_fn(vec![3, 3, 16, 16], |at| {
+            ((at[0] * 5 + at[1] * 3 + at[2] * 7 + at[3]) % 11) as f32 - 5.0
+        })
+    }
+
+    #[test]
+    fn batches_are_taken_apart_unless_weights_are_most_of_what_is_moved() {
+        for (logits, parts) in [(10, 3), (200, 1)] {
+            let mut engine = TractEngine::new(&file(logits), &EngineOptions::default()).unwrap();
+            engine.bind(images().view()).unwrap();
+            assert_eq!(engine.bound.as_ref().unwrap().parts.len(), parts, "{logits} logits");
+            engine.run_bound().unwrap();
+            engine.run_bound().unwrap();
+        }
+    }
+
+    #[test]
+    fn every_way_gives_every_image_its_own_row() {
+        let run = |logits: usize, optimize: bool, images: ArrayD<f32>| {
+            let options = EngineOptions { optimize, ..EngineOptions::default() };
+            let mut engine = TractEngine::new(&file(logits), &options).unwrap();
+            engine.run(images.view()).unwrap().remove(0)
+        };
+        for logits in [10, 200] {
+            let (apart, plain) = (run(logits, true, images()), run(logits, false, images()));
+            assert_eq!(apart.shape(), [3, logits]);
+            for (row, single) in
+                (0..3).map(|row| (row, images().slice_axis(Axis(0), Slice::from(row..row + 1)).to_owned()))
+            {
+                let single = run(logits, true, single);
+                let rows = [apart.index_axis(Axis(0), row as usize), plain.index_axis(Axis(0), row as usize)];
+                let error = |a: f32, b: f32| (a - b).abs() < 1e-4 * b.abs().max(1.0);
+                assert!(
+                    rows.iter().all(|row| row.iter().zip(&single).all(|(&a, &b)| error(a, b))),
+                    "row {row}"
+                );
+            }
         }
     }
 }
