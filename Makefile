@@ -6,7 +6,7 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 # Of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
-.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign fuzz lint
+.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign foreign-latency fuzz lint
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
@@ -14,6 +14,7 @@ help:
 	@echo "make check-export    the quick start's export in Python's onnx and onnxruntime"
 	@echo "make check-latency   what bench reports for ONNX Runtime against a plain loop in Python"
 	@echo "make foreign      export torchvision's models with PyTorch, import and verify each (3 GB of packages)"
+	@echo "make foreign-latency  how fast they run as exported and as emitted again, in turns"
 	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
@@ -56,6 +57,11 @@ target/check-env/installed: tests/requirements.txt
 foreign: setup target/foreign-venv/installed
 	target/foreign-venv/bin/python scripts/foreign-models.py target/foreign
 	cargo run $(CARGO_FLAGS) --example import_folder -- target/foreign
+
+# Of some models only: FOREIGN="resnet18 mobilenet_v2".
+foreign-latency: setup target/foreign-venv/installed
+	target/foreign-venv/bin/python scripts/foreign-models.py target/foreign $(FOREIGN)
+	cargo run $(CARGO_FLAGS) --example emit_again -- target/foreign $(FOREIGN)
 
 target/foreign-venv/installed: tests/requirements-foreign.txt
 	python3 -m venv target/foreign-venv

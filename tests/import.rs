@@ -2,6 +2,7 @@
 //! import as they went in. `scripts/make-onnx-fixtures.py` makes them.
 #![cfg(feature = "train")]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use cohort::config::EngineName;
@@ -186,6 +187,10 @@ fn patterns_are_known_again() {
     );
     assert_eq!(has("nhwc_uint8.onnx", |op| matches!(op, Op::Linear { bias: true, .. })), 1);
     assert_eq!(has("functions.onnx", |op| matches!(op, Op::Unary(Unary::Erf))), 1);
+    let (_, functions) = load(&folder.join("functions.onnx"));
+    let written = emitted(&functions.graph, &functions.weights).rows(&HashMap::new());
+    let hard_swishes = written.iter().filter(|row| row.op == "HardSwish").count();
+    assert_eq!(hard_swishes, 1, "what runtimes compute in one go is written as one");
     let (_, softmax) = load(&folder.join("nhwc_uint8.onnx"));
     let (_, log) = load(&folder.join("attention.onnx"));
     assert_eq!((softmax.ending, log.ending), (Ending::Softmax, Ending::LogSoftmax));

@@ -1,13 +1,16 @@
 //! From a graph and its weights to the bytes of an ONNX file.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result};
-use ndarray::Axis;
+use ndarray::{Axis, IxDyn};
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
 use crate::graph::{Binary, Graph, Node, NodeId, Op, Pool, Unary, Weights, node_params};
 
 use super::half::in_half;
+use super::idioms::{hard_swish_gates, numbers};
 use super::metadata::Metadata;
 use super::proto::{batched, float, floats, indices, int, ints, node};
 
@@ -42,8 +45,15 @@ pub fn emit(
     if options.embedding {
         outputs.push(Graph::EMBEDDING);
     }
-    let mut emitter =
-        Emitter { graph, weights, half: options.half, nodes: Vec::new(), initializers: Vec::new() };
+    let mut emitter = Emitter {
+        graph,
+        weights,
+        half: options.half,
+        gates: hard_swish_gates(graph),
+        numbers: numbers(graph),
+        nodes: Vec::new(),
+        initializers: Vec::new(),
+    };
     for (index, node) in graph.nodes().iter().enumerate().skip(1) {
         emitter.node(graph.id(index), node)?;
     }
@@ -111,6 +121,10 @@ struct Emitter<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
     half: bool,
+    /// Nodes that the product behind them is written with.
+    gates: HashSet<NodeId>,
+    /// Constants that are written without axes.
+    numbers: HashSet<NodeId>,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
 }
@@ -122,6 +136,9 @@ impl<'a> Emitter<'a> {
     }
 
     fn node(&mut self, id: NodeId, written: &Node) -> Result<()> {
+        if self.gates.contains(&id) {
+            return Ok(());
+        }
         let name = &written.name;
         let mut inputs: Vec<String> = written.inputs.iter().map(|id| self.tensor(*id).to_string()).collect();
         // tract takes a Gemm of float16 for one of float32.
@@ -129,6 +146,10 @@ impl<'a> Emitter<'a> {
             && (written.shape.len() > 1 || self.half)
         {
             return self.linear(written, &inputs[0]);
+        }
+        if written.inputs.iter().any(|input| self.gates.contains(input)) {
+            self.nodes.push(node(name, "HardSwish", &[&inputs[0]], name, vec![]));
+            return Ok(());
         }
         for spec in node_params(self.graph, written) {
             let array = self.weights.get(&spec.name).context("weights were checked to fit")?;
@@ -138,7 +159,12 @@ impl<'a> Emitter<'a> {
         let (op, attributes) = match &written.op {
             Op::Input { .. } => return Ok(()),
             Op::Constant { values } => {
-                self.initializers.push(floats(name, &values.clone().insert_axis(Axis(0))));
+                let written = if self.numbers.contains(&id) {
+                    values.to_shape(IxDyn(&[]))?.into_owned()
+                } else {
+                    values.clone().insert_axis(Axis(0))
+                };
+                self.initializers.push(floats(name, &written));
                 return Ok(());
             }
             Op::Conv2d(conv) => (

@@ -10,6 +10,7 @@ mod expose;
 mod external;
 mod findings;
 mod half;
+mod idioms;
 mod import;
 mod info;
 mod metadata;

@@ -1,6 +1,9 @@
 //! tract as an engine: a pure-Rust runtime on the CPU.
 
+mod depthwise;
 mod nodes;
+mod plan;
 mod runtime;
 
-pub use runtime::{TractEngine, tensor_shapes};
+pub use plan::tensor_shapes;
+pub use runtime::TractEngine;

@@ -10,6 +10,7 @@ use tract_onnx::tract_core::plan::eval;
 
 use super::super::Engine;
 use super::super::timed::{TimedNode, TimedRuns, warmup};
+use super::plan::Plan;
 use super::runtime::TractEngine;
 
 impl TractEngine {
@@ -19,24 +20,21 @@ impl TractEngine {
     /// If the shape does not fit the network or a run fails.
     pub fn time_nodes(mut self, images: ArrayViewD<'_, f32>, runs: usize) -> Result<TimedRuns> {
         self.bind(images)?;
-        let bound = self.bound.as_ref().context("a batch was bound")?;
-        let model = bound.plan.model();
-        let order = bound.plan.order_without_consts();
-        let mut timed = TimedRuns {
-            run_us: Vec::with_capacity(runs),
-            nodes: order.iter().map(|&id| described(model, model.node(id))).collect(),
-        };
-        let mut place = vec![0; model.nodes().len()];
-        order.iter().enumerate().for_each(|(index, &id)| place[id] = index);
+        let bound = self.bound.take().context("a batch was bound")?;
+        let mut timed = TimedRuns::default();
+        let mut places = Vec::new();
         for run in 0..warmup(runs) + runs {
-            let mut us = vec![0.0; order.len()];
             let whole = Instant::now();
-            self.scoped(|| {
-                let mut state = bound.plan.spawn()?;
-                state.run_plan_with_eval(bound.inputs.clone(), |context, state, node, inputs| {
+            let mut us = Vec::new();
+            self.execute(&bound, |state, inputs| {
+                if timed.nodes.is_empty() {
+                    (timed.nodes, places) = described(state.plan(), bound.parts.len());
+                }
+                us.resize(timed.nodes.len(), 0.0);
+                state.run_plan_with_eval(inputs, |context, state, node, inputs| {
                     let start = Instant::now();
                     let outputs = eval(context, state, node, inputs);
-                    us[place[node.id]] += start.elapsed().as_secs_f64() * 1e6;
+                    us[places[node.id]] += start.elapsed().as_secs_f64() * 1e6;
                     outputs
                 })
             })?;
@@ -49,19 +47,29 @@ impl TractEngine {
     }
 }
 
-fn described(model: &TypedModel, node: &Node<TypedFact, Box<dyn TypedOp>>) -> TimedNode {
-    let output = node.outputs.first().and_then(|output| output.fact.shape.as_concrete());
-    TimedNode {
-        name: node.name.clone(),
-        op: node.op.name().into_owned(),
-        macs: macs(model, node),
-        output: output.map_or_else(Vec::new, <[usize]>::to_vec),
-        ..TimedNode::default()
-    }
+/// The nodes of a plan in the order they run, and the place of each by its id. MACs are of a whole run, in which the plan
+/// runs as often as the batch has parts.
+fn described(plan: &Plan, parts: usize) -> (Vec<TimedNode>, Vec<usize>) {
+    let model = plan.model();
+    let mut places = vec![0; model.nodes().len()];
+    let order = plan.order_without_consts();
+    let nodes = order.iter().enumerate().map(|(place, &id)| {
+        places[id] = place;
+        let node = model.node(id);
+        let output = node.outputs.first().and_then(|output| output.fact.shape.as_concrete());
+        TimedNode {
+            name: node.name.clone(),
+            op: node.op.name().into_owned(),
+            macs: macs(model, node).map(|macs| macs * parts as u64),
+            output: output.map_or_else(Vec::new, <[usize]>::to_vec),
+            ..TimedNode::default()
+        }
+    });
+    (nodes.collect(), places)
 }
 
 /// What tract itself says a node costs, a run.
-fn macs(model: &TypedModel, node: &Node<TypedFact, Box<dyn TypedOp>>) -> Option<u64> {
+pub(super) fn macs(model: &TypedModel, node: &Node<TypedFact, Box<dyn TypedOp>>) -> Option<u64> {
     let inputs = model.node_input_facts(node.id).ok()?;
     let costs = node.op.cost(&inputs).ok()?;
     let products = costs.iter().filter(|(cost, _)| matches!(cost, Cost::FMA(_)));

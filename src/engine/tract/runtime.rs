@@ -1,27 +1,19 @@
-//! Plans of a model, and running them.
-//!
-//! A plan is made for each batch size, with every shape known: that is how tract is fastest.
+//! Running plans. Each keeps its state, and with it what its nodes allocated, from run to run.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
-use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, Axis, IxDyn, concatenate};
 use tract_onnx::prelude::multithread::{Executor, multithread_tract_scope};
 use tract_onnx::prelude::{
-    Datum, Framework, InferenceModel, InferenceModelExt, IntoRunnable, RunnableModel, TValue, TVec, Tensor,
-    TractResult, TypedFact, TypedOp, tvec,
+    InferenceModel, TValue, TVec, Tensor, TractResult, TypedModel, TypedSimpleState, tvec,
 };
-use tract_onnx::tract_hir::infer::InferenceFact;
 
 use crate::config::EngineName;
-use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
 use super::super::{Engine, EngineOptions};
-
-type Plan = Arc<RunnableModel<TypedFact, Box<dyn TypedOp>>>;
+use super::plan::{image_by_image, plan, read, typed};
 
 /// A model, and the plans made of it so far.
 pub struct TractEngine {
@@ -29,56 +21,96 @@ pub struct TractEngine {
     outputs: Vec<String>,
     options: EngineOptions,
     pool: Option<Executor>,
-    plans: HashMap<Vec<usize>, Plan>,
+    /// Whether the file takes batches of other sizes than its own.
+    any_batch: bool,
+    /// By the shape of their input.
+    plans: HashMap<Vec<usize>, TypedSimpleState>,
+    /// Whether batches of images of this shape are taken apart, by that shape.
+    apart: HashMap<Vec<usize>, bool>,
     pub(super) bound: Option<Bound>,
 }
 
-/// A batch with the plan it runs in.
+/// A batch as it is run: whole, or image by image.
 pub(super) struct Bound {
-    pub plan: Plan,
-    pub inputs: TVec<TValue>,
+    /// Of each part.
+    pub shape: Vec<usize>,
+    pub parts: Vec<TValue>,
 }
 
 impl TractEngine {
     /// Loads a file.
     ///
     /// # Errors
-    /// [`InputError`] if tract refuses it.
+    /// `InputError` if tract refuses it.
     pub fn new(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
-        let model = read(file)?;
         Ok(Self {
-            model,
+            model: read(file)?,
             outputs: file.outputs.iter().map(|output| output.name.clone()).collect(),
             options: options.clone(),
             pool: (options.threads > 1).then(|| Executor::multithread(options.threads)),
+            any_batch: file.fixed_batch().is_none(),
             plans: HashMap::new(),
+            apart: HashMap::new(),
             bound: None,
         })
     }
 
-    fn plan(&mut self, shape: &[usize]) -> Result<Plan> {
-        if let Some(plan) = self.plans.get(shape) {
-            return Ok(Arc::clone(plan));
+    /// Copies a batch to where its plan reads it, and makes that plan if there is none.
+    fn part(&mut self, images: ArrayViewD<'_, f32>) -> Result<Bound> {
+        let shape = images.shape().to_vec();
+        let single = [&[1], &shape[1..]].concat();
+        let parts = if shape != single && self.takes_apart(&single)? {
+            images.axis_chunks_iter(Axis(0), 1).map(tensor).collect::<Result<Vec<_>>>()?
+        } else {
+            vec![tensor(images)?]
+        };
+        let shape = parts.first().context("a batch has an image")?.shape().to_vec();
+        self.plan(&shape)?;
+        Ok(Bound { shape, parts })
+    }
+
+    /// Whether a batch is run image by image: only what tract rewrites, which the file's own nodes are held against.
+    fn takes_apart(&mut self, single: &[usize]) -> Result<bool> {
+        if !self.options.optimize || !self.any_batch {
+            return Ok(false);
         }
-        let (model, optimize) = (self.model.clone(), self.options.optimize);
-        let plan = guarded(|| {
-            let model = model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), shape))?;
-            let typed = if optimize { model.into_optimized()? } else { model.into_typed()? };
-            typed.into_runnable()
-        })
-        .with_context(|| format!("tract cannot plan for input {shape:?}"))?;
-        self.plans.insert(shape.to_vec(), Arc::clone(&plan));
-        Ok(plan)
+        if let Some(&apart) = self.apart.get(single) {
+            return Ok(apart);
+        }
+        // A network that takes no single image takes whole batches or none.
+        let typed = typed(&self.model, single, true).ok().filter(image_by_image);
+        self.apart.insert(single.to_vec(), typed.is_some());
+        match typed {
+            Some(typed) => self.keep(single, typed).map(|()| true),
+            None => Ok(false),
+        }
     }
 
-    fn execute(&self, plan: &Plan, inputs: TVec<TValue>) -> Result<TVec<TValue>> {
-        self.scoped(|| plan.run(inputs))
+    fn plan(&mut self, shape: &[usize]) -> Result<()> {
+        if self.plans.contains_key(shape) {
+            return Ok(());
+        }
+        let typed = typed(&self.model, shape, self.options.optimize)?;
+        self.keep(shape, typed)
     }
 
-    /// Does what tract computes on as many threads as the options say.
-    pub(super) fn scoped<T>(&self, work: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    fn keep(&mut self, shape: &[usize], typed: TypedModel) -> Result<()> {
+        let plan = plan(typed, self.options.optimize)?;
+        self.plans.insert(shape.to_vec(), plan.spawn()?);
+        Ok(())
+    }
+
+    /// Runs every part with `run`, on as many threads as the options say.
+    pub(super) fn execute<T>(
+        &mut self,
+        bound: &Bound,
+        mut run: impl FnMut(&mut TypedSimpleState, TVec<TValue>) -> TractResult<T>,
+    ) -> Result<Vec<T>> {
+        let state = self.plans.get_mut(&bound.shape).context("a plan was made for what is bound")?;
         let executor = self.pool.clone().unwrap_or(Executor::SingleThread);
-        multithread_tract_scope(executor, work).map_err(|error| anyhow!("tract: {error:#}"))
+        let parts = bound.parts.iter().map(|part| tvec!(part.clone()));
+        multithread_tract_scope(executor, || parts.map(|part| run(state, part)).collect::<TractResult<_>>())
+            .map_err(|error| anyhow!("tract: {error:#}"))
     }
 }
 
@@ -92,71 +124,40 @@ impl Engine for TractEngine {
     }
 
     fn run(&mut self, images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f32>>> {
-        let plan = self.plan(images.shape())?;
-        let outputs = self.execute(&plan, tvec!(tensor(images)?.into()))?;
-        let arrays = outputs.iter().map(|output| -> Result<ArrayD<f32>> {
-            let values = output.try_as_plain_ram().and_then(|plain| plain.as_slice::<f32>());
-            let values = values.map_err(|error| anyhow!("tract: {error:#}"))?;
-            Ok(ArrayD::from_shape_vec(IxDyn(output.shape()), values.to_vec())?)
+        let bound = self.part(images)?;
+        let parts = self.execute(&bound, TypedSimpleState::run)?;
+        let joined = (0..self.outputs.len()).map(|output| -> Result<ArrayD<f32>> {
+            let views = parts.iter().map(|outputs| view(&outputs[output])).collect::<Result<Vec<_>>>()?;
+            match &views[..] {
+                [whole] => Ok(whole.to_owned()),
+                _ => Ok(concatenate(Axis(0), &views)?),
+            }
         });
-        arrays.collect()
+        joined.collect()
     }
 
     fn bind(&mut self, images: ArrayViewD<'_, f32>) -> Result<()> {
-        let plan = self.plan(images.shape())?;
-        self.bound = Some(Bound { plan, inputs: tvec!(tensor(images)?.into()) });
+        self.bound = Some(self.part(images)?);
         Ok(())
     }
 
     fn run_bound(&mut self) -> Result<()> {
-        let bound = self.bound.as_ref().context("no batch is bound")?;
-        self.execute(&bound.plan, bound.inputs.clone())?;
+        let bound = self.bound.take().context("no batch is bound")?;
+        let done = self.execute(&bound, TypedSimpleState::run);
+        self.bound = Some(bound);
+        done?;
         Ok(())
     }
 }
 
-/// Shape of every tensor that can be inferred, by name, for one sample of shape `sample`.
-///
-/// # Errors
-/// [`InputError`] if tract refuses the file.
-pub fn tensor_shapes(file: &OnnxFile, sample: &[usize]) -> Result<HashMap<String, Vec<usize>>> {
-    let model = read(file)?;
-    let fact = InferenceFact::dt_shape(f32::datum_type(), [&[1], sample].concat());
-    let model = guarded(|| {
-        let mut model = model.with_input_fact(0, fact)?;
-        model.analyse(false)?;
-        Ok(model)
-    })?;
-    let mut shapes = HashMap::new();
-    for node in model.nodes() {
-        for (slot, output) in node.outputs.iter().enumerate() {
-            let Some(shape) = output.fact.shape.as_concrete_finite().ok().flatten() else { continue };
-            let label = model.outlet_label((node.id, slot).into()).unwrap_or(&node.name);
-            shapes.insert(label.to_string(), shape.to_vec());
-        }
-    }
-    Ok(shapes)
-}
-
-fn read(file: &OnnxFile) -> Result<InferenceModel> {
-    guarded(|| tract_onnx::onnx().model_for_read(&mut file.bytes_without_inner_shapes().as_ref()))
-        .map_err(|error| InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into())
-}
-
-/// tract panics on some models that it cannot handle; here that is an error like any other.
-fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| anyhow!("{error:#}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it gave up");
-            Err(anyhow!("tract: {text}"))
-        }
-    }
-}
-
-fn tensor(images: ArrayViewD<'_, f32>) -> Result<Tensor> {
+fn tensor(images: ArrayViewD<'_, f32>) -> Result<TValue> {
     let standard = images.as_standard_layout();
     let values = standard.as_slice().context("a standard layout is one slice")?;
-    Tensor::from_shape(images.shape(), values).map_err(|error| anyhow!("tract: {error:#}"))
+    Ok(Tensor::from_shape(images.shape(), values).map_err(|error| anyhow!("tract: {error:#}"))?.into())
+}
+
+fn view(output: &TValue) -> Result<ArrayViewD<'_, f32>> {
+    let values = output.try_as_plain_ram().and_then(|plain| plain.as_slice::<f32>());
+    let values = values.map_err(|error| anyhow!("tract: {error:#}"))?;
+    Ok(ArrayView::from_shape(IxDyn(output.shape()), values)?)
 }

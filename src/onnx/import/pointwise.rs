@@ -4,6 +4,7 @@ use ndarray::ArrayD;
 
 use crate::graph::{Binary, Op, Unary};
 
+use super::super::idioms::hard_swish;
 use super::arguments::known;
 use super::node::{FileNode, Input};
 use super::value::Value;
@@ -40,7 +41,7 @@ impl<'a> Walk<'a> {
             }
             "Clip" => return self.clip(node).map(Some),
             "Gelu" => return self.gelu(node).map(Some),
-            "HardSwish" => return self.gated(node, "gate", hard_swish_gate()).map(Some),
+            "HardSwish" => return self.gated(node, "gate", hard_swish()).map(Some),
             "Swish" => return self.gated(node, "gate", Unary::Sigmoid).map(Some),
             "Mish" => return self.mish(node).map(Some),
             "Elu" => return self.elu(node).map(Some),
@@ -186,8 +187,7 @@ impl<'a> Walk<'a> {
         let x = self.data(node, 0)?;
         let curve = match node.text("approximate", "none")? {
             "none" => {
-                let scaled =
-                    self.with_number(node, "scaled", Binary::Mul, x, std::f64::consts::FRAC_1_SQRT_2)?;
+                let scaled = self.with_number(node, "scaled", Binary::Div, x, std::f64::consts::SQRT_2)?;
                 self.add_part(node, "erf", Op::Unary(Unary::Erf), &[scaled])?
             }
             "tanh" => {
@@ -229,9 +229,4 @@ impl<'a> Walk<'a> {
         let scaled = self.add_part(node, "scaled", Op::Binary(Binary::Mul), &[negative, slope])?;
         self.add(node, Op::Binary(Binary::Sub), &[positive, scaled], Vec::new())
     }
-}
-
-/// `min(max(x / 6 + 1/2, 0), 1)`, its numbers as float32, as a file holds them.
-fn hard_swish_gate() -> Unary {
-    Unary::HardSigmoid { alpha: f64::from(1.0f32 / 6.0), beta: 0.5 }
 }

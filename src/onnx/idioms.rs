@@ -1,0 +1,42 @@
+//! What runtimes compute faster if it is written the way they know: told from a graph, for emission.
+
+use std::collections::HashSet;
+
+use crate::graph::{Binary, Graph, Node, NodeId, Op, Unary};
+
+/// The gates of products that import made of a HardSwish: they become one again, which runtimes compute in one go.
+pub fn hard_swish_gates(graph: &Graph) -> HashSet<NodeId> {
+    let uses = graph.uses();
+    let gate = |product: &Node| {
+        let (Op::Binary(Binary::Mul), &[x, gate]) = (&product.op, &product.inputs[..]) else { return None };
+        let part = graph.node(gate);
+        let swish = part.op == Op::Unary(hard_swish()) && part.inputs == [x];
+        let alone = uses[gate.index()] == 1 && part.name == format!("{}.gate", product.name);
+        (swish && alone).then_some(gate)
+    };
+    graph.nodes().iter().filter_map(gate).collect()
+}
+
+/// Constants of one number that nothing but functions of two elements read, for which their axes do not matter: runtimes
+/// know patterns such as Gelu by numbers without axes.
+pub fn numbers(graph: &Graph) -> HashSet<NodeId> {
+    let single = |node: &Node| matches!(&node.op, Op::Constant { values } if values.len() == 1);
+    let mut numbers: HashSet<NodeId> = graph
+        .nodes()
+        .iter()
+        .enumerate()
+        .filter(|(_, node)| single(node))
+        .map(|(index, _)| graph.id(index))
+        .collect();
+    for node in graph.nodes().iter().filter(|node| !matches!(node.op, Op::Binary(_))) {
+        node.inputs.iter().for_each(|input| {
+            numbers.remove(input);
+        });
+    }
+    numbers
+}
+
+/// `min(max(x / 6 + 1/2, 0), 1)`, its numbers as float32, as a file holds them.
+pub fn hard_swish() -> Unary {
+    Unary::HardSigmoid { alpha: f64::from(1.0f32 / 6.0), beta: 0.5 }
+}
