@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Bench, Budget};
 
-use super::report::{CellId, CellResult};
+use super::cell::{CellId, CellResult};
 
 /// How a budget or a comparison came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,14 +11,13 @@ use crate::engine::EngineOptions;
 use crate::error::InputError;
 use crate::ui::{Bar, Ui};
 
+use super::cell::{CellId, CellResult, speed_ups, sweeps};
 use super::conditions::{Conditions, Snapshot};
 use super::environment::{Environment, usable_threads};
 use super::fresh::{Fresh, Request, fresh};
 use super::measure::{Cell, Measured, Plan, measure};
 use super::profile::profile;
-use super::report::{
-    BenchReport, CellId, CellResult, ModelProfile, Offline, SCHEMA, Served, speed_ups, sweeps,
-};
+use super::report::{BenchReport, ModelProfile, Offline, SCHEMA, Served};
 use super::server::{Load, Monotonic, highest_rate, queries_for, serve};
 use super::stats::{mean_interval, median};
 use super::subject::{Loaded, Subject};
@@ -168,7 +167,7 @@ fn single_stream(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Resu
     let mut bar = job.ui.bar("bench", 2 * cells.len() as u64, "halves of cells");
     let measured = measure(&mut cells, &plan(settings, job.seed), |done| advance(&mut bar, done, job.stop))?;
     let results = pairs().zip(measured);
-    Ok(results.map(|((loaded, mode), measured)| CellResult::new(loaded, mode, measured)).collect())
+    Ok(results.map(|((loaded, mode), measured)| loaded.result(mode, measured)).collect())
 }
 
 /// Throughput of each model on each engine at each thread count, with the batch that gives the most.

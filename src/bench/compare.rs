@@ -5,8 +5,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::InputError;
 
 use super::budgets::Outcome;
-use super::report::{BenchReport, CellId, CellResult};
+use super::cell::{CellId, CellResult};
+use super::environment::Environment;
 use super::stats::{Ratio, unpaired_ratio};
+
+/// One of two measurements.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// How many there are.
+    pub models: usize,
+    pub environment: &'a Environment,
+    pub cells: &'a [CellResult],
+}
 
 /// Every cell that both measurements have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,13 +51,13 @@ pub struct Compared {
 /// # Errors
 /// [`InputError`] if they have no cell in common.
 pub fn compare(
-    new: &BenchReport,
-    old: &BenchReport,
+    new: &Side<'_>,
+    old: &Side<'_>,
     against: String,
     allowed: f64,
     seed: u64,
 ) -> Result<Comparison, InputError> {
-    let one_each = old.models.len() == 1 && new.models.len() == 1;
+    let one_each = old.models == 1 && new.models == 1;
     let same = |new: &CellId, old: &CellId| match one_each {
         true => {
             CellId { model: String::new(), ..new.clone() } == CellId { model: String::new(), ..old.clone() }
@@ -57,7 +67,7 @@ pub fn compare(
     let machine = old.environment.cpu_model == new.environment.cpu_model;
     let mut cells = Vec::new();
     let mut only_new = Vec::new();
-    for cell in &new.cells {
+    for cell in new.cells {
         match old.cells.iter().find(|other| same(&cell.cell, &other.cell)) {
             Some(other) => cells.push(compared(cell, other, machine, allowed, seed)),
             None => only_new.push(cell.cell.clone()),
@@ -69,7 +79,7 @@ pub fn compare(
         let problem = format!("{against} has no cell of the same model, engine, batch, threads and mode");
         return Err(InputError::new(problem).hint("measure with the same options as then"));
     }
-    let differences = old.environment.differences(&new.environment);
+    let differences = old.environment.differences(new.environment);
     Ok(Comparison { against, allowed, cells, only_old, only_new, differences })
 }
 

@@ -13,10 +13,10 @@ use crate::config::{EngineName, Mode};
 use crate::engine::{EngineOptions, open, ort};
 use crate::onnx::OnnxFile;
 
+use super::cell::CellId;
 use super::conditions::peak_rss_bytes;
 use super::gpu::gpu_bytes_used;
-use super::report::CellId;
-use super::subject::noise;
+use super::noise::noise;
 
 /// What a fresh process is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,11 +7,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::config::{Bench, EngineName, Mode};
 
 use super::budgets::{Outcome, judge};
-use super::compare::compare;
-use super::conditions::{Conditions, Snapshot};
+use super::cell::{CellId, CellResult, speed_ups};
+use super::compare::{Comparison, Side, compare};
 use super::environment::Environment;
 use super::measure::{Cell, Measured, Plan, measure};
-use super::report::{BenchReport, CellId, CellResult, SCHEMA, speed_ups};
+
 use super::stats::{Percentile, outliers, percentiles, stability};
 
 const PLAN: Plan = Plan { min_samples: 5_000, min_seconds: 5.0, max_seconds: 30.0, seed: 1 };
@@ -115,25 +115,11 @@ fn result(model: &str, law: Law) -> CellResult {
     CellResult::of(CellId { model: model.into(), engine, batch, threads, mode }, measured(law))
 }
 
-fn report(cell: CellResult) -> BenchReport {
-    let before = Snapshot::take();
-    BenchReport {
-        schema: SCHEMA,
-        environment: Environment::read(),
-        conditions: Conditions { before: before.clone(), after: before },
-        settings: Bench::default(),
-        models: Vec::new(),
-        cells: vec![cell],
-        speed_ups: Vec::new(),
-        sweeps: Vec::new(),
-        offline: Vec::new(),
-        server: Vec::new(),
-        fresh: Vec::new(),
-        profiles: Vec::new(),
-        budgets: Vec::new(),
-        comparison: None,
-        warnings: Vec::new(),
-    }
+/// New cells against an old one, on one machine.
+fn held_against(new: &CellResult, old: &CellResult) -> Comparison {
+    let environment = Environment::read();
+    let side = |cell| Side { models: 2, environment: &environment, cells: std::slice::from_ref(cell) };
+    compare(&side(new), &side(old), "old.json".into(), 0.05, 1).unwrap()
 }
 
 #[test]
@@ -164,7 +150,7 @@ fn budgets_hold_fail_or_are_undecided() {
 
 #[test]
 fn a_regression_is_found_and_noise_is_none() {
-    let old = report(result("a", |_, draw| 1.0 + 0.1 * draw));
+    let old = result("a", |_, draw| 1.0 + 0.1 * draw);
     let laws: [(Law, Outcome); 4] = [
         (|_, draw| 1.0 + 0.1 * draw, Outcome::Holds),
         (|_, draw| 0.5 + 0.1 * draw, Outcome::Holds),
@@ -172,15 +158,18 @@ fn a_regression_is_found_and_noise_is_none() {
         (|run, _| 1.0 + 1e-4 * run as f64, Outcome::Undecided),
     ];
     for (law, outcome) in laws {
-        let compared = compare(&report(result("a", law)), &old, "old.json".into(), 0.05, 1).unwrap();
+        let compared = held_against(&result("a", law), &old);
         assert_eq!(compared.cells[0].outcome, outcome, "{:?}", compared.cells[0]);
     }
-    assert!(compare(&report(result("b", |_, _| 1.0)), &old, "old.json".into(), 0.05, 1).is_err());
-    let mut elsewhere = report(result("a", |_, _| 1.0));
-    elsewhere.environment.cpu_model = "another".into();
-    let compared = compare(&elsewhere, &old, "old.json".into(), 0.05, 1).unwrap();
+    let here = Environment::read();
+    let there = Environment { cpu_model: "another".into(), ..here.clone() };
+    let then = Side { models: 1, environment: &there, cells: std::slice::from_ref(&old) };
+    let renamed = [result("b", |_, draw| 1.0 + 0.1 * draw)];
+    let now = Side { models: 1, environment: &here, cells: &renamed };
+    let compared = compare(&now, &then, "old.json".into(), 0.05, 1).unwrap();
     assert_eq!(compared.cells[0].outcome, Outcome::Undecided);
     assert!(compared.differences[0].starts_with("CPU was"), "{:?}", compared.differences);
+    assert!(compare(&Side { models: 2, ..now }, &then, "old.json".into(), 0.05, 1).is_err(), "names differ");
 }
 
 #[test]

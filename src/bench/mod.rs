@@ -5,6 +5,7 @@
 //! `profile` looks inside one run. Prints nothing but progress.
 
 mod budgets;
+mod cell;
 mod cells;
 mod compare;
 mod conditions;
@@ -14,6 +15,7 @@ mod gpu;
 #[cfg(test)]
 mod known;
 mod measure;
+mod noise;
 mod profile;
 mod report;
 mod server;
@@ -21,17 +23,16 @@ mod stats;
 mod subject;
 
 pub use budgets::{Outcome, Verdict, judge};
+pub use cell::{CellId, CellResult, SpeedUp, Sweep};
 pub use cells::{Job, bench};
-pub use compare::{Compared, Comparison, compare};
+pub use compare::{Compared, Comparison, Side, compare};
 pub use conditions::{Conditions, Snapshot};
 pub use environment::{Environment, usable_threads};
 pub use fresh::{Fresh, Request, Start, measure_start};
 pub use gpu::{Gpu, GpuState};
 pub use measure::{Cell, Measured, Plan, measure};
 pub use profile::{NodeTime, Profile, profile};
-pub use report::{
-    BenchReport, CellId, CellResult, ModelProfile, Offline, SCHEMA, Served, SpeedUp, Sweep, speed_ups,
-};
+pub use report::{BenchReport, ModelProfile, Offline, SCHEMA, Served};
 pub use server::{Clock, Load, Monotonic, Search, Trial, highest_rate, serve};
 pub use stats::{
     Percentile, Ratio, Stability, median, outliers, paired_ratio, percentile, percentiles, stability,

@@ -8,7 +8,7 @@ use crate::engine::{EngineOptions, TimedNode, TimedRuns, time_nodes};
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
-use super::subject::noise;
+use super::noise::noise;
 
 /// Seed of the batch that is run.
 const SEED: u64 = 7;

@@ -5,17 +5,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ndarray::{ArrayD, Axis, IxDyn, Slice};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use ndarray::{ArrayD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{EngineName, Mode};
 use crate::data::Preparation;
 use crate::engine::{Engine, EngineOptions, Placement};
-use crate::onnx::{Element, OnnxFile};
+use crate::onnx::OnnxFile;
 
-use super::report::CellId;
+use super::cell::{CellId, CellResult};
+use super::measure::Measured;
+use super::noise::noise;
 
 /// How a model is opened in an engine.
 pub type Open<'a> = Box<dyn Fn(EngineName, &EngineOptions) -> Result<Box<dyn Engine>> + 'a>;
@@ -137,6 +137,17 @@ impl<'a> Loaded<'a> {
         }
     }
 
+    /// What was measured of it, as a cell.
+    pub fn result(&self, mode: Mode, measured: Measured) -> CellResult {
+        CellResult {
+            engine_name: self.engine_name.clone(),
+            load_ms: self.load_ms,
+            first_run_ms: self.first_run_ms,
+            placement: self.placement.clone(),
+            ..CellResult::of(self.id(mode), measured)
+        }
+    }
+
     /// One run in a mode; gives the nanoseconds it took.
     ///
     /// # Errors
@@ -176,21 +187,4 @@ impl Runner {
 
 fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
-}
-
-/// A batch of seeded noise: uniform in ±1.7, as spread as normalised pixels, or whole numbers from the least to
-/// the most the input takes, 255 at most.
-pub(super) fn noise(batch: usize, sample: &[usize], element: Element, seed: u64) -> ArrayD<f32> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut share = || f64::from(rng.next_u32()) / 2f64.powi(32);
-    let shape = [&[batch], sample].concat();
-    ArrayD::from_shape_simple_fn(IxDyn(&shape), || match element {
-        Element::Integer { least, most } => {
-            let (least, most) = (least.max(0) as f64, most.min(255) as f64);
-            (least + share() * (most - least + 1.0)).floor() as f32
-        }
-        Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
-            (1.7 * (2.0 * share() - 1.0)) as f32
-        }
-    })
 }

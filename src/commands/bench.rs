@@ -126,7 +126,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     report.budgets = judge(&settings, &report.cells, |_| true);
     if let (Some(path), Some(old)) = (&args.compare, &old) {
         let against = path.display().to_string();
-        report.comparison = Some(compare(&report, old, against, args.allow / 100.0, args.seed)?);
+        report.comparison =
+            Some(compare(&report.side(), &old.side(), against, args.allow / 100.0, args.seed)?);
     }
     args.out.iter().try_for_each(|path| write_bench(path, Some(&report)))?;
     if common.json {

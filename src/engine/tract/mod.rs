@@ -1,5 +1,6 @@
 //! tract as an engine: a pure-Rust runtime on the CPU.
 
+mod cost;
 mod depthwise;
 mod nodes;
 mod plan;

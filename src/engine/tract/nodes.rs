@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ndarray::ArrayViewD;
-use tract_onnx::prelude::{Node, TypedFact, TypedModel, TypedOp};
-use tract_onnx::tract_core::ops::Cost;
 use tract_onnx::tract_core::plan::eval;
 
 use super::super::Engine;
 use super::super::timed::{TimedNode, TimedRuns, warmup};
+use super::cost::macs;
 use super::plan::Plan;
 use super::runtime::TractEngine;
 
@@ -66,13 +65,4 @@ fn described(plan: &Plan, parts: usize) -> (Vec<TimedNode>, Vec<usize>) {
         }
     });
     (nodes.collect(), places)
-}
-
-/// What tract itself says a node costs, a run.
-pub(super) fn macs(model: &TypedModel, node: &Node<TypedFact, Box<dyn TypedOp>>) -> Option<u64> {
-    let inputs = model.node_input_facts(node.id).ok()?;
-    let costs = node.op.cost(&inputs).ok()?;
-    let products = costs.iter().filter(|(cost, _)| matches!(cost, Cost::FMA(_)));
-    let macs: u64 = products.filter_map(|(_, count)| u64::try_from(count.to_i64().ok()?).ok()).sum();
-    (macs > 0).then_some(macs)
 }

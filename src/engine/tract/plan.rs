@@ -15,8 +15,8 @@ use tract_onnx::tract_hir::infer::InferenceFact;
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
+use super::cost::macs;
 use super::depthwise::channels_last;
-use super::nodes::macs;
 
 pub(super) type Plan = Arc<RunnableModel<TypedFact, Box<dyn TypedOp>>>;
 

@@ -1,0 +1,24 @@
+//! What models are given where nobody asks what they answer.
+
+use ndarray::{ArrayD, IxDyn};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::onnx::Element;
+
+/// A batch of seeded noise: uniform in ±1.7, as spread as normalised pixels, or whole numbers from the least to
+/// the most the input takes, 255 at most.
+pub(super) fn noise(batch: usize, sample: &[usize], element: Element, seed: u64) -> ArrayD<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut share = || f64::from(rng.next_u32()) / 2f64.powi(32);
+    let shape = [&[batch], sample].concat();
+    ArrayD::from_shape_simple_fn(IxDyn(&shape), || match element {
+        Element::Integer { least, most } => {
+            let (least, most) = (least.max(0) as f64, most.min(255) as f64);
+            (least + share() * (most - least + 1.0)).floor() as f32
+        }
+        Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
+            (1.7 * (2.0 * share() - 1.0)) as f32
+        }
+    })
+}
