@@ -10,24 +10,22 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use cohort::bench::median;
+use cohort::bench::{Ratio, median, paired_ratio};
 use cohort::config::EngineName;
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::fold_batch_norm;
 use cohort::onnx::{EmitOptions, OnnxFile, emit, import};
 use cohort::ui::out;
 use ndarray::ArrayD;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// Rounds of a cell; in each, both files have a turn.
 const ROUNDS: usize = 25;
 
 /// Seconds of a turn, at least; it has at least one run.
-const TURN_SECONDS: f64 = 0.02;
+const TURN_SECONDS: f64 = 0.05;
 
-/// Resamples behind an interval.
-const RESAMPLES: usize = 2_000;
+/// Of the intervals.
+const SEED: u64 = 7;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -99,42 +97,25 @@ fn cell(original: &OnnxFile, emitted: &OnnxFile, engine: EngineName, batch: usiz
             times[place].push(turn(engines[place].as_mut())?);
         }
     }
-    let ratios: Vec<f64> =
-        times[1].iter().zip(&times[0]).map(|(emitted, original)| emitted / original).collect();
-    let [low, high] = interval(&ratios);
-    let says = if high < 1.0 {
-        "faster"
-    } else if low > 1.0 {
-        "SLOWER"
-    } else {
-        "same"
+    let ratio = paired_ratio(&times[1], &times[0], SEED).context("there are rounds enough")?;
+    let Ratio { value, low, high } = ratio;
+    let says = match (ratio.is_distinguishable(), value < 1.0) {
+        (true, true) => "faster",
+        (true, false) => "SLOWER",
+        (false, _) => "same",
     };
     let ms = |times: &[f64]| 1e3 * median(times);
-    Ok(format!(
-        "{:.3} | {:.3} | {:.3} ({low:.3} to {high:.3}) | {says}",
-        ms(&times[0]),
-        ms(&times[1]),
-        median(&ratios)
-    ))
+    Ok(format!("{:.3} | {:.3} | {value:.3} ({low:.3} to {high:.3}) | {says}", ms(&times[0]), ms(&times[1])))
 }
 
-/// The fastest of the runs of a turn, in seconds: what disturbs a run makes it slower, never faster.
+/// The median of the runs of a turn, in seconds.
 fn turn(engine: &mut dyn Engine) -> Result<f64> {
-    let (whole, mut fastest) = (Instant::now(), f64::INFINITY);
-    while fastest.is_infinite() || whole.elapsed().as_secs_f64() < TURN_SECONDS {
+    let whole = Instant::now();
+    let mut times = Vec::new();
+    while times.is_empty() || whole.elapsed().as_secs_f64() < TURN_SECONDS {
         let start = Instant::now();
         engine.run_bound()?;
-        fastest = fastest.min(start.elapsed().as_secs_f64());
+        times.push(start.elapsed().as_secs_f64());
     }
-    Ok(fastest)
-}
-
-/// Bootstrap interval of the median.
-fn interval(ratios: &[f64]) -> [f64; 2] {
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut draw = || ratios[((u64::from(rng.next_u32()) * ratios.len() as u64) >> 32) as usize];
-    let mut medians: Vec<f64> =
-        (0..RESAMPLES).map(|_| median(&ratios.iter().map(|_| draw()).collect::<Vec<_>>())).collect();
-    medians.sort_by(f64::total_cmp);
-    [medians[RESAMPLES / 40], medians[RESAMPLES - 1 - RESAMPLES / 40]]
+    Ok(median(&times))
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Exports torchvision's classifiers as people do, for `make foreign` to import.
+"""Exports torchvision's classifiers as people do, for `make foreign` to import. When they are named, also resnet20 and
+vgg8, networks for small images as students are.
 
 usage: foreign-models.py FOLDER [MODEL ...]
 
@@ -17,11 +18,41 @@ import torchvision
 MODELS = ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
           "densenet121", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"]
 SIZE = 224
+SMALL_SIZE = 32
+
+
+def resnet20() -> torch.nn.Module:
+    """ResNet-20 for 32 x 32 images (He et al. 2016, arXiv 1512.03385), shortcuts by 1 x 1 convolutions."""
+    from torchvision.models.resnet import BasicBlock, conv1x1, conv3x3
+
+    layers, width = [conv3x3(3, 16), torch.nn.BatchNorm2d(16), torch.nn.ReLU()], 16
+    for stage, channels in enumerate((16, 32, 64)):
+        for block in range(3):
+            stride = 2 if stage > 0 and block == 0 else 1
+            shortcut = None
+            if stride == 2:
+                shortcut = torch.nn.Sequential(conv1x1(width, channels, 2), torch.nn.BatchNorm2d(channels))
+            layers.append(BasicBlock(width, channels, stride, shortcut))
+            width = channels
+    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(64, 100))
+
+
+def vgg8() -> torch.nn.Module:
+    """VGG with one convolution a stage, for 32 x 32 images."""
+    layers, width = [], 3
+    for channels in (64, 128, 256, 512, 512):
+        pool = [torch.nn.MaxPool2d(2)] if channels != width else []
+        layers += [torch.nn.Conv2d(width, channels, 3, padding=1), torch.nn.BatchNorm2d(channels), torch.nn.ReLU(), *pool]
+        width = channels
+    return torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(512, 100))
+
+
+SMALL = {"resnet20": resnet20, "vgg8": vgg8}
 
 
 def network(name: str) -> torch.nn.Module:
     torch.manual_seed(7)
-    net = torchvision.models.get_model(name, weights=None)
+    net = SMALL[name]() if name in SMALL else torchvision.models.get_model(name, weights=None)
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.running_mean, std=0.1)
@@ -31,8 +62,8 @@ def network(name: str) -> torch.nn.Module:
     return net.eval()
 
 
-def export(net: torch.nn.Module, path: Path, dynamo: bool, free: bool) -> None:
-    example = torch.randn(2 if free and dynamo else 1, 3, SIZE, SIZE)
+def export(net: torch.nn.Module, path: Path, dynamo: bool, free: bool, size: int) -> None:
+    example = torch.randn(2 if free and dynamo else 1, 3, size, size)
     names = {"input_names": ["input"], "output_names": ["output"]}
     if dynamo:
         shapes = ({0: torch.export.Dim("batch")},) if free else None
@@ -52,7 +83,7 @@ def main(folder: Path, models: list[str]) -> None:
             for batch, free in (("fixed", False), ("free", True)):
                 path = folder / f"{name}.{exporter}.{batch}.onnx"
                 if not path.exists():
-                    export(net, path, dynamo, free)
+                    export(net, path, dynamo, free, SMALL_SIZE if name in SMALL else SIZE)
                     print(path, flush=True)
 
 

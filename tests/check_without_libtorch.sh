@@ -45,7 +45,7 @@ quick=(--batch 1 --min-samples 30 --min-seconds 0 --max-seconds 5)
 expect 0 'engines agree' both/cohort verify m.onnx
 expect 0 'ONNX Runtime CPU' both/cohort verify m.onnx --json
 expect 0 'tract' both/cohort verify m.onnx --json
-expect 0 'ONNX Runtime CPU' both/cohort bench m.onnx "${quick[@]}"
+expect 0 'ort-cpu' both/cohort bench m.onnx "${quick[@]}"
 expect 0 'tract' both/cohort bench m.onnx "${quick[@]}"
 expect 0 "$away/both/libonnxruntime.so" both/cohort doctor
 
