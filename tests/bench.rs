@@ -31,7 +31,7 @@ fn number(value: &Value) -> f64 {
 #[test]
 fn every_sample_is_kept_and_gives_the_figures() {
     let folder = Folder::new();
-    let out = ["--out", "b.json", "b.csv", "b.svg"];
+    let out = ["--out", "b.json,b.csv", "--out", "b.svg"];
     let report = folder.json(&bench(&[&["m.onnx", "--batch", "1,3"], &out[..]].concat(), &SHORT));
     let cells = list(&report, "cells");
     assert_eq!(cells.len(), 4);
@@ -210,7 +210,7 @@ fn wrong_options_are_refused_before_anything_is_measured() {
         (vec!["m.onnx", "--mode", "fast"], "expected device, host, end-to-end"),
         (vec!["m.onnx", "--scenario", "server"], "rates or p99_target_ms"),
         (vec!["m.onnx", "--scenario", "server", "--rate", "0"], "--rate"),
-        (vec!["m.onnx", "--cold-start", "2"], "from 5 to 1000"),
+        (vec!["m.onnx", "--cold-start=2"], "from 5 to 1000"),
         (vec!["m.onnx", "--budget", "tract:p95<2@1"], "a number above 0 with us, ms or s"),
         (vec!["m.onnx", "--shape", "3x0x8"], "sizes such as 3x224x224"),
     ] {

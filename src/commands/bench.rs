@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "single-stream", value_parser = scenario)]
     pub scenario: Vec<Scenario>,
     /// Image files or folders of them, for end-to-end
-    #[arg(long, value_name = "PATH", num_args = 1..)]
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub image: Vec<PathBuf>,
     /// Sizes of one sample where the file leaves them free
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "MS")]
     pub p99_target: Option<f64>,
     /// Time fresh processes a cell: library, session, first run
-    #[arg(long, value_name = "PROCESSES", num_args = 0..=1, default_value_t = 0, default_missing_value = "5")]
+    #[arg(long, value_name = "PROCESSES", num_args = 0..=1, require_equals = true, default_value_t = 0, default_missing_value = "5")]
     pub cold_start: usize,
     /// Measure memory in a fresh process a cell
     #[arg(long)]
@@ -92,8 +92,8 @@ pub struct Args {
     /// Of inputs, order and arrivals
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write to this file: everything to .json, cells to .csv, plots to .svg
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Write to these files: everything to .json, cells to .csv, plots to .svg
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub out: Vec<PathBuf>,
 }
 
