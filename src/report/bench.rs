@@ -10,7 +10,7 @@ use super::format::{bytes, figures, or_na, plain_table, wrap};
 use super::profile::profile_screen;
 
 /// Columns for the name of a model.
-const MODEL_COLUMNS: usize = 20;
+const MODEL_COLUMNS: usize = 16;
 
 /// All that was measured.
 pub fn bench_screen(report: &BenchReport) -> String {
@@ -94,30 +94,41 @@ fn latency(mode: Mode, cells: &[&CellResult]) -> String {
     format!("{table}\n{}", wrap(&format!("timed: {}", mode.region()), "  "))
 }
 
+/// A cell as budgets name it, for tables with more columns: model, engine and mode, batch and threads.
+fn short_columns(cell: &CellId) -> [String; 3] {
+    let CellId { model, engine, batch, threads, mode } = cell;
+    [short(model), format!("{}/{}", engine.key(), mode.key()), format!("{batch}x{threads}")]
+}
+
 fn ratio(ratio: &Ratio) -> [String; 2] {
-    [format!("{:.3}x", ratio.value), format!("{:.3}..{:.3}", ratio.low, ratio.high)]
+    [format!("{:.2}", ratio.value), format!("{:.2}..{:.2}", ratio.low, ratio.high)]
 }
 
 fn speed_ups(speed_ups: &[SpeedUp]) -> String {
     let rows = speed_ups.iter().map(|speed_up| {
-        let mut row = cell_columns(&speed_up.cell);
-        row.push(speed_up.cell.mode.key().into());
-        row.extend(ratio(&speed_up.ratio));
-        row.push(if speed_up.distinguishable { "" } else { "not distinguishable" }.into());
-        row
+        let [value, interval] = ratio(&speed_up.ratio);
+        let value = if speed_up.distinguishable { value } else { format!("({value})") };
+        [&short_columns(&speed_up.cell)[..], &[value, interval]].concat()
     });
     let over = speed_ups.first().map_or("", |speed_up| &speed_up.over);
-    table(&format!("over {}", short(over)), &["mode", "faster", "95 %", ""], rows.collect())
+    let columns = [&format!("over {}", short(over)), "engine/mode", "batch", "times faster", "95 %"];
+    let table = plain_table(&columns, &rows.collect::<Vec<_>>());
+    match speed_ups.iter().all(|speed_up| speed_up.distinguishable) {
+        true => table,
+        false => format!("{table}\n  in brackets: not distinguishable"),
+    }
 }
 
 fn sweeps(sweeps: &[Sweep]) -> String {
-    let rows = sweeps.iter().map(|sweep| {
-        let CellId { model, engine, batch, threads, mode } = &sweep.knee;
-        let cell = [short(model), engine.key().into(), batch.to_string(), threads.to_string()];
-        [&cell[..], &[mode.key().into(), points(&sweep.points)]].concat()
+    let lines = sweeps.iter().map(|sweep| {
+        let [model, engine, _] = short_columns(&sweep.knee);
+        let CellId { threads, batch, .. } = &sweep.knee;
+        let points = points(&sweep.points);
+        let text =
+            format!("{model} {engine}, threads {threads}: knee at batch {batch}; per s by batch {points}");
+        wrap(&text, "  ")
     });
-    let columns = ["knee of batches", "engine", "knee", "thr", "mode", "per s by batch"];
-    plain_table(&columns, &rows.collect::<Vec<_>>())
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn points(points: &[(usize, f64)]) -> String {
@@ -129,10 +140,11 @@ fn offline(results: &[Offline]) -> String {
     let rows = results.iter().map(|result| {
         let mut row = cell_columns(&result.cell);
         let bounds = result.interval.map_or("n/a".into(), |[low, high]| interval(low, high));
-        row.extend([figures(result.images_per_second), bounds, points(&result.sweep)]);
+        row.extend([figures(result.images_per_second), bounds]);
         row
     });
-    table("offline-like", &["per s", "95 %", "by batch"], rows.collect())
+    let table = table("offline-like", &["per s", "95 %"], rows.collect());
+    format!("{table}\n  with the batch that gives the most, copies included")
 }
 
 fn server(results: &[Served]) -> String {
@@ -240,14 +252,14 @@ fn placements(cells: &[CellResult]) -> Option<String> {
 
 fn compared(comparison: &Comparison) -> String {
     let rows = comparison.cells.iter().map(|compared| {
-        let mut row = cell_columns(&compared.cell);
-        row.push(compared.cell.mode.key().into());
+        let mut row = short_columns(&compared.cell).to_vec();
         row.extend(compared.p50.as_ref().map_or_else(|| ["n/a".into(), "n/a".into()], ratio));
-        row.push(or_na(compared.p99, |ratio| format!("{ratio:.2}x")));
+        row.push(or_na(compared.p99, |ratio| format!("{ratio:.2}")));
         row.push(compared.outcome.key().into());
         row
     });
-    let mut text = table("new / old", &["mode", "p50", "95 %", "p99", ""], rows.collect());
+    let columns = ["new / old", "engine/mode", "batch", "p50", "95 %", "p99", ""];
+    let mut text = plain_table(&columns, &rows.collect::<Vec<_>>());
     let allowed = 100.0 * comparison.allowed;
     text += &format!(
         "\n{}",
@@ -334,4 +346,56 @@ pub fn bench_failures(report: &BenchReport) -> Option<String> {
         failures.extend(unstable.map(|cell| format!("{} is unstable", cell.cell)));
     }
     (!failures.is_empty()).then(|| failures.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Compared;
+    use crate::config::EngineName;
+
+    fn cell() -> CellId {
+        let (engine, mode) = (EngineName::OrtCuda, Mode::EndToEnd);
+        CellId { model: "a_model_with_a_rather_long_name".into(), engine, batch: 256, threads: 16, mode }
+    }
+
+    #[test]
+    fn tables_fit_the_screen() {
+        let ratio = Ratio { value: 10.123, low: 9.876, high: 12.345 };
+        let up = |distinguishable| SpeedUp { cell: cell(), over: cell().model, ratio, distinguishable };
+        let compared = Compared {
+            cell: cell(),
+            p50: Some(ratio),
+            p99: Some(12.345),
+            outcome: Outcome::Undecided,
+            reason: Some("its interval spans the limit".into()),
+        };
+        let comparison = Comparison {
+            against: "a/rather/long/path/to/an/old/measurement/of/some/models/of/last/year.json".into(),
+            allowed: 0.05,
+            cells: vec![compared],
+            only_old: vec![cell()],
+            only_new: vec![cell()],
+            differences: vec!["CPU was one with a long name, is another with a name that is as long".into()],
+        };
+        let points = (0..9).map(|power| (1 << power, 123_456.0)).collect();
+        let sweep = Sweep { knee: cell(), points };
+        let offline = Offline {
+            cell: cell(),
+            images_per_second: 123_456.0,
+            interval: Some([123_456.0, 123_457.0]),
+            samples: 1,
+            seconds: 1.0,
+            sweep: Vec::new(),
+        };
+        for text in [
+            super::speed_ups(&[up(true), up(false)]),
+            super::compared(&comparison),
+            super::sweeps(&[sweep]),
+            super::offline(&[offline]),
+        ] {
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
+        assert!(super::speed_ups(&[up(false)]).contains("(10.12)"));
+    }
 }
