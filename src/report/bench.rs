@@ -10,7 +10,7 @@ use super::format::{bytes, figures, or_na, plain_table, wrap};
 use super::profile::profile_screen;
 
 /// Columns for the name of a model.
-const MODEL_COLUMNS: usize = 16;
+const MODEL_COLUMNS: usize = 14;
 
 /// All that was measured.
 pub fn bench_screen(report: &BenchReport) -> String {
@@ -365,8 +365,8 @@ mod tests {
         let up = |distinguishable| SpeedUp { cell: cell(), over: cell().model, ratio, distinguishable };
         let compared = Compared {
             cell: cell(),
-            p50: Some(ratio),
-            p99: Some(12.345),
+            p50: Some(Ratio { value: 1.123, low: 0.987, high: 1.234 }),
+            p99: Some(1.234),
             outcome: Outcome::Undecided,
             reason: Some("its interval spans the limit".into()),
         };
