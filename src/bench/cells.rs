@@ -19,7 +19,7 @@ use super::measure::{Cell, Measured, Plan, measure};
 use super::profile::profile;
 use super::report::{BenchReport, ModelProfile, Offline, SCHEMA, Served};
 use super::server::{Load, Monotonic, highest_rate, queries_for, serve};
-use super::stats::{mean_interval, median};
+use super::stats::{mean_interval, median, split};
 use super::subject::{Loaded, Subject};
 
 /// Seconds a batch size is measured to find the best one.
@@ -198,12 +198,7 @@ fn offline(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec
 }
 
 fn offline_of(best: &Loaded<'_>, measured: &Measured, sweep: Vec<(usize, f64)>, seed: u64) -> Offline {
-    let mut rest = measured.samples.as_slice();
-    let turns = measured.turns.iter().map(|&turn| {
-        let (now, later) = rest.split_at(turn);
-        rest = later;
-        throughput(best.batch, now)
-    });
+    let turns = split(&measured.samples, &measured.turns).map(|turn| throughput(best.batch, turn));
     let turns: Vec<f64> = turns.collect();
     Offline {
         cell: best.id(Mode::Host),

@@ -85,7 +85,7 @@ fn design_effect(samples: &[f64], turns: &[usize], value: f64) -> f64 {
 }
 
 /// Samples by turn.
-fn split<'a>(samples: &'a [f64], turns: &'a [usize]) -> impl Iterator<Item = &'a [f64]> {
+pub(super) fn split<'a, T>(samples: &'a [T], turns: &'a [usize]) -> impl Iterator<Item = &'a [T]> {
     let mut rest = samples;
     turns.iter().map(move |&turn| {
         let (now, later) = rest.split_at(turn.min(rest.len()));
