@@ -79,8 +79,7 @@ fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
         .margin(12)
         .x_label_area_size(32)
         .build_cartesian_2d((low..high).log_scale(), 0.0..rows)?;
-    let axis = |value: &f64| format!("{value}");
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_formatter(&axis).draw()?;
+    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_formatter(&tick).draw()?;
     for (index, cell) in cells.iter().enumerate() {
         let base = rows - 1.0 - index as f64 + 0.08;
         let colour = colour(cell.cell.engine);
@@ -97,6 +96,11 @@ fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
         chart.draw_series([Text::new(text, (low, base + 0.86), style)])?;
     }
     Ok(())
+}
+
+/// A tick's number without what its last bits are off by.
+fn tick(value: &f64) -> String {
+    ((value * 1e6).round() / 1e6).to_string()
 }
 
 /// The outline of a cell's histogram, at most 0.55 high.
@@ -132,14 +136,13 @@ fn sweeps(area: &Area<'_>, report: &BenchReport) -> Drawn {
         .x_label_area_size(36)
         .y_label_area_size(64)
         .build_cartesian_2d((first * 0.9..last * 5.0).log_scale(), (least * 0.8..most * 1.25).log_scale())?;
-    let axis = |value: &f64| format!("{value}");
     chart
         .configure_mesh()
         .disable_mesh()
         .x_desc("batch")
         .y_desc("per second")
-        .x_label_formatter(&axis)
-        .y_label_formatter(&axis)
+        .x_label_formatter(&tick)
+        .y_label_formatter(&tick)
         .draw()?;
     for (index, sweep) in report.sweeps.iter().enumerate() {
         let colour = Palette99::pick(index).to_rgba();
