@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cohort::config::{Device, Family, LossWeights, Method, ModelSpec, Optimizer, ResnetCifar, Sgd, Updates};
 use cohort::graph::{Graph, Weights, fold_batch_norm, initial_weights};
@@ -38,9 +38,9 @@ struct Args {
     channels: usize,
     #[arg(long, default_value_t = 20)]
     depth: usize,
-    /// Compute in bfloat16
-    #[arg(long)]
-    bf16: bool,
+    /// float32, tf32 (on a GPU) or bfloat16
+    #[arg(long, default_value = "float32")]
+    precision: String,
     /// Cross-entropy only
     #[arg(long)]
     plain: bool,
@@ -61,7 +61,12 @@ fn main() -> Result<()> {
     let spec =
         ModelSpec::Family(Family::ResnetCifar(ResnetCifar { depth: args.depth, width: 16, stem: None }));
     let graph = zoo::build(&spec, [args.channels, args.size, args.size], CLASSES)?;
-    let kind = if args.bf16 { Kind::BFloat16 } else { Kind::Float };
+    torch::allow_tf32(args.precision == "tf32")?;
+    let kind = match args.precision.as_str() {
+        "float32" | "tf32" => Kind::Float,
+        "bfloat16" => Kind::BFloat16,
+        other => bail!("--precision {other} is none of float32, tf32, bfloat16"),
+    };
     let network = |graph: &Graph, weights: &Weights| {
         anyhow::Ok(Network::new(graph, weights, device, Kind::Float)?.computing_in(kind))
     };
@@ -105,7 +110,7 @@ fn main() -> Result<()> {
     times.sort_by(f64::total_cmp);
     let median = times.get(times.len() / 2).context("--steps must be 1 or more")?;
     println!(
-        "{} libtorch {} threads {} batch {} size {} depth {} plain {} bf16 {}: median step {:.1} ms, {:.1} images/s",
+        "{} libtorch {} threads {} batch {} size {} depth {} plain {} {}: median step {:.1} ms, {:.1} images/s",
         args.device,
         torch::facts().version,
         torch::threads(),
@@ -113,7 +118,7 @@ fn main() -> Result<()> {
         args.size,
         args.depth,
         args.plain,
-        args.bf16,
+        args.precision,
         median * 1e3,
         args.batch as f64 / median
     );

@@ -2,15 +2,17 @@
 # One slice of the CIFAR-100 studies: goes on where the last slice ended, and stops with a checkpoint when its time
 # is over. Call it again until it says that all is done.
 #
-# usage: COHORT_DATA=/path/to/data scripts/cifar-100-slice.sh [SECONDS=540] [FOLDER=studies] [COHORT=target/release/cohort]
+# usage: COHORT_DATA=/path/to/data scripts/cifar-100-slice.sh [SECONDS=540] [FOLDER=studies]
+#        [COHORT=target/release/cohort] [options of `cohort study`, such as --set device=cpu]
 set -u
 end=$(($(date +%s) + ${1:-540}))
 out=${2:-studies}
 cohort=${3:-target/release/cohort}
+[ $# -lt 3 ] && shift $# || shift 3
 for study in resnet wrn mixed; do
   left=$((end - $(date +%s)))
   [ "$left" -gt 0 ] || break
-  timeout --signal=INT "$left" "$cohort" study "pipelines/studies/cifar100-$study.yaml" --out "$out/cifar100-$study"
+  timeout --signal=INT "$left" "$cohort" study "pipelines/studies/cifar100-$study.yaml" --out "$out/cifar100-$study" "$@"
   code=$?
   # 124 is timeout's word for a slice that is over.
   case $code in

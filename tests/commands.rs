@@ -536,7 +536,7 @@ fn every_study_of_the_project_is_read_to_its_last_cell() {
         let path = entry.unwrap().path();
         let Ok(study) = cohort::config::load_study(&path) else { continue };
         for cell in &study.spec.cells {
-            let overrides = study.spec.overrides(cell, 1).unwrap();
+            let overrides = study.spec.overrides(cell, 1, &[]).unwrap();
             let loaded = cohort::config::load_pipeline(&study.pipeline, &overrides)
                 .unwrap_or_else(|error| panic!("{}, {}: {error}", path.display(), cell.name));
             assert!(loaded.pipeline.stages.iter().any(|stage| stage.name() == "select"), "{}", cell.name);

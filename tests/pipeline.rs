@@ -272,6 +272,14 @@ cells:
             .contains("| together | wide | 3 |")
     );
 
+    let mut other = Command::new(env!("CARGO_BIN_EXE_cohort"));
+    let other =
+        other.current_dir(workspace.path(".")).args(["study", "study.yaml", "--set", "device=cuda:9"]);
+    let other = other.output().unwrap();
+    let said = text(&other.stderr);
+    assert_eq!(other.status.code(), Some(2), "{said}");
+    assert!(said.contains("cell 'alone', seed 1: device cuda:9 was asked for"), "{said}");
+
     let again = study();
     assert_eq!(succeeded(&again), report);
     assert!(!text(&again.stderr).contains("images/s"), "{}", text(&again.stderr));

@@ -1,14 +1,26 @@
-//! `cohort doctor`: which libraries there are, where, and whether they load.
+//! `cohort doctor`: which libraries there are, where, whether they load, and whether they compute on CUDA.
+
+use std::path::Path;
 
 use anyhow::Result;
+use ndarray::ArrayD;
 use serde::Serialize;
 
 use crate::bench::Environment;
+use crate::config::EngineName;
+use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
+use crate::graph::{Graph, Weights, initial_weights};
+use crate::onnx::{EmitOptions, OnnxFile, emit};
+use crate::report::wrap;
 use crate::ui::{out, out_json};
+use crate::zoo;
 
 use super::Common;
 use super::common::runtime;
+
+/// What is run on CUDA to see that it computes, with convolutions, normalisations and a matrix product.
+const TRIAL: (&str, [usize; 3], usize) = ("resnet8", [3, 32, 32], 10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -20,7 +32,7 @@ struct Library {
     /// `null` if it is not there or does not load.
     version: Option<String>,
     path: Option<String>,
-    /// Whether it can use CUDA here.
+    /// Whether a network was seen to run on CUDA here.
     cuda: bool,
     /// What is missing.
     problem: Option<String>,
@@ -58,13 +70,21 @@ pub fn run(_args: &Args, common: &Common) -> Result<()> {
 #[cfg(feature = "train")]
 fn libtorch() -> Library {
     let facts = crate::torch::facts();
+    let without_cuda = facts.without_cuda.or_else(|| problem(trial_of_libtorch()));
     Library {
         name: "libtorch",
         version: Some(facts.version),
         path: facts.library.map(|path| path.display().to_string()),
-        cuda: facts.devices > 0,
-        problem: facts.without_cuda.map(|problem| format!("no CUDA: {problem}")),
+        cuda: without_cuda.is_none(),
+        problem: without_cuda.map(|problem| format!("no CUDA: {problem}")),
     }
+}
+
+#[cfg(feature = "train")]
+fn trial_of_libtorch() -> Result<()> {
+    let (graph, weights) = trial()?;
+    let (device, threads) = (crate::config::Device::Cuda(0), crate::bench::usable_threads());
+    run_trial(Box::new(crate::engine::torch::TorchEngine::new(&graph, &weights, device, threads)?))
 }
 
 #[cfg(not(feature = "train"))]
@@ -75,13 +95,19 @@ fn libtorch() -> Library {
 
 fn onnx_runtime() -> Library {
     match crate::engine::ort::facts() {
-        Ok(facts) => Library {
-            name: "ONNX Runtime",
-            version: Some(facts.version),
-            path: Some(facts.library.display().to_string()),
-            cuda: facts.cuda,
-            problem: (!facts.cuda).then(|| "no CUDA: this build has no CUDA provider".to_string()),
-        },
+        Ok(facts) => {
+            let without_cuda = match facts.cuda {
+                false => Some("this build has no CUDA provider".into()),
+                true => problem(trial_of_provider()),
+            };
+            Library {
+                name: "ONNX Runtime",
+                version: Some(facts.version),
+                path: Some(facts.library.display().to_string()),
+                cuda: without_cuda.is_none(),
+                problem: without_cuda.map(|problem| format!("no CUDA: {problem}")),
+            }
+        }
         Err(error) => Library {
             name: "ONNX Runtime",
             version: None,
@@ -90,6 +116,30 @@ fn onnx_runtime() -> Library {
             problem: Some(error.to_string()),
         },
     }
+}
+
+fn trial_of_provider() -> Result<()> {
+    let (graph, weights) = trial()?;
+    let bytes = emit(&graph, &weights, None, &EmitOptions::default())?;
+    let file = OnnxFile::from_bytes(bytes, Path::new("a trial network"))?;
+    run_trial(open(&file, EngineName::OrtCuda, &EngineOptions::default())?)
+}
+
+fn trial() -> Result<(Graph, Weights)> {
+    let (model, input, classes) = TRIAL;
+    let graph = zoo::build(&zoo::find_model(model, Path::new("."))?, input, classes)?;
+    let weights = initial_weights(&graph, 0);
+    Ok((graph, weights))
+}
+
+fn run_trial(mut engine: Box<dyn Engine>) -> Result<()> {
+    let [channels, height, width] = TRIAL.1;
+    engine.run(ArrayD::zeros(vec![1, channels, height, width]).view())?;
+    Ok(())
+}
+
+fn problem(tried: Result<()>) -> Option<String> {
+    tried.err().map(|error| format!("{error:#}"))
 }
 
 fn tract() -> Library {
@@ -104,9 +154,12 @@ fn text(findings: &Findings) -> String {
         let cuda = if library.cuda { ", CUDA" } else { "" };
         lines.push(format!("{:<14}{version}{cuda}", library.name));
         lines.extend(library.path.as_ref().map(|path| format!("{:14}{path}", "")));
-        lines.extend(library.problem.as_ref().map(|problem| format!("{:14}{problem}", "")));
+        lines.extend(library.problem.as_ref().map(|problem| wrap(problem, &" ".repeat(14))));
     }
     let environment = &findings.environment;
+    if let Some(gpu) = &environment.gpu {
+        lines.push(format!("{:<14}{}, driver {} for CUDA {}", "GPU", gpu.name, gpu.driver, gpu.cuda));
+    }
     let (usable, all) = (environment.available_threads, environment.processors);
     lines.push(format!("{:<14}{}, {usable} of {all} processors usable", "CPU", environment.cpu_model));
     lines.push(format!("{:<14}{}", "system", environment.system));

@@ -1,18 +1,23 @@
 //! `cohort inspect`: layers, shapes, parameters and MACs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::engine::tract::tensor_shapes;
 use crate::error::InputError;
-use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, graph_rows};
+use crate::files::write_atomic;
+use crate::graph::{fold_batch_norm, initial_weights};
+use crate::onnx::{EmitOptions, LayerRow, Metadata, OnnxFile, Summary, Totals, emit, graph_rows};
 use crate::report::{count, node_name, plain_table};
 use crate::ui::{out, out_json};
 use crate::zoo;
 
 use super::Common;
+
+/// Of untrained weights.
+const SEED: u64 = 0;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -24,6 +29,9 @@ pub struct Args {
     /// Image of a model file's network, or of an ONNX file with free sizes
     #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = parse_input)]
     pub input: [usize; 3],
+    /// Write a model file's network here too, untrained: its latency can be known before it is trained
+    #[arg(long, value_name = "FILE.onnx")]
+    pub onnx: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -41,9 +49,14 @@ struct Inspected<'a> {
 /// Prints the layers of a model.
 ///
 /// # Errors
-/// [`InputError`] if there is no such model, or it cannot be read.
+/// [`InputError`] if there is no such model, or it cannot be read, or not written.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let inspected = if args.model.ends_with(".onnx") {
+        if args.onnx.is_some() {
+            return Err(InputError::new(format!("{} is an ONNX file already", args.model))
+                .hint("give --onnx with a model file or the name of a ready architecture")
+                .into());
+        }
         let file = OnnxFile::load(Path::new(&args.model))?;
         let input = file.sample_shape().unwrap_or_else(|| args.input.to_vec());
         let layers = file.rows(&tensor_shapes(&file, &input)?);
@@ -58,6 +71,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     } else {
         let model = zoo::find_model(&args.model, Path::new("."))?;
         let graph = zoo::build(&model, args.input, args.classes)?;
+        if let Some(path) = &args.onnx {
+            let (folded, weights) = fold_batch_norm(&graph, &initial_weights(&graph, SEED))?;
+            write_atomic(path, &emit(&folded, &weights, None, &EmitOptions::default())?)?;
+        }
         let layers = graph_rows(&graph);
         let totals = Totals::of(&layers);
         Inspected {

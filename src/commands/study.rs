@@ -15,6 +15,9 @@ use super::run::{STOP, quoted, watch_signals};
 pub struct Args {
     /// Study file
     pub study: PathBuf,
+    /// Override a key of all cells; what a cell itself sets stays
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
     /// Folder of its runs [default: studies/<name>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -29,10 +32,13 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("studies").join(&study.spec.name));
     watch_signals();
     let mut resume = format!("cohort study {}", quoted(&args.study.display().to_string()));
+    for text in &args.overrides {
+        resume += &format!(" --set {}", quoted(text));
+    }
     if let Some(out) = &args.out {
         resume += &format!(" --out {}", quoted(&out.display().to_string()));
     }
-    let report = execute(&study, &folder, common.ui(), &STOP, &resume)?;
+    let report = execute(&study, &args.overrides, &folder, common.ui(), &STOP, &resume)?;
     if common.json {
         return out_json(&report);
     }

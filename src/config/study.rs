@@ -105,23 +105,30 @@ impl StudySpec {
         cell.seeds.as_ref().unwrap_or(&self.seeds)
     }
 
-    /// What `--set` would take for a cell and seed.
+    /// What `--set` would take for a cell and seed: what all cells set, then `more`, then what the cell sets.
     ///
     /// # Errors
     /// [`InputError`] if a key is not a string.
-    pub fn overrides(&self, cell: &CellSpec, seed: u64) -> Result<Vec<String>, InputError> {
+    pub fn overrides(&self, cell: &CellSpec, seed: u64, more: &[String]) -> Result<Vec<String>, InputError> {
         let mut overrides = vec![format!("seed={seed}")];
-        for (key, value) in self.set.iter().chain(&cell.set) {
-            let Value::String(key) = key else {
-                return Err(InputError::new(format!("cell '{}': {key:?} is no key", cell.name))
-                    .hint("write keys as --set takes them, such as stages.collaborate.epochs"));
-            };
-            let value = serde_json::to_string(value)
-                .map_err(|error| InputError::new(format!("cell '{}': {key}: {error}", cell.name)))?;
-            overrides.push(format!("{key}={value}"));
-        }
+        overrides.extend(as_overrides(&self.set, cell)?);
+        overrides.extend_from_slice(more);
+        overrides.extend(as_overrides(&cell.set, cell)?);
         Ok(overrides)
     }
+}
+
+fn as_overrides(set: &Mapping, cell: &CellSpec) -> Result<Vec<String>, InputError> {
+    let entry = |(key, value): (&Value, &Value)| {
+        let Value::String(key) = key else {
+            return Err(InputError::new(format!("cell '{}': {key:?} is no key", cell.name))
+                .hint("write keys as --set takes them, such as stages.collaborate.epochs"));
+        };
+        let value = serde_json::to_string(value)
+            .map_err(|error| InputError::new(format!("cell '{}': {key}: {error}", cell.name)))?;
+        Ok(format!("{key}={value}"))
+    };
+    set.iter().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -145,15 +152,19 @@ cells:
         let spec: StudySpec = parse(STUDY, "s.yaml").unwrap();
         check(&spec).unwrap();
         assert_eq!(
-            spec.overrides(&spec.cells[0], 2).unwrap(),
+            spec.overrides(&spec.cells[0], 2, &["device=cpu".to_string()]).unwrap(),
             [
                 "seed=2",
                 "stages.collaborate.batch=16",
+                "device=cpu",
                 "stages.pretrain=null",
                 "stages.collaborate.method=\"plain\""
             ]
         );
-        assert_eq!(spec.overrides(&spec.cells[1], 3).unwrap()[2], "stages.collaborate.loss={\"gamma\":0.5}");
+        assert_eq!(
+            spec.overrides(&spec.cells[1], 3, &[]).unwrap()[2],
+            "stages.collaborate.loss={\"gamma\":0.5}"
+        );
         assert_eq!(spec.seeds_of(&spec.cells[1]), [3]);
     }
 

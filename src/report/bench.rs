@@ -5,6 +5,7 @@ use crate::bench::{
     SpeedUp, Start, Sweep, Trial, Verdict, median,
 };
 use crate::config::Mode;
+use crate::engine::Placement;
 
 use super::format::{bytes, figures, or_na, plain_table, wrap};
 use super::profile::profile_screen;
@@ -234,20 +235,22 @@ fn fresh(report: &BenchReport) -> Vec<String> {
 fn placements(cells: &[CellResult]) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for cell in cells {
-        if cell.placement.len() < 2 && !cell.placement.keys().any(|provider| provider.contains("CUDA")) {
-            continue;
-        }
-        let providers = cell.placement.iter().map(|(provider, ops)| {
-            let ops: Vec<String> = ops.iter().map(|(op, count)| format!("{count} {op}")).collect();
-            format!("{provider}: {}", ops.join(", "))
-        });
-        let providers: Vec<String> = providers.collect();
-        let line = wrap(&format!("{} runs on {}", short(&cell.cell.model), providers.join("; ")), "  ");
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
+        let line = placed(&short(&cell.cell.model), &cell.placement);
+        lines.extend(line.filter(|line| !lines.contains(line)));
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// Where the nodes of something run, if that is several places or CUDA.
+pub(super) fn placed(who: &str, placement: &Placement) -> Option<String> {
+    let on_cuda = placement.keys().any(|provider| provider.contains("CUDA"));
+    let providers = placement.iter().map(|(provider, ops)| {
+        let ops: Vec<String> = ops.iter().map(|(op, count)| format!("{count} {op}")).collect();
+        format!("{provider}: {}", ops.join(", "))
+    });
+    let providers: Vec<String> = providers.collect();
+    let tells = placement.len() > 1 || on_cuda;
+    tells.then(|| wrap(&format!("{who} runs on {}", providers.join("; ")), "  "))
 }
 
 fn compared(comparison: &Comparison) -> String {

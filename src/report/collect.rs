@@ -121,6 +121,7 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
             flips: gating(&engine).flat_map(|set| &set.flips).filter(|flip| !flip.tie).count(),
             accuracy: engine.accuracy.as_ref().map(|score| score.accuracy),
             name: engine.name.clone(),
+            placement: engine.placement.clone(),
             problems: engine.problems.clone(),
         }
     });

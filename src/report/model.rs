@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::{Environment, Ratio, Verdict};
 use crate::config::{EngineName, Mode};
+use crate::engine::Placement;
 use crate::onnx::Finding;
 use crate::verify::{Blame, Distances};
 
@@ -80,6 +81,9 @@ pub struct VerifyRow {
 pub struct EngineRow {
     pub engine: EngineName,
     pub name: String,
+    /// Where its nodes run, of engines that know several places.
+    #[serde(default)]
+    pub placement: Placement,
     pub passed: bool,
     pub max_abs_error: Option<f64>,
     /// Largest error as a share of the tolerance.

@@ -1,5 +1,6 @@
 //! The last screen of a run, at 80 columns.
 
+use super::bench::placed;
 use super::blame::blame_screen;
 use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
 use super::model::{BenchRow, Report, VerifyRow};
@@ -94,6 +95,7 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
         .collect();
     let decisions = plain_table(&["decisions", "samples", "flips", "certified"], &decisions);
     let mut parts = vec![verify_table(verify), decisions, distances(&verify.distances)];
+    parts.extend(verify.engines.iter().filter_map(|engine| placed(&engine.name, &engine.placement)));
     parts.extend(verify.blame.iter().map(blame_screen));
     parts.extend(verify.findings.iter().map(|finding| {
         let severity = match finding.severity {

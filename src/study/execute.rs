@@ -25,20 +25,21 @@ struct Planned<'a> {
 }
 
 /// Runs what is not done yet and compares what there is. Several processes may work on one study: each
-/// takes the runs that no other is at.
+/// takes the runs that no other is at. `overrides` are set for all cells.
 ///
 /// # Errors
 /// [`InputError`] before anything runs if a cell's settings are wrong, and at the end if other processes
 /// are still at some runs; whatever stops a run.
 pub fn execute(
     study: &LoadedStudy,
+    overrides: &[String],
     out: &Path,
     ui: Ui,
     stop: &AtomicBool,
     resume: &str,
 ) -> Result<StudyReport> {
     let spec = &study.spec;
-    let runs = planned(study, out)?;
+    let runs = planned(study, overrides, out)?;
     let mut elsewhere = Vec::new();
     for (index, run) in runs.iter().enumerate() {
         let Planned { cell, seed, plan, folder } = run;
@@ -77,12 +78,12 @@ pub fn execute(
 }
 
 /// All runs of a study, each with a plan that holds.
-fn planned<'a>(study: &'a LoadedStudy, out: &Path) -> Result<Vec<Planned<'a>>> {
+fn planned<'a>(study: &'a LoadedStudy, overrides: &[String], out: &Path) -> Result<Vec<Planned<'a>>> {
     let spec = &study.spec;
     let mut runs = Vec::new();
     for cell in &spec.cells {
         for &seed in spec.seeds_of(cell) {
-            let overrides = spec.overrides(cell, seed)?;
+            let overrides = spec.overrides(cell, seed, overrides)?;
             let plan = load_pipeline(&study.pipeline, &overrides)
                 .map_err(anyhow::Error::from)
                 .and_then(|loaded| plan(&loaded))

@@ -14,7 +14,7 @@ pub struct Facts {
     pub library: Option<PathBuf>,
     /// CUDA devices seen.
     pub devices: usize,
-    /// Why there are none, where that is known.
+    /// Why there are none.
     pub without_cuda: Option<String>,
 }
 
@@ -28,14 +28,16 @@ pub fn facts() -> Facts {
 
 fn look() -> Facts {
     let library = loaded_from("libtorch_cpu.so");
-    let without_cuda = match &library {
-        Some(folder) => open_cuda(folder).err(),
-        None => Some("libtorch_cpu.so is not among this process's libraries".into()),
+    let opened = match &library {
+        Some(folder) => open_cuda(folder),
+        None => Err("libtorch_cpu.so is not among this process's libraries".into()),
     };
-    let devices = match without_cuda {
-        None => usize::try_from(tch::Cuda::device_count()).unwrap_or(0),
-        Some(_) => 0,
+    let devices = match opened {
+        Ok(()) => usize::try_from(tch::Cuda::device_count()).unwrap_or(0),
+        Err(_) => 0,
     };
+    let no_device = || "the NVIDIA driver shows no device".to_string();
+    let without_cuda = opened.err().or_else(|| (devices == 0).then(no_device));
     let version = library.as_deref().and_then(version).unwrap_or_else(|| "unknown".into());
     Facts { version, library, devices, without_cuda }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
 
 use crate::config::EngineName;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Placement};
 use crate::graph::Graph;
 use crate::onnx::{Finding, Severity};
 use crate::ui::Ui;
@@ -195,8 +195,11 @@ impl Check<'_> {
         let name = candidate.name();
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
         let mut failures = Failures::default();
-        if let Err(refusal) = &candidate.loaded {
-            problems.push(format!("{refusal:#}"));
+        let mut placement = Placement::new();
+        match candidate.loaded.as_ref().map(|engine| engine.placement()) {
+            Ok(Ok(known)) => placement = known,
+            Ok(Err(problem)) => problems.push(format!("{problem:#}")),
+            Err(refusal) => problems.push(format!("{refusal:#}")),
         }
         for (set, truth) in self.inputs.iter().zip(&self.truths.logits) {
             match self.set(candidate, set, truth, &tolerance) {
@@ -240,6 +243,7 @@ impl Check<'_> {
             tf32: candidate.options.cuda.tf32,
             name: name.clone(),
             tolerance,
+            placement,
             sets,
             accuracy,
             problems,

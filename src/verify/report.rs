@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::EngineName;
+use crate::engine::Placement;
 use crate::onnx::{Finding, Severity};
 
 use super::distances::Distances;
@@ -131,6 +132,9 @@ pub struct EngineReport {
     pub tf32: bool,
     pub name: String,
     pub tolerance: Tolerance,
+    /// Where its nodes run, of engines that know several places.
+    #[serde(default)]
+    pub placement: Placement,
     pub sets: Vec<SetReport>,
     pub accuracy: Option<AccuracyReport>,
     /// What failed, as sentences.

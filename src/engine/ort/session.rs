@@ -22,6 +22,14 @@ use super::placement;
 /// The CUDA provider's own name.
 const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
 
+/// What is missing where the CUDA provider does not load.
+const CUDA_NEEDS: &str = "the CUDA provider needs an NVIDIA GPU and its driver, ONNX Runtime's CUDA build, and the \
+                          libraries of CUDA and cuDNN on the loader's path; `cohort doctor` tries it";
+
+/// Where the provider's own words begin, behind places in the source and the compiler's names of functions.
+const CUDA_PROBLEMS: [&str; 4] =
+    ["Failed to load library", "CUDA failure", "CUDNN failure", "CUBLAS failure"];
+
 /// A session, and the batch that is bound to it.
 pub struct OrtEngine {
     session: Session,
@@ -97,8 +105,9 @@ impl OrtEngine {
         let cuda = provider.is_some();
         let name = options.name(engine);
         let session = session(environment, file, options, provider, times).map_err(|problem| {
+            let problem = told(&problem);
             let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));
-            if cuda { refused.hint("see `cohort doctor` for what the CUDA provider lacks") } else { refused }
+            if cuda { refused.hint(CUDA_NEEDS) } else { refused }
         })?;
         let input = session.inputs().first().context("the session has no input")?.name().to_string();
         let outputs = session.outputs().iter().map(|output| output.name().to_string()).collect();
@@ -140,6 +149,13 @@ fn session(
 
 fn text<R>(error: ort::Error<R>) -> String {
     error.to_string()
+}
+
+/// What a provider says is wrong, without where in its source it says so.
+fn told(problem: &str) -> &str {
+    let starts = CUDA_PROBLEMS.iter().filter_map(|mark| problem.rfind(mark));
+    let own = starts.max().map_or(problem, |start| &problem[start..]);
+    own.split(" ; GPU=").next().unwrap_or(own).trim()
 }
 
 impl Engine for OrtEngine {
@@ -213,5 +229,28 @@ impl Engine for OrtEngine {
             binding.synchronize_outputs()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ends of what ONNX Runtime 1.30 says without a driver, and without a device.
+    #[test]
+    fn a_provider_is_quoted_without_its_source() {
+        let unloadable = "/src/provider_bridge_ort.cc:1988 onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() \
+                          [ONNXRuntimeError] : 1 : FAIL : Failed to load library /lib/libonnxruntime_providers_cuda.so \
+                          with error: libcuda.so.1: cannot open shared object file: No such file or directory\n";
+        assert_eq!(
+            told(unloadable),
+            "Failed to load library /lib/libonnxruntime_providers_cuda.so with error: libcuda.so.1: cannot open \
+             shared object file: No such file or directory"
+        );
+        let deviceless = "/src/cuda_call.cc:154 void CudaCall(ERRTYPE, const char*) [with ERRTYPE = cudaError; bool \
+                          THRW = true] CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; hostname=vm ; \
+                          file=cuda_execution_provider.cc ; line=352 ; expr=cudaSetDevice(info_.device_id); \n\n";
+        assert_eq!(told(deviceless), "CUDA failure 100: no CUDA-capable device is detected");
+        assert_eq!(told("Load model failed: no such operator"), "Load model failed: no such operator");
     }
 }
