@@ -5,6 +5,7 @@
 # usage: COHORT_DATA=/path/to/data scripts/cifar-100-slice.sh [SECONDS=540] [FOLDER=studies]
 #        [COHORT=target/release/cohort] [options of `cohort study`, such as --set device=cpu]
 set -u
+root=$(cd "$(dirname "$0")/.." && pwd)
 end=$(($(date +%s) + ${1:-540}))
 out=${2:-studies}
 cohort=${3:-target/release/cohort}
@@ -12,7 +13,7 @@ cohort=${3:-target/release/cohort}
 for study in resnet wrn mixed; do
   left=$((end - $(date +%s)))
   [ "$left" -gt 0 ] || break
-  timeout --signal=INT "$left" "$cohort" study "pipelines/studies/cifar100-$study.yaml" --out "$out/cifar100-$study" "$@"
+  timeout --signal=INT "$left" "$cohort" study "$root/pipelines/studies/cifar100-$study.yaml" --out "$out/cifar100-$study" "$@"
   code=$?
   # 124 is timeout's word for a slice that is over.
   case $code in

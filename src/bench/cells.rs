@@ -40,8 +40,9 @@ pub struct Job<'a> {
     pub program: Option<PathBuf>,
 }
 
-/// Measures every model on every engine with every batch size, thread count and mode. libtorch's cells
-/// run after the others: its threads go on spinning.
+/// Measures every model on every engine with every batch size, thread count and mode. Those of the CUDA provider take
+/// turns with each other alone: a GPU lowers its clocks while others run. libtorch's cells come last: its threads go
+/// on spinning.
 ///
 /// # Errors
 /// If an engine cannot load a model, a run fails, or `stop` is set.
@@ -67,7 +68,9 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Resul
     };
     let (torch, others): (Vec<EngineName>, Vec<EngineName>) =
         settings.engines.iter().partition(|engine| **engine == EngineName::Torch);
-    let mut blocks = vec![(others, settings.threads.clone())];
+    let (cuda, others): (Vec<EngineName>, Vec<EngineName>) =
+        others.into_iter().partition(|engine| *engine == EngineName::OrtCuda);
+    let mut blocks = vec![(others, settings.threads.clone()), (cuda, settings.threads.clone())];
     blocks.extend(settings.threads.iter().map(|&threads| (torch.clone(), vec![threads])));
     for (engines, threads) in blocks {
         let loaded = load(subjects, settings, &engines, &threads, job.seed)?;

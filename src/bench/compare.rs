@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{CudaSettings, EngineName};
 use crate::error::InputError;
 
 use super::budgets::Outcome;
@@ -15,6 +16,8 @@ pub struct Side<'a> {
     /// How many there are.
     pub models: usize,
     pub environment: &'a Environment,
+    /// How the CUDA provider was set up.
+    pub cuda: CudaSettings,
     pub cells: &'a [CellResult],
 }
 
@@ -64,12 +67,18 @@ pub fn compare(
         }
         false => new == old,
     };
-    let machine = old.environment.cpu_model == new.environment.cpu_model;
+    let other_cpu = old.environment.cpu_model != new.environment.cpu_model;
+    let other_set_up = old.cuda != new.cuda;
+    let unlike = |cell: &CellId| match cell.engine {
+        _ if other_cpu => Some("measured on another CPU"),
+        EngineName::OrtCuda if other_set_up => Some("CUDA was set up otherwise"),
+        EngineName::OrtCuda | EngineName::OrtCpu | EngineName::Tract | EngineName::Torch => None,
+    };
     let mut cells = Vec::new();
     let mut only_new = Vec::new();
     for cell in new.cells {
         match old.cells.iter().find(|other| same(&cell.cell, &other.cell)) {
-            Some(other) => cells.push(compared(cell, other, machine, allowed, seed)),
+            Some(other) => cells.push(compared(cell, other, unlike(&cell.cell), allowed, seed)),
             None => only_new.push(cell.cell.clone()),
         }
     }
@@ -83,17 +92,17 @@ pub fn compare(
     Ok(Comparison { against, allowed, cells, only_old, only_new, differences })
 }
 
-fn compared(new: &CellResult, old: &CellResult, machine: bool, allowed: f64, seed: u64) -> Compared {
+fn compared(new: &CellResult, old: &CellResult, unlike: Option<&str>, allowed: f64, seed: u64) -> Compared {
     let p50 = unpaired_ratio(&new.turn_medians(), &old.turn_medians(), seed);
     let undecided = |reason: &str| (Outcome::Undecided, Some(reason.to_string()));
-    let (outcome, reason) = match p50 {
-        None => undecided("too few turns for an interval"),
-        Some(_) if !machine => undecided("measured on another CPU"),
-        Some(_) if !new.stability.stable => undecided("unstable now"),
-        Some(_) if !old.stability.stable => undecided("was unstable"),
-        Some(ratio) if ratio.low > 1.0 + allowed => (Outcome::Fails, None),
-        Some(ratio) if ratio.high <= 1.0 + allowed => (Outcome::Holds, None),
-        Some(_) => undecided("its interval spans the limit"),
+    let (outcome, reason) = match (p50, unlike) {
+        (None, _) => undecided("too few turns for an interval"),
+        (Some(_), Some(reason)) => undecided(reason),
+        (Some(_), None) if !new.stability.stable => undecided("unstable now"),
+        (Some(_), None) if !old.stability.stable => undecided("was unstable"),
+        (Some(ratio), None) if ratio.low > 1.0 + allowed => (Outcome::Fails, None),
+        (Some(ratio), None) if ratio.high <= 1.0 + allowed => (Outcome::Holds, None),
+        (Some(_), None) => undecided("its interval spans the limit"),
     };
     let p99 = new.p99.zip(old.p99).map(|(new, old)| new.value / old.value);
     Compared { cell: new.cell.clone(), p50, p99, outcome, reason }

@@ -15,7 +15,7 @@ use crate::onnx::OnnxFile;
 
 use super::cell::CellId;
 use super::conditions::peak_rss_bytes;
-use super::gpu::gpu_bytes_used;
+use super::gpu::{bytes_by_one_measure, gpu_memory};
 use super::noise::noise;
 
 /// What a fresh process is to do.
@@ -63,7 +63,7 @@ pub struct Fresh {
 /// If the model or the engine cannot be used.
 pub fn measure_start(request: &Request) -> Result<Start> {
     let on_gpu = request.engine == EngineName::OrtCuda;
-    let device = || if on_gpu { gpu_bytes_used() } else { None };
+    let device = || if on_gpu { gpu_memory() } else { None };
     let library_ms = match request.engine {
         EngineName::OrtCpu | EngineName::OrtCuda => {
             let start = Instant::now();
@@ -77,16 +77,15 @@ pub fn measure_start(request: &Request) -> Result<Start> {
     let read_ms = milliseconds(start);
     let input = noise(request.batch, &request.sample, file.input.element, request.seed);
     let mut rss_bytes = [rss_bytes()?, 0, 0];
-    let mut device_bytes = [device(), None, None];
+    let mut device_memory = [device(), None, None];
     let start = Instant::now();
     let mut engine = open(&file, request.engine, &request.options)?;
     let session_ms = milliseconds(start);
-    (rss_bytes[1], device_bytes[1]) = (self::rss_bytes()?, device());
+    (rss_bytes[1], device_memory[1]) = (self::rss_bytes()?, device());
     let start = Instant::now();
     engine.run(input.view())?;
     let first_run_ms = milliseconds(start);
-    (rss_bytes[2], device_bytes[2]) = (self::rss_bytes()?, device());
-    let [before, with, after] = device_bytes;
+    (rss_bytes[2], device_memory[2]) = (self::rss_bytes()?, device());
     Ok(Start {
         process_ms: 0.0,
         library_ms,
@@ -95,7 +94,7 @@ pub fn measure_start(request: &Request) -> Result<Start> {
         first_run_ms,
         rss_bytes,
         peak_rss_bytes: peak_rss_bytes().context("the system does not tell the peak of memory")?,
-        device_bytes: before.zip(with).zip(after).map(|((before, with), after)| [before, with, after]),
+        device_bytes: bytes_by_one_measure(device_memory),
     })
 }
 

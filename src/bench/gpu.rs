@@ -74,9 +74,18 @@ pub fn gpu_state() -> Option<GpuState> {
     })
 }
 
-/// Bytes of its memory that this process uses, or all processes where the driver does not tell them apart, as
-/// in a container.
-pub fn gpu_bytes_used() -> Option<u64> {
+/// Bytes of its memory in use at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// By this process; nothing before it has used the GPU, and where the driver does not tell processes apart, as in
+    /// a container.
+    own: Option<u64>,
+    /// By all.
+    all: u64,
+}
+
+/// How much of its memory is in use now.
+pub fn gpu_memory() -> Option<GpuMemory> {
     let device = device()?;
     let own = device.running_compute_processes().ok().into_iter().flatten();
     let own = own.filter(|process| process.pid == std::process::id());
@@ -84,5 +93,32 @@ pub fn gpu_bytes_used() -> Option<u64> {
         UsedGpuMemory::Used(bytes) => Some(bytes),
         UsedGpuMemory::Unavailable => None,
     });
-    bytes.reduce(|sum, bytes| sum + bytes).or_else(|| Some(device.memory_info().ok()?.used))
+    Some(GpuMemory { own: bytes.reduce(|sum, bytes| sum + bytes), all: device.memory_info().ok()?.used })
+}
+
+/// Bytes in use at moments that follow each other, by one measure: this process's if it is known in the end, else
+/// those of all.
+pub fn bytes_by_one_measure<const N: usize>(moments: [Option<GpuMemory>; N]) -> Option<[u64; N]> {
+    let own = moments.last().copied().flatten()?.own.is_some();
+    let mut bytes = [0; N];
+    for (bytes, moment) in bytes.iter_mut().zip(moments) {
+        let GpuMemory { own: mine, all } = moment?;
+        *bytes = if own { mine.unwrap_or(0) } else { all };
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_measures_are_never_mixed() {
+        let moment = |own, all| Some(GpuMemory { own, all });
+        let told_apart = [moment(None, 900), moment(Some(100), 1_000), moment(Some(150), 1_050)];
+        assert_eq!(bytes_by_one_measure(told_apart), Some([0, 100, 150]));
+        let container = [moment(None, 900), moment(None, 1_000), moment(None, 1_050)];
+        assert_eq!(bytes_by_one_measure(container), Some([900, 1_000, 1_050]));
+        assert_eq!(bytes_by_one_measure([None, None, None]), None);
+    }
 }

@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::config::{Bench, EngineName, Mode};
+use crate::config::{Bench, CudaSettings, EngineName, Mode};
 
 use super::budgets::{Outcome, judge};
 use super::cell::{CellId, CellResult, speed_ups};
@@ -117,8 +117,8 @@ fn result(model: &str, law: Law) -> CellResult {
 
 /// New cells against an old one, on one machine.
 fn held_against(new: &CellResult, old: &CellResult) -> Comparison {
-    let environment = Environment::read();
-    let side = |cell| Side { models: 2, environment: &environment, cells: std::slice::from_ref(cell) };
+    let (environment, cuda) = (Environment::read(), CudaSettings::default());
+    let side = |cell| Side { models: 2, environment: &environment, cuda, cells: std::slice::from_ref(cell) };
     compare(&side(new), &side(old), "old.json".into(), 0.05, 1).unwrap()
 }
 
@@ -161,15 +161,27 @@ fn a_regression_is_found_and_noise_is_none() {
         let compared = held_against(&result("a", law), &old);
         assert_eq!(compared.cells[0].outcome, outcome, "{:?}", compared.cells[0]);
     }
-    let here = Environment::read();
+    let (here, cuda) = (Environment::read(), CudaSettings::default());
     let there = Environment { cpu_model: "another".into(), ..here.clone() };
-    let then = Side { models: 1, environment: &there, cells: std::slice::from_ref(&old) };
+    let then = Side { models: 1, environment: &there, cuda, cells: std::slice::from_ref(&old) };
     let renamed = [result("b", |_, draw| 1.0 + 0.1 * draw)];
-    let now = Side { models: 1, environment: &here, cells: &renamed };
+    let now = Side { models: 1, environment: &here, cuda, cells: &renamed };
     let compared = compare(&now, &then, "old.json".into(), 0.05, 1).unwrap();
     assert_eq!(compared.cells[0].outcome, Outcome::Undecided);
     assert!(compared.differences[0].starts_with("CPU was"), "{:?}", compared.differences);
     assert!(compare(&Side { models: 2, ..now }, &then, "old.json".into(), 0.05, 1).is_err(), "names differ");
+    let graph = Side { cuda: CudaSettings { graph: true, ..cuda }, environment: &here, ..then };
+    let compared =
+        |graph: &Side<'_>, now: &Side<'_>| compare(now, graph, "old.json".into(), 0.05, 1).unwrap();
+    assert_eq!(compared(&graph, &now).cells[0].outcome, Outcome::Holds, "only CUDA's cells depend on it");
+    let on_cuda = |cell: &CellResult| CellResult {
+        cell: CellId { engine: EngineName::OrtCuda, ..cell.cell.clone() },
+        ..cell.clone()
+    };
+    let (old, new) = ([on_cuda(&old)], [on_cuda(&renamed[0])]);
+    let now = Side { cells: &new, ..now };
+    assert_eq!(compared(&Side { cells: &old, ..graph }, &now).cells[0].outcome, Outcome::Undecided);
+    assert_eq!(compared(&Side { cells: &old, cuda, ..graph }, &now).cells[0].outcome, Outcome::Holds);
 }
 
 #[test]

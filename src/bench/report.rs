@@ -42,7 +42,8 @@ pub struct BenchReport {
 impl BenchReport {
     /// What it is compared by.
     pub fn side(&self) -> Side<'_> {
-        Side { models: self.models.len(), environment: &self.environment, cells: &self.cells }
+        let (environment, cuda) = (&self.environment, self.settings.cuda);
+        Side { models: self.models.len(), environment, cuda, cells: &self.cells }
     }
 
     /// Reads the record of a measurement.

@@ -132,6 +132,21 @@ impl Bench {
         let server = !self.scenarios.contains(&Scenario::Server);
         let given = server || !self.rates.is_empty() || self.p99_target_ms.is_some();
         require("scenarios", given, "server alone".into(), "rates or p99_target_ms with it");
+        let bound =
+            !self.cuda.graph || (self.modes == [Mode::Device] && self.scenarios == [Scenario::SingleStream]);
+        require(
+            "modes",
+            bound,
+            "a CUDA graph".into(),
+            "device alone with it, and single-stream: a graph replays one place in memory",
+        );
+        let timed = !(self.profile && self.engines.contains(&EngineName::OrtCuda));
+        require(
+            "profile",
+            timed,
+            "ort-cuda".into(),
+            "other engines: on CUDA nodes are timed when they are launched, not while they run",
+        );
         let starts = self.cold_starts == 0 || (5..=1_000).contains(&self.cold_starts);
         require("cold_starts", starts, self.cold_starts.to_string(), "0, or from 5 to 1000");
         found
@@ -209,16 +224,17 @@ pub struct CudaSettings {
     pub graph: bool,
 }
 
-/// How cuDNN's convolution algorithms are chosen.
+/// How cuDNN's convolution algorithms are chosen. Since ONNX Runtime 1.20 none are timed, whatever the names say: they
+/// stand for modes of cuDNN's heuristics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConvSearch {
-    /// Every algorithm is timed at the first run.
+    /// The thorough mode (B).
     #[default]
     Exhaustive,
-    /// By cuDNN's own rules.
+    /// The quick mode (A).
     Heuristic,
-    /// cuDNN's default algorithm.
+    /// What cuDNN falls back on, which may be slow.
     Default,
 }
 

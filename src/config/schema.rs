@@ -123,7 +123,7 @@ pub struct TeacherSpec {
 pub enum Precision {
     #[default]
     Float32,
-    /// Products of 10-bit mantissas, summed in float32. On a GPU alone.
+    /// Convolutions of 10-bit mantissas, summed in float32, all else in float32. On a GPU alone.
     Tf32,
     /// On a GPU alone.
     Bfloat16,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CudaSettings, EngineName};
+use crate::config::{ConvSearch, CudaSettings, EngineName};
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
@@ -50,8 +50,15 @@ impl EngineOptions {
             EngineName::Tract => "tract",
         };
         let rewriting = if self.optimize { "" } else { ", not optimised" };
-        let rounding = if self.cuda.tf32 { ", TF32" } else { "" };
-        format!("{engine}{rewriting}{rounding}")
+        let CudaSettings { conv_search, tf32, graph } = self.cuda;
+        let rounding = if tf32 { ", TF32" } else { "" };
+        let search = match conv_search {
+            ConvSearch::Exhaustive => "",
+            ConvSearch::Heuristic => ", quick convolution search",
+            ConvSearch::Default => ", no convolution search",
+        };
+        let replay = if graph { ", CUDA graph" } else { "" };
+        format!("{engine}{rewriting}{rounding}{search}{replay}")
     }
 }
 

@@ -54,8 +54,8 @@ pub fn time_nodes(
     runs: usize,
 ) -> Result<TimedRuns> {
     match engine {
-        EngineName::OrtCpu | EngineName::OrtCuda => ort::time_nodes(file, engine, options, images, runs),
+        EngineName::OrtCpu => ort::time_nodes(file, options, images, runs),
         EngineName::Tract => TractEngine::new(file, options)?.time_nodes(images, runs),
-        EngineName::Torch => bail!("libtorch has no per-node times"),
+        EngineName::OrtCuda | EngineName::Torch => bail!("{} has no per-node times", engine.key()),
     }
 }

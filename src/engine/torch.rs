@@ -6,7 +6,9 @@ use tch::{Kind, Tensor};
 
 use crate::config::Device;
 use crate::graph::{Graph, Node, Weights};
-use crate::torch::{Mode, Network, apply, batch_tensor, resolve_device, set_threads, to_f32, to_f64};
+use crate::torch::{
+    Mode, Network, allow_tf32, apply, batch_tensor, resolve_device, set_threads, to_f32, to_f64,
+};
 
 use super::Engine;
 
@@ -23,6 +25,8 @@ impl TorchEngine {
     /// If the weights do not fit the graph, or the device is not there.
     pub fn new(graph: &Graph, weights: &Weights, device: Device, threads: usize) -> Result<Self> {
         set_threads(threads);
+        // Training may have allowed it, and so does libtorch by itself.
+        allow_tf32(false)?;
         let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
         Ok(Self { network, bound: None })
     }

@@ -16,6 +16,21 @@ pub fn batch_tensor<T: Element + Copy>(array: ArrayViewD<'_, T>, device: Device)
     Ok(Tensor::f_from_slice(values)?.f_view(size.as_slice())?.f_to_device(device)?)
 }
 
+/// Numbers on a device. To a GPU they go from pinned memory and no one waits for them: libtorch keeps that memory
+/// until the copy is done.
+///
+/// # Errors
+/// If memory runs out.
+pub fn sent<T: Element>(numbers: &[T], device: Device) -> Result<Tensor> {
+    let here = Tensor::f_from_slice(numbers)?;
+    match device {
+        Device::Cuda(_) => {
+            Ok(here.f_internal_pin_memory(device)?.f_to_device_(device, here.kind(), true, false)?)
+        }
+        Device::Cpu | Device::Mps | Device::Vulkan => Ok(here.f_to_device(device)?),
+    }
+}
+
 /// Copies a tensor to an array of float32.
 ///
 /// # Errors

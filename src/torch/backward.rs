@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::graph::{Conv2d, Node, Op};
 
 use super::forward::apply;
-use super::images::{channels_last, empty_like, floats, floats_mut};
+use super::images::{channel_shuffle, channels_last, empty_like, floats, floats_mut};
 use super::learn::{Kept, Pass, kernel};
 use super::network::Network;
 use super::norm::Norm;
@@ -207,7 +207,7 @@ fn others(
             whole.f_slice(*axis as i64 + 1, start, end, step)?.f_copy_(dy)?;
             whole
         }
-        Op::ChannelShuffle { groups } => dy.f_channel_shuffle(x.size()[1] / *groups as i64)?,
+        Op::ChannelShuffle { groups } => channel_shuffle(dy, x.size()[1] / *groups as i64)?,
         Op::Unary(_)
         | Op::Binary(_)
         | Op::Softmax { .. }

@@ -7,6 +7,7 @@ use tch::Tensor;
 use crate::graph::{Graph, Node, Op};
 
 use super::elementwise::{binary, constant, unary};
+use super::images::channel_shuffle;
 
 /// Which statistics BatchNorm uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +126,7 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
         Op::Slice { axis, start, end, step } => {
             x.f_slice(*axis as i64 + 1, *start as i64, *end as i64, *step as i64)
         }
-        Op::ChannelShuffle { groups } => x.f_channel_shuffle(*groups as i64),
+        Op::ChannelShuffle { groups } => channel_shuffle(x, *groups as i64),
         Op::Unary(function) => unary(*function, x),
         Op::Binary(function) => binary(*function, x, &inputs[1]),
         Op::Softmax { axis } => x.f_softmax(*axis as i64 + 1, None),

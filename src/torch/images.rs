@@ -1,18 +1,27 @@
 //! Tensors as the kernels see them: float32 on the CPU, images channels-last.
 
 use anyhow::Result;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// The same values with channels-last strides, the layout in which convolutions are fastest. What is
 /// no image comes back contiguous.
 ///
 /// # Errors
 /// If memory runs out.
-pub fn channels_last(tensor: &Tensor) -> Result<Tensor> {
+pub fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
     if tensor.dim() != 4 {
-        return Ok(tensor.f_contiguous()?);
+        return tensor.f_contiguous();
     }
-    Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+    tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
+}
+
+/// The channels of `groups` groups in turns, channels-last as they come. libtorch's own on a GPU views its input,
+/// which not every layout allows, and gives another.
+///
+/// # Errors
+/// If memory runs out.
+pub(super) fn channel_shuffle(tensor: &Tensor, groups: i64) -> Result<Tensor, TchError> {
+    channels_last(&channels_last(tensor)?.f_channel_shuffle(groups)?)
 }
 
 /// An uninitialised tensor like another, channels-last.

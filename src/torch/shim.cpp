@@ -22,11 +22,11 @@ extern "C" {
 
 void cohort_free(const char* text) { std::free(const_cast<char*>(text)); }
 
-// Whether a GPU's convolutions and matrix products of float32 may round their factors to TF32.
+// Whether a GPU's convolutions of float32 may round their factors to TF32; matrix products never do.
 const char* cohort_allow_tf32(bool allowed) {
   try {
     at::globalContext().setAllowTF32CuDNN(allowed);
-    at::globalContext().setAllowTF32CuBLAS(allowed);
+    at::globalContext().setAllowTF32CuBLAS(false);
     return nullptr;
   } catch (const std::exception& error) {
     return message(error);

@@ -32,8 +32,9 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// Says whether a GPU's convolutions and matrix products of float32 may round their factors to TF32, in the
-/// whole process.
+/// Says whether a GPU's convolutions of float32 may round their factors to TF32, in the whole process. Its matrix
+/// products never do: the relations between embeddings are small differences of large sums. Until this is called,
+/// libtorch's own default holds, which lets convolutions round.
 ///
 /// # Errors
 /// What libtorch says.

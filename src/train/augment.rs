@@ -5,6 +5,7 @@ use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::data::{Change, Mix, Way};
+use crate::torch::sent;
 
 /// Changes the bytes of a batch, `[batch, channels, height, width]` of uint8; `changes` holds each
 /// image's, the same kinds for all, and `grey` what each channel is on average, `[channels]` of uint8.
@@ -31,7 +32,7 @@ pub(super) fn changed(images: Tensor, changes: &[Vec<Change>], grey: &Tensor) ->
 /// If memory runs out.
 pub(super) fn mixed(images: Tensor, mix: &Mix) -> Result<Tensor> {
     let partners: Vec<i64> = mix.partners.iter().map(|&partner| partner as i64).collect();
-    let others = images.f_index_select(0, &Tensor::f_from_slice(&partners)?.f_to_device(images.device())?)?;
+    let others = images.f_index_select(0, &sent(&partners, images.device())?)?;
     match &mix.way {
         Way::Blend => {
             let own = images.f_to_kind(Kind::Double)? * mix.share;
@@ -57,7 +58,7 @@ fn column<T: tch::kind::Element>(
     number: impl Fn(&Change) -> T,
 ) -> Result<Tensor> {
     let numbers: Vec<T> = step.iter().map(number).collect();
-    Ok(Tensor::f_from_slice(&numbers)?.f_to_device(images.device())?.f_unsqueeze(1)?)
+    Ok(sent(&numbers, images.device())?.f_unsqueeze(1)?)
 }
 
 /// The places along one side, `[1, side]`.

@@ -17,7 +17,7 @@ use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device, set_thread
 use crate::ui::{Bar, Ui};
 
 use super::checkpoint::{self, Progress, StudentState};
-use super::evaluate::evaluate;
+use super::evaluate::{evaluate, evaluate_weights};
 use super::feed::{Fed, Feed};
 use super::metrics::{COLUMNS, EpochRecord, StudentRecord, Sums, record};
 use super::optimizer::OptimizerState;
@@ -228,8 +228,9 @@ impl<'a> Cohort<'a> {
             sums.add(step(&mut self.students, &teaching, &images, &targets, moment)?, &names)?;
             bar.inc(1);
         }
-        let rate = ((steps - first_batch) * job.batch) as f64 / started.elapsed().as_secs_f64();
+        // Waits for the device: only then the time is that of the steps.
         let totals = sums.finish(&names)?.to_vec();
+        let rate = ((steps - first_batch) * job.batch) as f64 / started.elapsed().as_secs_f64();
         self.close_epoch(&totals, sums.steps(), lr)?;
         bar.line(self.epoch_line(rate));
         Ok(())
@@ -308,11 +309,20 @@ impl<'a> Cohort<'a> {
         format!("{stage} {}/{epochs}: {split} {scores}; {images_per_second:.0} images/s", last.epoch)
     }
 
+    /// What an exported file will be held against: files compute in float32 whatever the training did.
+    fn score_in_float32(&self, network: &Network, weights: &Weights) -> Result<Score> {
+        let Job { device, data, .. } = self.job;
+        evaluate_weights(network.graph(), weights, *device, &data.validation, &data.normalization)
+    }
+
     fn finish(self) -> Result<Outcome> {
         let mut trained = Vec::with_capacity(self.students.len());
-        for ((student, kept), score) in self.students.iter().zip(self.kept).zip(self.progress.kept) {
-            let weights = kept.context("no epoch was finished")?;
-            let (epoch, validation) = score.context("no epoch was finished")?;
+        for ((student, kept), score) in self.students.iter().zip(&self.kept).zip(&self.progress.kept) {
+            let weights = kept.clone().context("no epoch was finished")?;
+            let (epoch, mut validation) = score.context("no epoch was finished")?;
+            if self.job.precision != Precision::Float32 {
+                validation = self.score_in_float32(&student.network, &weights)?;
+            }
             let optimizer = hash(&student.optimizer)?;
             trained.push(Trained { name: student.name.clone(), weights, epoch, validation, optimizer });
         }

@@ -8,7 +8,7 @@ use crate::config::Device;
 use crate::data::{Normalization, Split, ordered_batches};
 use crate::graph::{Graph, Weights};
 use crate::score::Score;
-use crate::torch::{Network, batch_tensor, resolve_device};
+use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device};
 
 use super::losses::{Targets, cross_entropy};
 
@@ -43,7 +43,7 @@ pub fn evaluate(networks: &[&Network], split: &Split, normalization: &Normalizat
         .collect())
 }
 
-/// Scores weights that are not being trained.
+/// Scores weights that are not being trained, in float32.
 ///
 /// # Errors
 /// If the weights do not fit the graph, and as [`evaluate`].
@@ -54,6 +54,7 @@ pub fn evaluate_weights(
     split: &Split,
     normalization: &Normalization,
 ) -> Result<Score> {
+    allow_tf32(false)?;
     let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
     let scores = evaluate(&[&network], split, normalization)?;
     scores.into_iter().next().context("one network has one score")

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::Augment;
 use crate::data::{Normalization, Recipe, Split, TrainingOrder, recipes, training_batches};
-use crate::torch::batch_tensor;
+use crate::torch::sent;
 
 use super::augment::{changed, mixed};
 use super::losses::Targets;
@@ -25,7 +25,9 @@ pub(super) struct Feed<'a> {
     device: Device,
     /// All images, `[images, channels, height, width]` of uint8, where they are resident.
     resident: Option<Tensor>,
+    /// What each channel is on average, here and on the device.
     grey: Vec<u8>,
+    grey_there: Tensor,
     /// Normalised value of every byte, channel after channel.
     table: Tensor,
     /// Where each channel's values begin in it, `[channels, 1, 1]`.
@@ -61,6 +63,7 @@ impl<'a> Feed<'a> {
             workers,
             device,
             resident: None,
+            grey_there: sent(&grey, device)?,
             grey,
             table,
             starts: starts.f_view([-1, 1, 1])?,
@@ -100,34 +103,26 @@ impl<'a> Feed<'a> {
 
     fn gathered(&self, images: &Tensor, recipe: &Recipe) -> Result<Tensor> {
         let places: Vec<i64> = recipe.places.iter().map(|&place| place as i64).collect();
-        let images = images.f_index_select(0, &self.sent(&places)?)?;
-        changed(images, &recipe.changes, &self.sent(&self.grey)?)
+        let images = images.f_index_select(0, &sent(&places, self.device)?)?;
+        changed(images, &recipe.changes, &self.grey_there)
     }
 
-    /// Bytes on the device. To a GPU they go from pinned memory, so that no one waits for the copy.
+    /// Bytes on the device.
     fn copied(&self, images: &ArrayD<u8>) -> Result<Tensor> {
-        let images = batch_tensor(images.view(), Device::Cpu)?;
-        match self.device {
-            Device::Cuda(_) => {
-                Ok(images.f_pin_memory(self.device)?.f_to_device_(self.device, Kind::Uint8, true, false)?)
-            }
-            Device::Cpu | Device::Mps | Device::Vulkan => Ok(images.f_to_device(self.device)?),
-        }
+        let size: Vec<i64> = images.shape().iter().map(|&side| side as i64).collect();
+        let bytes = images.as_slice().context("a batch lies in one piece")?;
+        Ok(sent(bytes, self.device)?.f_view(size.as_slice())?)
     }
 
     fn fed(&self, bytes: Tensor, recipe: Recipe) -> Result<Fed> {
         let images = self.table.f_take(&(bytes.f_to_kind(Kind::Int64)? + &self.starts))?;
-        let labels = self.sent(&recipe.labels)?;
+        let labels = sent(&recipe.labels, self.device)?;
         let Some(mix) = &recipe.mix else {
             return Ok(Fed { images, targets: Targets::plain(labels) });
         };
         let others: Vec<i64> = mix.partners.iter().map(|&partner| recipe.labels[partner]).collect();
-        let targets = Targets { labels, mixed: Some((self.sent(&others)?, mix.share)) };
+        let targets = Targets { labels, mixed: Some((sent(&others, self.device)?, mix.share)) };
         Ok(Fed { images: mixed(images, mix)?, targets })
-    }
-
-    fn sent<T: tch::kind::Element>(&self, numbers: &[T]) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(numbers)?.f_to_device(self.device)?)
     }
 }
 

@@ -68,6 +68,19 @@ pub fn facts() -> Result<Facts, InputError> {
     Ok(Facts { library: loaded.library.clone(), version: loaded.version.clone(), cuda })
 }
 
+/// Opens the libraries of CUDA and cuDNN where they lie as in an installation of wheels, beside ONNX Runtime's own
+/// folder: the CUDA provider says where to look for none of them. Elsewhere the loader's path must lead to them.
+pub(super) fn open_cuda_libraries() {
+    static OPENED: OnceLock<()> = OnceLock::new();
+    OPENED.get_or_init(|| {
+        let Ok(loaded) = loaded() else { return };
+        let wheels = loaded.library.ancestors().nth(3).map(|root| root.join("nvidia"));
+        let folder = |name: &str| Some(wheels.as_ref()?.join(name).join("lib")).filter(|path| path.is_dir());
+        // What is missing, the provider names when it is loaded.
+        let _ = ort::ep::cuda::preload_dylibs(folder("cu13").as_deref(), folder("cudnn").as_deref());
+    });
+}
+
 fn loaded() -> Result<&'static Loaded, InputError> {
     LOADED.get_or_init(|| load(NAMED.get().map(PathBuf::as_path))).as_ref().map_err(InputError::clone)
 }

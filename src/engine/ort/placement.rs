@@ -9,31 +9,41 @@ use ort::session::Session;
 
 use super::super::Placement;
 
-/// Nodes that must run where they were asked to run; shape arithmetic may stay on the CPU.
-const COMPUTE: &[&str] = &[
-    "Conv",
-    "FusedConv",
-    "Gemm",
-    "FusedGemm",
-    "MatMul",
-    "FusedMatMul",
-    "MaxPool",
-    "AveragePool",
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "ReduceMean",
-    "BatchNormalization",
-    "InstanceNormalization",
-    "GroupNorm",
-    "GroupNormalization",
-    "LayerNormalization",
-    "SimplifiedLayerNormalization",
-    "SkipLayerNormalization",
-    "LRN",
-    "NhwcConv",
+/// Nodes of arithmetic on shapes, which ONNX Runtime keeps on the CPU; all others must run where they were asked to.
+const ON_SHAPES: &[&str] = &[
+    "Add",
+    "And",
+    "Cast",
+    "Ceil",
+    "Concat",
+    "Constant",
+    "ConstantOfShape",
+    "Div",
+    "Equal",
+    "Floor",
+    "Gather",
+    "Greater",
+    "Identity",
+    "Less",
+    "Max",
+    "Min",
+    "Mod",
+    "Mul",
+    "Not",
+    "Or",
+    "Range",
+    "ReduceProd",
+    "Reshape",
+    "Shape",
+    "Size",
+    "Slice",
+    "Squeeze",
+    "Sub",
+    "Unsqueeze",
+    "Where",
 ];
 
-/// One node of the optimised graph.
+/// One node of the graph as it was shared out among providers: before they fuse nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placed {
     pub provider: String,
@@ -41,7 +51,7 @@ pub(super) struct Placed {
     pub op: String,
 }
 
-/// Refuses a session in which a compute node runs on another provider than `wanted`.
+/// Refuses a session in which a node runs on another provider than `wanted`, arithmetic on shapes aside.
 pub(super) fn require(session: &Session, wanted: &str) -> Result<()> {
     let placed = read(session)?;
     if placed.is_empty() {
@@ -49,7 +59,7 @@ pub(super) fn require(session: &Session, wanted: &str) -> Result<()> {
     }
     let elsewhere: Vec<String> = placed
         .iter()
-        .filter(|node| node.provider != wanted && COMPUTE.contains(&node.op.as_str()))
+        .filter(|node| node.provider != wanted && !ON_SHAPES.contains(&node.op.as_str()))
         .map(|node| format!("{} ({}) on {}", node.name, node.op, node.provider))
         .collect();
     if elsewhere.is_empty() { Ok(()) } else { bail!("not on {wanted}: {}", elsewhere.join(", ")) }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use ndarray::{ArrayD, ArrayViewD};
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{IoBinding, Session};
+use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
 use ort::value::{Tensor, TensorRef};
 
 use crate::config::{ConvSearch, EngineName};
@@ -16,7 +16,7 @@ use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
 use super::super::{Engine, EngineOptions, INTER_OP_THREADS, Placement};
-use super::library::environment;
+use super::library::{environment, open_cuda_libraries};
 use super::placement;
 
 /// The CUDA provider's own name.
@@ -25,6 +25,9 @@ const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
 /// What is missing where the CUDA provider does not load.
 const CUDA_NEEDS: &str = "the CUDA provider needs an NVIDIA GPU and its driver, ONNX Runtime's CUDA build, and the \
                           libraries of CUDA and cuDNN on the loader's path; `cohort doctor` tries it";
+
+/// What to do where it has not enough memory.
+const CUDA_MEMORY: &str = "the GPU's memory is too small: choose a smaller batch, or fewer at once";
 
 /// Where the provider's own words begin, behind places in the source and the compiler's names of functions.
 const CUDA_PROBLEMS: [&str; 4] =
@@ -37,8 +40,18 @@ pub struct OrtEngine {
     input: String,
     outputs: Vec<String>,
     cuda: bool,
-    bound: Option<IoBinding>,
+    /// Whether bound runs are recorded as CUDA graphs, one for each batch that was bound.
+    graphs: bool,
+    batches: i32,
+    bound: Option<(IoBinding, RunOptions<NoSelectedOutputs>)>,
+    /// Of runs whose input lies anywhere, which no graph can replay.
+    unbound: RunOptions<NoSelectedOutputs>,
 }
+
+/// What says to the CUDA provider which graph a run is recorded in and replayed from.
+const GRAPH: &str = "gpu_graph_id";
+/// No graph.
+const NO_GRAPH: i32 = -1;
 
 impl OrtEngine {
     /// Loads a file for the CPU provider.
@@ -55,43 +68,33 @@ impl OrtEngine {
     /// [`InputError`] if the provider cannot load, or if a compute node would run elsewhere: ONNX
     /// Runtime would fall back to the CPU without a word.
     pub fn cuda(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
-        Self::on_cuda(file, options, None)
+        open_cuda_libraries();
+        // By its source ONNX Runtime keeps half precision, too, off the tensor cores where TF32 is off.
+        let provider = ep::CUDA::default()
+            .with_tf32(options.cuda.tf32 || file.computes_in_half())
+            .with_cuda_graph(options.cuda.graph)
+            .with_conv_algorithm_search(search(options.cuda.conv_search))
+            .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+            .build()
+            .error_on_failure();
+        let engine = Self::new(file, options, EngineName::OrtCuda, Some(provider), None)?;
+        placement::require(&engine.session, CUDA_PROVIDER)
+            .map_err(|error| InputError::new(format!("{}: {error:#}", file.path.display())))?;
+        Ok(engine)
     }
 
-    /// Loads a file for the CPU or CUDA provider, with every node's time written to a file whose name begins with
-    /// `times`, once [`OrtEngine::end_times`] is called.
+    /// Loads a file for the CPU provider, with every node's time written to a file whose name begins with `times`,
+    /// once [`OrtEngine::end_times`] is called.
     ///
     /// # Errors
     /// As without.
-    pub(super) fn timed(
-        file: &OnnxFile,
-        options: &EngineOptions,
-        engine: EngineName,
-        times: &Path,
-    ) -> Result<Self> {
-        match engine {
-            EngineName::OrtCpu => Self::new(file, options, engine, None, Some(times)),
-            EngineName::OrtCuda => Self::on_cuda(file, options, Some(times)),
-            EngineName::Tract | EngineName::Torch => bail!("{} is not ONNX Runtime", engine.key()),
-        }
+    pub(super) fn timed(file: &OnnxFile, options: &EngineOptions, times: &Path) -> Result<Self> {
+        Self::new(file, options, EngineName::OrtCpu, None, Some(times))
     }
 
     /// Ends the timing of nodes and tells where the times were written.
     pub(super) fn end_times(&mut self) -> Result<PathBuf> {
         Ok(self.session.end_profiling()?.into())
-    }
-
-    fn on_cuda(file: &OnnxFile, options: &EngineOptions, times: Option<&Path>) -> Result<Self> {
-        let provider = ep::CUDA::default()
-            .with_tf32(options.cuda.tf32)
-            .with_cuda_graph(options.cuda.graph)
-            .with_conv_algorithm_search(search(options.cuda.conv_search))
-            .build()
-            .error_on_failure();
-        let engine = Self::new(file, options, EngineName::OrtCuda, Some(provider), times)?;
-        placement::require(&engine.session, CUDA_PROVIDER)
-            .map_err(|error| InputError::new(format!("{}: {error:#}", file.path.display())))?;
-        Ok(engine)
     }
 
     fn new(
@@ -111,8 +114,28 @@ impl OrtEngine {
         })?;
         let input = session.inputs().first().context("the session has no input")?.name().to_string();
         let outputs = session.outputs().iter().map(|output| output.name().to_string()).collect();
-        Ok(Self { session, name, input, outputs, cuda, bound: None })
+        let graphs = cuda && options.cuda.graph;
+        let unbound = run_options(graphs.then_some(NO_GRAPH))?;
+        Ok(Self { session, name, input, outputs, cuda, graphs, batches: 0, bound: None, unbound })
     }
+}
+
+fn run_options(graph: Option<i32>) -> Result<RunOptions<NoSelectedOutputs>> {
+    let mut options = RunOptions::new()?;
+    if let Some(graph) = graph {
+        options.set(GRAPH, graph.to_string())?;
+    }
+    Ok(options)
+}
+
+/// What a run's failure is: on CUDA most are of the machine, not ours.
+fn failed(error: &ort::Error, on_cuda: bool) -> anyhow::Error {
+    let text = error.to_string();
+    if !on_cuda {
+        return anyhow!(text);
+    }
+    let hint = if text.contains("allocate") { CUDA_MEMORY } else { CUDA_NEEDS };
+    InputError::new(format!("on CUDA: {}", told(&text))).hint(hint).into()
 }
 
 fn search(search: ConvSearch) -> ep::cuda::ConvAlgorithmSearch {
@@ -170,7 +193,9 @@ impl Engine for OrtEngine {
     fn run(&mut self, images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f32>>> {
         let images = images.as_standard_layout();
         let input = TensorRef::from_array_view(images.view())?;
-        let outputs = self.session.run(ort::inputs![self.input.as_str() => input])?;
+        let (inputs, cuda) = (ort::inputs![self.input.as_str() => input], self.cuda);
+        let outputs = self.session.run_with_options(inputs, &self.unbound);
+        let outputs = outputs.map_err(|error| failed(&error, cuda))?;
         let mut arrays = Vec::with_capacity(self.outputs.len());
         for name in &self.outputs {
             arrays.push(outputs[name.as_str()].try_extract_array::<f32>()?.to_owned());
@@ -204,14 +229,17 @@ impl Engine for OrtEngine {
             }
         }
         binding.synchronize_inputs()?;
-        self.bound = Some(binding);
+        self.batches += 1;
+        self.bound = Some((binding, run_options(self.graphs.then_some(self.batches))?));
         Ok(())
     }
 
     fn run_into(&mut self, images: ArrayViewD<'_, f32>, outputs: &mut [ArrayD<f32>]) -> Result<()> {
         let images = images.as_standard_layout();
         let input = TensorRef::from_array_view(images.view())?;
-        let values = self.session.run(ort::inputs![self.input.as_str() => input])?;
+        let (inputs, cuda) = (ort::inputs![self.input.as_str() => input], self.cuda);
+        let values = self.session.run_with_options(inputs, &self.unbound);
+        let values = values.map_err(|error| failed(&error, cuda))?;
         for (name, output) in self.outputs.iter().zip(outputs) {
             output.assign(&values[name.as_str()].try_extract_array::<f32>()?);
         }
@@ -223,8 +251,9 @@ impl Engine for OrtEngine {
     }
 
     fn run_bound(&mut self) -> Result<()> {
-        let binding = self.bound.as_ref().ok_or_else(|| anyhow!("no batch is bound"))?;
-        self.session.run_binding(binding)?;
+        let (binding, options) = self.bound.as_ref().ok_or_else(|| anyhow!("no batch is bound"))?;
+        let cuda = self.cuda;
+        self.session.run_binding_with_options(binding, options).map_err(|error| failed(&error, cuda))?;
         if self.cuda {
             binding.synchronize_outputs()?;
         }

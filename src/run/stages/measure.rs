@@ -102,7 +102,7 @@ fn networks(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[(G
     Ok([(normalizing(&chosen.graph, mean, std)?, weights), folded])
 }
 
-/// Every engine in every way that may change its numbers.
+/// Every engine in every way that may change its numbers; libtorch's on the CPU, whatever it was trained on.
 ///
 /// # Errors
 /// [`crate::error::InputError`] if a runtime is not there. That it refuses the file is left to the verification.
@@ -114,9 +114,9 @@ fn candidates(
     threads: usize,
 ) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
-    for engine in engines_to_verify(settings, context.plan.pipeline.device)? {
+    for engine in engines_to_verify(context, settings, file)? {
         for options in EngineOptions::ways(engine, threads) {
-            let loaded = open(context, network, file, engine, &options);
+            let loaded = open(network, Device::Cpu, file, engine, &options);
             let loaded = match engine {
                 EngineName::Torch | EngineName::OrtCuda => Ok(loaded?),
                 EngineName::OrtCpu | EngineName::Tract => loaded,
@@ -127,37 +127,38 @@ fn candidates(
     Ok(candidates)
 }
 
-/// The engines that are asked for, and ONNX Runtime's CUDA provider where training ran on CUDA and
-/// the provider is there.
+/// The engines that are asked for, and ONNX Runtime's CUDA provider where training ran on CUDA and the provider can be
+/// used; that it cannot is said.
 ///
 /// # Errors
 /// [`crate::error::InputError`] if ONNX Runtime is asked for and cannot be loaded.
-fn engines_to_verify(settings: &Verify, device: Device) -> Result<Vec<EngineName>> {
+fn engines_to_verify(context: &Context<'_>, settings: &Verify, file: &OnnxFile) -> Result<Vec<EngineName>> {
     let mut engines = settings.engines.clone();
-    let on_cuda = crate::torch::device_name(device).is_ok_and(|name| name.starts_with("cuda"));
+    let device = crate::torch::device_name(context.plan.pipeline.device);
+    let on_cuda = device.is_ok_and(|name| name.starts_with("cuda"));
     let facts = engine::ort::facts();
     if engines.iter().any(|engine| matches!(engine, EngineName::OrtCpu | EngineName::OrtCuda)) {
         facts.clone()?;
     }
     let provider = facts.is_ok_and(|facts| facts.cuda);
     if on_cuda && provider && !engines.contains(&EngineName::OrtCuda) {
-        engines.push(EngineName::OrtCuda);
+        match engine::open(file, EngineName::OrtCuda, &EngineOptions::default()) {
+            Ok(_) => engines.push(EngineName::OrtCuda),
+            Err(error) => context.options.ui.warn(format!("not verified on CUDA: {error:#}")),
+        }
     }
     Ok(engines)
 }
 
 fn open(
-    context: &Context<'_>,
     (graph, weights): (&Graph, &Weights),
+    device: Device,
     file: &OnnxFile,
     engine: EngineName,
     options: &EngineOptions,
 ) -> Result<Box<dyn Engine>> {
     match engine {
-        EngineName::Torch => {
-            let device = context.plan.pipeline.device;
-            Ok(Box::new(TorchEngine::new(graph, weights, device, options.threads)?))
-        }
+        EngineName::Torch => Ok(Box::new(TorchEngine::new(graph, weights, device, options.threads)?)),
         EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => engine::open(file, engine, options),
     }
 }
@@ -195,13 +196,15 @@ pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         Ok((peer(context, name)?, file, trained_weights(context, name)?))
     };
     let loaded: Vec<(&Peer, OnnxFile, Weights)> = names.into_iter().map(load).collect::<Result<_>>()?;
-    let mut subjects = Vec::new();
+    let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);
     for (peer, file, weights) in &loaded {
         subjects.push(Subject {
             file,
             model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
             pictures: Pictures::of(file, pictures.clone()),
-            open: Box::new(|engine, options| open(context, (&peer.graph, weights), file, engine, options)),
+            open: Box::new(move |engine, options| {
+                open((&peer.graph, weights), device, file, engine, options)
+            }),
         });
     }
     let options = context.options;
