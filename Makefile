@@ -6,7 +6,8 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 # Of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
-.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign foreign-latency fuzz lint
+.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign foreign-latency fuzz gpu-pack \
+	check-gpu-script lint
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
@@ -16,6 +17,8 @@ help:
 	@echo "make foreign      export torchvision's models with PyTorch, import and verify each (3 GB of packages)"
 	@echo "make foreign-latency  how fast they run as exported and as emitted again, in turns"
 	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
+	@echo "make gpu-pack     what scripts/gpu-check.sh needs on a machine with a GPU, into .gpu/ (0.4 GB)"
+	@echo "make check-gpu-script   that check in little, on the CPU"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
 	@echo "make without-libtorch   build target/without-libtorch/cohort, which verifies and benches but does not train"
@@ -74,6 +77,15 @@ fuzz:
 	cargo +nightly fuzz run import fuzz/corpus/import tests/fixtures/onnx tests/fixtures/hostile -- \
 		-max_total_time=$$((60 * $(FUZZ_MINUTES))) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
 		-max_len=65536
+
+# What is brought to a machine with a GPU, in pieces: scripts/gpu-check.sh says what it does there.
+gpu-pack: setup
+	scripts/gpu/pack.sh .gpu
+
+# The same check in little, on the CPU.
+check-gpu-script: setup
+	scripts/gpu/pack.sh target/gpu-check program
+	target/gpu-check/gpu-check.sh --device cpu
 
 lint: setup
 	cargo fmt --check

@@ -28,7 +28,7 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-fn student(number: u32, kind: Kind) -> Student {
+fn student(number: u32, kind: Kind, device: Device) -> Student {
     let spec = parse("family: resnet_cifar\ndepth: 20\n", "test").unwrap();
     let graph = zoo::build(&spec, [3, SIZE as usize, SIZE as usize], CLASSES as usize).unwrap();
     let mut weights: Weights = initial_weights(&graph, 0);
@@ -48,7 +48,7 @@ fn student(number: u32, kind: Kind) -> Student {
         let values = noise(count, number * 1_000 + index as u32).into_iter().map(|value| value * scale);
         weights.insert(spec.name, ArrayD::from_shape_vec(spec.shape, values.collect()).unwrap());
     }
-    let network = |graph, weights| Network::new(graph, weights, Device::Cpu, kind).unwrap();
+    let network = |graph, weights| Network::new(graph, weights, device, kind).unwrap();
     let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
     let learning = network(&graph, &weights);
     let optimizer = Optimizer::Sgd(Sgd { lr: 0.05, ..Sgd::default() });
@@ -66,11 +66,11 @@ fn images() -> Tensor {
 }
 
 /// The largest error of some recorded steps, relative.
-fn largest_error(kind: Kind, steps: usize) -> (f64, String) {
-    let mut students = [student(1, kind), student(2, kind)];
-    let images = images().to_kind(kind);
+fn largest_error(kind: Kind, steps: usize, device: Device) -> (f64, String) {
+    let mut students = [student(1, kind, device), student(2, kind, device)];
+    let images = images().to_kind(kind).to_device(device);
     let labels: Vec<i64> = (0..BATCH).map(|index| 7 * index % CLASSES).collect();
-    let targets = Targets::plain(Tensor::from_slice(&labels));
+    let targets = Targets::plain(Tensor::from_slice(&labels).to_device(device));
     let weights =
         LossWeights { beta: Some(1.0), beta2: Some(1.0), gamma: Some(1.0), ..LossWeights::default() };
     let terms = Method::CtslMkt.terms(&weights);
@@ -104,9 +104,22 @@ fn largest_error(kind: Kind, steps: usize) -> (f64, String) {
 
 #[test]
 fn every_term_is_pytorchs() {
-    let (error, place) = largest_error(Kind::Double, 3);
+    terms_are_pytorchs_on(Device::Cpu);
+}
+
+#[test]
+#[ignore = "needs CUDA"]
+fn every_term_is_pytorchs_on_cuda() {
+    let device = cohort::torch::resolve_device(cohort::config::Device::Cuda(0)).unwrap();
+    cohort::torch::allow_tf32(false).unwrap();
+    terms_are_pytorchs_on(device);
+}
+
+#[track_caller]
+fn terms_are_pytorchs_on(device: Device) {
+    let (error, place) = largest_error(Kind::Double, 3, device);
     assert!(error < 1e-6, "float64, {place}");
-    let (error, place) = largest_error(Kind::Float, 1);
+    let (error, place) = largest_error(Kind::Float, 1, device);
     assert!(error < 1e-4, "float32, {place}");
 }
 
@@ -119,7 +132,7 @@ fn alternate_updates_show_peers_as_they_have_become() {
     let targets = Targets::plain(Tensor::from_slice(&(0..BATCH).collect::<Vec<_>>()));
     let terms = Method::CtslMkt.terms(&LossWeights::default());
     let first_step = |updates| {
-        let mut students = [student(1, Kind::Float), student(2, Kind::Float)];
+        let mut students = [student(1, Kind::Float, Device::Cpu), student(2, Kind::Float, Device::Cpu)];
         let teaching = Teaching { terms: &terms, updates, teacher: None };
         step(&mut students, &teaching, &images, &targets, Moment { step: 1, lr: 0.05 }).unwrap()
     };
@@ -142,8 +155,8 @@ fn a_teacher_teaches_what_the_student_does_not_know() {
     let targets = Targets::plain(Tensor::from_slice(&(0..BATCH).collect::<Vec<_>>()));
     let all = LossWeights { teacher_distance: Some(1.0), teacher_angle: Some(1.0), ..LossWeights::default() };
     let terms = Method::Kd.terms(&all);
-    let mut learner = [student(1, Kind::Float)];
-    let other = student(2, Kind::Float).frozen.unwrap();
+    let mut learner = [student(1, Kind::Float, Device::Cpu)];
+    let other = student(2, Kind::Float, Device::Cpu).frozen.unwrap();
     let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: Some(&other) };
     let rows = step(&mut learner, &teaching, &images, &targets, Moment { step: 1, lr: 0.0 }).unwrap();
     for one in [Term::Teacher, Term::TeacherDistance, Term::TeacherAngle] {

@@ -2,10 +2,11 @@
 import argparse
 import json
 import sys
+import textwrap
 import time
 from pathlib import Path
 
-from machine import Machine, Unusable, unpack
+from machine import Machine, Unusable, pieces, unpack
 from parts import PARTS, Check, Found
 from record import Record
 
@@ -14,11 +15,14 @@ def arguments() -> argparse.Namespace:
     lists = "\n".join(f"  {number}  {title}" for number, (title, _) in PARTS.items())
     parser = argparse.ArgumentParser(prog="gpu-check.sh", description=f"parts:\n{lists}",
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(".gpu"), help="what scripts/gpu/pack.sh made [.gpu]")
+    beside = Path(__file__).resolve().parents[1]
+    folder = beside if pieces(beside) else Path(".gpu")
+    parser.add_argument("--folder", type=Path, default=folder, help="what scripts/gpu/pack.sh made [its own, or .gpu]")
     parser.add_argument("--parts", type=chosen, default=list(PARTS), metavar="1,2", help="which parts to run [all]")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu does the same in little [cuda]")
     parser.add_argument("--out", type=Path, help="where gpu-check.json, .md and .log go [FOLDER/out]")
     parser.add_argument("--seconds", type=float, default=170.0, help="for each part at most; what is left goes on at the next call [170]")
+    parser.add_argument("--peer", type=Path, help="the PyTorch script that part 6 times beside ours [scripts/step-in-pytorch.py]")
     return parser.parse_args()
 
 
@@ -70,7 +74,7 @@ def run(check: Check, record: Record, number: int, seconds: float) -> None:
         word = "FAIL" if found.problems else f"skipped, {found.skipped}" if found.skipped else "pass"
         print(f"  {number} {name:<34} {took:5.0f} s  {word}", flush=True)
         for problem in found.problems:
-            print(f"      {problem}", flush=True)
+            print(textwrap.fill(problem, 80, initial_indent=" " * 6, subsequent_indent=" " * 6), flush=True)
     print(f"{number} {title}: {record.verdict(number)}", flush=True)
 
 
@@ -91,7 +95,10 @@ def main() -> int:
         print("there is no onnxruntime.tar.xz.*: the ONNX Runtime of this machine is used", flush=True)
     machine = Machine(unpacked, out / "gpu-check.log")
     record = Record(out, args.device, facts(machine, program))
-    check = Check(machine, unpacked, out, work, args.device)
+    peer = (args.peer or program / "scripts/step-in-pytorch.py").resolve()
+    if not peer.is_file():
+        raise Unusable(f"there is no {peer}")
+    check = Check(machine, unpacked, out, work, args.device, peer)
     for number in args.parts:
         run(check, record, number, args.seconds)
     print(out / "gpu-check.md")

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes the folder that scripts/gpu-check.sh needs on a machine with a GPU, in archives of pieces small enough to be
-# brought one by one: the program and the step bench, ONNX Runtime's CUDA build, and CIFAR-100 from $COHORT_DATA.
+# Makes the folder that is brought to a machine with a GPU: gpu-check.sh, and what it needs in archives, of pieces small
+# enough to be brought one by one: the program and the step bench, ONNX Runtime's CUDA build, and CIFAR-100 from
+# $COHORT_DATA.
 #
 # usage: scripts/gpu/pack.sh [FOLDER=.gpu] [program|onnxruntime|cifar-100 ...]   all three unless some are named
-#        PIECE_MIB=48  megabytes of a piece
-#        PEER=FILE     the PyTorch script of the same step that is timed beside ours
+#        PIECE_MIB=48  the size of a piece
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 to=${1:-.gpu}
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- program onnxruntime cifar-100
-peer=${PEER:-../shared/peers/ctsl_torch.py}
 mkdir -p "$to"
+cp -r scripts/gpu-check.sh scripts/gpu "$to/"
 away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 command -v xz >"$away/xz" || { echo "error: there is no xz; sudo apt-get install xz-utils" >&2; exit 2; }
@@ -23,17 +23,28 @@ pack() {
     ls -l "$to/$1".tar.xz.*
 }
 
+# built NAME KIND ARGUMENTS: has cargo make a target of that kind, and puts it into the archive under a name.
+built() {
+    local name=$1 kind=$2
+    shift 2
+    cargo "$@" --release --locked --message-format=json-render-diagnostics >"$away/cargo"
+    strip -o "$away/program/bin/$name" "$(python3 - "$kind" "$away/cargo" <<'PY'
+import json
+import sys
+
+made = (json.loads(line) for line in open(sys.argv[2]))
+print(*(one["executable"] for one in made if one.get("executable") and sys.argv[1] in one["target"]["kind"]))
+PY
+    )"
+}
+
 pack_program() {
-    cargo build --release --locked
-    cargo build --release --locked --bench train_step
-    local bench
-    bench=$(cargo build --release --locked --bench train_step --message-format=json 2>>"$away/cargo" |
-        python3 -c 'import json, sys; print(*(one["executable"] for one in map(json.loads, sys.stdin) if one.get("executable") and one["target"]["name"] == "train_step"))')
-    mkdir -p "$away/program/bin" "$away/program/peer"
-    strip -o "$away/program/bin/cohort" target/release/cohort
-    strip -o "$away/program/bin/train_step" "$bench"
+    mkdir -p "$away/program/bin"
+    built cohort bin build --bin cohort
+    built train_step bench build --bench train_step
+    built tests-of-library lib test --lib --no-run
+    built tests-of-step test test --test train_step --no-run
     cp -r pipelines models scripts "$away/program/"
-    [ ! -f "$peer" ] || cp "$peer" "$away/program/peer/ctsl_torch.py"
     git describe --always --dirty >"$away/program/revision" 2>>"$away/git" || echo "unknown" >"$away/program/revision"
     pack program
 }

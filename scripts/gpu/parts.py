@@ -43,6 +43,7 @@ class Check:
     out: Path
     work: Path
     device: str
+    peer: Path
     deadline: float = 0.0
 
     @property
@@ -94,8 +95,8 @@ def read(ran: Ran, what: str) -> dict:
 
 # 1
 
-def doctor(check: Check) -> list[Step]:
-    def libraries() -> Found:
+def libraries(check: Check) -> list[Step]:
+    def doctor() -> Found:
         ran = check.cohort("doctor", "--json")
         found = Found(problems=ran.problem())
         for library in read(ran, "cohort doctor")["libraries"]:
@@ -118,7 +119,22 @@ def doctor(check: Check) -> list[Step]:
             found.problems.append("PyTorch sees no CUDA")
         return found
 
-    return [("libraries", libraries), ("PyTorch", peer)]
+    def tests(name: str) -> Found:
+        """The project's own tests that need CUDA."""
+        if check.short:
+            return Found(skipped="they need CUDA")
+        ran = check.machine.run([check.program / "bin" / name, "--ignored", "on_cuda", "--test-threads=1"], check.left())
+        count = re.search(r"(\d+) passed", ran.stdout)
+        passed = int(count[1]) if count else 0
+        said = [line for line in ran.stdout.splitlines() if "panicked" in line or line.startswith("test ")]
+        found = Found(problems=[f"{problem}; {'; '.join(said)}" for problem in ran.problem()])
+        if not passed and not found.problems:
+            found.problems.append("no test ran")
+        found.rows.append({"tests": name, "passed on CUDA": passed})
+        return found
+
+    names = ["tests-of-library", "tests-of-step"]
+    return [("doctor", doctor), ("PyTorch", peer)] + [(name, lambda name=name: tests(name)) for name in names]
 
 
 def without_peer(check: Check) -> Found:
@@ -143,7 +159,10 @@ def quick_start(check: Check) -> list[Step]:
         return Found(rows=rows)
 
     def compared() -> Found:
-        scores = [json.loads((check.work / name / "03-select/test.json").read_text()) for name in (here, reference)]
+        files = [check.work / name / "03-select/test.json" for name in (here, reference)]
+        if missing := [str(file) for file in files if not file.exists()]:
+            raise Unusable(f"there is nothing to compare: no {', '.join(missing)}")
+        scores = [json.loads(file.read_text()) for file in files]
         found = Found()
         for name, score in scores[0].items():
             other = scores[1][name]
@@ -216,7 +235,7 @@ def verify(check: Check) -> list[Step]:
 # 4
 
 def unloadable(check: Check) -> list[Step]:
-    def refused(name: str, command: list, says: str, **environment: str) -> Found:
+    def refused(name: str, command: list, says: str = "ONNX Runtime CUDA refuses", **environment: str) -> Found:
         """The command must end with exit code 2, say this, and leave no result."""
         result = check.work / "must-not-be.json"
         result.unlink(missing_ok=True)
@@ -230,7 +249,11 @@ def unloadable(check: Check) -> list[Step]:
         found.rows.append({"what": name, "exit code": ran.code, "it says": said.split(" hint:")[0]})
         return found
 
-    def bench(name: str, spoil: Callable[[Path], None], says: str) -> Found:
+    def command() -> list:
+        model = check.untrained(SMALL[0], 32)
+        return ["bench", model, "--engine", "ort-cuda", "--out", check.work / "must-not-be.json"]
+
+    def bench(name: str, spoil: Callable[[Path], None]) -> Found:
         facts = read(check.cohort("doctor", "--json"), "cohort doctor")
         runtime = next(Path(one["path"]) for one in facts["libraries"] if one["name"] == "ONNX Runtime")
         copy = check.work / "spoiled"
@@ -239,8 +262,7 @@ def unloadable(check: Check) -> list[Step]:
         for library in runtime.parent.glob("libonnxruntime*"):
             (copy / library.name).symlink_to(library)
         spoil(copy)
-        command = ["bench", check.student(), "--engine", "ort-cuda", "--out", check.work / "must-not-be.json"]
-        return refused(name, command, says, ORT_DYLIB_PATH=str(copy / runtime.name))
+        return refused(name, command(), ORT_DYLIB_PATH=str(copy / runtime.name))
 
     def cut(folder: Path) -> None:
         provider = folder / "libonnxruntime_providers_cuda.so"
@@ -253,12 +275,10 @@ def unloadable(check: Check) -> list[Step]:
 
     hidden = {"CUDA_VISIBLE_DEVICES": ""}
     train = ["run", "--set", "device=cuda", "--out", check.work / "must-not-train"]
-    student = lambda: ["bench", check.student(), "--engine", "ort-cuda", "--out", check.work / "must-not-be.json"]
-    provider = "ONNX Runtime CUDA refuses"
     return [
-        ("provider missing", lambda: bench("bench, provider missing", remove, provider)),
-        ("provider cut off", lambda: bench("bench, provider cut off", cut, provider)),
-        ("no device, bench", lambda: refused("bench, no device", student(), provider, **hidden)),
+        ("provider missing", lambda: bench("bench, provider missing", remove)),
+        ("provider cut off", lambda: bench("bench, provider cut off", cut)),
+        ("no device, bench", lambda: refused("bench, no device", command(), **hidden)),
         ("no device, training", lambda: refused("run, no device", train, "device cuda:0 was asked for", **hidden)),
     ]
 
@@ -346,15 +366,13 @@ def train_step(check: Check) -> list[Step]:
         return {"ms": 1e3 * batch / images, "busy": busy.share(ended - lasted, ended), "MiB": busy.mib()}, ran.problem()
 
     def beside(batch: int, precision: str, compiled: bool) -> Found:
-        if not peer.exists():
-            return Found(skipped="the peer script was not brought")
         if not importlib.util.find_spec("torch"):
             return without_peer(check)
         steps = 3 if check.short else max(50, 12_800 // batch)
         strict = {"NVIDIA_TF32_OVERRIDE": "0"} if precision == "float32" else {}
         ours, problems = rate([check.program / "bin/train_step", "--precision", precision], batch, steps, **strict)
         options = ["--amp"] * (precision == "bfloat16") + ["--compile"] * compiled
-        theirs, more = rate([sys.executable, peer, *options], batch, steps, **strict)
+        theirs, more = rate([sys.executable, check.peer, *options], batch, steps, **strict)
         row = {"batch": batch, "precision": precision, "peer": "compiled" if compiled else "eager",
                "ours, ms": ours.get("ms"), "peer, ms": theirs.get("ms"),
                "peer / ours": theirs["ms"] / ours["ms"] if ours and theirs else None,
@@ -362,7 +380,6 @@ def train_step(check: Check) -> list[Step]:
                "ours, MiB": ours.get("MiB"), "peer, MiB": theirs.get("MiB")}
         return Found(problems=problems + more, rows=[row])
 
-    peer = check.program / "peer/ctsl_torch.py"
     if check.short:
         plan = [(16, "float32", False)]
     else:
@@ -414,6 +431,8 @@ def slices(check: Check) -> list[Step]:
                             "epochs": sum(text.count("\n") for text in metrics(state).values())}])
 
     def pack() -> Found:
+        if not state.exists() or not any(state.rglob("*.safetensors")):
+            raise Unusable("the slices left nothing to pack")
         return packed(state, check.out)
 
     return [("state", bring_in), ("one slice", lambda: slice_of(0.5)), ("the next", lambda: slice_of(1.0)), ("packed", pack)]
@@ -460,7 +479,7 @@ def made_up_cifar(folder: Path) -> Path:
 
 
 PARTS: dict[int, tuple[str, Callable[[Check], list[Step]]]] = {
-    1: ("libraries", doctor),
+    1: ("libraries", libraries),
     2: ("quick start", quick_start),
     3: ("parity and placement", verify),
     4: ("a provider that cannot load", unloadable),

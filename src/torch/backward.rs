@@ -286,9 +286,9 @@ mod tests {
         zoo::build(&spec, [3, size, size], 10).unwrap()
     }
 
-    fn images(size: i64, seed: i64) -> Tensor {
+    fn images(size: i64, seed: i64, device: Device) -> Tensor {
         tch::manual_seed(seed);
-        Tensor::randn([6, 3, size, size], (Kind::Float, Device::Cpu))
+        Tensor::randn([6, 3, size, size], (Kind::Float, Device::Cpu)).to_device(device)
     }
 
     /// What a step of training takes from a network by libtorch's own forward pass and autograd: logits,
@@ -332,10 +332,22 @@ mod tests {
         errors.map(|(index, error)| (error, index)).fold((0.0, 0), |a, b| if b.0 > a.0 { b } else { a })
     }
 
-    /// In float64, where our kernels have no part, the passes are exact; in float32 they are as near to
-    /// that as autograd is.
     #[test]
     fn passes_agree_with_autograd() {
+        passes_agree_on(Device::Cpu);
+    }
+
+    #[test]
+    #[ignore = "needs CUDA"]
+    fn passes_agree_with_autograd_on_cuda() {
+        let device = crate::torch::resolve_device(crate::config::Device::Cuda(0)).unwrap();
+        crate::torch::allow_tf32(false).unwrap();
+        passes_agree_on(device);
+    }
+
+    /// In float64, where our kernels have no part, the passes are exact; in float32 they are as near to
+    /// that as autograd is.
+    fn passes_agree_on(device: Device) {
         for (model, size) in [
             ("resnet8", 8),
             ("wrn_16_1", 12),
@@ -346,7 +358,7 @@ mod tests {
         ] {
             let graph = graph(model, size);
             let weights = initial_weights(&graph, 5);
-            let new = |kind| Network::new(&graph, &weights, Device::Cpu, kind).unwrap();
+            let new = |kind| Network::new(&graph, &weights, device, kind).unwrap();
             let name = |index: usize| {
                 let network = new(Kind::Double);
                 let names = network.trainable_names();
@@ -357,7 +369,7 @@ mod tests {
             let mut least = (f64::INFINITY, String::new());
             let (plain, mut ours) = (new(Kind::Float), new(Kind::Float));
             for seed in 1..=3 {
-                let images = images(size as i64, seed);
+                let images = images(size as i64, seed, device);
                 let doubles = images.to_kind(Kind::Double);
                 let truth = by_autograd(&new(Kind::Double), &doubles);
                 let (error, at) = largest_error(&by_passes(&mut new(Kind::Double), &doubles), &truth);
@@ -378,7 +390,7 @@ mod tests {
                 let same = pairs.all(|(a, b)| (a - b).abs() < 1e-4 * (1.0 + b.abs()));
                 assert!(same, "{model}: running statistics '{name}'");
             }
-            let images = images(size as i64, 9);
+            let images = images(size as i64, 9, device);
             let before = ours.weights().unwrap();
             let again = ours.look_again(&images).unwrap();
             assert_eq!(ours.weights().unwrap(), before, "{model}: looking again changes nothing");
@@ -432,7 +444,7 @@ mod tests {
         let graph = graph("resnet8", 8);
         let weights = initial_weights(&graph, 6);
         let (folded, folded_weights) = crate::graph::fold_batch_norm(&graph, &weights).unwrap();
-        let images = images(8, 1);
+        let images = images(8, 1, Device::Cpu);
         let infer = |graph: &Graph, weights| {
             Network::new(graph, weights, Device::Cpu, Kind::Float).unwrap().infer(&images).unwrap()
         };

@@ -142,21 +142,39 @@ mod tests {
 
     #[test]
     fn resident_images_are_those_that_are_copied() {
+        fed_alike(Device::Cpu);
+    }
+
+    #[test]
+    #[ignore = "needs CUDA"]
+    fn resident_images_are_those_that_are_copied_on_cuda() {
+        fed_alike(crate::torch::resolve_device(crate::config::Device::Cuda(0)).unwrap());
+    }
+
+    /// What is copied to a device and what is resident there is what the CPU is fed.
+    #[track_caller]
+    fn fed_alike(device: Device) {
         let data = digits();
         let text = "[crop: {padding: 1}, flip: {}, rotate: {degrees: 20}, cutout: {size: 3}, mixup: {alpha: 0.4}, \
                     cutmix: {alpha: 1.0}]";
         let list: Vec<Augment> = crate::config::parse(text, "list").unwrap();
-        let feed = || Feed::new(&data.train, &data.normalization, &list, 2, Device::Cpu).unwrap();
-        let (copied, mut resident) = (feed(), feed());
+        let feed = |device| Feed::new(&data.train, &data.normalization, &list, 2, device).unwrap();
+        let (usual, mut copied, mut resident) = (feed(Device::Cpu), feed(device), feed(device));
+        copied.resident = None;
         resident.settle().unwrap();
         let mut batches = 0;
         for epoch in 0..3 {
             let order = TrainingOrder { batch: 32, seed: 5, epoch, first_batch: epoch };
-            for (one, other) in copied.epoch(order).zip(resident.epoch(order)) {
-                let (one, other) = (one.unwrap(), other.unwrap());
-                assert_eq!(one.images, other.images);
-                assert_eq!(one.targets.labels, other.targets.labels);
-                assert_eq!(one.targets.mixed, other.targets.mixed);
+            let others = copied.epoch(order).zip(resident.epoch(order));
+            for (usual, (one, other)) in usual.epoch(order).zip(others) {
+                let usual = usual.unwrap();
+                for other in [one.unwrap(), other.unwrap()] {
+                    assert_eq!(other.images.device(), device);
+                    assert_eq!(usual.images, other.images.to_device(Device::Cpu));
+                    assert_eq!(usual.targets.labels, other.targets.labels.to_device(Device::Cpu));
+                    let here = |(others, share): &(Tensor, f64)| (others.to_device(Device::Cpu), *share);
+                    assert_eq!(usual.targets.mixed, other.targets.mixed.as_ref().map(here));
+                }
                 batches += 1;
             }
         }

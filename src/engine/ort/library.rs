@@ -9,11 +9,16 @@ use ort::ep::{CUDA, ExecutionProvider};
 
 use crate::error::InputError;
 
+use super::elf::whole;
+
 /// The version of ONNX Runtime's C interface this program is built for.
 const API_VERSION: u32 = 24;
 
 /// The variable that names the library, as `ort` and others have it.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
+
+/// The files of the CUDA provider, beside the library.
+const PROVIDERS: [&str; 2] = ["libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"];
 
 /// How the library is got.
 const SETUP: &str = if cfg!(feature = "train") {
@@ -68,17 +73,26 @@ pub fn facts() -> Result<Facts, InputError> {
     Ok(Facts { library: loaded.library.clone(), version: loaded.version.clone(), cuda })
 }
 
-/// Opens the libraries of CUDA and cuDNN where they lie as in an installation of wheels, beside ONNX Runtime's own
-/// folder: the CUDA provider says where to look for none of them. Elsewhere the loader's path must lead to them.
-pub(super) fn open_cuda_libraries() {
+/// Makes ready what the CUDA provider is loaded from. The libraries of CUDA and cuDNN are opened where they lie as in
+/// an installation of wheels, beside ONNX Runtime's own folder: the provider says where to look for none of them.
+/// Elsewhere the loader's path must lead to them.
+///
+/// # Errors
+/// [`InputError`] if ONNX Runtime cannot be loaded, or the provider's libraries are cut off.
+pub(super) fn prepare_cuda() -> Result<(), InputError> {
     static OPENED: OnceLock<()> = OnceLock::new();
+    let library = &loaded()?.library;
+    for name in PROVIDERS {
+        let path = library.with_file_name(name);
+        whole(&path).map_err(|problem| InputError::new(format!("{}: {problem}", path.display())))?;
+    }
     OPENED.get_or_init(|| {
-        let Ok(loaded) = loaded() else { return };
-        let wheels = loaded.library.ancestors().nth(3).map(|root| root.join("nvidia"));
+        let wheels = library.ancestors().nth(3).map(|root| root.join("nvidia"));
         let folder = |name: &str| Some(wheels.as_ref()?.join(name).join("lib")).filter(|path| path.is_dir());
         // What is missing, the provider names when it is loaded.
         let _ = ort::ep::cuda::preload_dylibs(folder("cu13").as_deref(), folder("cudnn").as_deref());
     });
+    Ok(())
 }
 
 fn loaded() -> Result<&'static Loaded, InputError> {
@@ -137,6 +151,7 @@ fn probe(path: &Path) -> Result<String, String> {
     }
     type GetBase = unsafe extern "C" fn() -> *const ApiBase;
 
+    whole(path)?;
     // SAFETY: opening runs the library's initialisers; the user or the set-up chose this file.
     let library = unsafe { libloading::Library::new(path) }.map_err(|error| reason(&error))?;
     // SAFETY: the symbol's type is that of ONNX Runtime's C interface, unchanged since its start.

@@ -1,5 +1,6 @@
 //! ONNX Runtime, loaded when it is first needed.
 
+mod elf;
 mod library;
 mod nodes;
 mod placement;

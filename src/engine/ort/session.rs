@@ -1,5 +1,6 @@
 //! ONNX Runtime as an engine, on the CPU and on CUDA.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -16,7 +17,7 @@ use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
 use super::super::{Engine, EngineOptions, INTER_OP_THREADS, Placement};
-use super::library::{environment, open_cuda_libraries};
+use super::library::{environment, prepare_cuda};
 use super::placement;
 
 /// The CUDA provider's own name.
@@ -68,7 +69,8 @@ impl OrtEngine {
     /// [`InputError`] if the provider cannot load, or if a compute node would run elsewhere: ONNX
     /// Runtime would fall back to the CPU without a word.
     pub fn cuda(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
-        open_cuda_libraries();
+        prepare_cuda()
+            .map_err(|problem| refusal(&options.name(EngineName::OrtCuda), file, &problem, true))?;
         // By its source ONNX Runtime keeps half precision, too, off the tensor cores where TF32 is off.
         let provider = ep::CUDA::default()
             .with_tf32(options.cuda.tf32 || file.computes_in_half())
@@ -107,17 +109,19 @@ impl OrtEngine {
         let environment = environment()?;
         let cuda = provider.is_some();
         let name = options.name(engine);
-        let session = session(environment, file, options, provider, times).map_err(|problem| {
-            let problem = told(&problem);
-            let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));
-            if cuda { refused.hint(CUDA_NEEDS) } else { refused }
-        })?;
+        let session = session(environment, file, options, provider, times)
+            .map_err(|problem| refusal(&name, file, &told(&problem), cuda))?;
         let input = session.inputs().first().context("the session has no input")?.name().to_string();
         let outputs = session.outputs().iter().map(|output| output.name().to_string()).collect();
         let graphs = cuda && options.cuda.graph;
         let unbound = run_options(graphs.then_some(NO_GRAPH))?;
         Ok(Self { session, name, input, outputs, cuda, graphs, batches: 0, bound: None, unbound })
     }
+}
+
+fn refusal(name: &str, file: &OnnxFile, problem: &dyn Display, on_cuda: bool) -> InputError {
+    let refused = InputError::new(format!("{name} refuses {}: {problem}", file.path.display()));
+    if on_cuda { refused.hint(CUDA_NEEDS) } else { refused }
 }
 
 fn run_options(graph: Option<i32>) -> Result<RunOptions<NoSelectedOutputs>> {
