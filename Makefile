@@ -31,13 +31,16 @@ build: setup
 	cargo build $(CARGO_FLAGS)
 
 # The same build, switched to a program without libtorch and back by the next `make build`. What it makes can be
-# copied to another machine: both files, or the program alone, which then has tract.
+# copied to another machine: all files, or the program alone, which then has tract. With GPU=1 the CUDA provider's are
+# among them; CUDA's own libraries must be there.
 without-libtorch:
 	@TORCH=0 python3 scripts/setup.py
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH COHORT_PORTABLE=1 cargo build $(CARGO_FLAGS) --no-default-features
 	mkdir -p target/without-libtorch
 	strip -o target/without-libtorch/cohort target/release/cohort
+	rm -f target/without-libtorch/libonnxruntime*
 	cp -L $${ORT_DYLIB_PATH:-.runtime/onnxruntime/capi/libonnxruntime.so.1.*} target/without-libtorch/libonnxruntime.so
+	cp -L .runtime/onnxruntime/capi/libonnxruntime_providers_[sc]*.so target/without-libtorch/ 2>/dev/null || true
 
 quickstart: build
 	target/release/cohort run pipelines/quickstart.yaml

@@ -71,6 +71,8 @@ fn verify_without_a_checkpoint_reads_the_file_itself() {
             "tract, not optimised"
         ]
     );
+    assert!(engines[1]["placement"]["CPUExecutionProvider"]["Conv"].as_u64().unwrap() >= 7, "{}", engines[1]);
+    assert_eq!(engines[3]["placement"], serde_json::json!({}), "tract has but one place");
     let distances = report["distances"]["relative_l2"].as_array().unwrap();
     assert_eq!(distances.len(), 6);
     assert_eq!(distances[2][2], 0.0);
@@ -485,6 +487,41 @@ fn inspect_counts_the_same_in_a_file_and_in_its_model() {
         layers.into_iter().find(|layer| layer["name"] == name).unwrap()["shape"].clone()
     };
     assert_eq!(shapes(&file, "stage3.0.conv2"), shapes(&model, "stage3.0.conv2"));
+}
+
+#[test]
+fn an_untrained_network_can_be_written_and_measured() {
+    let folder = Folder::new();
+    let model = folder.json(&[
+        "inspect",
+        "resnet8",
+        "--classes",
+        "3",
+        "--input",
+        "3x8x8",
+        "--onnx",
+        "new/untrained.onnx",
+    ]);
+    let file = folder.json(&["inspect", "new/untrained.onnx"]);
+    assert_eq!(file["totals"]["macs"], model["totals"]["macs"]);
+    assert!(file["metadata"].is_null(), "it was trained on nothing");
+    let quick = [
+        "--engine",
+        "tract",
+        "--batch",
+        "1",
+        "--min-samples",
+        "5",
+        "--min-seconds",
+        "0.01",
+        "--max-seconds",
+        "0.1",
+    ];
+    let bench = folder.json(&[&["bench", "new/untrained.onnx"][..], &quick].concat());
+    assert_eq!(bench["cells"].as_array().unwrap().len(), 1);
+    let (code, said) = folder.fails(&["inspect", "new/untrained.onnx", "--onnx", "again.onnx"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("is an ONNX file already"), "{said}");
 }
 
 #[test]

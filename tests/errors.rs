@@ -248,6 +248,16 @@ snapshot!(
     Case::new().with("m.onnx", replaced(&model([3, 8, 8]), "bilinear-antialiased", "bilinear-and-nothing")),
     ["predict", "m.onnx", "a.png"]
 );
+snapshot!(
+    cuda_graph_from_the_host,
+    Case::new().with("m.onnx", model([3, 8, 8])),
+    ["bench", "m.onnx", "--engine", "ort-cuda", "--cuda-graph", "--mode", "device,host"]
+);
+snapshot!(
+    profile_on_cuda,
+    Case::new().with("m.onnx", model([3, 8, 8])),
+    ["bench", "m.onnx", "--engine", "ort-cuda", "--profile"]
+);
 snapshot!(empty_batch, Case::new().with("m.onnx", model([3, 8, 8])), ["bench", "m.onnx", "--batch", "0"]);
 snapshot!(
     missing_runtime,

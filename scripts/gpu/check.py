@@ -109,7 +109,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except Unusable as problem:
-        sys.exit(f"error: {problem}")
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; what was measured is kept, and the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -366,19 +366,21 @@ def train_step(check: Check) -> list[Step]:
         return {"ms": 1e3 * batch / images, "busy": busy.share(ended - lasted, ended), "MiB": busy.mib()}, ran.problem()
 
     def beside(batch: int, precision: str, compiled: bool) -> Found:
-        if not importlib.util.find_spec("torch"):
-            return without_peer(check)
         steps = 3 if check.short else max(50, 12_800 // batch)
         strict = {"NVIDIA_TF32_OVERRIDE": "0"} if precision == "float32" else {}
         ours, problems = rate([check.program / "bin/train_step", "--precision", precision], batch, steps, **strict)
         options = ["--amp"] * (precision == "bfloat16") + ["--compile"] * compiled
-        theirs, more = rate([sys.executable, check.peer, *options], batch, steps, **strict)
+        alone = None if importlib.util.find_spec("torch") else without_peer(check)
+        if alone:
+            theirs, more = {}, alone.problems
+        else:
+            theirs, more = rate([sys.executable, check.peer, *options], batch, steps, **strict)
         row = {"batch": batch, "precision": precision, "peer": "compiled" if compiled else "eager",
                "ours, ms": ours.get("ms"), "peer, ms": theirs.get("ms"),
                "peer / ours": theirs["ms"] / ours["ms"] if ours and theirs else None,
                "ours busy, %": ours.get("busy"), "peer busy, %": theirs.get("busy"),
                "ours, MiB": ours.get("MiB"), "peer, MiB": theirs.get("MiB")}
-        return Found(problems=problems + more, rows=[row])
+        return Found(problems=problems + more, rows=[row], skipped=alone and alone.skipped)
 
     if check.short:
         plan = [(16, "float32", False)]

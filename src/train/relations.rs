@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::plan::{ANGLE_BLOCK, angle_vertices};
 
-/// Floats of one block of cosines on a GPU: enough to keep it busy.
+/// Floats of one block of cosines on a GPU, where few large operations are better than many small ones.
 const BLOCK_ON_GPU: usize = 1 << 24;
 
 /// One embedding learns from another.
