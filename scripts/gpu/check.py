@@ -5,10 +5,24 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Callable
 
+from context import Check, Found, Step
 from machine import Machine, Unusable, pieces, unpack
-from parts import PARTS, Check, Found
 from record import Record
+from slices import slices
+from speed import latency, train_step
+from works import libraries, quick_start, unloadable, verify
+
+PARTS: dict[int, tuple[str, Callable[[Check], list[Step]]]] = {
+    1: ("libraries", libraries),
+    2: ("quick start", quick_start),
+    3: ("parity and placement", verify),
+    4: ("a provider that cannot load", unloadable),
+    5: ("latency", latency),
+    6: ("train step", train_step),
+    7: ("CIFAR-100 slices", slices),
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -21,8 +35,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parts", type=chosen, default=list(PARTS), metavar="1,2", help="which parts to run [all]")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu does the same in little [cuda]")
     parser.add_argument("--out", type=Path, help="where gpu-check.json, .md and .log go [FOLDER/out]")
-    parser.add_argument("--seconds", type=float, default=170.0, help="for each part at most; what is left goes on at the next call [170]")
-    parser.add_argument("--peer", type=Path, help="the PyTorch script that part 6 times beside ours [scripts/step-in-pytorch.py]")
+    parser.add_argument("--seconds", type=float, default=170.0,
+                        help="for each part at most; what is left goes on at the next call [170]")
+    parser.add_argument("--peer", type=Path,
+                        help="the PyTorch script that part 6 times beside ours [scripts/step-in-pytorch.py]")
     return parser.parse_args()
 
 
