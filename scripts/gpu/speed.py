@@ -54,7 +54,7 @@ def latency(check: Check) -> list[Step]:
     if not check.short:
         steps += [
             ("CUDA graphs", lambda: timed(SMALL, 32, ["device"], small, "--cuda-graph")),
-            ("TF32", lambda: timed([*SMALL], 32, ["device"], small, "--tf32")),
+            ("TF32", lambda: timed(SMALL, 32, ["device"], small, "--tf32")),
             ("TF32, 224 pixels", lambda: timed([LARGE], 224, ["device"], small, "--tf32")),
         ]
     return steps

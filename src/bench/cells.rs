@@ -41,7 +41,7 @@ pub struct Job<'a> {
 }
 
 /// Measures every model on every engine with every batch size, thread count and mode. Those of the CUDA provider take
-/// turns with each other alone: a GPU lowers its clocks while others run. libtorch's cells come last: its threads go
+/// turns with each other alone: a GPU may lower its clocks while others run. libtorch's cells come last: its threads go
 /// on spinning.
 ///
 /// # Errors

@@ -68,9 +68,11 @@ pub fn compare(
         false => new == old,
     };
     let other_cpu = old.environment.cpu_model != new.environment.cpu_model;
-    let other_set_up = old.cuda != new.cuda;
+    let gpu = |side: &Side<'_>| side.environment.gpu.as_ref().map(|gpu| gpu.name.clone());
+    let (other_gpu, other_set_up) = (gpu(old) != gpu(new), old.cuda != new.cuda);
     let unlike = |cell: &CellId| match cell.engine {
         _ if other_cpu => Some("measured on another CPU"),
+        EngineName::OrtCuda if other_gpu => Some("measured on another GPU"),
         EngineName::OrtCuda if other_set_up => Some("CUDA was set up otherwise"),
         EngineName::OrtCuda | EngineName::OrtCpu | EngineName::Tract | EngineName::Torch => None,
     };

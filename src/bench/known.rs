@@ -10,6 +10,7 @@ use super::budgets::{Outcome, judge};
 use super::cell::{CellId, CellResult, speed_ups};
 use super::compare::{Comparison, Side, compare};
 use super::environment::Environment;
+use super::gpu::Gpu;
 use super::measure::{Cell, Measured, Plan, measure};
 
 use super::stats::{Percentile, outliers, percentiles, stability};
@@ -181,7 +182,11 @@ fn a_regression_is_found_and_noise_is_none() {
     let (old, new) = ([on_cuda(&old)], [on_cuda(&renamed[0])]);
     let now = Side { cells: &new, ..now };
     assert_eq!(compared(&Side { cells: &old, ..graph }, &now).cells[0].outcome, Outcome::Undecided);
-    assert_eq!(compared(&Side { cells: &old, cuda, ..graph }, &now).cells[0].outcome, Outcome::Holds);
+    let then = Side { cells: &old, cuda, ..graph };
+    assert_eq!(compared(&then, &now).cells[0].outcome, Outcome::Holds);
+    let gpu = Gpu { name: "another".into(), driver: String::new(), cuda: String::new(), memory_bytes: None };
+    let there = Environment { gpu: Some(gpu), ..here.clone() };
+    assert_eq!(compared(&Side { environment: &there, ..then }, &now).cells[0].outcome, Outcome::Undecided);
 }
 
 #[test]

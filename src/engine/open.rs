@@ -43,23 +43,27 @@ impl EngineOptions {
 
     /// What people call an engine, with what is not usual of its set-up.
     pub fn name(&self, engine: EngineName) -> String {
-        let engine = match engine {
-            EngineName::Torch => "libtorch",
-            EngineName::OrtCpu => "ONNX Runtime CPU",
-            EngineName::OrtCuda => "ONNX Runtime CUDA",
-            EngineName::Tract => "tract",
+        let (name, cuda) = match engine {
+            EngineName::Torch => ("libtorch", String::new()),
+            EngineName::OrtCpu => ("ONNX Runtime CPU", String::new()),
+            EngineName::OrtCuda => ("ONNX Runtime CUDA", unusual(self.cuda)),
+            EngineName::Tract => ("tract", String::new()),
         };
         let rewriting = if self.optimize { "" } else { ", not optimised" };
-        let CudaSettings { conv_search, tf32, graph } = self.cuda;
-        let rounding = if tf32 { ", TF32" } else { "" };
-        let search = match conv_search {
-            ConvSearch::Exhaustive => "",
-            ConvSearch::Heuristic => ", quick convolution search",
-            ConvSearch::Default => ", no convolution search",
-        };
-        let replay = if graph { ", CUDA graph" } else { "" };
-        format!("{engine}{rewriting}{rounding}{search}{replay}")
+        format!("{name}{rewriting}{cuda}")
     }
+}
+
+/// What of the CUDA provider's settings is not usual.
+fn unusual(CudaSettings { conv_search, tf32, graph }: CudaSettings) -> String {
+    let rounding = if tf32 { ", TF32" } else { "" };
+    let search = match conv_search {
+        ConvSearch::Exhaustive => "",
+        ConvSearch::Heuristic => ", quick convolution search",
+        ConvSearch::Default => ", no convolution search",
+    };
+    let replay = if graph { ", CUDA graph" } else { "" };
+    format!("{rounding}{search}{replay}")
 }
 
 impl Default for EngineOptions {
@@ -97,4 +101,18 @@ pub fn engine_names(list: &[String]) -> Result<Vec<EngineName>, InputError> {
         })
     };
     list.iter().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_is_not_usual_of_the_engine_itself() {
+        let cuda = CudaSettings { tf32: true, graph: true, ..CudaSettings::default() };
+        let options = EngineOptions { optimize: false, cuda, ..EngineOptions::default() };
+        assert_eq!(options.name(EngineName::OrtCuda), "ONNX Runtime CUDA, not optimised, TF32, CUDA graph");
+        assert_eq!(options.name(EngineName::OrtCpu), "ONNX Runtime CPU, not optimised");
+        assert_eq!(EngineOptions::default().name(EngineName::OrtCuda), "ONNX Runtime CUDA");
+    }
 }

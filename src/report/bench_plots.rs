@@ -20,6 +20,9 @@ const ROW: u32 = 56;
 const FRAME: u32 = 90;
 const SWEEP: u32 = 380;
 
+/// Labels an axis has, unless it has one for each batch size.
+const MOST_TICKS: usize = 12;
+
 /// Bins of a distribution, of equal width on a logarithmic axis.
 const BINS: usize = 160;
 
@@ -78,8 +81,14 @@ fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
         .caption("latency, ms: samples, p50, p95, p99", ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(32)
-        .build_cartesian_2d((low..high).log_scale(), 0.0..rows)?;
-    chart.configure_mesh().disable_y_mesh().disable_y_axis().x_label_formatter(&tick).draw()?;
+        .build_cartesian_2d((low..high).log_scale().with_key_points(ticks(low, high)), 0.0..rows)?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .max_light_lines(0)
+        .x_label_formatter(&tick)
+        .draw()?;
     for (index, cell) in cells.iter().enumerate() {
         let base = rows - 1.0 - index as f64 + 0.08;
         let colour = colour(cell.cell.engine);
@@ -96,6 +105,21 @@ fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
         chart.draw_series([Text::new(text, (low, base + 0.86), style)])?;
     }
     Ok(())
+}
+
+/// Round numbers between two, for a logarithmic axis: of the kind that gives the most, but not too many.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = (low.log10().floor() as i32)..=(high.log10().floor() as i32);
+    let within = |tenths: &[u32]| -> Vec<f64> {
+        let all = decades.clone().flat_map(|decade| {
+            tenths.iter().map(move |&tenths| f64::from(tenths) * 10f64.powi(decade) / 10.0)
+        });
+        all.filter(|tick| (low..=high).contains(tick)).collect()
+    };
+    let (digits, tenths): (Vec<u32>, Vec<u32>) = ((10..100).step_by(10).collect(), (10..100).collect());
+    let kinds = [&[10][..], &[10, 20, 50], &digits, &tenths].map(within);
+    let most = kinds.into_iter().filter(|ticks| ticks.len() <= MOST_TICKS).max_by_key(Vec::len);
+    most.filter(|ticks| ticks.len() > 1).unwrap_or_else(|| vec![low, high])
 }
 
 /// A tick's number without what its last bits are off by.
@@ -129,13 +153,20 @@ fn sweeps(area: &Area<'_>, report: &BenchReport) -> Drawn {
         .fold((f64::INFINITY, 1.0), |(low, high): (f64, f64), batch| (low.min(batch), high.max(batch)));
     let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min).max(1e-3);
     let most = points().map(|point| point.1).fold(least, f64::max);
+    let (low, high) = (least * 0.8, most * 1.25);
+    let mut sizes: Vec<f64> = points().map(|point| point.0 as f64).collect();
+    sizes.sort_by(f64::total_cmp);
+    sizes.dedup();
     // Room for the names to the right of the lines.
     let mut chart = ChartBuilder::on(area)
         .caption("throughput by batch size; ring: knee", ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d((first * 0.9..last * 5.0).log_scale(), (least * 0.8..most * 1.25).log_scale())?;
+        .build_cartesian_2d(
+            (first * 0.9..last * 5.0).log_scale().with_key_points(sizes),
+            (low..high).log_scale().with_key_points(ticks(low, high)),
+        )?;
     chart
         .configure_mesh()
         .disable_mesh()
@@ -158,4 +189,20 @@ fn sweeps(area: &Area<'_>, report: &BenchReport) -> Drawn {
     }
     chart.configure_series_labels().border_style(BLACK.mix(0.3)).background_style(WHITE.mix(0.8)).draw()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_axis_has_round_numbers() {
+        let labels = |low, high| ticks(low, high).iter().map(tick).collect::<Vec<_>>().join(" ");
+        assert_eq!(labels(0.02, 35.0), "0.02 0.05 0.1 0.2 0.5 1 2 5 10 20");
+        assert_eq!(labels(0.001, 100_000.0), "0.001 0.01 0.1 1 10 100 1000 10000 100000");
+        assert_eq!(labels(0.21, 0.43), "0.3 0.4");
+        assert_eq!(labels(1900.0, 5100.0), "2000 3000 4000 5000");
+        assert_eq!(labels(0.211, 0.243), "0.22 0.23 0.24");
+        assert_eq!(labels(1.02, 1.04), "1.02 1.04");
+    }
 }
