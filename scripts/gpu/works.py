@@ -131,6 +131,7 @@ def verify(check: Check) -> list[Step]:
                 "flips": sum(not flip["tie"] for one in gating for flip in one["flips"]),
                 "nodes": ", ".join(f"{count} {provider}" for provider, count in nodes.items()),
                 "verdict": "pass" if engine["passed"] else "FAIL"})
+            found.problems += [f"{engine['name']}: {problem}" for problem in engine["problems"]]
             wanted = "CPU" if check.short else "CUDA"
             if wanted not in nodes:
                 found.problems.append(f"{engine['name']}: no node ran on {wanted}: {nodes}")
