@@ -40,7 +40,8 @@ without-libtorch:
 	strip -o target/without-libtorch/cohort target/release/cohort
 	rm -f target/without-libtorch/libonnxruntime*
 	cp -L $${ORT_DYLIB_PATH:-.runtime/onnxruntime/capi/libonnxruntime.so.1.*} target/without-libtorch/libonnxruntime.so
-	cp -L .runtime/onnxruntime/capi/libonnxruntime_providers_[sc]*.so target/without-libtorch/ 2>/dev/null || true
+	providers=.runtime/onnxruntime/capi/libonnxruntime_providers; [ ! -e $${providers}_cuda.so ] || \
+		cp -L $${providers}_shared.so $${providers}_cuda.so target/without-libtorch/
 
 quickstart: build
 	target/release/cohort run pipelines/quickstart.yaml
