@@ -127,6 +127,9 @@ if __name__ == "__main__":
     except Unusable as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
+    except OSError as problem:
+        print(f"error: {problem}; mend what it says and call it again", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; what was measured is kept, and the same command goes on", file=sys.stderr)
         sys.exit(130)

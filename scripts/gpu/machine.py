@@ -3,6 +3,7 @@ import importlib.util
 import lzma
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -14,6 +15,8 @@ from pathlib import Path
 ARCHIVE = re.compile(r"(?P<name>.+)\.tar\.xz(\.[a-z]{2})?")
 # Between two looks at the GPU, in milliseconds.
 LOOK_MS = 100
+# The first look may take this long.
+FIRST_LOOK_SECONDS = 3.0
 
 
 class Unusable(Exception):
@@ -38,7 +41,8 @@ def unpack(folder: Path) -> Path:
         if mark.exists() and mark.read_text() == state:
             continue
         print(f"unpacking {name}", flush=True)
-        target.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
         try:
             with tarfile.open(fileobj=lzma.open(Joined(parts)), mode="r|") as archive:
                 archive.extractall(target, filter="data")
@@ -98,7 +102,9 @@ class Busy:
         except OSError:
             return self
         threading.Thread(target=self._look, daemon=True).start()
-        while not self.looks and self._child.poll() is None:
+        # Some GPUs tell nothing: then the program is not kept waiting.
+        latest = time.monotonic() + FIRST_LOOK_SECONDS
+        while not self.looks and self._child.poll() is None and time.monotonic() < latest:
             time.sleep(0.01)
         return self
 
@@ -140,7 +146,7 @@ class Machine:
             self.environment["LD_LIBRARY_PATH"] = ":".join(entry for entry in path if entry)
 
     def run(self, command: list, seconds: float, **environment: str) -> Ran:
-        """Runs a program for so many seconds at most; `None` takes a variable away."""
+        """Runs a program for so many seconds at most, with these variables set."""
         known = {**self.environment, **environment}
         command = [str(word) for word in command]
         started = time.monotonic()

@@ -50,15 +50,17 @@ pack_program() {
 }
 
 pack_onnxruntime() {
-    python3 - "$away" <<'PY'
+    python3 -B - "$away" <<'PY'
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, "scripts")
 import setup
 
-line = next(line for line in Path("scripts/runtime-libraries.txt").read_text().splitlines() if "onnxruntime-gpu" in line)
-_, package, version, digest = line.split()
+# The pinned one, also where another is in use here.
+os.environ.pop("ORT_DYLIB_PATH", None)
+package, version, digest = next(wheel for wheel in setup.wheels(gpu=True) if wheel[0].startswith("onnxruntime"))
 away = Path(sys.argv[1])
 setup.RUNTIME = away / "wheel"
 setup.unpack(setup.fetch(package, version, digest, away), package)

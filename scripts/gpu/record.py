@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from machine import Unusable
+
 SCHEMA = 1
 
 
@@ -15,16 +17,20 @@ class Record:
         self.path = out / "gpu-check.json"
         self.data = {"schema": SCHEMA, "device": device, "machine": machine, "parts": {}}
         if self.path.exists():
-            before = json.loads(self.path.read_text())
+            try:
+                before = json.loads(self.path.read_text())
+            except ValueError as error:
+                raise Unusable(f"{self.path} is damaged ({error}): take it away") from error
             if all(before.get(key) == self.data[key] for key in ("schema", "device", "machine")):
                 self.data["parts"] = before["parts"]
 
     def part(self, number: int, title: str, steps: list[str]) -> dict:
-        """A part that is about to run: one that is not finished goes on, another begins anew."""
-        key = str(number)
-        if self.verdict(number) != "unfinished":
-            self.data["parts"][key] = {"title": title, "planned": steps, "steps": {}}
-        return self.data["parts"][key]["steps"]
+        """A part that is about to run: one that has steps left goes on, failed ones first; another begins anew."""
+        before = self.data["parts"].get(str(number), {"steps": {}})["steps"]
+        kept = {name: step for name, step in before.items() if name in steps and step["verdict"] != "fail"}
+        left = any(name not in before for name in steps)
+        self.data["parts"][str(number)] = {"title": title, "planned": steps, "steps": kept if left else {}}
+        return self.data["parts"][str(number)]["steps"]
 
     def step(self, number: int, name: str, seconds: float, problems: list[str], rows: list[dict], skipped: str | None) -> None:
         verdict = "fail" if problems else "skipped" if skipped else "pass"

@@ -26,7 +26,7 @@ def slices(check: Check) -> list[Step]:
         elif not (data / "cifar-100/train.bin").exists():
             raise Unusable("CIFAR-100 was not brought: put its archive's pieces into the folder")
         seconds = 15 if check.short else int(share * (check.left() - PACKING_SECONDS))
-        before = metrics(state)
+        before, begun = metrics(state), any(state.rglob("state.safetensors"))
         command = [check.program / "scripts/cifar-100-slice.sh", seconds, state, check.program / "bin/cohort"]
         sets = ["--set", "device=cpu", "--set", "data.workers=1"] if check.short else []
         ran = check.machine.run([*command, *sets], check.left(), COHORT_DATA=str(data))
@@ -34,9 +34,9 @@ def slices(check: Check) -> list[Step]:
         found = Found(problems=ran.problem())
         if lost := [name for name, text in before.items() if not after.get(name, "").startswith(text)]:
             found.problems.append(f"epochs of {', '.join(lost)} were lost or done again")
-        if before and not resumed(ran, before, after):
+        if begun and not resumed(ran, before, after):
             found.problems.append("it did not go on from the checkpoint")
-        epochs = [sum(text.count("\n") for text in found.values()) for found in (before, after)]
+        epochs = [sum(text.count("\n") for text in texts.values()) for texts in (before, after)]
         rates = [float(rate) for rate in re.findall(r"; (\d+) images/s", ran.stderr)]
         if not after and not any(state.rglob("state.safetensors")):
             found.problems.append("it left neither an epoch nor a checkpoint")
