@@ -33,6 +33,7 @@ pub mod run;
 pub mod run;
 pub mod score;
 pub mod seed;
+pub mod stage;
 pub mod study;
 #[cfg(feature = "train")]
 pub mod torch;

@@ -152,6 +152,26 @@ fn files_that_normalise_and_files_in_half_precision() {
     assert!(10 * onnx("out/04-export/student.onnx") < 7 * plain["onnx_bytes"].as_u64().unwrap());
 }
 
+/// A candidate weighs what the export will write: with another precision the selection is made again.
+#[test]
+fn selection_weighs_the_file_that_the_export_writes() {
+    let workspace = Workspace::new(1);
+    let bytes = |precision: &str| {
+        let precision = format!("stages.export.precision={precision}");
+        let stages = ["--set", "stages.bench=null", "--set", "stages.verify=null", "--set", &precision];
+        succeeded(&workspace.run("out", &stages));
+        let choice = fs::read(workspace.path("out/03-select/choice.json")).unwrap();
+        let choice: serde_json::Value = serde_json::from_slice(&choice).unwrap();
+        let written = fs::metadata(workspace.path("out/04-export/wide.onnx")).unwrap().len();
+        (choice["candidates"][0]["onnx_bytes"].as_u64().unwrap(), written)
+    };
+    for precision in ["float32", "float16", "float32"] {
+        let (weighed, written) = bytes(precision);
+        // Digits of the accuracy in the metadata may differ.
+        assert!(weighed.abs_diff(written) < 16, "{precision}: weighed {weighed}, written {written}");
+    }
+}
+
 fn verify(workspace: &Workspace, file: &str, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
     command.current_dir(workspace.path(".")).args(["verify", file, "--json"]).args(more).output().unwrap()

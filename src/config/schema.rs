@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::stages::Stage;
+use crate::stage::StageKind;
+
+use super::stages::{Export, Stage};
 
 /// Whether a name may become that of a file or folder: letters, digits, `-`, `_` and `.`, no `.` at the
 /// start, at most 100.
@@ -37,6 +39,27 @@ pub struct Pipeline {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<TeacherSpec>,
     pub stages: Vec<Stage>,
+}
+
+impl Pipeline {
+    /// The stage of that kind, if the pipeline has one.
+    pub fn stage(&self, kind: StageKind) -> Option<&Stage> {
+        self.stages.iter().find(|stage| stage.kind() == kind)
+    }
+
+    /// The export's settings, or the default ones where nothing is exported.
+    pub fn export(&self) -> Export {
+        let settings = self.stages.iter().find_map(|stage| match stage {
+            Stage::Export(settings) => Some(settings.clone()),
+            Stage::Pretrain(_)
+            | Stage::Collaborate(_)
+            | Stage::Select(_)
+            | Stage::Verify(_)
+            | Stage::Bench(_)
+            | Stage::Report(_) => None,
+        });
+        settings.unwrap_or_default()
+    }
 }
 
 /// Where libtorch trains: `auto`, `cpu`, `cuda` or `cuda:<index>`.

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::stage::StageKind;
+
 use super::bench::{Bench, EngineName};
 
 /// One stage, written as a map of one key.
@@ -22,17 +24,21 @@ pub enum Stage {
 }
 
 impl Stage {
+    pub fn kind(&self) -> StageKind {
+        match self {
+            Stage::Pretrain(_) => StageKind::Pretrain,
+            Stage::Collaborate(_) => StageKind::Collaborate,
+            Stage::Select(_) => StageKind::Select,
+            Stage::Export(_) => StageKind::Export,
+            Stage::Verify(_) => StageKind::Verify,
+            Stage::Bench(_) => StageKind::Bench,
+            Stage::Report(_) => StageKind::Report,
+        }
+    }
+
     /// The stage's key in the file.
     pub fn name(&self) -> &'static str {
-        match self {
-            Stage::Pretrain(_) => "pretrain",
-            Stage::Collaborate(_) => "collaborate",
-            Stage::Select(_) => "select",
-            Stage::Export(_) => "export",
-            Stage::Verify(_) => "verify",
-            Stage::Bench(_) => "bench",
-            Stage::Report(_) => "report",
-        }
+        self.kind().name()
     }
 }
 

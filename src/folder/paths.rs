@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::error::InputError;
 use crate::files::create_folder;
+use crate::stage::StageKind;
 
 /// A run folder: paths by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,54 +30,58 @@ impl RunFolder {
         &self.root
     }
 
-    /// Folder of a stage, such as `02-collaborate`. The report lies in the root.
-    pub fn stage(&self, name: &str) -> PathBuf {
-        let number = ["pretrain", "collaborate", "select", "export", "verify", "bench"]
-            .iter()
-            .position(|stage| *stage == name);
-        match number {
-            Some(index) => self.root.join(format!("{:02}-{name}", index + 1)),
-            None => self.root.clone(),
-        }
+    /// Folder of a stage, such as `02-collaborate`; of the report, the run folder itself.
+    pub fn stage(&self, stage: StageKind) -> PathBuf {
+        stage.folder().map_or_else(|| self.root.clone(), |folder| self.root.join(folder))
+    }
+
+    /// The stage that owns a file of this run folder.
+    pub fn owner(&self, file: &Path) -> StageKind {
+        StageKind::of_file(file.strip_prefix(&self.root).unwrap_or(file))
     }
 
     /// A student's kept weights after a training stage.
-    pub fn weights(&self, stage: &str, student: &str) -> PathBuf {
+    pub fn weights(&self, stage: StageKind, student: &str) -> PathBuf {
         self.stage(stage).join(format!("{student}.safetensors"))
     }
 
     /// Epoch and validation score of every student's kept weights.
-    pub fn training_result(&self, stage: &str) -> PathBuf {
+    pub fn training_result(&self, stage: StageKind) -> PathBuf {
         self.stage(stage).join("result.json")
     }
 
-    /// One line an epoch.
-    pub fn metrics(&self, stage: &str) -> PathBuf {
+    /// One line per epoch.
+    pub fn metrics(&self, stage: StageKind) -> PathBuf {
         self.stage(stage).join("metrics.jsonl")
     }
 
-    pub fn checkpoint(&self, stage: &str) -> PathBuf {
+    pub fn checkpoint(&self, stage: StageKind) -> PathBuf {
         self.stage(stage).join("checkpoint")
+    }
+
+    /// The last training stage that has left its result here: the one whose weights are used from there on.
+    pub fn trained_by(&self) -> Option<StageKind> {
+        StageKind::TRAINING.into_iter().find(|stage| self.training_result(*stage).exists())
     }
 
     /// The frozen teacher's validation score.
     pub fn teacher_score(&self) -> PathBuf {
-        self.stage("collaborate").join("teacher.json")
+        self.stage(StageKind::Collaborate).join("teacher.json")
     }
 
     /// Which student was chosen, and why.
     pub fn choice(&self) -> PathBuf {
-        self.stage("select").join("choice.json")
+        self.stage(StageKind::Select).join("choice.json")
     }
 
     /// Every student's score on the test split.
     pub fn test_scores(&self) -> PathBuf {
-        self.stage("select").join("test.json")
+        self.stage(StageKind::Select).join("test.json")
     }
 
     /// A student's exported file.
     pub fn onnx(&self, student: &str) -> PathBuf {
-        self.stage("export").join(format!("{student}.onnx"))
+        self.stage(StageKind::Export).join(format!("{student}.onnx"))
     }
 
     /// The chosen student's exported file.
@@ -85,36 +90,36 @@ impl RunFolder {
     }
 
     pub fn verify_report(&self) -> PathBuf {
-        self.stage("verify").join("report.json")
+        self.stage(StageKind::Verify).join("report.json")
     }
 
     /// Normalised images that were verified, float32, for other programs.
     pub fn verify_inputs(&self) -> PathBuf {
-        self.stage("verify").join("inputs.npy")
+        self.stage(StageKind::Verify).join("inputs.npy")
     }
 
     /// True logits of those images, float64.
     pub fn verify_logits(&self) -> PathBuf {
-        self.stage("verify").join("logits.npy")
+        self.stage(StageKind::Verify).join("logits.npy")
     }
 
     /// A folder with all it takes to see a failed verification again.
     pub fn failing_case(&self) -> PathBuf {
-        self.stage("verify").join("case")
+        self.stage(StageKind::Verify).join("case")
     }
 
     pub fn bench_report(&self) -> PathBuf {
-        self.stage("bench").join("bench.json")
+        self.stage(StageKind::Bench).join("bench.json")
     }
 
-    /// A row a cell.
+    /// One row per cell.
     pub fn bench_table(&self) -> PathBuf {
-        self.stage("bench").join("bench.csv")
+        self.stage(StageKind::Bench).join("bench.csv")
     }
 
     /// Distributions and batch sweeps, drawn.
     pub fn bench_plots(&self) -> PathBuf {
-        self.stage("bench").join("bench.svg")
+        self.stage(StageKind::Bench).join("bench.svg")
     }
 
     pub fn resolved_pipeline(&self) -> PathBuf {
@@ -166,7 +171,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If the folder cannot be moved.
-    pub fn retire(&self, stage: &str, key: &str) -> Result<()> {
+    pub fn retire(&self, stage: StageKind, key: &str) -> Result<()> {
         let from = self.stage(stage);
         if from == self.root || !from.exists() {
             return Ok(());
@@ -174,6 +179,7 @@ impl RunFolder {
         let old = self.root.join("old");
         create_folder(&old)?;
         let short = key.get(..8).unwrap_or("unknown");
+        let stage = stage.name();
         let mut to = old.join(format!("{stage}-{short}"));
         let mut copy = 2;
         while to.exists() {
@@ -205,8 +211,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::new(root.path());
         for _ in 0..2 {
-            create_folder(&folder.stage("export")).unwrap();
-            folder.retire("export", "0123456789").unwrap();
+            create_folder(&folder.stage(StageKind::Export)).unwrap();
+            folder.retire(StageKind::Export, "0123456789").unwrap();
         }
         assert!(root.path().join("old/export-01234567").exists());
         assert!(root.path().join("old/export-01234567-2").exists());

@@ -6,6 +6,7 @@
 
 mod build;
 mod cost;
+mod fingerprint;
 mod fold;
 mod init;
 mod normalize;
@@ -16,6 +17,7 @@ mod weights;
 
 pub use build::{Builder, Graph, GraphError, Node, NodeId, Output, Write};
 pub use cost::{Cost, LayerCost, cost, layer_costs};
+pub use fingerprint::fingerprint;
 pub use fold::fold_batch_norm;
 pub use init::initial_weights;
 pub use normalize::{fold_normalization, normalizing};

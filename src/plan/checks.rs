@@ -8,6 +8,7 @@ use crate::config::{
     Pretrain, Schedule, Select, Source, Stage, Verify,
 };
 use crate::data::DataInfo;
+use crate::stage::StageKind;
 
 use super::problems::Problems;
 
@@ -156,30 +157,28 @@ fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
 
 /// Stages must stand in the one order in which each finds what it reads.
 fn order(stages: &[Stage], problems: &mut Problems<'_>) {
-    const ORDER: [&str; 7] = ["pretrain", "collaborate", "select", "export", "verify", "bench", "report"];
-    let rank = |stage: &Stage| ORDER.iter().position(|name| *name == stage.name()).unwrap_or(0);
     for (index, pair) in stages.windows(2).enumerate() {
         let (path, before, after) = (format!("stages[{}]", index + 1), pair[0].name(), pair[1].name());
-        if rank(&pair[0]) == rank(&pair[1]) {
+        if pair[0].kind() == pair[1].kind() {
             problems.add(&path, format!("the stage '{after}' is there twice"), "remove one of them");
-        } else if rank(&pair[0]) > rank(&pair[1]) {
+        } else if pair[0].kind() > pair[1].kind() {
             let problem = format!("'{after}' stands after '{before}'");
-            problems.add(&path, problem, format!("the order is {}", ORDER.join(", ")));
+            problems.add(
+                &path,
+                problem,
+                format!("the order is {}", StageKind::ALL.map(StageKind::name).join(", ")),
+            );
         }
     }
-    let has = |names: &[&str]| stages.iter().any(|stage| names.contains(&stage.name()));
-    if !has(&["pretrain", "collaborate"]) {
+    let has = |kind: StageKind| stages.iter().any(|stage| stage.kind() == kind);
+    if !StageKind::TRAINING.into_iter().any(has) {
         problems.add("stages", "nothing is trained", "add `- collaborate: {}`");
     }
-    for (stage, needs) in
-        [("export", "select"), ("verify", "export"), ("bench", "export"), ("report", "select")]
-    {
-        if has(&[stage]) && !has(&[needs]) {
-            problems.add(
-                "stages",
-                format!("'{stage}' needs the stage '{needs}'"),
-                format!("add `- {needs}: {{}}`"),
-            );
+    for stage in StageKind::ALL.into_iter().filter(|stage| has(*stage)) {
+        for needed in stage.declaration().needs.iter().filter(|needed| !has(**needed)) {
+            let (stage, needed) = (stage.name(), needed.name());
+            let problem = format!("'{stage}' needs the stage '{needed}'");
+            problems.add("stages", problem, format!("add `- {needed}: {{}}`"));
         }
     }
 }
@@ -335,7 +334,7 @@ fn collaborate(pipeline: &Pipeline, settings: &Collaborate, numbers: &mut Number
         let remedy = "add a student, or take a method without peers: plain, kd, tf-kd-self";
         numbers.problems.add(&path, "peers teach each other here, and there is one student", remedy);
     }
-    let pretrained = pipeline.stages.iter().any(|stage| matches!(stage, Stage::Pretrain(_)));
+    let pretrained = pipeline.stage(StageKind::Pretrain).is_some();
     if terms.taught() && pipeline.teacher.is_none() {
         let remedy =
             "add `teacher: {model: …, weights: …}` to the pipeline, or set the teacher's weights to 0";

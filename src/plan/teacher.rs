@@ -8,10 +8,8 @@ use crate::config::TeacherSpec;
 use crate::data::DataInfo;
 use crate::error::InputError;
 use crate::graph::{Graph, Weights};
+use crate::stage::StageKind;
 use crate::zoo;
-
-/// Folders of a run in which a student's weights are looked for, the last trained first.
-const STAGES: [&str; 2] = ["02-collaborate", "01-pretrain"];
 
 /// A teacher that was found and fits.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +48,7 @@ pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo) -> Resul
 fn from_run(folder: &Path, spec: &TeacherSpec, graph: &Graph) -> Result<(PathBuf, Weights), InputError> {
     let mut seen = Vec::new();
     let mut fitting = Vec::new();
-    for stage in STAGES {
+    for stage in StageKind::TRAINING.into_iter().filter_map(StageKind::folder) {
         for file in weight_files(&folder.join(stage)) {
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             if seen.contains(&name) {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::config::Mode;
+use crate::folder::RunFolder;
 
 use super::format::{bytes, count, figures, or_na, percent};
 use super::model::Report;
@@ -100,7 +101,8 @@ fn bench(text: &mut String, report: &Report) {
     for mode in Mode::ALL {
         latency(text, report, mode);
     }
-    *text += "![Distributions of latency](06-bench/bench.svg)\n\n";
+    let plots = RunFolder::new("").bench_plots();
+    let _ = writeln!(text, "![Distributions of latency]({})\n", plots.display());
     for verdict in &report.budgets {
         let _ = writeln!(text, "- budget `{}` {}: {}.", verdict.budget, verdict.outcome.key(), verdict.found);
     }

@@ -15,12 +15,13 @@ use crate::files::{clear_half_written, write_atomic};
 use crate::folder::{Artifacts, Lock, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
 use crate::plan::Plan;
 use crate::report::Report;
+use crate::stage::StageKind;
 use crate::torch;
 use crate::ui::Ui;
 
-use super::key::{Inputs, stage_key};
+use super::key::{Surroundings, stage_key};
 use super::options::Options;
-use super::stages::{self, Context};
+use super::stages::Context;
 
 /// Runs every stage that is not already done and returns what the folder now says: nothing to report
 /// where no student was selected. `_lock` keeps other processes out of the folder until it is done.
@@ -55,10 +56,13 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
 
 /// A run while it goes on.
 struct Run<'a> {
-    context: Context<'a>,
+    plan: &'a Plan,
+    options: &'a Options<'a>,
+    folder: &'a RunFolder,
+    data: &'a Dataset,
     manifest: Manifest,
-    /// Hashes of all files of the stages done so far.
-    artifacts: BTreeMap<String, String>,
+    /// Hash of every file of the stages done so far.
+    files: BTreeMap<StageKind, BTreeMap<String, String>>,
     machine: Value,
 }
 
@@ -96,49 +100,49 @@ impl<'a> Run<'a> {
         let machine = serde_json::json!({
             "cpu": environment.cpu_model, "threads": environment.available_threads, "versions": environment.versions,
         });
-        let context = Context { plan, options, folder, data };
-        Ok(Self { context, manifest, artifacts: BTreeMap::new(), machine })
+        Ok(Self { plan, options, folder, data, manifest, files: BTreeMap::new(), machine })
     }
 
     /// After a gate that did not hold only the report is made, if there is a choice to report on;
     /// what an earlier run left of the other stages is moved aside.
     fn reports_after_a_gate(&mut self, stage: &Stage) -> Result<bool> {
-        if matches!(stage, Stage::Report(_)) {
-            return Ok(self.context.folder.choice().exists());
+        let kind = stage.kind();
+        if kind == StageKind::Report {
+            return Ok(self.folder.choice().exists());
         }
-        if let Some(old) = self.manifest.take(stage.name()) {
-            self.context.folder.retire(stage.name(), &old.key)?;
-            self.manifest.save(self.context.folder.root())?;
+        if let Some(old) = self.manifest.take(kind.name()) {
+            self.folder.retire(kind, &old.key)?;
+            self.manifest.save(self.folder.root())?;
         }
         Ok(false)
     }
 
     /// Runs or reuses one stage; a gate that did not hold comes back after its files are recorded.
     fn stage(&mut self, stage: &Stage) -> Result<Option<GateFailed>> {
-        let name = stage.name();
-        let ui = self.context.options.ui;
-        if self.context.options.stop.load(Ordering::Relaxed) {
-            return Err(Interrupted { resume: self.context.options.resume.clone() }.into());
+        let kind = stage.kind();
+        let (name, ui) = (kind.name(), self.options.ui);
+        if self.options.stop.load(Ordering::Relaxed) {
+            return Err(Interrupted { resume: self.options.resume.clone() }.into());
         }
-        let inputs = Inputs {
+        let surroundings = Surroundings {
             data: &self.manifest.data,
-            artifacts: &self.artifacts,
+            files: &self.files,
             device: &self.manifest.device,
             machine: &self.machine,
         };
-        let key = stage_key(self.context.plan, stage, &inputs)?;
-        if let Some(outputs) = self.reusable(name, &key)? {
+        let key = stage_key(self.plan, stage, &surroundings)?;
+        if let Some(outputs) = self.reusable(kind, &key)? {
             ui.line(format!("{name}: done before, reused"));
-            self.artifacts.extend(outputs);
+            self.files.insert(kind, outputs);
             return Ok(None);
         }
-        if let Some(entry) = self.borrowed(name, &key)? {
+        if let Some(entry) = self.borrowed(kind, &key)? {
             ui.line(format!("{name}: done by a run beside this one, copied"));
-            self.artifacts.extend(entry.outputs.clone());
+            self.files.insert(kind, entry.outputs.clone());
             self.record(entry)?;
             return Ok(None);
         }
-        self.clear_the_way(name, &key)?;
+        self.clear_the_way(kind, &key)?;
         let mut entry = StageEntry {
             name: name.to_string(),
             key: key.clone(),
@@ -148,26 +152,28 @@ impl<'a> Run<'a> {
         };
         self.record(entry.clone())?;
         let started = Instant::now();
-        let done = stages::run(&self.context, stage, &key)?;
+        let (plan, options, folder, data) = (self.plan, self.options, self.folder, self.data);
+        let done = Context { stage: kind, plan, options, folder, data }.run(stage, &key)?;
         entry.seconds = started.elapsed().as_secs_f64();
-        entry.outputs = hash_outputs(self.context.folder.root(), &done.files)?;
+        entry.outputs = hash_outputs(folder.root(), &done.files)?;
         entry.status = if done.gate.is_some() { Status::GateFailed } else { Status::Done };
-        self.artifacts.extend(entry.outputs.clone());
+        self.files.insert(kind, entry.outputs.clone());
         self.record(entry)?;
-        stages::clean_up(self.context.folder, stage)?;
+        self.clean_up(kind)?;
         Ok(done.gate)
     }
 
     /// The outputs of a stage that is done with this key and whose files are as they were written.
-    fn reusable(&self, name: &str, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+    fn reusable(&self, stage: StageKind, key: &str) -> Result<Option<BTreeMap<String, String>>> {
+        let name = stage.name();
         let entry =
             self.manifest.stage(name).filter(|entry| entry.key == key && entry.status == Status::Done);
         let Some(entry) = entry else { return Ok(None) };
-        let root = self.context.folder.root();
+        let root = self.folder.root();
         match entry.artifacts(root)? {
             Artifacts::Intact => Ok(Some(entry.outputs.clone())),
             Artifacts::Missing(path) => {
-                self.context.options.ui.line(format!("{name}: {path} is gone, running the stage again"));
+                self.options.ui.line(format!("{name}: {path} is gone, running the stage again"));
                 Ok(None)
             }
             Artifacts::Changed(path) => {
@@ -181,12 +187,13 @@ impl<'a> Run<'a> {
 
     /// Copies a stage that another run has done with this key, if there is one and it is intact. A stage
     /// that was begun here is finished here.
-    fn borrowed(&self, name: &str, key: &str) -> Result<Option<StageEntry>> {
+    fn borrowed(&self, stage: StageKind, key: &str) -> Result<Option<StageEntry>> {
+        let name = stage.name();
         let begun = self.manifest.stage(name).is_some_and(|entry| entry.key == key);
         if begun {
             return Ok(None);
         }
-        for sibling in &self.context.options.siblings {
+        for sibling in &self.options.siblings {
             let Some(manifest) = Manifest::load(sibling)? else { continue };
             let Some(entry) = manifest.stage(name) else { continue };
             if entry.key != key
@@ -195,12 +202,12 @@ impl<'a> Run<'a> {
             {
                 continue;
             }
-            self.clear_the_way(name, key)?;
+            self.clear_the_way(stage, key)?;
             for file in entry.outputs.keys() {
                 let path = sibling.join(file);
                 let bytes =
                     std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                write_atomic(&self.context.folder.root().join(file), &bytes)?;
+                write_atomic(&self.folder.root().join(file), &bytes)?;
             }
             return Ok(Some(entry.clone()));
         }
@@ -208,17 +215,27 @@ impl<'a> Run<'a> {
     }
 
     /// Moves aside what another configuration left; an unfinished stage of this one stays.
-    fn clear_the_way(&self, name: &str, key: &str) -> Result<()> {
-        match self.manifest.stage(name) {
+    fn clear_the_way(&self, stage: StageKind, key: &str) -> Result<()> {
+        match self.manifest.stage(stage.name()) {
             Some(entry) if entry.key == key && entry.status == Status::Running => Ok(()),
-            Some(entry) => self.context.folder.retire(name, &entry.key),
-            None => self.context.folder.retire(name, "unknown"),
+            Some(entry) => self.folder.retire(stage, &entry.key),
+            None => self.folder.retire(stage, "unknown"),
         }
+    }
+
+    /// Removes what a finished stage needed only to be resumed.
+    fn clean_up(&self, stage: StageKind) -> Result<()> {
+        let checkpoint = self.folder.checkpoint(stage);
+        if !checkpoint.exists() {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(&checkpoint)
+            .with_context(|| format!("cannot remove {}", checkpoint.display()))
     }
 
     fn record(&mut self, entry: StageEntry) -> Result<()> {
         self.manifest.put(entry);
-        self.manifest.save(self.context.folder.root())
+        self.manifest.save(self.folder.root())
     }
 }
 

@@ -1,40 +1,26 @@
-//! The key of a stage: a hash of all that decides its result.
+//! The key of a stage: a hash of all that decides its result, as the stage declares it.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::config::{Pipeline, Stage};
+use crate::config::Stage;
 use crate::folder::SCHEMA;
+use crate::graph::fingerprint;
 use crate::plan::{Peer, Plan, Teacher};
+use crate::stage::{Read, StageKind};
 
-/// Version of each stage's own behaviour: raised when the same configuration gives other files.
-fn stage_version(stage: &Stage) -> u32 {
-    match stage {
-        Stage::Pretrain(_) => 2,
-        Stage::Collaborate(_) => 2,
-        Stage::Select(_) => 2,
-        Stage::Export(_) => 2,
-        Stage::Verify(_) => 2,
-        Stage::Bench(_) => 2,
-        Stage::Report(_) => 1,
-    }
-}
-
-/// What a stage depends on beside its own configuration.
-#[derive(Debug, Clone, Serialize)]
-pub struct Inputs<'a> {
+/// What a stage may depend on and a plan does not know.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
     /// Hash of the data and of how it is split.
     pub data: &'a str,
-    /// Outputs of all stages before, by path.
-    pub artifacts: &'a BTreeMap<String, String>,
+    /// Hash of every file of the stages done so far, by path.
+    pub files: &'a BTreeMap<StageKind, BTreeMap<String, String>>,
     /// Device libtorch trains on, as resolved.
-    #[serde(skip)]
     pub device: &'a str,
     /// What latency and parity depend on: the machine and the runtimes.
-    #[serde(skip)]
     pub machine: &'a Value,
 }
 
@@ -42,49 +28,60 @@ pub struct Inputs<'a> {
 ///
 /// # Errors
 /// If the configuration cannot be serialised, which would be our fault.
-pub fn stage_key(plan: &Plan, stage: &Stage, inputs: &Inputs<'_>) -> Result<String> {
-    let pipeline = &plan.pipeline;
+pub fn stage_key(plan: &Plan, stage: &Stage, surroundings: &Surroundings<'_>) -> Result<String> {
+    let declaration = stage.kind().declaration();
+    let mut reads = Map::new();
+    for read in declaration.reads {
+        reads.insert(format!("{read:?}"), value(plan, stage, *read, surroundings)?);
+    }
     let document = json!({
         "schema": SCHEMA,
-        "version": stage_version(stage),
-        "name": pipeline.name,
-        "seed": pipeline.seed,
-        "peers": plan.peers.iter().map(peer).collect::<Result<Vec<_>>>()?,
+        "version": declaration.version,
+        "name": plan.pipeline.name,
+        "seed": plan.pipeline.seed,
         "stage": serde_json::to_value(stage)?,
-        "inputs": serde_json::to_value(inputs)?,
-        "surroundings": match stage {
-            Stage::Pretrain(_) => training(pipeline, inputs)?,
-            Stage::Collaborate(settings) => {
-                let taught = settings.method.terms(&settings.loss).taught();
-                json!({
-                    "training": training(pipeline, inputs)?,
-                    "teacher": plan.teacher.as_ref().filter(|_| taught).map(teacher),
-                })
-            }
-            Stage::Verify(_) | Stage::Bench(_) => inputs.machine.clone(),
-            Stage::Select(_) | Stage::Export(_) => Value::Null,
-            Stage::Report(_) => json!({"program": env!("CARGO_PKG_VERSION")}),
-        },
+        "reads": reads,
     });
     Ok(blake3::hash(serde_json::to_string(&document)?.as_bytes()).to_hex().to_string())
 }
 
-/// What every training stage depends on beside its own settings.
-fn training(pipeline: &Pipeline, inputs: &Inputs<'_>) -> Result<Value> {
-    let augment = serde_json::to_value(&pipeline.data.augment)?;
-    Ok(
-        json!({"device": inputs.device, "augment": augment, "precision": serde_json::to_value(pipeline.precision)?}),
-    )
+/// What stands for a thing that is read.
+fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>) -> Result<Value> {
+    let pipeline = &plan.pipeline;
+    Ok(match read {
+        Read::Data => json!(surroundings.data),
+        Read::Students => plan.peers.iter().map(student).collect(),
+        Read::Training => json!({
+            "device": surroundings.device,
+            "augment": serde_json::to_value(&pipeline.data.augment)?,
+            "precision": serde_json::to_value(pipeline.precision)?,
+        }),
+        Read::Teacher => {
+            let taught = match stage {
+                Stage::Collaborate(settings) => settings.method.terms(&settings.loss).taught(),
+                Stage::Pretrain(_)
+                | Stage::Select(_)
+                | Stage::Export(_)
+                | Stage::Verify(_)
+                | Stage::Bench(_)
+                | Stage::Report(_) => true,
+            };
+            json!(plan.teacher.as_ref().filter(|_| taught).map(teacher))
+        }
+        Read::Machine => surroundings.machine.clone(),
+        Read::Program => json!(env!("CARGO_PKG_VERSION")),
+        Read::Files(other) => json!(surroundings.files.get(&other)),
+        Read::Settings(other) => serde_json::to_value(pipeline.stage(other))?,
+    })
 }
 
 /// A teacher as far as results depend on it: its graph and its weights.
 fn teacher(teacher: &Teacher) -> Value {
-    let nodes: Vec<String> = teacher.graph.nodes().iter().map(|node| format!("{node:?}")).collect();
-    json!({"nodes": nodes, "weights": blake3::hash(&teacher.weights.to_safetensors(None)).to_hex().to_string()})
+    let weights = blake3::hash(&teacher.weights.to_safetensors(None));
+    json!({"graph": fingerprint(&teacher.graph), "weights": weights.to_hex().to_string()})
 }
 
-/// A peer as far as results depend on it: its name, its graph and how fast it learns.
-fn peer(peer: &Peer) -> Result<Value> {
-    let nodes: Vec<String> = peer.graph.nodes().iter().map(|node| format!("{node:?}")).collect();
-    Ok(json!({"name": peer.name, "nodes": nodes, "lr_factor": peer.lr_factor}))
+/// A student as far as results depend on it: its name, its graph and how fast it learns.
+fn student(peer: &Peer) -> Value {
+    json!({"name": peer.name, "graph": fingerprint(&peer.graph), "lr_factor": peer.lr_factor})
 }

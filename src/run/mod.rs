@@ -2,10 +2,10 @@
 //!
 //! Knows stages and files; each stage's own work is done elsewhere.
 
+mod choose;
 mod execute;
 mod key;
 mod options;
-mod select;
 mod stages;
 
 pub use execute::execute;

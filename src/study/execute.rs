@@ -12,6 +12,7 @@ use crate::folder::{Kept, RunFolder, read_json, write_json};
 use crate::plan::{Plan, plan};
 use crate::run;
 use crate::score::Score;
+use crate::stage::StageKind;
 use crate::ui::Ui;
 
 use super::report::{RunScores, StudyReport, markdown, summarise};
@@ -101,8 +102,7 @@ fn folder(out: &Path, cell: &CellSpec, seed: u64) -> PathBuf {
 
 /// A study compares scores, so its pipeline must come to them.
 fn check(plan: &Plan, cell: &CellSpec) -> Result<(), InputError> {
-    let selects = plan.pipeline.stages.iter().any(|stage| stage.name() == "select");
-    if selects {
+    if plan.pipeline.stage(StageKind::Select).is_some() {
         return Ok(());
     }
     Err(InputError::new(format!("cell '{}': the pipeline has no stage 'select'", cell.name))
@@ -111,9 +111,8 @@ fn check(plan: &Plan, cell: &CellSpec) -> Result<(), InputError> {
 
 fn read(cell: &CellSpec, seed: u64, folder: &Path) -> Result<RunScores> {
     let folder = RunFolder::new(folder);
-    let trained = ["collaborate", "pretrain"].map(|stage| folder.training_result(stage));
-    let trained = trained.iter().find(|path| path.exists()).context("a run leaves its training's result")?;
-    let kept: Vec<Kept> = read_json(trained)?;
+    let trained = folder.trained_by().context("a run leaves its training's result")?;
+    let kept: Vec<Kept> = read_json(&folder.training_result(trained))?;
     let test: std::collections::BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,
         _ => Default::default(),

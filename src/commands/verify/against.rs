@@ -15,6 +15,7 @@ use crate::folder::{RunFolder, read_json};
 use crate::graph::{Graph, Weights, fold_normalization, normalizing};
 use crate::onnx::{Ending, Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::score::Score;
+use crate::stage::StageKind;
 use crate::verify::{Candidate, InputSet, Standing, Truths};
 use crate::zoo;
 
@@ -87,7 +88,7 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
         student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
     let model = zoo::find_model(&student.model, folder.root())?;
     let mut graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
-    let trained = ["collaborate", "pretrain"].map(|stage| folder.weights(stage, &student.name));
+    let trained = StageKind::TRAINING.map(|stage| folder.weights(stage, &student.name));
     let weights = trained.iter().find(|path| path.exists()).context("the run folder holds no weights")?;
     let tests: BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::folder::{Kept, read_json};
 use crate::score::Score;
+use crate::stage::StageKind;
 
 use super::Context;
 
@@ -24,13 +25,11 @@ pub(super) fn at_chance(context: &Context<'_>, kept: &[Kept]) {
     }
 }
 
-/// Warns of students that the collaboration has left clearly worse than they came.
-pub(super) fn after_collaboration(context: &Context<'_>, pretrained: bool) -> Result<()> {
-    if !pretrained {
-        return Ok(());
-    }
-    let before: Vec<Kept> = read_json(&context.folder.training_result("pretrain"))?;
-    let after: Vec<Kept> = read_json(&context.folder.training_result("collaborate"))?;
+/// Warns of pre-trained students that the collaboration has left clearly worse than they came.
+pub(super) fn after_collaboration(context: &Context<'_>) -> Result<()> {
+    let result = |stage| read_json(&context.input(context.folder.training_result(stage))?);
+    let before: Vec<Kept> = result(StageKind::Pretrain)?;
+    let after: Vec<Kept> = result(StageKind::Collaborate)?;
     for (before, after) in before.iter().zip(&after) {
         if is_worse(&after.validation, &before.validation) {
             context.options.ui.warn(format!(

@@ -1,43 +1,38 @@
-//! The stages that look at the exported files: verify and bench.
-
-use std::sync::atomic::Ordering;
+//! The stage `verify`: holds the chosen student's file against its checkpoint.
 
 use anyhow::{Context as _, Result};
 use ndarray::{Axis, Slice};
 
-use crate::bench::{Job, ModelFacts, Pictures, Subject, bench as measure, judge, usable_threads};
-use crate::config::{Bench, Device, EngineName, Export, Mode, Verify};
+use crate::bench::usable_threads;
+use crate::config::{Device, EngineName, Export, Verify};
 use crate::data::Normalization;
-use crate::engine::torch::{TorchEngine, Truth};
-use crate::engine::{self, Engine, EngineOptions};
-use crate::error::{GateFailed, Interrupted};
+use crate::engine::torch::Truth;
+use crate::engine::{self, EngineOptions};
+use crate::error::GateFailed;
 use crate::files::write_npy;
-use crate::folder::{Choice, read_json, write_json};
+use crate::folder::write_json;
 use crate::graph::{Graph, Weights, fold_normalization, normalizing};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
-use crate::report::{bench_failures, write_bench};
 use crate::seed::derive_seed;
 use crate::verify::{
     self, Accuracy, Candidate, Evidence, Frame, Hardening, InputSet, Job as Verification, Standing, Truths,
     blame, harden, images_of, input_sets, pool_size, save_case,
 };
 
-use super::{Context, Done, export_settings, peer, prepared, scored, scored_on, trained_weights};
+use super::engines::open;
+use super::export::prepared;
+use super::{Context, Done};
 
 /// Samples whose inputs and true logits are kept for checks by other programs.
 const KEPT_SAMPLES: usize = 32;
 
-/// Validation images that are decoded in turns, end to end.
-const PICTURES: usize = 64;
-
-/// Holds the chosen student's file against its checkpoint.
-pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
+pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let (folder, data) = (context.folder, context.data);
-    let choice: Choice = read_json(&folder.choice())?;
-    let chosen = peer(context, &choice.student)?;
-    let file = OnnxFile::load(&folder.chosen_onnx())?;
-    let export = export_settings(context).cloned().unwrap_or_default();
+    let choice = context.choice()?;
+    let chosen = context.peer(&choice.student)?;
+    let file = OnnxFile::load(&context.input(folder.chosen_onnx())?)?;
+    let export = context.export_settings()?;
     let [(graph, weights), (folded, folded_weights)] = networks(context, chosen, &export)?;
     let truth = Truth::new(&graph, &weights)?;
     let threads = usable_threads();
@@ -56,7 +51,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let (graph, weights, candidates) = (&graph, &weights, &mut engines);
     let hardening = Hardening { graph, weights, file: &file, candidates, pool, frame, threads };
     harden(&mut inputs, &mut truths, hardening)?;
-    let (name, split) = scored_on(context);
+    let (name, split) = context.scored_on();
     let mut report = verify::verify(&mut Verification {
         model: folder.chosen_onnx().display().to_string(),
         findings: findings(&file),
@@ -68,7 +63,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
             split,
             preparation: &preparation,
             own: Some(&own),
-            reference: Some(scored(context, &chosen.name)?.share()),
+            reference: Some(context.scored(&chosen.name)?.share()),
         }),
         fixed_batch: None,
         half: file.computes_in_half(),
@@ -92,7 +87,7 @@ pub(super) fn verify(context: &Context<'_>, settings: &Verify) -> Result<Done> {
 /// What the file should compute from the pixels it takes, and the same with the normalisation where the file has it:
 /// the one says what is true, the other is what the file's nodes are held against.
 fn networks(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[(Graph, Weights); 2]> {
-    let weights = trained_weights(context, &chosen.name)?;
+    let weights = context.trained_weights(&chosen.name)?;
     if !export.fold_normalization {
         let network = (chosen.graph.clone(), weights);
         return Ok([network.clone(), network]);
@@ -150,19 +145,6 @@ fn engines_to_verify(context: &Context<'_>, settings: &Verify, file: &OnnxFile) 
     Ok(engines)
 }
 
-fn open(
-    (graph, weights): (&Graph, &Weights),
-    device: Device,
-    file: &OnnxFile,
-    engine: EngineName,
-    options: &EngineOptions,
-) -> Result<Box<dyn Engine>> {
-    match engine {
-        EngineName::Torch => Ok(Box::new(TorchEngine::new(graph, weights, device, options.threads)?)),
-        EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => engine::open(file, engine, options),
-    }
-}
-
 fn keep_samples(
     context: &Context<'_>,
     inputs: &[InputSet],
@@ -175,55 +157,4 @@ fn keep_samples(
     write_npy(&inputs_path, &images.slice_axis(Axis(0), first).as_standard_layout().into_owned())?;
     write_npy(&logits_path, &logits.slice_axis(Axis(0), first).as_standard_layout().into_owned().into_dyn())?;
     Ok(vec![inputs_path, logits_path])
-}
-
-/// Measures the chosen student beside the largest peer.
-pub(super) fn bench(context: &Context<'_>, settings: &Bench) -> Result<Done> {
-    let choice: Choice = read_json(&context.folder.choice())?;
-    let mut names = vec![choice.student.as_str()];
-    if choice.largest != choice.student {
-        names.push(&choice.largest);
-    }
-    let split = context.data.validation.spread(PICTURES);
-    let pictures =
-        (0..split.len()).map(|place| Ok((format!("validation image {place}"), split.encoded(place)?)));
-    let pictures = match settings.modes.contains(&Mode::EndToEnd) {
-        true => pictures.collect::<Result<Vec<_>>>()?,
-        false => Vec::new(),
-    };
-    let load = |name: &str| {
-        let file = OnnxFile::load(&context.folder.onnx(name))?;
-        Ok((peer(context, name)?, file, trained_weights(context, name)?))
-    };
-    let loaded: Vec<(&Peer, OnnxFile, Weights)> = names.into_iter().map(load).collect::<Result<_>>()?;
-    let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);
-    for (peer, file, weights) in &loaded {
-        subjects.push(Subject {
-            file,
-            model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
-            pictures: Pictures::of(file, pictures.clone()),
-            open: Box::new(move |engine, options| {
-                open((&peer.graph, weights), device, file, engine, options)
-            }),
-        });
-    }
-    let options = context.options;
-    let job = Job {
-        baseline: choice.largest.clone(),
-        seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
-        ui: options.ui,
-        stop: options.stop,
-        program: Some(std::env::current_exe()?),
-    };
-    let mut report =
-        measure(&subjects, settings, &job).map_err(|error| match options.stop.load(Ordering::Relaxed) {
-            true => Interrupted { resume: options.resume.clone() }.into(),
-            false => error,
-        })?;
-    report.budgets = judge(settings, &report.cells, |model| model == choice.student);
-    let folder = context.folder;
-    let gate = bench_failures(&report).map(GateFailed);
-    let files = vec![folder.bench_report(), folder.bench_table(), folder.bench_plots()];
-    files.iter().try_for_each(|path| write_bench(path, Some(&report)))?;
-    Ok(Done { files, gate })
 }

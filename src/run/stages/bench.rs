@@ -1,0 +1,70 @@
+//! The stage `bench`: measures the chosen student beside the largest.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+
+use crate::bench::{Job, ModelFacts, Pictures, Subject, bench as measure, judge};
+use crate::config::{Bench, Mode};
+use crate::error::{GateFailed, Interrupted};
+use crate::graph::Weights;
+use crate::onnx::OnnxFile;
+use crate::plan::Peer;
+use crate::report::{bench_failures, write_bench};
+use crate::seed::derive_seed;
+
+use super::engines::open;
+use super::{Context, Done};
+
+/// Validation images that are decoded in turns, end to end.
+const PICTURES: usize = 64;
+
+pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
+    let choice = context.choice()?;
+    let mut names = vec![choice.student.as_str()];
+    if choice.largest != choice.student {
+        names.push(&choice.largest);
+    }
+    let split = context.data.validation.spread(PICTURES);
+    let pictures =
+        (0..split.len()).map(|place| Ok((format!("validation image {place}"), split.encoded(place)?)));
+    let pictures = match settings.modes.contains(&Mode::EndToEnd) {
+        true => pictures.collect::<Result<Vec<_>>>()?,
+        false => Vec::new(),
+    };
+    let load = |name: &str| {
+        let file = OnnxFile::load(&context.input(context.folder.onnx(name))?)?;
+        Ok((context.peer(name)?, file, context.trained_weights(name)?))
+    };
+    let loaded: Vec<(&Peer, OnnxFile, Weights)> = names.into_iter().map(load).collect::<Result<_>>()?;
+    let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);
+    for (peer, file, weights) in &loaded {
+        subjects.push(Subject {
+            file,
+            model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
+            pictures: Pictures::of(file, pictures.clone()),
+            open: Box::new(move |engine, options| {
+                open((&peer.graph, weights), device, file, engine, options)
+            }),
+        });
+    }
+    let options = context.options;
+    let job = Job {
+        baseline: choice.largest.clone(),
+        seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
+        ui: options.ui,
+        stop: options.stop,
+        program: Some(std::env::current_exe()?),
+    };
+    let mut report =
+        measure(&subjects, settings, &job).map_err(|error| match options.stop.load(Ordering::Relaxed) {
+            true => Interrupted { resume: options.resume.clone() }.into(),
+            false => error,
+        })?;
+    report.budgets = judge(settings, &report.cells, |model| model == choice.student);
+    let folder = context.folder;
+    let gate = bench_failures(&report).map(GateFailed);
+    let files = vec![folder.bench_report(), folder.bench_table(), folder.bench_plots()];
+    files.iter().try_for_each(|path| write_bench(path, Some(&report)))?;
+    Ok(Done { files, gate })
+}

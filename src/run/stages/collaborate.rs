@@ -1,0 +1,72 @@
+//! The stage `collaborate`: the students learn together, and from a teacher if there is one.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::config::{Collaborate, Start};
+use crate::folder::write_json;
+use crate::graph::Weights;
+use crate::plan::Teacher;
+use crate::stage::StageKind;
+use crate::train::evaluate_weights;
+
+use super::training::{Training, fresh_weights, start};
+use super::{Context, Done, warnings};
+
+pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> Result<Done> {
+    let terms = settings.method.terms(&settings.loss);
+    let pretrained = context.plan.pipeline.stage(StageKind::Pretrain).is_some();
+    let mut starts = Vec::new();
+    for peer in &context.plan.peers {
+        let path = context.folder.weights(StageKind::Pretrain, &peer.name);
+        let own = match pretrained {
+            true => Some(Weights::load(&context.input(path)?)?),
+            false => None,
+        };
+        let weights = match (settings.start, &own) {
+            (Start::Pretrained, Some(own)) => own.clone(),
+            (Start::Fresh, _) | (Start::Pretrained, None) => fresh_weights(context.plan, peer),
+        };
+        starts.push(start(peer, weights, own.filter(|_| terms.gamma > 0.0)));
+    }
+    let teacher = context.plan.teacher.as_ref().filter(|_| terms.taught());
+    let mut files = Vec::new();
+    if let Some(teacher) = teacher {
+        files.push(introduce(context, teacher)?);
+    }
+    let job = Training {
+        terms,
+        updates: settings.updates,
+        ramp_epochs: settings.ramp_epochs,
+        teacher,
+        epochs: settings.epochs,
+        batch: settings.batch,
+        keep: settings.keep,
+        validate_every: settings.validate_every,
+        optimizer: &settings.optimizer,
+        schedule: &settings.schedule,
+    };
+    let mut done = job.run(context, starts, key)?;
+    done.files.extend(files);
+    if pretrained {
+        warnings::after_collaboration(context)?;
+    }
+    Ok(done)
+}
+
+/// Measures the teacher and says how good it is, before anyone learns from it.
+fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
+    let (data, device) = (context.data, context.plan.pipeline.device);
+    let score =
+        evaluate_weights(&teacher.graph, &teacher.weights, device, &data.validation, &data.normalization)?;
+    context.options.ui.line(format!(
+        "teacher {} from {}: {:.2} % on validation",
+        teacher.model,
+        teacher.file.display(),
+        100.0 * score.accuracy
+    ));
+    let path = context.folder.teacher_score();
+    write_json(&path, &score)?;
+    Ok(path)
+}

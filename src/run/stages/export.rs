@@ -1,0 +1,75 @@
+//! The stage `export`: every student as an ONNX file, the chosen one under its own name, too.
+
+use anyhow::{Context as _, Result};
+use tracing::debug;
+
+use crate::config::{Export, ExportPrecision};
+use crate::data::{Dataset, Layout, Normalization, Preparation};
+use crate::files::write_atomic;
+use crate::graph::{fold_batch_norm, fold_normalization};
+use crate::onnx::{EmitOptions, Metadata, Scored, emit};
+use crate::plan::Peer;
+
+use super::{Context, Done};
+
+pub(super) fn run(context: &Context<'_>, settings: &Export) -> Result<Done> {
+    let choice = context.choice()?;
+    let mut files = Vec::new();
+    for peer in &context.plan.peers {
+        let bytes = bytes(context, peer, settings, context.scored(&peer.name)?)?;
+        let path = context.folder.onnx(&peer.name);
+        debug!(path = %path.display(), bytes = bytes.len(), "exported");
+        write_atomic(&path, &bytes)?;
+        files.push(path);
+        if peer.name == choice.student {
+            write_atomic(&context.folder.chosen_onnx(), &bytes)?;
+            files.push(context.folder.chosen_onnx());
+        }
+    }
+    Ok(Done { files, gate: None })
+}
+
+/// How the run itself prepares images for its files: as for training, but for what a file does by itself.
+pub(super) fn prepared(data: &Dataset, settings: &Export) -> Preparation {
+    let inside = Normalization::none(data.normalization.mean.len());
+    let normalization = if settings.fold_normalization { &inside } else { &data.normalization };
+    Preparation::of(normalization, Layout::ChannelsFirst)
+}
+
+/// The bytes of a student's ONNX file.
+pub(super) fn bytes(
+    context: &Context<'_>,
+    peer: &Peer,
+    settings: &Export,
+    accuracy: Scored,
+) -> Result<Vec<u8>> {
+    let info = &context.data.info;
+    let Preparation { resize, order, range, normalization, .. } = prepared(context.data, settings);
+    let metadata = Metadata {
+        classes: info.classes.clone(),
+        input: info.shape,
+        channel_order: order,
+        resize,
+        range,
+        mean: normalization.mean,
+        std: normalization.std,
+        normalizes: settings.fold_normalization.then(|| context.data.normalization.clone()),
+        accuracy: Some(accuracy),
+        student: peer.name.clone(),
+        run: context.plan.pipeline.name.clone(),
+    };
+    let half = match settings.precision {
+        ExportPrecision::Float32 => false,
+        ExportPrecision::Float16 => true,
+    };
+    let (mut graph, mut weights) = (peer.graph.clone(), context.trained_weights(&peer.name)?);
+    if settings.fold_batch_norm {
+        (graph, weights) = fold_batch_norm(&graph, &weights)?;
+    }
+    if let Some(Normalization { mean, std }) = &metadata.normalizes {
+        (graph, weights) = fold_normalization(&graph, &weights, mean, std)?;
+    }
+    let options = EmitOptions { embedding: settings.embedding, half };
+    emit(&graph, &weights, Some(&metadata), &options)
+        .with_context(|| format!("cannot export '{}'", peer.name))
+}

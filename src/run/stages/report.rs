@@ -1,0 +1,17 @@
+//! The stage `report`: what the stages left, in one page and one JSON document.
+
+use anyhow::Result;
+
+use crate::files::write_atomic;
+use crate::folder::write_json;
+use crate::report::{collect, markdown};
+
+use super::{Context, Done};
+
+pub(super) fn run(context: &Context<'_>) -> Result<Done> {
+    let folder = context.folder;
+    let report = collect(folder)?;
+    write_json(&folder.report_json(), &report)?;
+    write_atomic(&folder.report_markdown(), markdown(&report).as_bytes())?;
+    Ok(Done { files: vec![folder.report_json(), folder.report_markdown()], gate: None })
+}
