@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cohort::config::{Device, Family, LossWeights, Method, ModelSpec, Optimizer, ResnetCifar, Sgd, Updates};
-use cohort::graph::{Graph, Weights, fold_batch_norm, initial_weights};
+use cohort::graph::{Model, fold_batch_norm};
 use cohort::torch::{self, Network};
 use cohort::train::{Moment, OptimizerState, Student, Targets, Teaching, step};
 use cohort::zoo;
@@ -67,20 +67,17 @@ fn main() -> Result<()> {
         "bfloat16" => Kind::BFloat16,
         other => bail!("--precision {other} is none of float32, tf32, bfloat16"),
     };
-    let network = |graph: &Graph, weights: &Weights| {
-        anyhow::Ok(Network::new(graph, weights, device, Kind::Float)?.computing_in(kind))
-    };
+    let network = |model: &Model| anyhow::Ok(Network::new(model, device, Kind::Float)?.computing_in(kind));
     let optimizer = Optimizer::Sgd(Sgd { lr: LEARNING_RATE, ..Sgd::default() });
     let mut students = Vec::new();
     for seed in 0..2 {
-        let weights = initial_weights(&graph, seed);
-        let (folded, folded_weights) = fold_batch_norm(&graph, &weights)?;
-        let network_of_student = network(&graph, &weights)?;
+        let model = Model::untrained(graph.clone(), seed);
+        let network_of_student = network(&model)?;
         students.push(Student {
             name: format!("student {seed}"),
             optimizer: OptimizerState::new(&network_of_student, &optimizer)?,
             network: network_of_student,
-            frozen: Some(network(&folded, &folded_weights)?),
+            frozen: Some(network(&fold_batch_norm(&model)?)?),
             lr_factor: 1.0,
         });
     }

@@ -73,8 +73,8 @@ fn name(path: &Path) -> String {
 
 fn emitted_again(original: &OnnxFile) -> Result<OnnxFile> {
     let imported = import(original)?;
-    let (graph, weights) = fold_batch_norm(&imported.graph, &imported.weights)?;
-    OnnxFile::from_bytes(emit(&graph, &weights, None, &EmitOptions::default())?, Path::new("emitted.onnx"))
+    let folded = fold_batch_norm(&imported.model)?;
+    OnnxFile::from_bytes(emit(&folded, None, &EmitOptions::default())?, Path::new("emitted.onnx"))
 }
 
 /// Medians of both files, the median of the rounds' ratios with its interval, and what that says.

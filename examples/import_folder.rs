@@ -102,7 +102,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
         ((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1 << 23) as f32 - 1.0
     });
     let inputs = [InputSet { name: "noise", images, gates: true }];
-    let truth = Truth::new(&imported.graph, &imported.weights)?;
+    let truth = Truth::new(&imported.model)?;
     let truths = Truths::of(
         "file's own nodes, libtorch float64",
         Standing::File,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use cohort::config::{
     Data, Device, Digits, Keep, LossWeights, Method, Optimizer, Precision, Schedule, Source, Updates,
 };
-use cohort::graph::{fold_batch_norm, initial_weights};
+use cohort::graph::{Model, fold_batch_norm};
 use cohort::onnx::{EmitOptions, Metadata, emit};
 use cohort::train::{Job, Start, train};
 use cohort::ui::Ui;
@@ -36,8 +36,7 @@ fn main() -> Result<()> {
         .iter()
         .map(|(name, graph)| Start {
             name,
-            graph,
-            weights: initial_weights(graph, 7),
+            model: Model::untrained(graph.clone(), 7),
             frozen: None,
             lr_factor: 1.0,
         })
@@ -71,7 +70,7 @@ fn main() -> Result<()> {
     })?;
 
     let (student, (_, graph)) = outcome.students.iter().zip(&graphs).next_back().context("two students")?;
-    let (graph, weights) = fold_batch_norm(graph, &student.weights)?;
+    let model = fold_batch_norm(&Model::new(graph.clone(), student.weights.clone())?)?;
     let metadata = Metadata {
         classes: images.info.classes.clone(),
         input: images.info.shape,
@@ -85,7 +84,7 @@ fn main() -> Result<()> {
         student: student.name.clone(),
         run: "example".into(),
     };
-    let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default())?;
+    let bytes = emit(&model, Some(&metadata), &EmitOptions::default())?;
     cohort::files::write_atomic(&target, &bytes)?;
     let accuracy = 100.0 * student.validation.accuracy;
     cohort::ui::out(format!("{}: {accuracy:.2} % on validation, {}", student.name, target.display()))

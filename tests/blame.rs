@@ -8,7 +8,9 @@ use cohort::config::EngineName;
 use cohort::data::Layout;
 use cohort::engine::torch::Truth;
 use cohort::engine::{Engine, EngineOptions, open};
-use cohort::graph::{Builder, Conv2d, Graph, NodeId, Op, Pool, Unary, Weights, initial_weights, params};
+use cohort::graph::{
+    Builder, Conv2d, Graph, Model, NodeId, Op, Pool, Unary, Weights, initial_weights, params,
+};
 use cohort::onnx::{EmitOptions, OnnxFile, emit};
 use cohort::ui::Ui;
 use cohort::verify::{
@@ -48,8 +50,12 @@ fn weights(graph: &Graph) -> Weights {
     weights
 }
 
-fn file(graph: &Graph, weights: &Weights) -> OnnxFile {
-    let bytes = emit(graph, weights, None, &EmitOptions::default()).unwrap();
+fn model(graph: &Graph, weights: &Weights) -> Model {
+    Model::new(graph.clone(), weights.clone()).unwrap()
+}
+
+fn file(model: &Model) -> OnnxFile {
+    let bytes = emit(model, None, &EmitOptions::default()).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("net.onnx")).unwrap()
 }
 
@@ -61,14 +67,9 @@ fn inputs() -> Vec<InputSet> {
 type Open<'a> = &'a dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>>;
 
 /// Verifies `file` in ONNX Runtime, as `open` loads it, against the logits of a network, and looks for the node.
-fn blamed(
-    file: &OnnxFile,
-    standing: Standing,
-    (graph, weights): (&Graph, &Weights),
-    open: Open<'_>,
-) -> (VerifyReport, Truths) {
+fn blamed(file: &OnnxFile, standing: Standing, model: &Model, open: Open<'_>) -> (VerifyReport, Truths) {
     let inputs = inputs();
-    let truth = Truth::new(graph, weights).unwrap();
+    let truth = Truth::new(model).unwrap();
     let truths = Truths::of("x", standing, &inputs, None, &mut |images| truth.logits(images)).unwrap();
     let options = EngineOptions::default();
     let loaded = open(file, EngineName::OrtCpu, &options);
@@ -83,7 +84,7 @@ fn blamed(
         half: false,
         ui: Ui::Quiet,
     });
-    let reference = matches!(standing, Standing::Checkpoint).then_some((graph, weights));
+    let reference = matches!(standing, Standing::Checkpoint).then_some(model);
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open, threads: 1 };
     blame(&mut report, &evidence, Ui::Quiet);
     (report, truths)
@@ -94,13 +95,13 @@ fn blamed(
 fn engine_fault(node: &str, cause: &str, spoil: &dyn Fn(&Graph) -> Graph) {
     let graph = network(&|op| op);
     let weights = weights(&graph);
-    let (whole, wrong) = (file(&graph, &weights), file(&spoil(&graph), &weights));
+    let (whole, wrong) = (file(&model(&graph, &weights)), file(&model(&spoil(&graph), &weights)));
     let substitute = |asked: &OnnxFile, engine: EngineName, options: &EngineOptions| {
         let inner: Vec<&str> =
             asked.outputs.iter().filter_map(|output| output.name.strip_suffix(".exposed")).collect();
         open(&wrong.exposing(&inner).unwrap(), engine, options)
     };
-    let (report, _) = blamed(&whole, Standing::File, (&graph, &weights), &substitute);
+    let (report, _) = blamed(&whole, Standing::File, &model(&graph, &weights), &substitute);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     assert_eq!(blame.engine.as_deref(), Some("ONNX Runtime CPU"));
     says(blame, node, cause);
@@ -174,7 +175,7 @@ fn a_rewriting_that_a_look_inside_undoes() {
         Op::AvgPool { pool, .. } => Op::AvgPool { pool, count_include_pad: false },
         other => other,
     });
-    let (whole, wrong) = (file(&graph, &weights), file(&pooled, &weights));
+    let (whole, wrong) = (file(&model(&graph, &weights)), file(&model(&pooled, &weights)));
     // An engine that joins the pooling with what is behind it, wrongly, unless somebody wants its value.
     let joins = |asked: &OnnxFile, engine: EngineName, options: &EngineOptions| {
         let inner: Vec<&str> =
@@ -182,7 +183,7 @@ fn a_rewriting_that_a_look_inside_undoes() {
         let runs = if inner.contains(&"mean") { &whole } else { &wrong };
         open(&runs.exposing(&inner).unwrap(), engine, options)
     };
-    let (report, _) = blamed(&whole, Standing::File, (&graph, &weights), &joins);
+    let (report, _) = blamed(&whole, Standing::File, &model(&graph, &weights), &joins);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     says(blame, "mean", "the runtime's rewriting of the graph");
 }
@@ -195,14 +196,15 @@ fn a_files_fault_is_found_though_the_engine_is_right() {
     let mut weight = spoilt.remove("deep.weight").unwrap();
     weight[[2, 3, 1, 0].as_slice()] *= -1.0;
     spoilt.insert("deep.weight", weight);
-    let (report, truths) = blamed(&file(&graph, &spoilt), Standing::Checkpoint, (&graph, &whole), &open);
+    let (report, truths) =
+        blamed(&file(&model(&graph, &spoilt)), Standing::Checkpoint, &model(&graph, &whole), &open);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     assert_eq!(blame.engine, None);
     says(blame, "deep", "the sign of 1 of 432 values of 'deep.weight'");
     assert!(report.problems().contains("the file itself is wrong, first at node 'deep' (conv2d)"));
 
     let folder = tempfile::tempdir().unwrap();
-    let kept = save_case(folder.path(), &report, &file(&graph, &spoilt), &inputs(), &truths).unwrap();
+    let kept = save_case(folder.path(), &report, &file(&model(&graph, &spoilt)), &inputs(), &truths).unwrap();
     assert_eq!(kept.len(), 5);
 }
 
@@ -212,7 +214,8 @@ fn what_was_recorded_may_be_another_network() {
     let whole = weights(&graph);
     let mut other = whole.clone();
     other.insert("classifier.bias", ndarray::ArrayD::zeros(vec![5]));
-    let (report, _) = blamed(&file(&graph, &other), Standing::Recorded, (&graph, &whole), &open);
+    let (report, _) =
+        blamed(&file(&model(&graph, &other)), Standing::Recorded, &model(&graph, &whole), &open);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     assert!(blame.engine.is_none() && blame.node.is_none());
     assert!(blame.cause.as_ref().unwrap().contains("do not give that either"), "{blame:?}");
@@ -222,9 +225,11 @@ fn what_was_recorded_may_be_another_network() {
 fn nothing_is_blamed_where_nothing_failed() {
     let graph = network(&|op| op);
     let weights = weights(&graph);
-    let (report, truths) = blamed(&file(&graph, &weights), Standing::File, (&graph, &weights), &open);
+    let (report, truths) =
+        blamed(&file(&model(&graph, &weights)), Standing::File, &model(&graph, &weights), &open);
     assert!(report.passed && report.blame.is_empty());
     let folder = tempfile::tempdir().unwrap();
-    let kept = save_case(folder.path(), &report, &file(&graph, &weights), &inputs(), &truths).unwrap();
+    let kept =
+        save_case(folder.path(), &report, &file(&model(&graph, &weights)), &inputs(), &truths).unwrap();
     assert!(kept.is_empty() && std::fs::read_dir(folder.path()).unwrap().next().is_none());
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use cohort::config::EngineName;
 use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::{EngineOptions, open};
-use cohort::graph::{Builder, Graph, Op, initial_weights};
+use cohort::graph::{Builder, Graph, Model, Op, initial_weights};
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, Scored, ScoredSplit, emit};
 use ndarray::ArrayD;
 use ndarray_npy::NpzWriter;
@@ -104,7 +104,7 @@ fn with_softmax(folder: &Folder, name: &str, error: f32) {
         student: "tiny".into(),
         run: "test".into(),
     };
-    let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
+    let bytes = emit(&Model::new(graph, weights).unwrap(), Some(&metadata), &EmitOptions::default()).unwrap();
     std::fs::write(folder.path(name), bytes).unwrap();
 }
 
@@ -399,7 +399,8 @@ impl Colours {
         weights.insert("head.bias", ndarray::array![0.0, 0.0, -1.0].into_dyn());
         let mut metadata = self.metadata.clone();
         spoil(&mut metadata);
-        let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes =
+            emit(&Model::new(graph, weights).unwrap(), Some(&metadata), &EmitOptions::default()).unwrap();
         std::fs::write(self.folder.path("colours.onnx"), bytes).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cohort::data::{ChannelOrder, PixelRange, Resize};
-use cohort::graph::initial_weights;
+use cohort::graph::Model;
 use cohort::onnx::{EmitOptions, Metadata, emit};
 use cohort::zoo;
 
@@ -84,7 +84,7 @@ fn model(input: [usize; 3]) -> Vec<u8> {
         student: "one".into(),
         run: "test".into(),
     };
-    emit(&graph, &initial_weights(&graph, 1), Some(&metadata), &EmitOptions::default()).unwrap()
+    emit(&Model::untrained(graph, 1), Some(&metadata), &EmitOptions::default()).unwrap()
 }
 
 /// Bytes with a text in them replaced by one as long.

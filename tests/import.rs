@@ -9,7 +9,7 @@ use cohort::config::EngineName;
 use cohort::data::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
-use cohort::graph::{Builder, Graph, NodeId, Op, Unary, Weights, cost, initial_weights};
+use cohort::graph::{Builder, Graph, Model, NodeId, Op, Unary, cost};
 use cohort::onnx::{Element, EmitOptions, Ending, Import, Metadata, OnnxFile, emit, import};
 use cohort::zoo;
 use ndarray::ArrayD;
@@ -64,10 +64,10 @@ fn metadata(graph: &Graph) -> Metadata {
     }
 }
 
-fn emitted(graph: &Graph, weights: &Weights) -> OnnxFile {
+fn emitted(model: &Model) -> OnnxFile {
+    let graph = model.graph();
     let embedding = graph.output(Graph::EMBEDDING).is_some();
-    let bytes =
-        emit(graph, weights, Some(&metadata(graph)), &EmitOptions { embedding, half: false }).unwrap();
+    let bytes = emit(model, Some(&metadata(graph)), &EmitOptions { embedding, half: false }).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("emitted.onnx")).unwrap()
 }
 
@@ -75,11 +75,11 @@ fn emitted(graph: &Graph, weights: &Weights) -> OnnxFile {
 fn imported_files_compute_what_was_recorded() {
     for path in fixtures() {
         let (file, imported) = load(&path);
-        let truth = Truth::new(&imported.graph, &imported.weights).unwrap();
+        let truth = Truth::new(&imported.model).unwrap();
         let logits = truth.logits(recorded(&path, "input").view()).unwrap();
         let error = apart(&imported.ending.apply(logits), &recorded(&path, "output"));
         assert!(error < tolerance(&file), "{}: {error} apart", path.display());
-        assert_eq!(imported.origins.len(), imported.graph.nodes().len());
+        assert_eq!(imported.origins.len(), imported.model.graph().nodes().len());
     }
 }
 
@@ -108,8 +108,7 @@ fn what_is_emitted_of_them_computes_the_same() {
         let (file, imported) = load(&path);
         let images = recorded(&path, "input");
         let mut engine =
-            open(&emitted(&imported.graph, &imported.weights), EngineName::OrtCpu, &EngineOptions::default())
-                .unwrap();
+            open(&emitted(&imported.model), EngineName::OrtCpu, &EngineOptions::default()).unwrap();
         let logits = engine.run(images.view()).unwrap().swap_remove(0).mapv(f64::from);
         let error = apart(&imported.ending.apply(logits), &recorded(&path, "output"));
         assert!(error < tolerance(&file), "{}: {error} apart", path.display());
@@ -120,9 +119,9 @@ fn what_is_emitted_of_them_computes_the_same() {
 fn import_and_emission_come_to_rest_at_once() {
     for path in fixtures() {
         let (_, first) = load(&path);
-        let second = import(&emitted(&first.graph, &first.weights)).unwrap();
-        assert_eq!(first.graph, second.graph, "{}", path.display());
-        assert_eq!(first.weights, second.weights, "{}", path.display());
+        let second = import(&emitted(&first.model)).unwrap();
+        assert_eq!(first.model.graph(), second.model.graph(), "{}", path.display());
+        assert_eq!(first.model.weights(), second.model.weights(), "{}", path.display());
         assert_eq!(second.ending, Ending::Logits);
     }
 }
@@ -153,14 +152,14 @@ fn every_ready_model_comes_back_as_it_was() {
         let side = if *name == "alexnet" { 20 } else { 16 };
         let model = zoo::find_model(name, Path::new(".")).unwrap();
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
-        let weights = initial_weights(&graph, 5);
+        let model = Model::untrained(graph, 5);
         // With the embedding as an output of its own and without, in turns.
         let options = EmitOptions { embedding: index % 2 == 0, half: false };
-        let bytes = emit(&graph, &weights, Some(&metadata(&graph)), &options).unwrap();
+        let bytes = emit(&model, Some(&metadata(model.graph())), &options).unwrap();
         let file = OnnxFile::from_bytes(bytes, Path::new("ready.onnx")).unwrap();
         let imported = import(&file).unwrap();
-        assert_eq!(imported.graph, in_single(&graph), "{name}");
-        assert_eq!(imported.weights, weights, "{name}");
+        assert_eq!(*imported.model.graph(), in_single(model.graph()), "{name}");
+        assert_eq!(imported.model.weights(), model.weights(), "{name}");
     }
 }
 
@@ -169,7 +168,7 @@ fn patterns_are_known_again() {
     let folder = fixtures()[0].parent().unwrap().to_path_buf();
     let has = |name: &str, wanted: fn(&Op) -> bool| {
         let (_, imported) = load(&folder.join(name));
-        imported.graph.nodes().iter().filter(|node| wanted(&node.op)).count()
+        imported.model.graph().nodes().iter().filter(|node| wanted(&node.op)).count()
     };
     for exporter in ["torchscript", "dynamo"] {
         let shuffles =
@@ -188,11 +187,11 @@ fn patterns_are_known_again() {
     assert_eq!(has("nhwc_uint8.onnx", |op| matches!(op, Op::Linear { bias: true, .. })), 1);
     assert_eq!(has("functions.onnx", |op| matches!(op, Op::Unary(Unary::Erf))), 1);
     let (_, functions) = load(&folder.join("functions.onnx"));
-    let written = emitted(&functions.graph, &functions.weights).rows(&HashMap::new());
+    let written = emitted(&functions.model).rows(&HashMap::new());
     let hard_swishes = written.iter().filter(|row| row.op == "HardSwish").count();
     assert_eq!(hard_swishes, 1, "what runtimes compute in one go is written as one");
     let (_, softmax) = load(&folder.join("nhwc_uint8.onnx"));
     let (_, log) = load(&folder.join("attention.onnx"));
     assert_eq!((softmax.ending, log.ending), (Ending::Softmax, Ending::LogSoftmax));
-    assert!(cost(&softmax.graph).macs > 0 && softmax.graph.output(Graph::EMBEDDING).is_some());
+    assert!(cost(softmax.model.graph()).macs > 0 && softmax.model.graph().output(Graph::EMBEDDING).is_some());
 }

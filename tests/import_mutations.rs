@@ -57,8 +57,8 @@ fn changed_bytes_do_no_harm() {
                         Err(error) => assert!(error.is::<InputError>(), "{error:#}"),
                         Ok(import) => {
                             imported += 1;
-                            import.weights.fit(&import.graph).unwrap();
-                            cost(&import.graph);
+                            import.model.weights().fit(import.model.graph()).unwrap();
+                            cost(import.model.graph());
                         }
                     }
                 }
@@ -90,9 +90,9 @@ fn what_did_harm_once_does_none() {
 
 /// Emission and import give the same graph.
 fn comes_back(first: &Import, path: &Path) {
-    let embedding = first.graph.output(Graph::EMBEDDING).is_some();
-    let bytes = emit(&first.graph, &first.weights, None, &EmitOptions { embedding, half: false }).unwrap();
+    let embedding = first.model.graph().output(Graph::EMBEDDING).is_some();
+    let bytes = emit(&first.model, None, &EmitOptions { embedding, half: false }).unwrap();
     let second = OnnxFile::from_bytes(bytes, path).and_then(|file| import(&file)).unwrap();
-    let same = first.graph == second.graph && first.weights == second.weights;
+    let same = first.model.graph() == second.model.graph() && first.model.weights() == second.model.weights();
     assert!(same, "{} is another after emission", path.display());
 }

@@ -9,7 +9,7 @@ use cohort::data::{ChannelOrder, Normalization, PixelRange, Resize, ordered_batc
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
-    Builder, Conv2d, Graph, Op, Pool, Weights, fold_batch_norm, fold_normalization, initial_weights,
+    Builder, Conv2d, Graph, Model, Op, Pool, Weights, fold_batch_norm, fold_normalization, initial_weights,
     normalizing, params,
 };
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
@@ -37,9 +37,9 @@ fn metadata(graph: &Graph) -> Metadata {
 }
 
 /// Initial weights with running statistics as after training: BatchNorm then does something.
-fn weights(graph: &Graph, seed: u64) -> Weights {
-    let mut weights = initial_weights(graph, seed);
-    for spec in params(graph) {
+fn with_statistics(graph: Graph, seed: u64) -> Model {
+    let mut weights = initial_weights(&graph, seed);
+    for spec in params(&graph) {
         let mut array = weights.get(&spec.name).unwrap().clone();
         let spread = |index: usize| ((index * 37 + 11) % 17) as f32 / 17.0;
         if spec.name.ends_with("running_var") {
@@ -49,22 +49,22 @@ fn weights(graph: &Graph, seed: u64) -> Weights {
         }
         weights.insert(spec.name, array);
     }
-    weights
+    Model::new(graph, weights).unwrap()
 }
 
-fn exported(graph: &Graph, weights: &Weights, embedding: bool) -> OnnxFile {
-    written(graph, weights, &metadata(graph), EmitOptions { embedding, half: false })
+fn exported(model: &Model, embedding: bool) -> OnnxFile {
+    written(model, &metadata(model.graph()), EmitOptions { embedding, half: false })
 }
 
-fn written(graph: &Graph, weights: &Weights, metadata: &Metadata, options: EmitOptions) -> OnnxFile {
-    let bytes = emit(graph, weights, Some(metadata), &options).unwrap();
+fn written(model: &Model, metadata: &Metadata, options: EmitOptions) -> OnnxFile {
+    let bytes = emit(model, Some(metadata), &options).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("test.onnx")).unwrap()
 }
 
 /// Verifies a file against the unfolded graph in float64, on all engines.
-fn parity(graph: &Graph, weights: &Weights, file: &OnnxFile) -> VerifyReport {
-    let truth = Truth::new(graph, weights).unwrap();
-    let torch: Box<dyn Engine> = Box::new(TorchEngine::new(graph, weights, Device::Cpu, 2).unwrap());
+fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
+    let truth = Truth::new(model).unwrap();
+    let torch: Box<dyn Engine> = Box::new(TorchEngine::new(model, Device::Cpu, 2).unwrap());
     let usual = EngineOptions { threads: 2, ..EngineOptions::default() };
     let mut engines = vec![Candidate { engine: EngineName::Torch, options: usual, loaded: Ok(torch) }];
     for engine in [EngineName::OrtCpu, EngineName::Tract] {
@@ -99,9 +99,8 @@ fn every_ready_model_computes_the_same_everywhere() {
         let model = zoo::find_model(name, Path::new(".")).unwrap();
         let side = if *name == "alexnet" { 20 } else { 16 };
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
-        let weights = initial_weights(&graph, 5);
-        let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
-        let report = parity(&graph, &weights, &exported(&folded, &folded_weights, false));
+        let model = Model::untrained(graph, 5);
+        let report = parity(&model, &exported(&fold_batch_norm(&model).unwrap(), false));
         assert!(report.passed, "{name}: {:?}", problems(&report));
     }
 }
@@ -110,14 +109,14 @@ fn every_ready_model_computes_the_same_everywhere() {
 fn an_unfolded_export_and_its_embedding() {
     let model = zoo::find_model("shufflenet_v2-x0.5", Path::new(".")).unwrap();
     let graph = zoo::build(&model, [3, 16, 16], 5).unwrap();
-    let weights = weights(&graph, 3);
-    let file = exported(&graph, &weights, true);
+    let model = with_statistics(graph, 3);
+    let file = exported(&model, true);
     let names: Vec<&str> = file.outputs.iter().map(|output| output.name.as_str()).collect();
     assert_eq!(names, ["logits", "embedding"]);
-    assert!(parity(&graph, &weights, &file).passed);
+    assert!(parity(&model, &file).passed);
 
     let images = ndarray::ArrayD::from_elem(vec![2, 3, 16, 16], 0.3);
-    let mut torch = TorchEngine::new(&graph, &weights, Device::Cpu, 2).unwrap();
+    let mut torch = TorchEngine::new(&model, Device::Cpu, 2).unwrap();
     let mut tract = open(&file, EngineName::Tract, &EngineOptions::default()).unwrap();
     let (expected, found) = (torch.run(images.view()).unwrap(), tract.run(images.view()).unwrap());
     for (expected, found) in expected.iter().zip(&found) {
@@ -145,11 +144,13 @@ fn with_eps(graph: &Graph, new: f64) -> Graph {
 fn planted_faults_fail() {
     let model = zoo::find_model("resnet8", Path::new(".")).unwrap();
     let graph = zoo::build(&model, [3, 16, 16], 10).unwrap();
-    let weights = weights(&graph, 9);
+    let model = with_statistics(graph, 9);
+    let (graph, weights) = (model.graph(), model.weights());
+    let with = |weights: Weights| Model::new(graph.clone(), weights).unwrap();
     let on_files = |report: &VerifyReport| report.engines[1..].iter().all(|engine| !engine.passed);
 
-    let wrong_eps = exported(&with_eps(&graph, 1e-3), &weights, false);
-    let report = parity(&graph, &weights, &wrong_eps);
+    let wrong_eps = Model::new(with_eps(graph, 1e-3), weights.clone()).unwrap();
+    let report = parity(&model, &exported(&wrong_eps, false));
     assert!(on_files(&report), "eps 1e-3 instead of 1e-5 passed");
     assert!(report.engines[0].passed, "libtorch runs the checkpoint, which is whole");
 
@@ -157,18 +158,15 @@ fn planted_faults_fail() {
     let mut stem = swapped.remove("stem.conv.weight").unwrap();
     stem.invert_axis(ndarray::Axis(1));
     swapped.insert("stem.conv.weight", stem.as_standard_layout().into_owned());
-    assert!(
-        on_files(&parity(&graph, &weights, &exported(&graph, &swapped, false))),
-        "swapped channels passed"
-    );
+    assert!(on_files(&parity(&model, &exported(&with(swapped), false))), "swapped channels passed");
 
     let mut flipped = weights.clone();
     let mut classifier = flipped.remove("classifier.weight").unwrap();
     classifier[[3, 5].as_slice()] *= -1.0;
     flipped.insert("classifier.weight", classifier);
-    assert!(on_files(&parity(&graph, &weights, &exported(&graph, &flipped, false))), "one sign passed");
+    assert!(on_files(&parity(&model, &exported(&with(flipped), false))), "one sign passed");
 
-    assert!(parity(&graph, &weights, &exported(&graph, &weights, false)).passed, "an untouched copy failed");
+    assert!(parity(&model, &exported(&model, false)).passed, "an untouched copy failed");
 }
 
 #[test]
@@ -176,27 +174,30 @@ fn half_precision_is_near_and_no_nearer() {
     for name in ["resnet8", "vgg8-w8"] {
         let model = zoo::find_model(name, Path::new(".")).unwrap();
         let graph = zoo::build(&model, [3, 16, 16], 7).unwrap();
-        let weights = initial_weights(&graph, 5);
-        let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
-        let half = |weights: &Weights| {
-            written(&folded, weights, &metadata(&graph), EmitOptions { embedding: true, half: true })
+        let model = Model::untrained(graph, 5);
+        let folded = fold_batch_norm(&model).unwrap();
+        let half = |model: &Model| {
+            written(model, &metadata(model.graph()), EmitOptions { embedding: true, half: true })
         };
-        let file = half(&folded_weights);
-        let single = exported(&folded, &folded_weights, true);
+        let file = half(&folded);
+        let single = exported(&folded, true);
         assert!(file.computes_in_half() && 10 * file.size_bytes() < 6 * single.size_bytes(), "{name}");
         assert_eq!((&file.input, &file.outputs), (&single.input, &single.outputs), "{name}");
-        let report = parity(&graph, &weights, &file);
+        let report = parity(&model, &file);
         assert!(report.passed, "{name}: {:?}", problems(&report));
         for engine in &report.engines[1..] {
             assert_eq!(engine.tolerance, Tolerance::half(), "{name}, {}", engine.name);
             let furthest = engine.sets.iter().map(|set| set.relative_l2).fold(0.0, f64::max);
             assert!(furthest > 1e-5, "{name} is computed in float32 by {}", engine.name);
         }
-        let mut flipped = folded_weights.clone();
+        let (graph, mut flipped) = folded.into_parts();
         let mut classifier = flipped.remove("classifier.weight").unwrap();
         classifier[[3, 5].as_slice()] *= -1.0;
         flipped.insert("classifier.weight", classifier);
-        assert!(!parity(&graph, &weights, &half(&flipped)).passed, "{name}: one sign passed");
+        assert!(
+            !parity(&model, &half(&Model::new(graph, flipped).unwrap())).passed,
+            "{name}: one sign passed"
+        );
     }
 }
 
@@ -225,21 +226,20 @@ fn a_file_normalises_by_itself() {
         (Conv2d::square(4, 3, 1), true),
     ] {
         let graph = stem(conv, read_twice);
-        let weights = weights(&graph, 5);
-        let truth = normalizing(&graph, &mean, &std).unwrap();
+        let model = with_statistics(graph, 5);
+        let truth = normalizing(&model, &mean, &std).unwrap();
         let metadata = Metadata {
             mean: vec![0.0; 2],
             std: vec![1.0; 2],
             normalizes: Some(Normalization { mean: mean.clone(), std: std.clone() }),
-            ..metadata(&graph)
+            ..metadata(model.graph())
         };
-        let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
-        for (graph, weights) in [(&graph, &weights), (&folded, &folded_weights)] {
+        for model in [&model, &fold_batch_norm(&model).unwrap()] {
             let with = |mean: &[f32], std: &[f32], half: bool| {
-                let (graph, weights) = fold_normalization(graph, weights, mean, std).unwrap();
-                written(&graph, &weights, &metadata, EmitOptions { embedding: false, half })
+                let model = fold_normalization(model, mean, std).unwrap();
+                written(&model, &metadata, EmitOptions { embedding: false, half })
             };
-            let verified = |file: &OnnxFile| parity(&truth, &self::weights(&truth, 5), file);
+            let verified = |file: &OnnxFile| parity(&truth, file);
             let report = verified(&with(&mean, &std, false));
             assert!(report.passed, "{:?}", problems(&report));
             let report = verified(&with(&mean, &std, true));
@@ -256,8 +256,8 @@ fn a_strided_convolution_after_a_shuffle() {
     let conv =
         Step::Conv { out: 2, kernel: 1, stride: 2, padding: 0, dilation: 1, grouped: false, bias: false };
     let graph = grow(&[Step::Shuffle, conv], vec![2, 5, 5]);
-    let weights = weights(&graph, 1);
-    let report = parity(&graph, &weights, &exported(&graph, &weights, false));
+    let model = with_statistics(graph, 1);
+    let report = parity(&model, &exported(&model, false));
     assert!(report.passed, "{:?}", problems(&report));
 }
 
@@ -385,10 +385,9 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let graph = grow(&steps, vec![channels, height, width]);
-        let weights = weights(&graph, seed);
-        let (emitted, emitted_weights) =
-            if fold { fold_batch_norm(&graph, &weights).unwrap() } else { (graph.clone(), weights.clone()) };
-        let report = parity(&graph, &weights, &exported(&emitted, &emitted_weights, true));
+        let model = with_statistics(graph, seed);
+        let emitted = if fold { fold_batch_norm(&model).unwrap() } else { model.clone() };
+        let report = parity(&model, &exported(&emitted, true));
         if !report.passed {
             return Err(TestCaseError::fail(format!("{:?}", problems(&report))));
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cohort::config::EngineName;
 use cohort::data::Layout;
-use cohort::graph::{Graph, Weights, initial_weights, params};
+use cohort::graph::{Graph, Model, initial_weights, params};
 use cohort::onnx::{OnnxFile, import};
 use cohort::torch::{Mode, Network, batch_tensor};
 use cohort::ui::Ui;
@@ -36,24 +36,26 @@ fn frame(graph: &Graph) -> Frame {
 }
 
 /// Initial weights with biases, and with the running statistics that noise has: a network as after training.
-fn trained(graph: &Graph) -> Weights {
-    let mut weights = initial_weights(graph, 11);
-    for spec in params(graph).into_iter().filter(|spec| spec.name.ends_with(".bias")) {
+fn trained(graph: Graph) -> Model {
+    let mut weights = initial_weights(&graph, 11);
+    for spec in params(&graph).into_iter().filter(|spec| spec.name.ends_with(".bias")) {
         let values = |at: ndarray::IxDyn| ((at[0] * 37 + 11) % 17) as f32 / 17.0 - 0.5;
         weights.insert(spec.name, ArrayD::from_shape_fn(spec.shape, values));
     }
-    let network = Network::new(graph, &weights, tch::Device::Cpu, tch::Kind::Float).unwrap();
+    let frame = frame(&graph);
+    let model = Model::new(graph, weights).unwrap();
+    let network = Network::new(&model, tch::Device::Cpu, tch::Kind::Float).unwrap();
     for seed in 0..20 {
-        let noise = input_sets(None, &frame(graph), seed).swap_remove(0).images;
+        let noise = input_sets(None, &frame, seed).swap_remove(0).images;
         let images = batch_tensor(noise.view(), tch::Device::Cpu).unwrap();
         tch::no_grad(|| network.forward(&images, Mode::Train)).unwrap();
     }
-    network.weights().unwrap()
+    Model::new(model.into_parts().0, network.weights().unwrap()).unwrap()
 }
 
-fn tested(name: &str, graph: &Graph, weights: &Weights) -> SelfTestReport {
-    let (frame, engine) = (frame(graph), EngineName::OrtCpu);
-    self_test(&Subject { name, graph, weights, frame, engine, threads: 2, seed: 1 }, Ui::Quiet).unwrap()
+fn tested(name: &str, model: &Model) -> SelfTestReport {
+    let (frame, engine) = (frame(model.graph()), EngineName::OrtCpu);
+    self_test(&Subject { name, model, frame, engine, threads: 2, seed: 1 }, Ui::Quiet).unwrap()
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn faults_are_caught_and_blamed_and_copies_raise_no_alarm() {
         let model = zoo::find_model(name, Path::new(".")).unwrap();
         let side = if name == "alexnet" { 20 } else { 16 };
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
-        reports.push(tested(name, &graph, &trained(&graph)));
+        reports.push(tested(name, &trained(graph)));
     }
     // Files that others wrote, as they come out of the importer.
     for name in
@@ -71,7 +73,7 @@ fn faults_are_caught_and_blamed_and_copies_raise_no_alarm() {
     {
         let path = format!("{}/tests/fixtures/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
         let imported = import(&OnnxFile::load(Path::new(&path)).unwrap()).unwrap();
-        reports.push(tested(name, &imported.graph, &imported.weights));
+        reports.push(tested(name, &imported.model));
     }
     let mut amiss = Vec::new();
     let (mut caught, mut observable, mut blamed, mut planted, mut copies) = (0, 0, 0, 0, 0);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cohort::config::{LossWeights, Method, Optimizer, Sgd, Updates, parse};
-use cohort::graph::{Role, Weights, fold_batch_norm, initial_weights, params};
+use cohort::graph::{Model, Role, Weights, fold_batch_norm, initial_weights, params};
 use cohort::torch::Network;
 use cohort::train::{Moment, OptimizerState, Student, Targets, Teaching, Term, step};
 use cohort::zoo;
@@ -48,15 +48,15 @@ fn student(number: u32, kind: Kind, device: Device) -> Student {
         let values = noise(count, number * 1_000 + index as u32).into_iter().map(|value| value * scale);
         weights.insert(spec.name, ArrayD::from_shape_vec(spec.shape, values.collect()).unwrap());
     }
-    let network = |graph, weights| Network::new(graph, weights, device, kind).unwrap();
-    let (folded, folded_weights) = fold_batch_norm(&graph, &weights).unwrap();
-    let learning = network(&graph, &weights);
+    let network = |model: &Model| Network::new(model, device, kind).unwrap();
+    let model = Model::new(graph, weights).unwrap();
+    let learning = network(&model);
     let optimizer = Optimizer::Sgd(Sgd { lr: 0.05, ..Sgd::default() });
     Student {
         name: format!("student {number}"),
         optimizer: OptimizerState::new(&learning, &optimizer).unwrap(),
         network: learning,
-        frozen: Some(network(&folded, &folded_weights)),
+        frozen: Some(network(&fold_batch_norm(&model).unwrap())),
         lr_factor: 1.0,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use cohort::config::{ModelSpec, parse};
-use cohort::graph::{Graph, Weights, initial_weights};
+use cohort::graph::{Graph, Model};
 use cohort::onnx::{EmitOptions, emit};
 use cohort::zoo;
 use prost::Message;
@@ -39,11 +39,11 @@ pub static DONORS: LazyLock<Vec<ModelProto>> = LazyLock::new(|| {
 fn ready(text: &str) -> Vec<u8> {
     let spec: ModelSpec = parse(text, "donor").expect("a donor is a model file");
     let graph = zoo::build(&spec, [3, 16, 16], 4).expect("a donor can be built");
-    emitted(&graph, &initial_weights(&graph, 1))
+    emitted(&Model::untrained(graph, 1))
 }
 
-/// The bytes of a graph's file.
-pub fn emitted(graph: &Graph, weights: &Weights) -> Vec<u8> {
-    let embedding = graph.output(Graph::EMBEDDING).is_some();
-    emit(graph, weights, None, &EmitOptions { embedding, half: false }).expect("what is imported can be emitted")
+/// The bytes of a model's file.
+pub fn emitted(model: &Model) -> Vec<u8> {
+    let embedding = model.graph().output(Graph::EMBEDDING).is_some();
+    emit(model, None, &EmitOptions { embedding, half: false }).expect("what is imported can be emitted")
 }

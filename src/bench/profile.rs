@@ -110,7 +110,7 @@ fn ranked(engine: String, batch: usize, threads: usize, timed: TimedRuns) -> Pro
 mod tests {
     use std::path::Path;
 
-    use crate::graph::{Builder, Conv2d, Graph, Op, cost, initial_weights};
+    use crate::graph::{Builder, Conv2d, Graph, Model, Op, cost};
     use crate::onnx::{EmitOptions, emit};
 
     use super::*;
@@ -132,7 +132,7 @@ mod tests {
 
     fn file() -> OnnxFile {
         let graph = network();
-        let bytes = emit(&graph, &initial_weights(&graph, 1), None, &EmitOptions::default()).unwrap();
+        let bytes = emit(&Model::untrained(graph, 1), None, &EmitOptions::default()).unwrap();
         OnnxFile::from_bytes(bytes, Path::new("profiled.onnx")).unwrap()
     }
 

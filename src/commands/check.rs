@@ -135,7 +135,7 @@ fn relations(plan: &Plan, stage: &Stage) -> Option<usize> {
     let Stage::Collaborate(settings) = stage else { return None };
     let terms = settings.method.terms(&settings.loss);
     let relational = terms.relational() || terms.teacher_distance > 0.0 || terms.teacher_angle > 0.0;
-    let teacher = plan.teacher.as_ref().map(|teacher| &teacher.graph);
+    let teacher = plan.teacher.as_ref().map(|teacher| teacher.network.graph());
     let graphs = plan.peers.iter().map(|peer| &peer.graph).chain(teacher);
     let features = graphs.map(|graph| {
         let embedding = graph.output(Graph::EMBEDDING).map(|id| graph.node(id).shape.iter().product());

@@ -10,7 +10,7 @@ use crate::bench::Environment;
 use crate::config::EngineName;
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
-use crate::graph::{Graph, Weights, initial_weights};
+use crate::graph::Model;
 use crate::onnx::{EmitOptions, OnnxFile, emit};
 use crate::report::wrap;
 use crate::ui::{out, out_json};
@@ -82,9 +82,9 @@ fn libtorch() -> Library {
 
 #[cfg(feature = "train")]
 fn trial_of_libtorch() -> Result<()> {
-    let (graph, weights) = trial()?;
+    let model = trial()?;
     let (device, threads) = (crate::config::Device::Cuda(0), crate::bench::usable_threads());
-    run_trial(Box::new(crate::engine::torch::TorchEngine::new(&graph, &weights, device, threads)?))
+    run_trial(Box::new(crate::engine::torch::TorchEngine::new(&model, device, threads)?))
 }
 
 #[cfg(not(feature = "train"))]
@@ -119,17 +119,15 @@ fn onnx_runtime() -> Library {
 }
 
 fn trial_of_provider() -> Result<()> {
-    let (graph, weights) = trial()?;
-    let bytes = emit(&graph, &weights, None, &EmitOptions::default())?;
+    let bytes = emit(&trial()?, None, &EmitOptions::default())?;
     let file = OnnxFile::from_bytes(bytes, Path::new("a trial network"))?;
     run_trial(open(&file, EngineName::OrtCuda, &EngineOptions::default())?)
 }
 
-fn trial() -> Result<(Graph, Weights)> {
+fn trial() -> Result<Model> {
     let (model, input, classes) = TRIAL;
     let graph = zoo::build(&zoo::find_model(model, Path::new("."))?, input, classes)?;
-    let weights = initial_weights(&graph, 0);
-    Ok((graph, weights))
+    Ok(Model::untrained(graph, 0))
 }
 
 fn run_trial(mut engine: Box<dyn Engine>) -> Result<()> {

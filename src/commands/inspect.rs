@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::engine::tract::tensor_shapes;
 use crate::error::InputError;
 use crate::files::write_atomic;
-use crate::graph::{fold_batch_norm, initial_weights};
+use crate::graph::{Model, fold_batch_norm};
 use crate::onnx::{EmitOptions, LayerRow, Metadata, OnnxFile, Summary, Totals, emit, graph_rows};
 use crate::report::{count, node_name, plain_table};
 use crate::ui::{out, out_json};
@@ -72,8 +72,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let model = zoo::find_model(&args.model, Path::new("."))?;
         let graph = zoo::build(&model, args.input, args.classes)?;
         if let Some(path) = &args.onnx {
-            let (folded, weights) = fold_batch_norm(&graph, &initial_weights(&graph, SEED))?;
-            write_atomic(path, &emit(&folded, &weights, None, &EmitOptions::default())?)?;
+            let model = fold_batch_norm(&Model::untrained(graph.clone(), SEED))?;
+            write_atomic(path, &emit(&model, None, &EmitOptions::default())?)?;
         }
         let layers = graph_rows(&graph);
         let totals = Totals::of(&layers);

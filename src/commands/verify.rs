@@ -120,9 +120,8 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
             Some(images) => images.pool()?,
             None => noise_pool(&frame, args.seed),
         };
-        let Network { graph, weights, .. } = network;
-        let candidates = &mut candidates;
-        let hardening = Hardening { graph, weights, file, candidates, pool, frame, threads };
+        let (model, candidates) = (&network.model, &mut candidates);
+        let hardening = Hardening { model, file, candidates, pool, frame, threads };
         if let Err(error) = harden(&mut inputs, &mut truths, hardening) {
             ui.warn(format!("no search for harder inputs: {error:#}"));
         }

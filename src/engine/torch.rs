@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayViewD};
 use tch::{Kind, Tensor};
 
 use crate::config::Device;
-use crate::graph::{Graph, Node, Weights};
+use crate::graph::{Graph, Model, Node};
 use crate::torch::{
     Mode, Network, allow_tf32, apply, batch_tensor, resolve_device, set_threads, to_f32, to_f64,
 };
@@ -22,12 +22,12 @@ impl TorchEngine {
     /// Puts the network on a device. `threads` is for the whole process: libtorch has no other.
     ///
     /// # Errors
-    /// If the weights do not fit the graph, or the device is not there.
-    pub fn new(graph: &Graph, weights: &Weights, device: Device, threads: usize) -> Result<Self> {
+    /// If the device is not there.
+    pub fn new(model: &Model, device: Device, threads: usize) -> Result<Self> {
         set_threads(threads);
         // Training may have allowed it, and so does libtorch by itself.
         allow_tf32(false)?;
-        let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
+        let network = Network::new(model, resolve_device(device)?, Kind::Float)?;
         Ok(Self { network, bound: None })
     }
 
@@ -97,10 +97,10 @@ impl Truth {
     /// Prepares the float64 network.
     ///
     /// # Errors
-    /// If the weights do not fit the graph or it has no logits.
-    pub fn new(graph: &Graph, weights: &Weights) -> Result<Self> {
-        let logits = logits_place(graph)?;
-        Ok(Self { network: Network::new(graph, weights, tch::Device::Cpu, Kind::Double)?, logits })
+    /// If the graph has no logits.
+    pub fn new(model: &Model) -> Result<Self> {
+        let logits = logits_place(model.graph())?;
+        Ok(Self { network: Network::new(model, tch::Device::Cpu, Kind::Double)?, logits })
     }
 
     /// Logits of a batch `[batch, channels, height, width]`.

@@ -5,7 +5,7 @@ use ndarray::{ArrayD, ArrayViewD};
 
 use crate::config::Device;
 use crate::error::InputError;
-use crate::graph::{Graph, Node, Weights};
+use crate::graph::{Model, Node};
 
 use super::Engine;
 
@@ -23,7 +23,7 @@ impl TorchEngine {
     ///
     /// # Errors
     /// [`InputError`], always.
-    pub fn new(_graph: &Graph, _weights: &Weights, _device: Device, _threads: usize) -> Result<Self> {
+    pub fn new(_model: &Model, _device: Device, _threads: usize) -> Result<Self> {
         Err(absent())
     }
 
@@ -70,7 +70,7 @@ impl Truth {
     ///
     /// # Errors
     /// [`InputError`], always.
-    pub fn new(_graph: &Graph, _weights: &Weights) -> Result<Self> {
+    pub fn new(_model: &Model) -> Result<Self> {
         Err(absent())
     }
 

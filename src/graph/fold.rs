@@ -3,6 +3,7 @@
 use ndarray::ArrayD;
 
 use super::build::{Graph, GraphError, NodeId};
+use super::model::{Model, ModelError};
 use super::op::{Conv2d, Op};
 use super::weights::Weights;
 
@@ -12,8 +13,9 @@ use super::weights::Weights;
 /// `W' = W · γ/√(σ² + ε)` per output channel, `b' = β + (b − μ) · γ/√(σ² + ε)`.
 ///
 /// # Errors
-/// [`GraphError`] if a parameter is missing from `weights`.
-pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weights), GraphError> {
+/// [`ModelError`] if a folded weight is not finite.
+pub fn fold_batch_norm(model: &Model) -> Result<Model, ModelError> {
+    let (graph, weights) = (model.graph(), model.weights());
     let uses = graph.uses();
     let foldable = |id: NodeId| -> Option<&Conv2d> {
         let node = graph.node(id);
@@ -46,7 +48,7 @@ pub fn fold_batch_norm(graph: &Graph, weights: &Weights) -> Result<(Graph, Weigh
         };
         builder.add(&node.name, op, inputs)
     })?;
-    Ok((rewritten, folded))
+    Ok(Model::new(rewritten, folded)?)
 }
 
 fn fold_weights(graph: &Graph, norm: NodeId, weights: &mut Weights) -> Result<(), GraphError> {
@@ -89,7 +91,7 @@ fn fold_weights(graph: &Graph, norm: NodeId, weights: &mut Weights) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Builder, initial_weights, params};
+    use crate::graph::{Builder, initial_weights};
 
     fn conv_norm(shared: bool) -> Graph {
         let (mut builder, image) = Builder::new(vec![2, 4, 4]).unwrap();
@@ -108,9 +110,9 @@ mod tests {
         {
             weights.insert(name, ArrayD::from_elem(vec![3], value));
         }
-        let (folded, new) = fold_batch_norm(&graph, &weights).unwrap();
+        let (folded, new) =
+            fold_batch_norm(&Model::new(graph, weights.clone()).unwrap()).unwrap().into_parts();
         assert_eq!(folded.nodes().len(), 2);
-        new.fit(&folded).unwrap();
         let scale = 2.0 / (4.0f64 + 1e-5).sqrt();
         let before = f64::from(weights.get("conv.weight").unwrap()[[1, 1, 2, 0].as_slice()]);
         let after = f64::from(new.get("conv.weight").unwrap()[[1, 1, 2, 0].as_slice()]);
@@ -122,10 +124,7 @@ mod tests {
 
     #[test]
     fn a_convolution_read_twice_stays() {
-        let graph = conv_norm(true);
-        let weights = initial_weights(&graph, 1);
-        let (folded, new) = fold_batch_norm(&graph, &weights).unwrap();
-        assert_eq!(params(&folded), params(&graph));
-        assert_eq!(new, weights);
+        let model = Model::untrained(conv_norm(true), 1);
+        assert_eq!(fold_batch_norm(&model).unwrap(), model);
     }
 }

@@ -3,41 +3,38 @@
 use ndarray::{ArrayD, IxDyn};
 
 use super::build::{Builder, Graph, GraphError, NodeId};
+use super::model::{Model, ModelError};
 use super::op::{Binary, Conv2d, Op};
 use super::weights::Weights;
 
-/// The network with `(pixel − mean) / std` by channel before everything else: on pixels it gives what `graph` gives
+/// The network with `(pixel − mean) / std` by channel before everything else: on pixels it gives what `model` gives
 /// on normalised ones.
 ///
 /// # Errors
-/// [`GraphError`] if there are not as many means and deviations as channels.
-pub fn normalizing(graph: &Graph, mean: &[f32], std: &[f32]) -> Result<Graph, GraphError> {
-    behind(graph, &|_, op| op.clone(), &mut |builder, image| {
+/// [`ModelError`] if there are not as many means and deviations as channels.
+pub fn normalizing(model: &Model, mean: &[f32], std: &[f32]) -> Result<Model, ModelError> {
+    let graph = insert_after_input(model.graph(), &|_, op| op.clone(), &mut |builder, image| {
         let centred = by_channel(builder, image, Binary::Sub, "mean", "centred", mean)?;
         by_channel(builder, centred, Binary::Div, "std", "normalised", std)
-    })
+    })?;
+    Ok(Model::new(graph, model.weights().clone())?)
 }
 
 /// The same with as few nodes as give the same numbers. Where nothing but one convolution reads the image, the
 /// division is in its weights; the subtraction is in its bias if it pads nothing, and otherwise a node of its own:
-/// behind it the padded zeros are what they are to the normalised image.
+/// after that node the padded zeros are what they are to the normalised image.
 ///
 /// `W' = W / std` by input channel, `b' = b − Σ W' · mean`.
 ///
 /// # Errors
-/// [`GraphError`] if a parameter is missing from `weights`, or if there are not as many means and deviations as
-/// channels.
-pub fn fold_normalization(
-    graph: &Graph,
-    weights: &Weights,
-    mean: &[f32],
-    std: &[f32],
-) -> Result<(Graph, Weights), GraphError> {
+/// [`ModelError`] if there are not as many means and deviations as channels, or if a folded weight is not finite.
+pub fn fold_normalization(model: &Model, mean: &[f32], std: &[f32]) -> Result<Model, ModelError> {
+    let (graph, weights) = (model.graph(), model.weights());
     let reads = |node: &super::build::Node| node.inputs.iter().any(|id| id.index() == 0);
     let mut readers = graph.nodes().iter().enumerate().filter(|(_, node)| reads(node));
     let only = readers.next().filter(|_| readers.next().is_none() && graph.uses()[0] == 1);
     let Some((place, Op::Conv2d(conv))) = only.map(|(place, node)| (graph.id(place), &node.op)) else {
-        return Ok((normalizing(graph, mean, std)?, weights.clone()));
+        return normalizing(model, mean, std);
     };
     let padded = conv.padding != [0, 0];
     let folded = fold_weights(graph, place, weights, (!padded).then_some(mean), std)?;
@@ -45,15 +42,16 @@ pub fn fold_normalization(
         Op::Conv2d(conv) if id == place => Op::Conv2d(Conv2d { bias: conv.bias || !padded, ..conv.clone() }),
         op => op.clone(),
     };
-    let rewritten = behind(graph, &write, &mut |builder, image| match padded {
+    let rewritten = insert_after_input(graph, &write, &mut |builder, image| match padded {
         true => by_channel(builder, image, Binary::Sub, "mean", "centred", mean),
         false => Ok(image),
     })?;
-    Ok((rewritten, folded))
+    Ok(Model::new(rewritten, folded)?)
 }
 
-/// The graph with what `first` makes of its image in the image's place, and its operations as `write` has them.
-fn behind(
+/// The graph with new nodes between its image and everything that reads it: `first` adds them and gives back the
+/// last one, and `write` says what becomes of the graph's own operations.
+fn insert_after_input(
     graph: &Graph,
     write: &dyn Fn(NodeId, &Op) -> Op,
     first: &mut dyn FnMut(&mut Builder, NodeId) -> Result<NodeId, GraphError>,
@@ -126,8 +124,6 @@ fn fold_weights(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::initial_weights;
-
     const MEAN: [f32; 2] = [0.5, 0.25];
     const STD: [f32; 2] = [0.5, 0.125];
 
@@ -148,42 +144,40 @@ mod tests {
     #[test]
     fn without_padding_all_of_it_is_in_the_convolution() {
         let conv = Conv2d { padding: [0; 2], groups: 2, ..Conv2d::square(4, 3, 1) };
-        let graph = network(conv, false);
-        let weights = initial_weights(&graph, 1);
-        let (folded, new) = fold_normalization(&graph, &weights, &MEAN, &STD).unwrap();
+        let model = Model::untrained(network(conv, false), 1);
+        let (folded, new) = fold_normalization(&model, &MEAN, &STD).unwrap().into_parts();
+        let weights = model.weights();
         assert_eq!(names(&folded), ["image", "conv"]);
-        new.fit(&folded).unwrap();
         let value = |weights: &Weights, at: [usize; 4]| weights.get("conv.weight").unwrap()[at.as_slice()];
         // Two filters a group, so the third filter reads the second channel.
-        assert_eq!(value(&new, [1, 0, 2, 0]), value(&weights, [1, 0, 2, 0]) / STD[0]);
-        assert_eq!(value(&new, [2, 0, 2, 0]), value(&weights, [2, 0, 2, 0]) / STD[1]);
+        assert_eq!(value(&new, [1, 0, 2, 0]), value(weights, [1, 0, 2, 0]) / STD[0]);
+        assert_eq!(value(&new, [2, 0, 2, 0]), value(weights, [2, 0, 2, 0]) / STD[1]);
         let filter = new.get("conv.weight").unwrap().index_axis(ndarray::Axis(0), 3).sum();
         assert!((new.get("conv.bias").unwrap()[[3].as_slice()] + MEAN[1] * filter).abs() < 1e-6);
     }
 
     #[test]
     fn what_is_padded_is_centred_before() {
-        let graph = network(Conv2d::square(3, 3, 1), false);
-        let (folded, new) = fold_normalization(&graph, &initial_weights(&graph, 1), &MEAN, &STD).unwrap();
-        assert_eq!(names(&folded), ["image", "image.mean", "image.centred", "conv"]);
-        new.fit(&folded).unwrap();
+        let model = Model::untrained(network(Conv2d::square(3, 3, 1), false), 1);
+        let folded = fold_normalization(&model, &MEAN, &STD).unwrap();
+        assert_eq!(names(folded.graph()), ["image", "image.mean", "image.centred", "conv"]);
     }
 
     #[test]
     fn an_image_that_is_read_twice_is_normalised_by_nodes() {
-        let graph = network(Conv2d::square(2, 3, 1), true);
-        let weights = initial_weights(&graph, 1);
-        let (folded, new) = fold_normalization(&graph, &weights, &MEAN, &STD).unwrap();
+        let model = Model::untrained(network(Conv2d::square(2, 3, 1), true), 1);
+        let folded = fold_normalization(&model, &MEAN, &STD).unwrap();
+        assert_eq!(folded, normalizing(&model, &MEAN, &STD).unwrap());
+        let folded = folded.graph();
         let normalised = ["image", "image.mean", "image.centred", "image.std", "image.normalised"];
-        assert_eq!(names(&folded)[..5], normalised);
-        assert_eq!((&folded, new), (&normalizing(&graph, &MEAN, &STD).unwrap(), weights));
+        assert_eq!(names(folded)[..5], normalised);
         assert!(folded.nodes()[6].inputs.contains(&folded.id(4)), "the sum reads it, too");
     }
 
     #[test]
     fn there_is_a_number_for_each_channel() {
-        let graph = network(Conv2d::square(2, 3, 1), false);
-        assert!(normalizing(&graph, &[0.5; 3], &[0.5; 3]).is_err());
-        assert!(fold_normalization(&graph, &initial_weights(&graph, 1), &[0.5; 3], &[0.5; 3]).is_err());
+        let model = Model::untrained(network(Conv2d::square(2, 3, 1), false), 1);
+        assert!(normalizing(&model, &[0.5; 3], &[0.5; 3]).is_err());
+        assert!(fold_normalization(&model, &[0.5; 3], &[0.5; 3]).is_err());
     }
 }

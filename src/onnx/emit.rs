@@ -7,7 +7,7 @@ use ndarray::{Axis, IxDyn};
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
-use crate::graph::{Binary, Graph, Node, NodeId, Op, Pool, Unary, Weights, node_params};
+use crate::graph::{Binary, Graph, Model, Node, NodeId, Op, Pool, Unary, Weights, node_params};
 
 use super::half::in_half;
 use super::idioms::{hard_swish_gates, numbers};
@@ -29,18 +29,13 @@ pub struct EmitOptions {
     pub half: bool,
 }
 
-/// Writes the graph as an ONNX file: nodes and tensors carry the graph's names, the batch is
+/// Writes a model as an ONNX file: nodes and tensors carry the graph's names, the batch is
 /// symbolic on input and outputs.
 ///
 /// # Errors
-/// If the weights do not fit the graph, or not into float16 where that is asked for, or an output is not there.
-pub fn emit(
-    graph: &Graph,
-    weights: &Weights,
-    metadata: Option<&Metadata>,
-    options: &EmitOptions,
-) -> Result<Vec<u8>> {
-    weights.fit(graph)?;
+/// If a weight does not fit into float16 where that is asked for, or an output is not there.
+pub fn emit(model: &Model, metadata: Option<&Metadata>, options: &EmitOptions) -> Result<Vec<u8>> {
+    let (graph, weights) = (model.graph(), model.weights());
     let mut outputs = vec![Graph::LOGITS];
     if options.embedding {
         outputs.push(Graph::EMBEDDING);
@@ -75,7 +70,7 @@ pub fn emit(
     if options.half {
         in_half(&mut graph_proto)?;
     }
-    let model = ModelProto {
+    let proto = ModelProto {
         ir_version: IR_VERSION,
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         producer_name: env!("CARGO_PKG_NAME").into(),
@@ -84,7 +79,7 @@ pub fn emit(
         metadata_props: metadata.map_or(Ok(Vec::new()), Metadata::to_props)?,
         ..ModelProto::default()
     };
-    Ok(model.encode_to_vec())
+    Ok(proto.encode_to_vec())
 }
 
 /// The endings of tensors that are written for a node beside the one of its own name.

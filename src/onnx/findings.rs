@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
     use crate::data::{ChannelOrder, PixelRange, Resize};
-    use crate::graph::initial_weights;
+    use crate::graph::Model;
     use crate::onnx::{EmitOptions, Metadata, emit};
 
     fn spoilt(spoil: impl Fn(&mut ModelProto)) -> Vec<Finding> {
@@ -183,8 +183,7 @@ mod tests {
             student: "one".into(),
             run: "test".into(),
         };
-        let bytes =
-            emit(&graph, &initial_weights(&graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes = emit(&Model::untrained(graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
         let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
         spoil(&mut model);
         findings(&OnnxFile::from_bytes(model.encode_to_vec(), Path::new("x.onnx")).unwrap())

@@ -69,11 +69,11 @@ mod tests {
     use ndarray::ArrayD;
 
     use super::*;
-    use crate::graph::{Builder, Conv2d, Graph, Op, Weights, initial_weights};
+    use crate::graph::{Builder, Conv2d, Graph, Model, Op};
     use crate::onnx::{Element, EmitOptions, OnnxFile, emit};
 
     /// A network whose embedding is an output and what the logits are made of.
-    fn network() -> (Graph, Weights) {
+    fn network() -> Model {
         let (mut builder, image) = Builder::new(vec![2, 4, 4]).unwrap();
         let conv = builder.add("conv", Op::Conv2d(Conv2d::square(3, 3, 1)), &[image]).unwrap();
         let clip = builder.add("clip", Op::Clip { min: 0.0, max: 6.0 }, &[conv]).unwrap();
@@ -81,17 +81,16 @@ mod tests {
         let linear = Op::Linear { out_features: 5, bias: true };
         let logits = builder.add("classifier", linear, &[flat]).unwrap();
         let graph = builder.finish(&[(Graph::LOGITS, logits), (Graph::EMBEDDING, flat)]);
-        let weights = initial_weights(&graph, 1);
-        (graph, weights)
+        Model::untrained(graph, 1)
     }
 
     const HALF: EmitOptions = EmitOptions { embedding: true, half: true };
 
     #[test]
     fn the_ends_stay_as_they_are() {
-        let (graph, weights) = network();
+        let model = network();
         let load = |options: &EmitOptions| {
-            OnnxFile::from_bytes(emit(&graph, &weights, None, options).unwrap(), Path::new("m.onnx")).unwrap()
+            OnnxFile::from_bytes(emit(&model, None, options).unwrap(), Path::new("m.onnx")).unwrap()
         };
         let (single, half) = (load(&EmitOptions { half: false, ..HALF }), load(&HALF));
         assert_eq!((&half.input, &half.outputs), (&single.input, &single.outputs));
@@ -112,11 +111,13 @@ mod tests {
 
     #[test]
     fn a_weight_too_large_is_named() {
-        let (graph, mut weights) = network();
-        weights.insert("classifier.bias", ArrayD::from_elem(vec![5], 65_504.0));
-        assert!(emit(&graph, &weights, None, &HALF).is_ok());
-        weights.insert("classifier.bias", ArrayD::from_elem(vec![5], 1e5));
-        let error = emit(&graph, &weights, None, &HALF).unwrap_err().to_string();
+        let emitted = |bias: f32| {
+            let (graph, mut weights) = network().into_parts();
+            weights.insert("classifier.bias", ArrayD::from_elem(vec![5], bias));
+            emit(&Model::new(graph, weights).unwrap(), None, &HALF)
+        };
+        assert!(emitted(65_504.0).is_ok());
+        let error = emitted(1e5).unwrap_err().to_string();
         assert_eq!(
             error,
             "'classifier.bias' holds 100000, which is too large for float16; export it in float32"

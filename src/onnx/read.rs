@@ -250,7 +250,7 @@ fn element(data_type: i32) -> Option<Element> {
 mod tests {
     use super::*;
     use crate::data::{ChannelOrder, PixelRange, Resize};
-    use crate::graph::initial_weights;
+    use crate::graph::Model;
     use crate::onnx::{EmitOptions, emit};
 
     fn model() -> ModelProto {
@@ -269,8 +269,7 @@ mod tests {
             student: "one".into(),
             run: "test".into(),
         };
-        let bytes =
-            emit(&graph, &initial_weights(&graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes = emit(&Model::untrained(graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
         ModelProto::decode(bytes.as_slice()).unwrap()
     }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::config::TeacherSpec;
 use crate::data::DataInfo;
 use crate::error::InputError;
-use crate::graph::{Graph, Weights};
+use crate::graph::{Graph, Model, Weights};
 use crate::stage::StageKind;
 use crate::zoo;
 
@@ -16,36 +16,35 @@ use crate::zoo;
 pub struct Teacher {
     /// As written: a ready architecture or a model file.
     pub model: String,
-    pub graph: Graph,
+    pub network: Model,
     /// The safetensors file.
     pub file: PathBuf,
-    pub weights: Weights,
 }
 
 /// Finds the weights and holds them against the model.
 pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo) -> Result<Teacher> {
     let graph = zoo::build(&zoo::find_model(&spec.model, base)?, data.shape, data.classes.len())?;
     let path = base.join(&spec.weights);
-    let (file, weights) = match path.is_dir() {
+    let (file, network) = match path.is_dir() {
         true => from_run(&path, spec, &graph)?,
         false => {
             let weights = Weights::load(&path).map_err(|error| {
                 InputError::new(error.to_string()).hint("give a safetensors file or a run folder")
             })?;
-            weights.fit(&graph).map_err(|error| {
+            let network = Model::new(graph, weights).map_err(|error| {
                 InputError::new(format!("{}: {error}", path.display())).hint(format!(
                     "are these weights of '{}', for {} classes?",
                     spec.model,
                     data.classes.len()
                 ))
             })?;
-            (path, weights)
+            (path, network)
         }
     };
-    Ok(Teacher { model: spec.model.clone(), graph, file, weights })
+    Ok(Teacher { model: spec.model.clone(), network, file })
 }
 
-fn from_run(folder: &Path, spec: &TeacherSpec, graph: &Graph) -> Result<(PathBuf, Weights), InputError> {
+fn from_run(folder: &Path, spec: &TeacherSpec, graph: &Graph) -> Result<(PathBuf, Model), InputError> {
     let mut seen = Vec::new();
     let mut fitting = Vec::new();
     for stage in StageKind::TRAINING.into_iter().filter_map(StageKind::folder) {
@@ -55,10 +54,8 @@ fn from_run(folder: &Path, spec: &TeacherSpec, graph: &Graph) -> Result<(PathBuf
                 continue;
             }
             if spec.student.as_ref().is_none_or(|student| *student == name) {
-                match Weights::load(&file) {
-                    Ok(weights) if weights.fit(graph).is_ok() => fitting.push((file, weights)),
-                    Ok(_) | Err(_) => {}
-                }
+                let network = Weights::load(&file).and_then(|weights| Model::new(graph.clone(), weights));
+                fitting.extend(network.ok().map(|network| (file, network)));
             }
             seen.push(name);
         }

@@ -77,8 +77,8 @@ fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>
 
 /// A teacher as far as results depend on it: its graph and its weights.
 fn teacher(teacher: &Teacher) -> Value {
-    let weights = blake3::hash(&teacher.weights.to_safetensors(None));
-    json!({"graph": fingerprint(&teacher.graph), "weights": weights.to_hex().to_string()})
+    let weights = blake3::hash(&teacher.network.weights().to_safetensors(None));
+    json!({"graph": fingerprint(teacher.network.graph()), "weights": weights.to_hex().to_string()})
 }
 
 /// A student as far as results depend on it: its name, its graph and how fast it learns.

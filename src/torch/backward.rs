@@ -248,7 +248,7 @@ fn by_autograd(
 mod tests {
     use super::*;
     use crate::config::parse;
-    use crate::graph::{Graph, initial_weights};
+    use crate::graph::{Graph, Model};
     use crate::torch::Mode;
     use crate::zoo;
     use tch::{Device, Kind};
@@ -357,8 +357,8 @@ mod tests {
             (IRREGULAR, 11),
         ] {
             let graph = graph(model, size);
-            let weights = initial_weights(&graph, 5);
-            let new = |kind| Network::new(&graph, &weights, device, kind).unwrap();
+            let untrained = Model::untrained(graph.clone(), 5);
+            let new = |kind| Network::new(&untrained, device, kind).unwrap();
             let name = |index: usize| {
                 let network = new(Kind::Double);
                 let names = network.trainable_names();
@@ -423,8 +423,9 @@ mod tests {
             let path = format!("{}/tests/fixtures/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
             let file = crate::onnx::OnnxFile::load(path.as_ref()).unwrap();
             let imported = crate::onnx::import(&file).unwrap();
-            let new = |kind| Network::new(&imported.graph, &imported.weights, Device::Cpu, kind).unwrap();
-            let size: Vec<i64> = imported.graph.input_shape().iter().map(|&side| side as i64).collect();
+            let new = |kind| Network::new(&imported.model, Device::Cpu, kind).unwrap();
+            let size: Vec<i64> =
+                imported.model.graph().input_shape().iter().map(|&side| side as i64).collect();
             tch::manual_seed(4);
             let images = Tensor::rand([&[6], &size[..]].concat(), (Kind::Double, Device::Cpu));
             let truth = by_autograd(&new(Kind::Double), &images);
@@ -442,13 +443,12 @@ mod tests {
     #[test]
     fn folded_networks_infer_the_same() {
         let graph = graph("resnet8", 8);
-        let weights = initial_weights(&graph, 6);
-        let (folded, folded_weights) = crate::graph::fold_batch_norm(&graph, &weights).unwrap();
+        let model = Model::untrained(graph, 6);
+        let folded = crate::graph::fold_batch_norm(&model).unwrap();
         let images = images(8, 1, Device::Cpu);
-        let infer = |graph: &Graph, weights| {
-            Network::new(graph, weights, Device::Cpu, Kind::Float).unwrap().infer(&images).unwrap()
-        };
-        let ((plain, _), (folded, _)) = (infer(&graph, &weights), infer(&folded, &folded_weights));
+        let infer =
+            |model: &Model| Network::new(model, Device::Cpu, Kind::Float).unwrap().infer(&images).unwrap();
+        let ((plain, _), (folded, _)) = (infer(&model), infer(&folded));
         assert!(apart(&folded, &plain) < 1e-4);
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
 
-use crate::graph::{Graph, Node, ParamSpec, Role, Weights, node_params};
+use crate::graph::{Graph, Model, Node, ParamSpec, Role, Weights, node_params};
 
 use super::arrays::{batch_tensor, to_f32};
 use super::forward::{Mode, forward, forward_through};
@@ -35,12 +35,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Puts a graph and its weights on a device, as float32 or float64.
+    /// Puts a model on a device, as float32 or float64.
     ///
     /// # Errors
-    /// If the weights do not fit the graph, or memory runs out.
-    pub fn new(graph: &Graph, weights: &Weights, device: Device, kind: Kind) -> Result<Self> {
-        weights.fit(graph)?;
+    /// If memory runs out.
+    pub fn new(model: &Model, device: Device, kind: Kind) -> Result<Self> {
+        let graph = model.graph();
         let specs: Vec<Vec<ParamSpec>> = graph.nodes().iter().map(|node| node_params(graph, node)).collect();
         let total: usize = specs.iter().flatten().filter(|spec| trainable(spec)).map(padded).sum();
         let flat = Tensor::f_zeros([total as i64], (kind, device))?;
@@ -72,7 +72,7 @@ impl Network {
             network.params.push(tensors);
             network.gradients.push(gradients);
         }
-        network.load(weights)?;
+        network.load(model.weights())?;
         Ok(network)
     }
 

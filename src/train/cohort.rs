@@ -11,13 +11,13 @@ use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Precision, Sche
 use crate::data::{Dataset, TrainingOrder, batches_per_epoch};
 use crate::error::Interrupted;
 use crate::files::write_atomic;
-use crate::graph::{Graph, Weights, fold_batch_norm};
+use crate::graph::{Model, Weights, fold_batch_norm};
 use crate::score::Score;
 use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device, set_threads, threads, to_f32};
 use crate::ui::{Bar, Ui};
 
 use super::checkpoint::{self, Progress, StudentState};
-use super::evaluate::{evaluate, evaluate_weights};
+use super::evaluate::{evaluate, evaluate_model};
 use super::feed::{Fed, Feed};
 use super::metrics::{COLUMNS, EpochRecord, StudentRecord, Sums, record};
 use super::optimizer::OptimizerState;
@@ -27,18 +27,11 @@ use super::step::{Student, Teaching, step};
 /// One peer at the start of a stage.
 pub struct Start<'a> {
     pub name: &'a str,
-    pub graph: &'a Graph,
-    pub weights: Weights,
+    pub model: Model,
     /// Frozen copy for the self-distillation.
-    pub frozen: Option<Weights>,
+    pub frozen: Option<Model>,
     /// Of the schedule's learning rate.
     pub lr_factor: f64,
-}
-
-/// A frozen network that teaches all students.
-pub struct Teacher<'a> {
-    pub graph: &'a Graph,
-    pub weights: Weights,
 }
 
 /// A training stage: everything that decides its result, and where it keeps its state.
@@ -50,7 +43,8 @@ pub struct Job<'a> {
     pub students: Vec<Start<'a>>,
     pub terms: LossTerms,
     pub updates: Updates,
-    pub teacher: Option<Teacher<'a>>,
+    /// A frozen network that teaches all students.
+    pub teacher: Option<&'a Model>,
     /// Epochs in which every term but the cross-entropy rises to its weight.
     pub ramp_epochs: usize,
     pub precision: Precision,
@@ -156,22 +150,21 @@ pub fn train(job: &Job<'_>) -> Result<Outcome> {
 impl<'a> Cohort<'a> {
     fn start(job: &'a Job<'a>, device: tch::Device) -> Result<Self> {
         let kind = compute_kind(job.precision, device)?;
-        let frozen = |graph: &Graph, weights: &Weights| {
-            let (graph, weights) = fold_batch_norm(graph, weights)?;
-            anyhow::Ok(Network::new(&graph, &weights, device, Kind::Float)?.computing_in(kind))
+        let frozen = |model: &Model| {
+            let folded = fold_batch_norm(model)?;
+            anyhow::Ok(Network::new(&folded, device, Kind::Float)?.computing_in(kind))
         };
         let mut students = Vec::with_capacity(job.students.len());
         for start in &job.students {
-            let network = Network::new(start.graph, &start.weights, device, Kind::Float)
+            let network = Network::new(&start.model, device, Kind::Float)
                 .with_context(|| format!("student '{}'", start.name))?
                 .computing_in(kind);
-            let past = start.frozen.as_ref().map(|weights| frozen(start.graph, weights)).transpose()?;
+            let past = start.frozen.as_ref().map(frozen).transpose()?;
             let optimizer = OptimizerState::new(&network, job.optimizer)?;
             let (name, lr_factor) = (start.name.to_string(), start.lr_factor);
             students.push(Student { name, network, frozen: past, optimizer, lr_factor });
         }
-        let teacher =
-            job.teacher.as_ref().map(|teacher| frozen(teacher.graph, &teacher.weights)).transpose()?;
+        let teacher = job.teacher.map(frozen).transpose()?;
         let count = students.len();
         let progress = Progress {
             key: job.key.to_string(),
@@ -312,7 +305,8 @@ impl<'a> Cohort<'a> {
     /// What an exported file will be held against: files compute in float32 whatever the training did.
     fn score_in_float32(&self, network: &Network, weights: &Weights) -> Result<Score> {
         let Job { device, data, .. } = self.job;
-        evaluate_weights(network.graph(), weights, *device, &data.validation, &data.normalization)
+        let model = Model::new(network.graph().clone(), weights.clone())?;
+        evaluate_model(&model, *device, &data.validation, &data.normalization)
     }
 
     fn finish(self) -> Result<Outcome> {

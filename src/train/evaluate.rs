@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::config::Device;
 use crate::data::{Normalization, Split, ordered_batches};
-use crate::graph::{Graph, Weights};
+use crate::graph::Model;
 use crate::score::Score;
 use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device};
 
@@ -43,19 +43,18 @@ pub fn evaluate(networks: &[&Network], split: &Split, normalization: &Normalizat
         .collect())
 }
 
-/// Scores weights that are not being trained, in float32.
+/// Scores a model that is not being trained, in float32.
 ///
 /// # Errors
-/// If the weights do not fit the graph, and as [`evaluate`].
-pub fn evaluate_weights(
-    graph: &Graph,
-    weights: &Weights,
+/// As [`evaluate`].
+pub fn evaluate_model(
+    model: &Model,
     device: Device,
     split: &Split,
     normalization: &Normalization,
 ) -> Result<Score> {
     allow_tf32(false)?;
-    let network = Network::new(graph, weights, resolve_device(device)?, Kind::Float)?;
+    let network = Network::new(model, resolve_device(device)?, Kind::Float)?;
     let scores = evaluate(&[&network], split, normalization)?;
     scores.into_iter().next().context("one network has one score")
 }

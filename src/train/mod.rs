@@ -16,8 +16,8 @@ mod schedule;
 mod step;
 
 pub use checkpoint::CheckpointError;
-pub use cohort::{Job, Outcome, Start, Teacher, Trained, train};
-pub use evaluate::{evaluate, evaluate_weights};
+pub use cohort::{Job, Outcome, Start, Trained, train};
+pub use evaluate::{evaluate, evaluate_model};
 pub use losses::Targets;
 pub use metrics::{EpochRecord, StudentRecord, Term};
 pub use optimizer::OptimizerState;

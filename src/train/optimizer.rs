@@ -133,7 +133,7 @@ impl OptimizerState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Builder, Graph, Op, initial_weights};
+    use crate::graph::{Builder, Graph, Model, Op, initial_weights};
     use ndarray::ArrayD;
     use serde::Deserialize;
     use tch::{Device, Kind};
@@ -164,7 +164,8 @@ mod tests {
                 |shape: &[usize], values: &[f32]| ArrayD::from_shape_vec(shape, values.to_vec()).unwrap();
             weights.insert("fc.weight", shaped(&[2, 3], &case.start[..6]));
             weights.insert("fc.bias", shaped(&[2], &case.start[6..]));
-            let mut network = Network::new(&graph, &weights, Device::Cpu, Kind::Float).unwrap();
+            let mut network =
+                Network::new(&Model::new(graph.clone(), weights).unwrap(), Device::Cpu, Kind::Float).unwrap();
             let mut state = OptimizerState::new(&network, &case.optimizer).unwrap();
             for (index, (lr, gradient, expected)) in case.steps.iter().enumerate() {
                 network.set_gradient("fc.weight", &Tensor::from_slice(&gradient[..6]).view([2, 3])).unwrap();

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice, Zip};
 
 use crate::config::{Device, EngineName};
 use crate::engine::torch::{TorchEngine, Truth};
-use crate::graph::{Graph, Weights};
+use crate::graph::Model;
 use crate::onnx::{OnnxFile, import};
 
 use super::check::Candidate;
@@ -40,8 +40,7 @@ const TRUE_BATCH: usize = 8;
 /// What harder inputs are made with.
 pub struct Hardening<'a> {
     /// The network that is the truth.
-    pub graph: &'a Graph,
-    pub weights: &'a Weights,
+    pub model: &'a Model,
     /// The verified file. Where the truth is another network, its own nodes say where the two differ.
     pub file: &'a OnnxFile,
     pub candidates: &'a mut [Candidate],
@@ -57,16 +56,16 @@ pub struct Hardening<'a> {
 /// # Errors
 /// If libtorch fails, or the engine once it has run.
 pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Hardening<'_>) -> Result<()> {
-    let Hardening { graph, weights, file, candidates, pool, frame, threads } = hardening;
+    let Hardening { model, file, candidates, pool, frame, threads } = hardening;
     let usual = |candidate: &&mut Candidate| {
         candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded.is_ok()
     };
     let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
-    let truth = Truth::new(graph, weights)?;
+    let truth = Truth::new(model)?;
     let fixed_batch = file.fixed_batch();
     // That the engine fails, or gives another number of classes, is for the verification to tell.
     let logits = match all_logits(candidate, pool.view(), fixed_batch) {
-        Ok(logits) if logits.ncols() == graph.classes() => logits,
+        Ok(logits) if logits.ncols() == model.graph().classes() => logits,
         Ok(_) | Err(_) => return Ok(()),
     };
     let narrow = pool.select(Axis(0), &narrowest(&logits));
@@ -82,9 +81,9 @@ pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Harden
         Standing::Checkpoint | Standing::Reference => import(file).ok(),
         Standing::File | Standing::Recorded | Standing::Engine => None,
     };
-    let mut networks = vec![TorchEngine::new(graph, weights, Device::Cpu, threads)?];
+    let mut networks = vec![TorchEngine::new(model, Device::Cpu, threads)?];
     if let Some(other) = &other {
-        networks.push(TorchEngine::new(&other.graph, &other.weights, Device::Cpu, threads)?);
+        networks.push(TorchEngine::new(&other.model, Device::Cpu, threads)?);
     }
     let tolerance = Tolerance::of(candidate.engine, &candidate.options);
     let start = inputs.iter().position(|set| set.gates).context("some inputs decide")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use cohort::data::{ChannelOrder, PixelRange, Resize};
-use cohort::graph::initial_weights;
+use cohort::graph::Model;
 use cohort::onnx::{EmitOptions, Metadata, emit};
 use cohort::zoo;
 use serde_json::Value;
@@ -42,8 +42,7 @@ impl Folder {
             student: "tiny".into(),
             run: "test".into(),
         };
-        let weights = initial_weights(&graph, seed);
-        let bytes = emit(&graph, &weights, Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes = emit(&Model::untrained(graph, seed), Some(&metadata), &EmitOptions::default()).unwrap();
         std::fs::write(self.path(name), bytes).unwrap();
     }
 

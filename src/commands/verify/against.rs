@@ -12,7 +12,7 @@ use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
-use crate::graph::{Graph, Weights, fold_normalization, normalizing};
+use crate::graph::{Graph, Model, Weights, fold_normalization, normalizing};
 use crate::onnx::{Ending, Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::score::Score;
 use crate::stage::StageKind;
@@ -21,10 +21,9 @@ use crate::zoo;
 
 /// A network and its weights, read without any runtime.
 pub struct Network {
-    pub graph: Graph,
-    pub weights: Weights,
+    pub model: Model,
     /// The same with the normalisation where the file has it, if that normalises by itself.
-    folded: Option<(Graph, Weights)>,
+    folded: Option<Model>,
     /// What the file does with the logits.
     ending: Ending,
     /// The file's tensor that holds them before that.
@@ -43,8 +42,8 @@ impl Network {
     }
 
     /// What the file's nodes are held against, one by one.
-    pub fn reference(&self) -> (&Graph, &Weights) {
-        self.folded.as_ref().map_or((&self.graph, &self.weights), |(graph, weights)| (graph, weights))
+    pub fn reference(&self) -> &Model {
+        self.folded.as_ref().unwrap_or(&self.model)
     }
 
     /// Takes the logits before a softmax for what is compared, because errors of small probabilities are invisible.
@@ -54,7 +53,7 @@ impl Network {
     /// If the file cannot be cut.
     pub fn cut(&mut self, file: &OnnxFile) -> Result<Option<OnnxFile>> {
         let Some(tensor) = &self.before_ending else { return Ok(None) };
-        let shorter = file.ending_at(tensor, self.graph.classes())?;
+        let shorter = file.ending_at(tensor, self.model.graph().classes())?;
         self.cut = true;
         Ok(Some(shorter))
     }
@@ -87,23 +86,22 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
     let student =
         student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
     let model = zoo::find_model(&student.model, folder.root())?;
-    let mut graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
+    let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
     let trained = StageKind::TRAINING.map(|stage| folder.weights(stage, &student.name));
     let weights = trained.iter().find(|path| path.exists()).context("the run folder holds no weights")?;
     let tests: BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,
         _ => BTreeMap::new(),
     };
-    let weights = Weights::load(weights)?;
+    let mut model = Model::new(graph, Weights::load(weights)?)?;
     let mut folded = None;
     if let Some(Normalization { mean, std }) = &metadata.normalizes {
-        folded = Some(fold_normalization(&graph, &weights, mean, std)?);
-        graph = normalizing(&graph, mean, std)?;
+        folded = Some(fold_normalization(&model, mean, std)?);
+        model = normalizing(&model, mean, std)?;
     }
     let scored = tests.get(&student.name).map(|score| Scored::of(ScoredSplit::Test, score));
     Ok(Some(Network {
-        graph,
-        weights,
+        model,
         folded,
         ending: Ending::Logits,
         before_ending: None,
@@ -130,8 +128,8 @@ fn around(model: &Path) -> Option<PathBuf> {
 /// # Errors
 /// [`InputError`] if it has nodes that the graph has no operation for.
 pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
-    let Import { graph, weights, ending, before_ending, .. } = import(file)?;
-    Ok(Network { graph, weights, folded: None, ending, before_ending, cut: false, standing, scored: None })
+    let Import { model, ending, before_ending, .. } = import(file)?;
+    Ok(Network { model, folded: None, ending, before_ending, cut: false, standing, scored: None })
 }
 
 /// A file that must compute the same, and its network where it can be imported.
@@ -161,7 +159,7 @@ impl Reference {
 /// # Errors
 /// If libtorch fails.
 pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
-    let truth = Truth::new(&network.graph, &network.weights)?;
+    let truth = Truth::new(&network.model)?;
     let before = if network.cut { " before the softmax" } else { "" };
     let name = match network.standing {
         Standing::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
@@ -224,8 +222,7 @@ pub fn candidates(
         for options in EngineOptions::ways(engine, threads) {
             let loaded = match (engine, network) {
                 (EngineName::Torch, Some(network)) if network.ends_alike() => {
-                    let Network { graph, weights, .. } = network;
-                    Ok(Box::new(TorchEngine::new(graph, weights, Device::Cpu, threads)?) as Box<dyn Engine>)
+                    Ok(Box::new(TorchEngine::new(&network.model, Device::Cpu, threads)?) as Box<dyn Engine>)
                 }
                 (EngineName::Torch | EngineName::OrtCuda, _) => Ok(open(file, engine, &options)?),
                 (EngineName::OrtCpu | EngineName::Tract, _) => open(file, engine, &options),

@@ -38,8 +38,7 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
     let report = self_test(
         &Subject {
             name: &name,
-            graph: &network.graph,
-            weights: &network.weights,
+            model: &network.model,
             frame: own_frame(file)?,
             engine,
             threads: usable_threads(),

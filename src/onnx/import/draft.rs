@@ -7,7 +7,7 @@ use std::rc::Rc;
 use ndarray::ArrayD;
 
 use super::super::emit::emitted_parts;
-use crate::graph::{Builder, Graph, NodeId, Op, Shape, Weights, node_params};
+use crate::graph::{Builder, Graph, Model, NodeId, Op, Shape, Weights, node_params};
 
 /// Values of one activation for one image, at most: 1 GiB in float32.
 const MAX_ACTIVATION: usize = 1 << 28;
@@ -36,10 +36,9 @@ pub struct Sketch {
     pub origin: String,
 }
 
-/// A closed graph with its weights.
+/// The finished model.
 pub struct Finished {
-    pub graph: Graph,
-    pub weights: Weights,
+    pub model: Model,
     /// By node of the graph.
     pub origins: Vec<String>,
     /// What became of each node of the draft.
@@ -151,8 +150,8 @@ impl Draft {
                 weights.insert(spec.name, Rc::unwrap_or_clone(array));
             }
         }
-        weights.fit(&graph).map_err(|error| error.to_string())?;
-        Ok(Finished { graph, weights, origins, ids })
+        let model = Model::new(graph, weights).map_err(|error| error.to_string())?;
+        Ok(Finished { model, origins, ids })
     }
 
     /// The wanted nodes behind the image, each constant just before what reads it first: where it was met first may

@@ -64,7 +64,7 @@ fn one(op: &str, inputs: &[&str]) -> Vec<NodeProto> {
 #[test]
 fn the_plain_model_is_imported() {
     let imported = result(&model(one("Relu", &["a"]), vec![])).unwrap();
-    assert_eq!(imported.graph.classes(), 5);
+    assert_eq!(imported.model.graph().classes(), 5);
     assert_eq!(imported.origins[1], "conv");
 }
 
@@ -101,8 +101,14 @@ fn cycles_missing_tensors_and_doubles_are_refused() {
     let tensor = indices("two", &[1]);
     refused(&model(one("Relu", &["a"]), vec![tensor.clone(), tensor]), "is there already");
     let same_names = vec![node("x", "Relu", &["a"], "r", vec![]), node("x", "Relu", &["r"], "b", vec![])];
-    let names: Vec<String> =
-        result(&model(same_names, vec![])).unwrap().graph.nodes().iter().map(|n| n.name.clone()).collect();
+    let names: Vec<String> = result(&model(same_names, vec![]))
+        .unwrap()
+        .model
+        .graph()
+        .nodes()
+        .iter()
+        .map(|n| n.name.clone())
+        .collect();
     assert!(names.contains(&"x".to_string()) && names.contains(&"x.2".to_string()), "{names:?}");
 }
 
@@ -181,8 +187,8 @@ fn a_view_over_the_batch_is_one_of_each_image_or_refused() {
         model
     };
     let plain = result(&model(one("Identity", &["a"]), vec![])).unwrap();
-    assert_eq!(result(&strided(own, 0..own)).unwrap().graph, plain.graph);
-    assert_eq!(result(&fixed(strided(own, 0..own))).unwrap().graph, plain.graph);
+    assert_eq!(result(&strided(own, 0..own)).unwrap().model.graph(), plain.model.graph());
+    assert_eq!(result(&fixed(strided(own, 0..own))).unwrap().model.graph(), plain.model.graph());
     for (step, first) in [(own, 1), (own - 1, 0), (0, 0)] {
         let moved = strided(step, first..first + own);
         refused(&moved, "mixes the images");
@@ -266,7 +272,7 @@ fn work_and_memory_do_not_multiply() {
     let long = "n".repeat(1 << 20);
     let many = vec!["a"; 10_000];
     let imported = result(&model(vec![node(&long, "Sum", &many, "b", vec![])], vec![])).unwrap();
-    assert!(imported.graph.nodes().iter().all(|node| node.name.len() < 600));
+    assert!(imported.model.graph().nodes().iter().all(|node| node.name.len() < 600));
 }
 
 #[test]
@@ -283,9 +289,9 @@ fn no_node_has_the_name_of_what_emission_adds_to_another() {
         floats("k", &ArrayD::from_elem(vec![4, 4, 1, 1], 0.5)),
     ];
     let first = result(&model(vec![clip, relu, conv, constant], tensors)).unwrap();
-    let bytes = emit(&first.graph, &first.weights, None, &EmitOptions::default()).unwrap();
+    let bytes = emit(&first.model, None, &EmitOptions::default()).unwrap();
     let second = import(&OnnxFile::from_bytes(bytes, Path::new("m.onnx")).unwrap()).unwrap();
-    assert_eq!((first.graph, first.weights), (second.graph, second.weights));
+    assert_eq!((first.model.graph(), first.model.weights()), (second.model.graph(), second.model.weights()));
 }
 
 #[test]
@@ -296,7 +302,7 @@ fn long_chains_need_no_stack() {
         chain.push(node("same", "Relu", &[&from], &format!("r{}", step + 1), vec![]));
     }
     chain.push(node("x", "Relu", &["r20000"], "b", vec![]));
-    assert_eq!(result(&model(chain, vec![])).unwrap().graph.nodes().len(), 20_006);
+    assert_eq!(result(&model(chain, vec![])).unwrap().model.graph().nodes().len(), 20_006);
 }
 
 #[test]

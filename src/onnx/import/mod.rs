@@ -32,15 +32,14 @@ mod hostile;
 pub use ending::Ending;
 pub use walk::import;
 
-use crate::graph::{Graph, NodeId, Weights};
+use crate::graph::{Model, NodeId};
 
 /// A file as a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Import {
     /// Nodes carry the names of the file's nodes where those are unique. The image is `[channels, height,
     /// width]` in the file's own order; whole numbers are taken as they are.
-    pub graph: Graph,
-    pub weights: Weights,
+    pub model: Model,
     /// For each node of the graph, the node of the file it comes from; for constants the tensor.
     pub origins: Vec<String>,
     /// The file's tensors that nodes of the graph stand for, in the graph's order.

@@ -112,7 +112,7 @@ fn finish(
     outputs.extend(features.map(|node| (Graph::EMBEDDING, node)));
     // Nobody else holds the weights then, and they need not be copied.
     walk.arrays.clear();
-    let Finished { graph, weights, origins, ids } = walk.draft.finish(&outputs)?;
+    let Finished { model, origins, ids } = walk.draft.finish(&outputs)?;
     let stands_for = |(name, value): (&&str, &Value<'_>)| match value {
         Value::Data(Data { node, integers: false }) => Some(((*name).to_string(), ids[*node]?)),
         Value::Data(_)
@@ -124,7 +124,7 @@ fn finish(
     };
     let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
     tensors.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-    Ok(Import { graph, weights, origins, tensors, output: output.to_string(), ending, before_ending })
+    Ok(Import { model, origins, tensors, output: output.to_string(), ending, before_ending })
 }
 
 /// The file's first tensor that a node stands for.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::bench::{Job, ModelFacts, Pictures, Subject, bench as measure, judge};
 use crate::config::{Bench, Mode};
 use crate::error::{GateFailed, Interrupted};
-use crate::graph::Weights;
+use crate::graph::Model;
 use crate::onnx::OnnxFile;
 use crate::plan::Peer;
 use crate::report::{bench_failures, write_bench};
@@ -34,18 +34,17 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     };
     let load = |name: &str| {
         let file = OnnxFile::load(&context.input(context.folder.onnx(name))?)?;
-        Ok((context.peer(name)?, file, context.trained_weights(name)?))
+        let peer = context.peer(name)?;
+        Ok((peer, file, context.trained(peer)?))
     };
-    let loaded: Vec<(&Peer, OnnxFile, Weights)> = names.into_iter().map(load).collect::<Result<_>>()?;
+    let loaded: Vec<(&Peer, OnnxFile, Model)> = names.into_iter().map(load).collect::<Result<_>>()?;
     let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);
-    for (peer, file, weights) in &loaded {
+    for (peer, file, model) in &loaded {
         subjects.push(Subject {
             file,
             model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
             pictures: Pictures::of(file, pictures.clone()),
-            open: Box::new(move |engine, options| {
-                open((&peer.graph, weights), device, file, engine, options)
-            }),
+            open: Box::new(move |engine, options| open(model, device, file, engine, options)),
         });
     }
     let options = context.options;

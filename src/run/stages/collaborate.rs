@@ -6,12 +6,11 @@ use anyhow::Result;
 
 use crate::config::{Collaborate, Start};
 use crate::folder::write_json;
-use crate::graph::Weights;
 use crate::plan::Teacher;
 use crate::stage::StageKind;
-use crate::train::evaluate_weights;
+use crate::train::evaluate_model;
 
-use super::training::{Training, fresh_weights, start};
+use super::training::{Training, start, untrained};
 use super::{Context, Done, warnings};
 
 pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> Result<Done> {
@@ -19,16 +18,15 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
     let pretrained = context.plan.pipeline.stage(StageKind::Pretrain).is_some();
     let mut starts = Vec::new();
     for peer in &context.plan.peers {
-        let path = context.folder.weights(StageKind::Pretrain, &peer.name);
         let own = match pretrained {
-            true => Some(Weights::load(&context.input(path)?)?),
+            true => Some(context.model(StageKind::Pretrain, peer)?),
             false => None,
         };
-        let weights = match (settings.start, &own) {
+        let model = match (settings.start, &own) {
             (Start::Pretrained, Some(own)) => own.clone(),
-            (Start::Fresh, _) | (Start::Pretrained, None) => fresh_weights(context.plan, peer),
+            (Start::Fresh, _) | (Start::Pretrained, None) => untrained(context.plan, peer),
         };
-        starts.push(start(peer, weights, own.filter(|_| terms.gamma > 0.0)));
+        starts.push(start(peer, model, own.filter(|_| terms.gamma > 0.0)));
     }
     let teacher = context.plan.teacher.as_ref().filter(|_| terms.taught());
     let mut files = Vec::new();
@@ -39,7 +37,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
         terms,
         updates: settings.updates,
         ramp_epochs: settings.ramp_epochs,
-        teacher,
+        teacher: teacher.map(|teacher| &teacher.network),
         epochs: settings.epochs,
         batch: settings.batch,
         keep: settings.keep,
@@ -58,8 +56,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
 /// Measures the teacher and says how good it is, before anyone learns from it.
 fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
     let (data, device) = (context.data, context.plan.pipeline.device);
-    let score =
-        evaluate_weights(&teacher.graph, &teacher.weights, device, &data.validation, &data.normalization)?;
+    let score = evaluate_model(&teacher.network, device, &data.validation, &data.normalization)?;
     context.options.ui.line(format!(
         "teacher {} from {}: {:.2} % on validation",
         teacher.model,

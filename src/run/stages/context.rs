@@ -9,7 +9,7 @@ use crate::config::{Export, Stage};
 use crate::data::{Dataset, Split};
 use crate::error::GateFailed;
 use crate::folder::{Choice, Kept, RunFolder, read_json};
-use crate::graph::Weights;
+use crate::graph::{Model, Weights};
 use crate::onnx::{Scored, ScoredSplit};
 use crate::plan::{Peer, Plan};
 use crate::score::Score;
@@ -93,9 +93,16 @@ impl Context<'_> {
         read_json(&self.input(self.folder.training_result(self.trained_by()?))?)
     }
 
-    /// A student's weights from the last training stage.
-    pub(super) fn trained_weights(&self, student: &str) -> Result<Weights> {
-        Ok(Weights::load(&self.input(self.folder.weights(self.trained_by()?, student))?)?)
+    /// A student with the weights that a training stage kept.
+    pub(super) fn model(&self, stage: StageKind, peer: &Peer) -> Result<Model> {
+        let path = self.input(self.folder.weights(stage, &peer.name))?;
+        let model = Model::new(peer.graph.clone(), Weights::load(&path)?);
+        model.with_context(|| format!("cannot use {}", path.display()))
+    }
+
+    /// A student with the weights of the last training stage.
+    pub(super) fn trained(&self, peer: &Peer) -> Result<Model> {
+        self.model(self.trained_by()?, peer)
     }
 
     pub(super) fn choice(&self) -> Result<Choice> {

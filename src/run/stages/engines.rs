@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::config::{Device, EngineName};
 use crate::engine::torch::TorchEngine;
 use crate::engine::{self, Engine, EngineOptions};
-use crate::graph::{Graph, Weights};
+use crate::graph::Model;
 use crate::onnx::OnnxFile;
 
 /// Opens one engine.
@@ -13,14 +13,14 @@ use crate::onnx::OnnxFile;
 /// # Errors
 /// If it cannot be loaded, or refuses the file.
 pub(super) fn open(
-    (graph, weights): (&Graph, &Weights),
+    model: &Model,
     device: Device,
     file: &OnnxFile,
     engine: EngineName,
     options: &EngineOptions,
 ) -> Result<Box<dyn Engine>> {
     match engine {
-        EngineName::Torch => Ok(Box::new(TorchEngine::new(graph, weights, device, options.threads)?)),
+        EngineName::Torch => Ok(Box::new(TorchEngine::new(model, device, options.threads)?)),
         EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => engine::open(file, engine, options),
     }
 }

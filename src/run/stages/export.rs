@@ -62,14 +62,13 @@ pub(super) fn bytes(
         ExportPrecision::Float32 => false,
         ExportPrecision::Float16 => true,
     };
-    let (mut graph, mut weights) = (peer.graph.clone(), context.trained_weights(&peer.name)?);
+    let mut model = context.trained(peer)?;
     if settings.fold_batch_norm {
-        (graph, weights) = fold_batch_norm(&graph, &weights)?;
+        model = fold_batch_norm(&model)?;
     }
     if let Some(Normalization { mean, std }) = &metadata.normalizes {
-        (graph, weights) = fold_normalization(&graph, &weights, mean, std)?;
+        model = fold_normalization(&model, mean, std)?;
     }
     let options = EmitOptions { embedding: settings.embedding, half };
-    emit(&graph, &weights, Some(&metadata), &options)
-        .with_context(|| format!("cannot export '{}'", peer.name))
+    emit(&model, Some(&metadata), &options).with_context(|| format!("cannot export '{}'", peer.name))
 }

@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use crate::config::{LossWeights, Method, Pretrain, Updates};
 
-use super::training::{Training, fresh_weights, start};
+use super::training::{Training, start, untrained};
 use super::{Context, Done};
 
 pub(super) fn run(context: &Context<'_>, settings: &Pretrain, key: &str) -> Result<Done> {
-    let starts = context.plan.peers.iter().map(|peer| start(peer, fresh_weights(context.plan, peer), None));
+    let starts = context.plan.peers.iter().map(|peer| start(peer, untrained(context.plan, peer), None));
     let job = Training {
         terms: Method::Plain.terms(&LossWeights::default()),
         updates: Updates::Simultaneous,

@@ -10,7 +10,7 @@ use crate::error::GateFailed;
 use crate::folder::{Candidate, write_json};
 use crate::onnx::Scored;
 use crate::score::Score;
-use crate::train::evaluate_weights;
+use crate::train::evaluate_model;
 
 use super::super::choose::choose;
 use super::{Context, Done, export};
@@ -55,9 +55,8 @@ fn test_scores(context: &Context<'_>) -> Result<Option<PathBuf>> {
     let Some(test) = &context.data.test else { return Ok(None) };
     let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
     for peer in &context.plan.peers {
-        let weights = context.trained_weights(&peer.name)?;
-        let device = context.plan.pipeline.device;
-        let score = evaluate_weights(&peer.graph, &weights, device, test, &context.data.normalization)?;
+        let (model, device) = (context.trained(peer)?, context.plan.pipeline.device);
+        let score = evaluate_model(&model, device, test, &context.data.normalization)?;
         scores.insert(&peer.name, score);
     }
     let path = context.folder.test_scores();

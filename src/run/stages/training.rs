@@ -5,10 +5,10 @@ use anyhow::Result;
 use crate::config::{Keep, LossTerms, Optimizer, Schedule, Updates};
 use crate::files::write_atomic;
 use crate::folder::{Kept, write_json};
-use crate::graph::{Weights, initial_weights};
-use crate::plan::{Peer, Plan, Teacher};
+use crate::graph::Model;
+use crate::plan::{Peer, Plan};
 use crate::seed::derive_seed;
-use crate::train::{self, Job, Start, train};
+use crate::train::{Job, Start, train};
 
 use super::{Context, Done, warnings};
 
@@ -17,7 +17,7 @@ pub(super) struct Training<'a> {
     pub terms: LossTerms,
     pub updates: Updates,
     pub ramp_epochs: usize,
-    pub teacher: Option<&'a Teacher>,
+    pub teacher: Option<&'a Model>,
     pub epochs: usize,
     pub batch: usize,
     pub keep: Keep,
@@ -35,9 +35,7 @@ impl Training<'_> {
             students,
             terms: self.terms,
             updates: self.updates,
-            teacher: self
-                .teacher
-                .map(|teacher| train::Teacher { graph: &teacher.graph, weights: teacher.weights.clone() }),
+            teacher: self.teacher,
             ramp_epochs: self.ramp_epochs,
             precision: pipeline.precision,
             data: context.data,
@@ -72,10 +70,11 @@ impl Training<'_> {
     }
 }
 
-pub(super) fn start<'a>(peer: &'a Peer, weights: Weights, frozen: Option<Weights>) -> Start<'a> {
-    Start { name: &peer.name, graph: &peer.graph, weights, frozen, lr_factor: peer.lr_factor }
+pub(super) fn start(peer: &Peer, model: Model, frozen: Option<Model>) -> Start<'_> {
+    Start { name: &peer.name, model, frozen, lr_factor: peer.lr_factor }
 }
 
-pub(super) fn fresh_weights(plan: &Plan, peer: &Peer) -> Weights {
-    initial_weights(&peer.graph, derive_seed(plan.pipeline.seed, &["init", &peer.name]))
+/// A student before any training.
+pub(super) fn untrained(plan: &Plan, peer: &Peer) -> Model {
+    Model::untrained(peer.graph.clone(), derive_seed(plan.pipeline.seed, &["init", &peer.name]))
 }

@@ -11,7 +11,7 @@ use crate::engine::{self, EngineOptions};
 use crate::error::GateFailed;
 use crate::files::write_npy;
 use crate::folder::write_json;
-use crate::graph::{Graph, Weights, fold_normalization, normalizing};
+use crate::graph::{Model, fold_normalization, normalizing};
 use crate::onnx::{OnnxFile, findings};
 use crate::plan::Peer;
 use crate::seed::derive_seed;
@@ -33,10 +33,10 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let chosen = context.peer(&choice.student)?;
     let file = OnnxFile::load(&context.input(folder.chosen_onnx())?)?;
     let export = context.export_settings()?;
-    let [(graph, weights), (folded, folded_weights)] = networks(context, chosen, &export)?;
-    let truth = Truth::new(&graph, &weights)?;
+    let [model, folded] = models(context, chosen, &export)?;
+    let truth = Truth::new(&model)?;
     let threads = usable_threads();
-    let mut engines = candidates(context, settings, (&graph, &weights), &file, threads)?;
+    let mut engines = candidates(context, settings, &model, &file, threads)?;
     let own = prepared(data, &export);
     let preparation =
         file.metadata.as_ref().context("an exported file says how images are prepared")?.preparation();
@@ -48,8 +48,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let mut truths =
         Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
     let pool = images_of(&data.validation.spread(pool_size(data.info.shape)), &preparation)?;
-    let (graph, weights, candidates) = (&graph, &weights, &mut engines);
-    let hardening = Hardening { graph, weights, file: &file, candidates, pool, frame, threads };
+    let (model, candidates) = (&model, &mut engines);
+    let hardening = Hardening { model, file: &file, candidates, pool, frame, threads };
     harden(&mut inputs, &mut truths, hardening)?;
     let (name, split) = context.scored_on();
     let mut report = verify::verify(&mut Verification {
@@ -69,7 +69,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         half: file.computes_in_half(),
         ui: context.options.ui,
     });
-    let reference = Some((&folded, &folded_weights));
+    let reference = Some(&folded);
     let open = &engine::open;
     let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
     blame(&mut report, &evidence, context.options.ui);
@@ -86,15 +86,13 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
 
 /// What the file should compute from the pixels it takes, and the same with the normalisation where the file has it:
 /// the one says what is true, the other is what the file's nodes are held against.
-fn networks(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[(Graph, Weights); 2]> {
-    let weights = context.trained_weights(&chosen.name)?;
+fn models(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[Model; 2]> {
+    let model = context.trained(chosen)?;
     if !export.fold_normalization {
-        let network = (chosen.graph.clone(), weights);
-        return Ok([network.clone(), network]);
+        return Ok([model.clone(), model]);
     }
     let Normalization { mean, std } = &context.data.normalization;
-    let folded = fold_normalization(&chosen.graph, &weights, mean, std)?;
-    Ok([(normalizing(&chosen.graph, mean, std)?, weights), folded])
+    Ok([normalizing(&model, mean, std)?, fold_normalization(&model, mean, std)?])
 }
 
 /// Every engine in every way that may change its numbers; libtorch's on the CPU, whatever it was trained on.
@@ -104,14 +102,14 @@ fn networks(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[(G
 fn candidates(
     context: &Context<'_>,
     settings: &Verify,
-    network: (&Graph, &Weights),
+    model: &Model,
     file: &OnnxFile,
     threads: usize,
 ) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
     for engine in engines_to_verify(context, settings, file)? {
         for options in EngineOptions::ways(engine, threads) {
-            let loaded = open(network, Device::Cpu, file, engine, &options);
+            let loaded = open(model, Device::Cpu, file, engine, &options);
             let loaded = match engine {
                 EngineName::Torch | EngineName::OrtCuda => Ok(loaded?),
                 EngineName::OrtCpu | EngineName::Tract => loaded,

@@ -2,33 +2,26 @@
 
 use ndarray::ArrayD;
 
-use crate::graph::{Graph, Node, Op, Pool, Weights, node_params};
+use crate::graph::{Graph, Model, Node, Op, Pool, node_params};
 
 use super::weights::{channel_scales, difference};
 
-/// One of two networks.
-#[derive(Clone, Copy)]
-pub struct Side<'a> {
-    pub graph: &'a Graph,
-    pub weights: &'a Weights,
-}
-
 /// Every difference between the node at `place` and its partner, if there is any. `pairs` says which nodes of
 /// both are meant to be the same.
-pub fn cause(found: Side<'_>, expected: Side<'_>, place: usize, pairs: &[Option<usize>]) -> Option<String> {
+pub fn cause(found: &Model, expected: &Model, place: usize, pairs: &[Option<usize>]) -> Option<String> {
     let partner = pairs[place]?;
-    let (node, other) = (&found.graph.nodes()[place], &expected.graph.nodes()[partner]);
+    let (node, other) = (&found.graph().nodes()[place], &expected.graph().nodes()[partner]);
     let mut causes = Vec::new();
     if node.op.kind() == other.op.kind() {
         causes.extend(settings_differ(&node.op, &other.op));
     } else {
         causes.push(format!("{} where {} is expected", node.op.kind(), other.op.kind()));
     }
-    causes.extend(inputs_differ(found.graph, expected.graph, node, other, pairs));
+    causes.extend(inputs_differ(found.graph(), expected.graph(), node, other, pairs));
     if node.op.kind() == other.op.kind() {
-        let specs = node_params(found.graph, node).into_iter().zip(node_params(expected.graph, other));
+        let specs = node_params(found.graph(), node).into_iter().zip(node_params(expected.graph(), other));
         causes.extend(specs.filter_map(|(spec, other)| {
-            difference(&spec.name, found.weights.get(&spec.name)?, expected.weights.get(&other.name)?)
+            difference(&spec.name, found.weights().get(&spec.name)?, expected.weights().get(&other.name)?)
         }));
         if let (Op::Constant { values }, Op::Constant { values: expected }) = (&node.op, &other.op) {
             causes.extend(difference(&node.name, values, expected));
@@ -121,12 +114,12 @@ fn window(pool: &Pool) -> Vec<(&'static str, String)> {
 pub fn folded_norm(
     weight: &ArrayD<f32>,
     bias: &ArrayD<f32>,
-    unfolded: Side<'_>,
+    unfolded: &Model,
     conv: &Node,
     norm: &Node,
 ) -> Option<String> {
     let Op::BatchNorm { eps, .. } = norm.op else { return None };
-    let param = |node: &Node, suffix: &str| unfolded.weights.get(&format!("{}.{suffix}", node.name));
+    let param = |node: &Node, suffix: &str| unfolded.weights().get(&format!("{}.{suffix}", node.name));
     let scales = channel_scales(weight, param(conv, "weight")?)?;
     let channel = |array: &ArrayD<f32>, at: usize| f64::from(array[[at].as_slice()]);
     let [gamma, beta] = [param(norm, "weight")?, param(norm, "bias")?];

@@ -8,7 +8,7 @@ use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
 use crate::config::{CudaSettings, EngineName};
 use crate::engine::torch::Truth;
 use crate::engine::{Engine, EngineOptions};
-use crate::graph::{Graph, Node, Op, Weights, fold_batch_norm};
+use crate::graph::{Graph, Model, Node, Op, fold_batch_norm};
 use crate::onnx::{Import, OnnxFile, import};
 use crate::ui::Ui;
 
@@ -19,7 +19,7 @@ use super::super::report::{Blame, EngineReport, NodeError, VerifyReport};
 use super::super::tolerance::Tolerance;
 use super::super::truth::{Standing, Truths};
 use super::align::{align, score};
-use super::cause::{Side, cause, folded_norm};
+use super::cause::{cause, folded_norm};
 use super::guess::guess;
 use super::passes::{NodeErrors, Values, distance, errors, values};
 
@@ -45,7 +45,7 @@ pub type Open<'a> = dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<
 pub struct Evidence<'a> {
     pub file: &'a OnnxFile,
     /// The network that the file should compute, where that is another than its own nodes.
-    pub reference: Option<(&'a Graph, &'a Weights)>,
+    pub reference: Option<&'a Model>,
     pub inputs: &'a [InputSet],
     pub truths: &'a Truths,
     /// Loads the file, or one like it, into an engine.
@@ -77,24 +77,24 @@ pub fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>
         return Ok(Vec::new());
     }
     let imported = import(evidence.file)?;
-    let scene = Scene { network: Truth::new(&imported.graph, &imported.weights)?, imported, evidence };
-    let most = scene.most_samples();
+    let under_test = FileUnderTest { network: Truth::new(&imported.model)?, imported, evidence };
+    let most = under_test.most_samples();
     failed.iter_mut().for_each(|(_, case)| case.samples.truncate(most));
     let (engine, first) = &failed[0];
-    if let Some(blame) = scene.file(first, &engine.tolerance)? {
+    if let Some(blame) = under_test.file(first, &engine.tolerance)? {
         return Ok(vec![blame]);
     }
-    failed.iter().map(|(engine, case)| scene.engine(engine, case)).collect()
+    failed.iter().map(|(engine, case)| under_test.engine(engine, case)).collect()
 }
 
 /// The file, read in float64.
-struct Scene<'a> {
+struct FileUnderTest<'a> {
     imported: Import,
     network: Truth,
     evidence: &'a Evidence<'a>,
 }
 
-impl Scene<'_> {
+impl FileUnderTest<'_> {
     /// The file's own fault, if its nodes do not compute what they should within the limits of an engine.
     fn file(&self, case: &Case<'_>, tolerance: &Tolerance) -> Result<Option<Blame>> {
         let Truths { logits, standing, .. } = self.evidence.truths;
@@ -106,48 +106,41 @@ impl Scene<'_> {
         if agree(&expected, &found, tolerance)? {
             return Ok(None);
         }
-        let Some((graph, weights)) = self.evidence.reference else {
+        let Some(reference) = self.evidence.reference else {
             let cause = "the file's own nodes in float64 do not give that either: other weights, other inputs \
                          (preprocessing, order of channels), or a fault of the exporter";
             let nowhere = Blame::nowhere(case.set.name, &case.samples);
             return Ok(Some(Blame { cause: Some(cause.into()), ..nowhere }));
         };
-        self.against(Side { graph, weights }, case).map(Some)
+        self.against(reference, case).map(Some)
     }
 
     /// Where the file's nodes leave those of the network it was made from.
-    fn against(&self, reference: Side<'_>, case: &Case<'_>) -> Result<Blame> {
-        let graph = &self.imported.graph;
-        let plain = align(graph, reference.graph);
-        let (folded_graph, folded_weights) = fold_batch_norm(reference.graph, reference.weights)?;
-        let folded = align(graph, &folded_graph);
-        let as_folded = score(graph, &folded_graph, &folded) > score(graph, reference.graph, &plain);
-        let (expected, pairs) = match as_folded {
-            true => (Side { graph: &folded_graph, weights: &folded_weights }, folded),
-            false => (reference, plain),
-        };
+    fn against(&self, reference: &Model, case: &Case<'_>) -> Result<Blame> {
+        let graph = self.imported.model.graph();
+        let plain = align(graph, reference.graph());
+        let with_folds = fold_batch_norm(reference)?;
+        let folded = align(graph, with_folds.graph());
+        let as_folded = score(graph, with_folds.graph(), &folded) > score(graph, reference.graph(), &plain);
+        let (expected, pairs) = if as_folded { (&with_folds, folded) } else { (reference, plain) };
         let images = case.images();
         let mut others = Values::new();
         let partners: HashMap<usize, usize> =
             pairs.iter().enumerate().filter_map(|(place, pair)| Some(((*pair)?, place))).collect();
-        Truth::new(expected.graph, expected.weights)?.logits_through(
-            images.view(),
-            &mut |place, value| {
-                if let Some(&ours) = partners.get(&place) {
-                    others.insert(ours, value);
-                }
-                Ok(None)
-            },
-        )?;
+        Truth::new(expected)?.logits_through(images.view(), &mut |place, value| {
+            if let Some(&ours) = partners.get(&place) {
+                others.insert(ours, value);
+            }
+            Ok(None)
+        })?;
         let found = errors(&self.network, images.view(), &others)?;
         let limit = if self.evidence.file.computes_in_half() { HALF_ROUNDING } else { FILE_ROUNDING };
         let mut blame = self.told(None, case, &found, limit, |place| {
-            pairs[place].map(|partner| expected.graph.nodes()[partner].name.clone())
+            pairs[place].map(|partner| expected.graph().nodes()[partner].name.clone())
         });
         if let Some(place) = culprit(&found, limit) {
-            let ours = Side { graph, weights: &self.imported.weights };
             let norm = as_folded.then(|| self.folded_cause(place, &pairs, expected, reference)).flatten();
-            blame.cause = norm.or_else(|| cause(ours, expected, place, &pairs));
+            blame.cause = norm.or_else(|| cause(&self.imported.model, expected, place, &pairs));
         }
         Ok(blame)
     }
@@ -157,23 +150,23 @@ impl Scene<'_> {
         &self,
         place: usize,
         pairs: &[Option<usize>],
-        folded: Side<'_>,
-        unfolded: Side<'_>,
+        folded: &Model,
+        unfolded: &Model,
     ) -> Option<String> {
-        let name = &folded.graph.nodes()[pairs[place]?].name;
-        let all = unfolded.graph.nodes();
+        let name = &folded.graph().nodes()[pairs[place]?].name;
+        let all = unfolded.graph().nodes();
         let at = all.iter().position(|node| node.name == *name)?;
         let reads = |node: &&Node| matches!(node.op, Op::BatchNorm { .. }) && node.inputs[0].index() == at;
         let norm = all.iter().find(reads)?;
-        let ours = &self.imported.graph.nodes()[place].name;
-        let weight = |suffix: &str| self.imported.weights.get(&format!("{ours}.{suffix}"));
+        let ours = &self.imported.model.graph().nodes()[place].name;
+        let weight = |suffix: &str| self.imported.model.weights().get(&format!("{ours}.{suffix}"));
         folded_norm(weight("weight")?, weight("bias")?, unfolded, &all[at], norm)
     }
 
     /// Where an engine's values leave those of the file's nodes.
     fn engine(&self, report: &EngineReport, case: &Case<'_>) -> Result<Blame> {
         let file = self.evidence.file;
-        let graph = &self.imported.graph;
+        let graph = self.imported.model.graph();
         let images = case.images();
         let mut tensors: Vec<(&str, usize)> = Vec::new();
         for (name, id) in &self.imported.tensors {
@@ -278,14 +271,13 @@ impl Scene<'_> {
         others: &Values,
         report: &EngineReport,
     ) -> Result<Option<String>> {
-        let node = &self.imported.graph.nodes()[place];
+        let node = &self.imported.model.graph().nodes()[place];
         let inputs: Vec<usize> = node.inputs.iter().map(|id| id.index()).collect();
         let inputs = values(&self.network, images.view(), others, &inputs)?;
         let mut without = others.clone();
         without.remove(&place);
         let own = values(&self.network, images.view(), &without, &[place])?.swap_remove(0);
-        let Import { graph, weights, .. } = &self.imported;
-        let guessed = guess(graph, weights, place, &inputs, &others[&place], &own);
+        let guessed = guess(&self.imported.model, place, &inputs, &others[&place], &own);
         let rounding = match (report.tf32, self.evidence.file.computes_in_half()) {
             (true, _) => Some("products in TF32"),
             (false, true) => Some("sums in float16"),
@@ -296,7 +288,7 @@ impl Scene<'_> {
 
     /// Samples of which all values can be held.
     fn most_samples(&self) -> usize {
-        let nodes = self.imported.graph.nodes().iter();
+        let nodes = self.imported.model.graph().nodes().iter();
         let values: usize = nodes.map(|node| node.shape.iter().product::<usize>()).sum();
         (MAX_VALUES / values.max(1)).max(1)
     }
@@ -334,7 +326,7 @@ impl Scene<'_> {
         let told = |place: usize| NodeError {
             node: self.imported.origins[place].clone(),
             layer: layer(place),
-            operation: self.imported.graph.nodes()[place].op.kind().into(),
+            operation: self.imported.model.graph().nodes()[place].op.kind().into(),
             isolated: found[&place].isolated,
             cumulative: found[&place].cumulative,
         };

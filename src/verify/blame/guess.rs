@@ -1,15 +1,15 @@
-//! What an engine may have made of a node instead: each way that runtimes are known to go wrong is tried, and one
+//! What an engine may have computed in place of a node: each way in which runtimes are known to go wrong is tried, and one
 //! that gives the engine's values explains them.
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, Axis, Slice};
 
 use crate::engine::torch::node_value;
-use crate::graph::{Graph, Node, Op, Unary, Weights, node_params};
+use crate::graph::{Model, Node, Op, Unary, node_params};
 
 use super::passes::distance;
 
-/// A way explains values that it meets this many times closer than the right one does.
+/// A hypothesis explains values if it comes this many times closer to them than the right computation does.
 const CLOSER: f64 = 10.0;
 
 /// Epsilons that frameworks have as defaults.
@@ -18,38 +18,39 @@ const EPSILONS: [f64; 6] = [0.0, 1e-12, 1e-6, 1e-5, 1e-3, 1e-2];
 /// What a number becomes in a format with fewer digits.
 type Rounding = fn(f64) -> f64;
 
-/// A node computed in another way.
-struct Way {
+/// Another way to compute a node.
+struct Hypothesis {
     name: String,
     op: Op,
     params: Vec<ArrayD<f64>>,
     inputs: Vec<ArrayD<f64>>,
 }
 
-/// The way that gives `found` where the node at `place` should give `own`, on the same inputs.
+/// The first hypothesis that gives `found` where the node at `place` should give `own`, on the same inputs.
 pub fn guess(
-    graph: &Graph,
-    weights: &Weights,
+    model: &Model,
     place: usize,
     inputs: &[ArrayD<f64>],
     found: &ArrayD<f64>,
     own: &ArrayD<f64>,
 ) -> Option<String> {
+    let (graph, weights) = (model.graph(), model.weights());
     let node = &graph.nodes()[place];
     let params: Option<Vec<ArrayD<f64>>> =
         node_params(graph, node).iter().map(|spec| Some(weights.get(&spec.name)?.mapv(f64::from))).collect();
     let limit = distance(own, found) / CLOSER;
-    let explains = |way: &Way| {
-        let node = Node { op: way.op.clone(), ..node.clone() };
-        node_value(&node, &way.params, &way.inputs).is_ok_and(|value| distance(&value, found) < limit)
+    let explains = |hypothesis: &Hypothesis| {
+        let node = Node { op: hypothesis.op.clone(), ..node.clone() };
+        node_value(&node, &hypothesis.params, &hypothesis.inputs)
+            .is_ok_and(|value| distance(&value, found) < limit)
     };
-    ways(node, &params?, inputs).into_iter().find(explains).map(|way| way.name)
+    hypotheses(node, &params?, inputs).into_iter().find(explains).map(|hypothesis| hypothesis.name)
 }
 
-fn ways(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Way> {
-    let mut ways = Vec::new();
+fn hypotheses(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Hypothesis> {
+    let mut hypotheses = Vec::new();
     let mut add = |name: String, op: Op, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]| {
-        ways.push(Way { name, op, params: params.to_vec(), inputs: inputs.to_vec() });
+        hypotheses.push(Hypothesis { name, op, params: params.to_vec(), inputs: inputs.to_vec() });
     };
     match &node.op {
         Op::BatchNorm { eps, momentum } => {
@@ -155,7 +156,7 @@ fn ways(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Vec<Way>
             add(name.into(), node.op.clone(), &all(params), &all(inputs));
         }
     }
-    ways
+    hypotheses
 }
 
 /// A setting as a file has it, in single precision.

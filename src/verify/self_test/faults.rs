@@ -4,7 +4,10 @@ use half::bf16;
 use ndarray::{ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Binary, Builder, Graph, GraphError, Node, NodeId, Op, Pool, Unary, Weights, node_params};
+use crate::graph::{
+    Binary, Builder, Graph, GraphError, Model, ModelError, Node, NodeId, Op, Pool, Unary, Weights,
+    node_params,
+};
 use crate::seed::derive_seed;
 
 /// Places a kind of fault is planted in.
@@ -79,47 +82,37 @@ impl FaultKind {
 pub struct Faulty {
     /// The node it was planted in.
     pub node: String,
-    pub graph: Graph,
-    pub weights: Weights,
+    pub model: Model,
 }
 
 /// Plants a fault where the seed says, in each of as many copies as it finds places for, up to `COPIES`.
 ///
 /// # Errors
 /// If a changed network does not fit together.
-pub fn plant(
-    kind: FaultKind,
-    graph: &Graph,
-    weights: &Weights,
-    seed: u64,
-) -> Result<Vec<Faulty>, GraphError> {
-    let mut places = places(kind, graph, weights);
+pub fn plant(kind: FaultKind, model: &Model, seed: u64) -> Result<Vec<Faulty>, ModelError> {
+    let mut places = places(kind, model);
     let start = derive_seed(seed, &["fault", kind.name()]) as usize % places.len().max(1);
     places.rotate_left(start);
     let copies = COPIES.min(places.len());
     // Spread over the network: early and late layers alike.
     let chosen = (0..copies).map(|copy| places[copy * places.len() / copies]);
-    chosen.map(|id| planted(kind, graph, weights, id, seed)).collect()
+    chosen.map(|id| planted(kind, model, id, seed)).collect()
 }
 
-fn planted(
-    kind: FaultKind,
-    graph: &Graph,
-    weights: &Weights,
-    id: NodeId,
-    seed: u64,
-) -> Result<Faulty, GraphError> {
-    let mut changed = weights.clone();
+fn planted(kind: FaultKind, model: &Model, id: NodeId, seed: u64) -> Result<Faulty, ModelError> {
+    let graph = model.graph();
+    let mut changed = model.weights().clone();
     change_weights(kind, graph, id, &mut changed, seed);
     let graph_with_fault = graph.rewritten(&mut |builder, at, inputs| match at == id {
         true => write(kind, builder, graph.node(id), inputs),
         false => builder.add(&graph.node(at).name, graph.node(at).op.clone(), inputs),
     })?;
-    Ok(Faulty { node: graph.node(id).name.clone(), graph: graph_with_fault, weights: changed })
+    Ok(Faulty { node: graph.node(id).name.clone(), model: Model::new(graph_with_fault, changed)? })
 }
 
 /// Nodes that can have the fault.
-fn places(kind: FaultKind, graph: &Graph, weights: &Weights) -> Vec<NodeId> {
+fn places(kind: FaultKind, model: &Model) -> Vec<NodeId> {
+    let (graph, weights) = (model.graph(), model.weights());
     let logits = graph.output(Graph::LOGITS);
     let channels = |node: &Node| graph.input_shapes(node)[0][0];
     let has_bias = |node: &Node| {

@@ -8,7 +8,7 @@ use ndarray::{Array2, Axis, Slice};
 use crate::config::EngineName;
 use crate::engine::torch::Truth;
 use crate::engine::{EngineOptions, open};
-use crate::graph::{Graph, Op, Weights, fold_batch_norm};
+use crate::graph::{Graph, Model, Op, fold_batch_norm};
 use crate::onnx::{EmitOptions, OnnxFile, emit, import};
 use crate::ui::Ui;
 
@@ -31,8 +31,7 @@ const SAMPLES: usize = 4;
 /// A network whose copies are spoilt.
 pub struct Subject<'a> {
     pub name: &'a str,
-    pub graph: &'a Graph,
-    pub weights: &'a Weights,
+    pub model: &'a Model,
     /// What it takes for an image.
     pub frame: Frame,
     /// The engine that runs the copies.
@@ -46,7 +45,7 @@ pub struct Subject<'a> {
 /// # Errors
 /// If the network is not whole, or an engine refuses an untouched copy.
 pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
-    let truth = Truth::new(subject.graph, subject.weights)?;
+    let truth = Truth::new(subject.model)?;
     let known = |seed: u64| -> Result<Known> {
         let inputs = inputs(subject, seed)?;
         let mut logits = |images: ndarray::ArrayViewD<'_, f32>| truth.logits(images);
@@ -67,7 +66,7 @@ pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
     let first = known(subject.seed)?;
     for kind in FaultKind::ALL {
         let before = report.faults.len();
-        for faulty in plant(kind, subject.graph, subject.weights, subject.seed)? {
+        for faulty in plant(kind, subject.model, subject.seed)? {
             report.faults.push(tried(subject, kind, &faulty, &first, &usual)?);
         }
         if report.faults.len() == before {
@@ -128,7 +127,7 @@ fn tried(
     if moved <= 1.0 {
         return Ok(report);
     }
-    let file = exported(&faulty.graph, &faulty.weights, true)?;
+    let file = exported(&faulty.model, true)?;
     let verified = verified(subject, &file, known, std::slice::from_ref(usual));
     if verified.passed {
         report.outcome = Outcome::Missed;
@@ -137,7 +136,7 @@ fn tried(
     report.outcome = Outcome::Caught;
     let evidence = Evidence {
         file: &file,
-        reference: Some((subject.graph, subject.weights)),
+        reference: Some(subject.model),
         inputs: &known.inputs,
         truths: &known.truths,
         open: &open,
@@ -145,7 +144,8 @@ fn tried(
     };
     if let Some(blame) = find(&verified, &evidence)?.into_iter().next() {
         let node = blame.node.map(|node| node.layer.unwrap_or(node.node));
-        report.blamed_rightly = node.as_ref().is_some_and(|node| is_right(subject.graph, &faulty.node, node));
+        report.blamed_rightly =
+            node.as_ref().is_some_and(|node| is_right(subject.model.graph(), &faulty.node, node));
         report.blamed = node;
         report.cause = blame.cause;
     }
@@ -162,7 +162,7 @@ fn is_right(graph: &Graph, planted: &str, blamed: &str) -> bool {
 /// How far a fault moves the output in float64, in tolerances, on the first inputs where that can be seen; else
 /// on those where it is most.
 fn moved(faulty: &Faulty, known: &Known, tolerance: &Tolerance) -> Result<f64> {
-    let network = Truth::new(&faulty.graph, &faulty.weights)?;
+    let network = Truth::new(&faulty.model)?;
     let mut most = 0.0;
     for (set, truth) in known.inputs.iter().zip(&known.truths.logits) {
         let found: Array2<f64> = network.logits(set.images.view())?.into_dimensionality()?;
@@ -197,12 +197,9 @@ fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[Engin
 
 /// The network's file in every form it may have without a fault.
 fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
-    let plain = exported(subject.graph, subject.weights, false)?;
-    let folded = exported(subject.graph, subject.weights, true)?;
-    let again = |file: &OnnxFile| {
-        let read = import(file)?;
-        exported(&read.graph, &read.weights, false)
-    };
+    let plain = exported(subject.model, false)?;
+    let folded = exported(subject.model, true)?;
+    let again = |file: &OnnxFile| exported(&import(file)?.model, false);
     let (plain_again, folded_again) = (again(&plain)?, again(&folded)?);
     Ok(vec![
         ("exported", plain),
@@ -212,13 +209,10 @@ fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
     ])
 }
 
-fn exported(graph: &Graph, weights: &Weights, fold: bool) -> Result<OnnxFile> {
+fn exported(model: &Model, fold: bool) -> Result<OnnxFile> {
     let bytes = match fold {
-        true => {
-            let (graph, weights) = fold_batch_norm(graph, weights)?;
-            emit(&graph, &weights, None, &EmitOptions::default())?
-        }
-        false => emit(graph, weights, None, &EmitOptions::default())?,
+        true => emit(&fold_batch_norm(model)?, None, &EmitOptions::default())?,
+        false => emit(model, None, &EmitOptions::default())?,
     };
     OnnxFile::from_bytes(bytes, Path::new("copy.onnx"))
 }
