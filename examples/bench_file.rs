@@ -31,6 +31,7 @@ fn main() -> Result<()> {
         ..Bench::default()
     };
     let stop = AtomicBool::new(false);
-    let job = Job { baseline: "model".into(), seed: 7, ui: Ui::detect(false), stop: &stop, program: None };
+    let job =
+        Job { baseline: "model".into(), seed: 7, progress: &Ui::detect(false), stop: &stop, program: None };
     out(bench_screen(&bench(&[subject], &settings, &job)?))
 }

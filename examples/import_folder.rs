@@ -125,7 +125,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
         accuracy: None,
         fixed_batch: file.fixed_batch(),
         half: file.computes_in_half(),
-        ui: Ui::detect(true),
+        progress: &Ui::detect(true),
     });
     let largest = truths.logits[0].iter().fold(0f64, |largest, value| largest.max(value.abs()));
     let sets = report.engines.iter().flat_map(|engine| &engine.sets);

@@ -64,7 +64,7 @@ fn main() -> Result<()> {
         seed: 7,
         checkpoint: &scratch.path().join("checkpoint"),
         metrics: &scratch.path().join("metrics.jsonl"),
-        ui: Ui::detect(false),
+        progress: &Ui::detect(false),
         stop: &AtomicBool::new(false),
         resume: "the same command",
     })?;

@@ -38,7 +38,7 @@ fn main() -> Result<()> {
         accuracy: None,
         fixed_batch: file.fixed_batch(),
         half: file.computes_in_half(),
-        ui: Ui::detect(false),
+        progress: &Ui::detect(false),
     });
     for set in &report.engines[0].sets {
         out(format!("{:<12} largest error {:.2e}, top-1 agreement {:.3}", set.set, set.max_abs, set.top1))?;

@@ -4,7 +4,8 @@
 //!
 //! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `verify`,
 //! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config`.
-//! Errors and the exit codes they carry are in `error`, progress in `ui`.
+//! Errors and the exit codes they carry are in `error`. Nothing prints but `ui`, which `commands` alone uses: what takes
+//! long tells `progress`.
 
 /// The code in the README compiles.
 #[cfg(doctest)]
@@ -17,6 +18,7 @@ pub mod commands;
 pub mod config;
 pub mod data;
 pub mod engine;
+pub mod epoch;
 pub mod error;
 pub mod files;
 pub mod folder;
@@ -25,6 +27,7 @@ pub mod graph;
 mod kernels;
 pub mod onnx;
 pub mod plan;
+pub mod progress;
 pub mod report;
 #[cfg(feature = "train")]
 pub mod run;

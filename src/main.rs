@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cohort::cli::Cli;
-use cohort::error::{exit_code, exit_code_of, hint_of};
+use cohort::error::{exit_code, exit_code_of};
+use cohort::ui::{print_error, print_fault};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -23,16 +24,12 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let cli = Cli::parse();
     let Ok(result) = catch_unwind(AssertUnwindSafe(|| cli.dispatch())) else {
-        anstream::eprintln!("error: this should not have happened, and it is our fault");
-        anstream::eprintln!("\n  hint: run it again with COHORT_LOG=debug and report what it says");
+        print_fault();
         return ExitCode::from(exit_code::FAULT);
     };
     let Err(error) = result else {
         return ExitCode::from(exit_code::DONE);
     };
-    anstream::eprintln!("error: {error:#}");
-    if let Some(hint) = hint_of(&error) {
-        anstream::eprintln!("\n  hint: {hint}");
-    }
+    print_error(&error);
     ExitCode::from(exit_code_of(&error))
 }

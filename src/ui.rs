@@ -1,116 +1,148 @@
-//! The only place that prints while work goes on: progress bars on a terminal, plain lines
-//! elsewhere, nothing when quiet. Everything here goes to stderr; results go to stdout elsewhere.
+//! The terminal: the one listener that prints, and where results are printed. Bars where stderr is a terminal, plain
+//! lines elsewhere, warnings alone when quiet. Progress and errors go to stderr, results to stdout.
+//!
+//! Nothing but `commands` and `main` uses it.
+#![expect(clippy::disallowed_macros, reason = "here is where the program prints")]
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::epoch::{EpochRecord, StudentRecord};
+use crate::error::hint_of;
+use crate::progress::{Event, Progress, StageState};
+
 /// Seconds between two plain lines of one bar, off a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Where progress goes.
+/// How much is shown, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ui {
+enum Style {
     Terminal,
     Plain,
     Quiet,
 }
 
+/// Shows progress on stderr.
+pub struct Ui {
+    style: Style,
+    /// The bars of the work that goes on; the last is shown.
+    bars: Mutex<Vec<Bar>>,
+}
+
 impl Ui {
     /// Bars if stderr is a terminal, lines otherwise.
     pub fn detect(quiet: bool) -> Self {
-        match (quiet, std::io::stderr().is_terminal()) {
-            (true, _) => Ui::Quiet,
-            (false, true) => Ui::Terminal,
-            (false, false) => Ui::Plain,
-        }
-    }
-
-    /// One line of progress.
-    pub fn line(self, text: impl AsRef<str>) {
-        if self != Ui::Quiet {
-            anstream::eprintln!("{}", text.as_ref());
-        }
-    }
-
-    /// A warning: always shown.
-    pub fn warn(self, text: impl AsRef<str>) {
-        anstream::eprintln!("warning: {}", text.as_ref());
-    }
-
-    /// A bar of `total` steps, counted in `unit` (plural).
-    pub fn bar(self, label: &str, total: u64, unit: &str) -> Bar {
-        let target = match self {
-            Ui::Terminal => ProgressDrawTarget::stderr_with_hz(10),
-            Ui::Plain | Ui::Quiet => ProgressDrawTarget::hidden(),
+        let style = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Style::Quiet,
+            (false, true) => Style::Terminal,
+            (false, false) => Style::Plain,
         };
-        let template =
-            format!("{{prefix:<12}} {{bar:20}} {{pos}}/{{len}} {unit} {{per_sec}} left {{eta}} {{wide_msg}}");
-        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::with_draw_target(Some(total), target)
-            .with_style(style)
-            .with_prefix(label.to_string());
-        Bar {
-            ui: self,
-            bar,
-            unit: unit.to_string(),
-            started: Instant::now(),
-            printed: Instant::now(),
-            skipped: 0,
+        Self { style, bars: Mutex::default() }
+    }
+
+    fn bars(&self) -> MutexGuard<'_, Vec<Bar>> {
+        self.bars.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line, above the bar if there is one.
+    fn print(&self, text: &str) {
+        match self.bars().last() {
+            Some(bar) => bar.bar.suspend(|| anstream::eprintln!("{text}")),
+            None => anstream::eprintln!("{text}"),
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match self.style {
+            Style::Terminal | Style::Plain => self.print(text),
+            Style::Quiet => {}
         }
     }
 }
 
+impl Progress for Ui {
+    fn hear(&self, event: Event) {
+        match event {
+            Event::Note(text) => self.line(&text),
+            Event::Warning(text) => self.print(&format!("warning: {text}")),
+            Event::Stage { stage, state } => match state {
+                StageState::Reused => self.line(&format!("{}: done before, reused", stage.name())),
+                StageState::Copied => {
+                    self.line(&format!("{}: done by a run beside this one, copied", stage.name()))
+                }
+                StageState::Running | StageState::Done { .. } | StageState::GateFailed { .. } => {}
+            },
+            Event::Epoch { stage, epochs, record, images_per_second } => {
+                self.line(&epoch_line(&stage, epochs, &record, images_per_second));
+            }
+            Event::Begin { label, total, unit } => {
+                let bar = Bar::new(self.style, &label, total, unit);
+                self.bars().push(bar);
+            }
+            Event::Resume { steps } => self.bars().last_mut().into_iter().for_each(|bar| bar.resume(steps)),
+            Event::Advance { steps } => self.bars().last_mut().into_iter().for_each(|bar| bar.advance(steps)),
+            Event::End => drop(self.bars().pop()),
+        }
+    }
+}
+
+/// `pretrain 1/30: validation small 85.20 %, large 90.10 %; 7250 images/s`
+fn epoch_line(stage: &str, epochs: usize, record: &EpochRecord, images_per_second: f64) -> String {
+    let score = |student: &StudentRecord| match &student.validation {
+        Some(score) => format!("{} {:.2} %", student.name, 100.0 * score.accuracy),
+        None => format!("{} {:.2} %", student.name, 100.0 * student.train_accuracy),
+    };
+    let validated = record.students.iter().any(|student| student.validation.is_some());
+    let split = if validated { "validation" } else { "training" };
+    let scores = record.students.iter().map(score).collect::<Vec<_>>().join(", ");
+    format!("{stage} {}/{epochs}: {split} {scores}; {images_per_second:.0} images/s", record.epoch)
+}
+
 /// A running bar; gone when dropped.
-pub struct Bar {
-    ui: Ui,
+struct Bar {
+    style: Style,
     bar: ProgressBar,
     unit: String,
     started: Instant,
     printed: Instant,
-    skipped: u64,
+    resumed: u64,
 }
 
 impl Bar {
-    /// Adds finished steps.
-    pub fn inc(&mut self, steps: u64) {
+    fn new(style: Style, label: &str, total: u64, unit: String) -> Self {
+        let target = match style {
+            Style::Terminal => ProgressDrawTarget::stderr_with_hz(10),
+            Style::Plain | Style::Quiet => ProgressDrawTarget::hidden(),
+        };
+        let template =
+            format!("{{prefix:<12}} {{bar:20}} {{pos}}/{{len}} {unit} {{per_sec}} left {{eta}} {{wide_msg}}");
+        let look = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total), target)
+            .with_style(look)
+            .with_prefix(label.to_string());
+        Self { style, bar, unit, started: Instant::now(), printed: Instant::now(), resumed: 0 }
+    }
+
+    fn advance(&mut self, steps: u64) {
         self.bar.inc(steps);
-        if self.ui == Ui::Plain && self.printed.elapsed() >= PLAIN_INTERVAL {
+        if self.style == Style::Plain && self.printed.elapsed() >= PLAIN_INTERVAL {
             self.printed = Instant::now();
             self.print_plain();
         }
     }
 
-    /// Says how many steps are finished.
-    pub fn set(&mut self, steps: u64) {
-        self.inc(steps.saturating_sub(self.bar.position()));
-    }
-
-    /// Counts steps that an earlier run did; they do not enter the rate.
-    pub fn skip(&mut self, steps: u64) {
-        self.skipped = steps;
+    fn resume(&mut self, steps: u64) {
+        self.resumed = steps;
         self.bar.inc(steps);
         self.bar.reset_eta();
     }
 
-    /// Text behind the bar, such as the current loss.
-    pub fn message(&self, text: impl Into<String>) {
-        self.bar.set_message(text.into());
-    }
-
-    /// A line above the bar.
-    pub fn line(&self, text: impl AsRef<str>) {
-        match self.ui {
-            Ui::Terminal => self.bar.suspend(|| anstream::eprintln!("{}", text.as_ref())),
-            Ui::Plain => anstream::eprintln!("{}", text.as_ref()),
-            Ui::Quiet => {}
-        }
-    }
-
     fn print_plain(&self) {
         let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        let rate = (done - self.skipped) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let rate = (done - self.resumed) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
         let (label, unit, message) = (self.bar.prefix(), &self.unit, self.bar.message());
         anstream::eprintln!("{label}: {done}/{total} {unit}, {rate:.1} a second, {left:.0} s left {message}");
@@ -121,6 +153,20 @@ impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Prints what stopped the program, with its remedy.
+pub fn print_error(error: &anyhow::Error) {
+    anstream::eprintln!("error: {error:#}");
+    if let Some(hint) = hint_of(error) {
+        anstream::eprintln!("\n  hint: {hint}");
+    }
+}
+
+/// Prints that the program itself is wrong.
+pub fn print_fault() {
+    anstream::eprintln!("error: this should not have happened, and it is our fault");
+    anstream::eprintln!("\n  hint: run it again with COHORT_LOG=debug and report what it says");
 }
 
 /// Prints results to stdout. A reader that closed the pipe is not an error.
@@ -142,4 +188,41 @@ pub fn out(text: impl AsRef<str>) -> anyhow::Result<()> {
 /// As [`out`].
 pub fn out_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     out(serde_json::to_string_pretty(document)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::score::Score;
+
+    #[test]
+    fn an_epoch_shows_the_split_it_was_scored_on() {
+        let student = |name: &str, validation: Option<f64>| StudentRecord {
+            name: name.into(),
+            cross_entropy: Some(1.0),
+            distance: None,
+            angle: None,
+            response: None,
+            self_distillation: None,
+            teacher: None,
+            teacher_distance: None,
+            teacher_angle: None,
+            smooth_teacher: None,
+            total: 1.0,
+            train_accuracy: 0.5,
+            validation: validation.map(|accuracy| Score { accuracy, loss: 1.0, images: 8 }),
+        };
+        let record = |validation| {
+            let students = vec![student("small", validation), student("large", validation)];
+            EpochRecord { epoch: 3, lr: 0.1, students }
+        };
+        assert_eq!(
+            epoch_line("pretrain", 30, &record(Some(0.8125)), 7250.4),
+            "pretrain 3/30: validation small 81.25 %, large 81.25 %; 7250 images/s"
+        );
+        assert_eq!(
+            epoch_line("pretrain", 30, &record(None), 7250.4),
+            "pretrain 3/30: training small 50.00 %, large 50.00 %; 7250 images/s"
+        );
+    }
 }

@@ -12,7 +12,7 @@ use cohort::graph::{
     Builder, Conv2d, Graph, Model, NodeId, Op, Pool, Unary, Weights, initial_weights, params,
 };
 use cohort::onnx::{EmitOptions, OnnxFile, emit};
-use cohort::ui::Ui;
+use cohort::progress::Silent;
 use cohort::verify::{
     Blame, Candidate, Evidence, Frame, InputSet, Job, Pixels, Standing, Truths, VerifyReport, blame,
     input_sets, save_case, verify,
@@ -82,11 +82,11 @@ fn blamed(file: &OnnxFile, standing: Standing, model: &Model, open: Open<'_>) ->
         accuracy: None,
         fixed_batch: None,
         half: false,
-        ui: Ui::Quiet,
+        progress: &Silent,
     });
     let reference = matches!(standing, Standing::Checkpoint).then_some(model);
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open, threads: 1 };
-    blame(&mut report, &evidence, Ui::Quiet);
+    blame(&mut report, &evidence, &Silent);
     (report, truths)
 }
 

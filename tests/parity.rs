@@ -13,7 +13,7 @@ use cohort::graph::{
     normalizing, params,
 };
 use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
-use cohort::ui::Ui;
+use cohort::progress::Silent;
 use cohort::verify::{Candidate, Frame, Job, Standing, Tolerance, Truths, VerifyReport, input_sets, verify};
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
@@ -85,7 +85,7 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
         accuracy: None,
         fixed_batch: None,
         half: file.computes_in_half(),
-        ui: Ui::Quiet,
+        progress: &Silent,
     })
 }
 

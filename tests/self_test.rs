@@ -9,8 +9,8 @@ use cohort::config::EngineName;
 use cohort::data::Layout;
 use cohort::graph::{Graph, Model, initial_weights, params};
 use cohort::onnx::{OnnxFile, import};
+use cohort::progress::Silent;
 use cohort::torch::{Mode, Network, batch_tensor};
-use cohort::ui::Ui;
 use cohort::verify::{Frame, Outcome, Pixels, SelfTestReport, Subject, input_sets, self_test};
 use cohort::zoo;
 use ndarray::ArrayD;
@@ -55,7 +55,7 @@ fn trained(graph: Graph) -> Model {
 
 fn tested(name: &str, model: &Model) -> SelfTestReport {
     let (frame, engine) = (frame(model.graph()), EngineName::OrtCpu);
-    self_test(&Subject { name, model, frame, engine, threads: 2, seed: 1 }, Ui::Quiet).unwrap()
+    self_test(&Subject { name, model, frame, engine, threads: 2, seed: 1 }, &Silent).unwrap()
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! From models and settings to a measurement: which cells there are, and what is done with each.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::config::{Bench, EngineName, Mode, Scenario};
 use crate::engine::EngineOptions;
 use crate::error::InputError;
-use crate::ui::{Bar, Ui};
+use crate::progress::{Progress, Task};
 
 use super::cell::{CellId, CellResult, speed_ups, sweeps};
 use super::conditions::{Conditions, Snapshot};
@@ -33,7 +32,7 @@ pub struct Job<'a> {
     /// Speed-ups are over this model.
     pub baseline: String,
     pub seed: u64,
-    pub ui: Ui,
+    pub progress: &'a dyn Progress,
     /// Set when the user wants it to end.
     pub stop: &'a AtomicBool,
     /// This program, for what is measured in fresh processes.
@@ -167,8 +166,8 @@ fn cell<'a>(loaded: &'a Loaded<'a>, mode: Mode) -> Cell<'a> {
 fn single_stream(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<CellResult>> {
     let pairs = || loaded.iter().flat_map(|loaded| settings.modes.iter().map(move |&mode| (loaded, mode)));
     let mut cells: Vec<Cell<'_>> = pairs().map(|(loaded, mode)| cell(loaded, mode)).collect();
-    let mut bar = job.ui.bar("bench", 2 * cells.len() as u64, "halves of cells");
-    let measured = measure(&mut cells, &plan(settings, job.seed), |done| advance(&mut bar, done, job.stop))?;
+    let task = job.progress.begin("bench", 2 * cells.len() as u64, "halves of cells");
+    let measured = measure(&mut cells, &plan(settings, job.seed), |done| advance(&task, done, job.stop))?;
     let results = pairs().zip(measured);
     Ok(results.map(|((loaded, mode), measured)| loaded.result(mode, measured)).collect())
 }
@@ -178,22 +177,22 @@ fn offline(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec
     let group = |loaded: &Loaded<'_>| CellId { batch: 0, ..loaded.id(Mode::Host) };
     let mut groups: Vec<CellId> = loaded.iter().map(group).collect();
     groups.dedup();
-    let mut bar = job.ui.bar("offline", groups.len() as u64, "cells");
+    let task = job.progress.begin("offline", groups.len() as u64, "cells");
     let mut results = Vec::new();
     for id in groups {
-        advance(&mut bar, results.len(), job.stop)?;
+        advance(&task, results.len(), job.stop)?;
         let same: Vec<&Loaded<'_>> = loaded.iter().filter(|loaded| group(loaded) == id).collect();
         let short =
             Plan { min_samples: 1, min_seconds: SWEEP_SECONDS, max_seconds: SWEEP_SECONDS, seed: job.seed };
         let mut sizes: Vec<Cell<'_>> = same.iter().map(|loaded| cell(loaded, Mode::Host)).collect();
-        let sweep: Vec<f64> = measure(&mut sizes, &short, |_| advance(&mut bar, 0, job.stop))?
+        let sweep: Vec<f64> = measure(&mut sizes, &short, |_| advance(&task, 0, job.stop))?
             .iter()
             .zip(&same)
             .map(|(measured, loaded)| throughput(loaded.batch, &measured.samples))
             .collect();
         let Some((best, _)) = same.iter().zip(&sweep).max_by(|a, b| a.1.total_cmp(b.1)) else { continue };
         let long = plan(settings, job.seed);
-        let measured = measure(&mut [cell(best, Mode::Host)], &long, |_| advance(&mut bar, 0, job.stop))?;
+        let measured = measure(&mut [cell(best, Mode::Host)], &long, |_| advance(&task, 0, job.stop))?;
         let sweep: Vec<(usize, f64)> = same.iter().map(|loaded| loaded.batch).zip(sweep).collect();
         results.extend(measured.iter().map(|measured| offline_of(best, measured, sweep.clone(), job.seed)));
     }
@@ -221,10 +220,10 @@ fn throughput(batch: usize, nanoseconds: &[u64]) -> f64 {
 
 /// Every model as a server, one after another: queues of two would take each other's time.
 fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Served>> {
-    let bar = RefCell::new(job.ui.bar("server", loaded.len() as u64, "cells"));
+    let task = job.progress.begin("server", loaded.len() as u64, "cells");
     let mut results = Vec::new();
     for loaded in loaded {
-        let step = || advance(&mut bar.borrow_mut(), results.len(), job.stop);
+        let step = || advance(&task, results.len(), job.stop);
         let mut services = Vec::new();
         let warm =
             Plan { min_samples: 1, min_seconds: SWEEP_SECONDS, max_seconds: SWEEP_SECONDS, seed: job.seed };
@@ -284,10 +283,10 @@ fn profiles(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result
         return Ok(Vec::new());
     }
     let opened = opened(subjects, settings);
-    let mut bar = job.ui.bar("profile", opened.len() as u64, "cells");
+    let task = job.progress.begin("profile", opened.len() as u64, "cells");
     let mut profiles = Vec::new();
     for Opened { subject, engine, options, batch } in opened {
-        advance(&mut bar, profiles.len(), job.stop)?;
+        advance(&task, profiles.len(), job.stop)?;
         let profile = profile(subject.file, engine, &options, batch, &subject.model.sample, PROFILED_RUNS)?;
         profiles.push(ModelProfile { model: subject.model.name.clone(), profile });
     }
@@ -298,11 +297,11 @@ fn fresh_processes(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) ->
     let starts = settings.cold_starts.max(usize::from(settings.memory));
     let Some(program) = job.program.as_ref().filter(|_| starts > 0) else { return Ok(Vec::new()) };
     let opened = opened(subjects, settings);
-    let mut bar = job.ui.bar("fresh", (starts * opened.len()) as u64, "processes");
+    let task = job.progress.begin("fresh", (starts * opened.len()) as u64, "processes");
     let mut done = 0;
     let mut step = || {
         done += 1;
-        advance(&mut bar, done - 1, job.stop)
+        advance(&task, done - 1, job.stop)
     };
     let one = |Opened { subject, engine, options, batch }: Opened<'_>| {
         let (model, sample) = (subject.model.path.clone(), subject.model.sample.clone());
@@ -313,7 +312,7 @@ fn fresh_processes(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) ->
 }
 
 /// Shows progress; ends the measurement when the user asks for it.
-fn advance(bar: &mut Bar, done: usize, stop: &AtomicBool) -> Result<()> {
-    bar.set(done as u64);
+fn advance(task: &Task<'_>, done: usize, stop: &AtomicBool) -> Result<()> {
+    task.set(done as u64);
     if stop.load(Ordering::Relaxed) { bail!("the measurement was stopped") } else { Ok(()) }
 }

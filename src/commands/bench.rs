@@ -118,7 +118,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let job = Job {
         baseline: names[0].clone(),
         seed: args.seed,
-        ui: common.ui(),
+        progress: &common.ui(),
         stop: &AtomicBool::new(false),
         program: Some(std::env::current_exe()?),
     };

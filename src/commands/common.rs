@@ -8,6 +8,7 @@ use clap::Args;
 use crate::config::EngineName;
 use crate::engine::{engine_names, ort};
 use crate::error::InputError;
+use crate::progress::Progress;
 use crate::ui::Ui;
 
 /// Options of every verb.
@@ -25,6 +26,7 @@ pub struct Common {
 }
 
 impl Common {
+    /// The terminal, as the listener of progress.
     pub fn ui(&self) -> Ui {
         Ui::detect(self.quiet)
     }
@@ -38,7 +40,7 @@ impl Common {
         if !named.is_empty() {
             return Ok(engine_names(named)?);
         }
-        match runtime(self.ui())? {
+        match runtime(&self.ui())? {
             Some(_) => Ok(vec![EngineName::OrtCpu, EngineName::Tract]),
             None => Ok(vec![EngineName::Tract]),
         }
@@ -49,13 +51,13 @@ impl Common {
 ///
 /// # Errors
 /// [`InputError`] if the user named its library: then no other engine makes up for it.
-pub fn runtime(ui: Ui) -> Result<Option<ort::Facts>, InputError> {
+pub fn runtime(progress: &dyn Progress) -> Result<Option<ort::Facts>, InputError> {
     match ort::facts() {
         Ok(facts) => Ok(Some(facts)),
         Err(missing) if ort::is_named() => Err(missing),
         Err(missing) => {
             let remedy = missing.hint.as_deref().unwrap_or_default();
-            ui.warn(format!("without ONNX Runtime: {missing}\n  hint: {remedy}"));
+            progress.warn(format!("without ONNX Runtime: {missing}\n  hint: {remedy}"));
             Ok(None)
         }
     }

@@ -63,7 +63,7 @@ pub fn run(_args: &Args, common: &Common) -> Result<()> {
             .hint("run `make setup` in the project's folder")
             .into());
     }
-    runtime(common.ui())?;
+    runtime(&common.ui())?;
     Ok(())
 }
 

@@ -44,7 +44,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     watch_signals();
     let options = Options {
         out: folder,
-        ui: common.ui(),
+        progress: &common.ui(),
         stop: &STOP,
         resume: resume_command(args),
         siblings: Vec::new(),

@@ -38,7 +38,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(out) = &args.out {
         resume += &format!(" --out {}", quoted(&out.display().to_string()));
     }
-    let report = execute(&study, &args.overrides, &folder, common.ui(), &STOP, &resume)?;
+    let report = execute(&study, &args.overrides, &folder, &common.ui(), &STOP, &resume)?;
     if common.json {
         return out_json(&report);
     }

@@ -15,8 +15,9 @@ use crate::config::EngineName;
 use crate::engine::{EngineOptions, engine_names, open, ort};
 use crate::error::GateFailed;
 use crate::onnx::{OnnxFile, findings};
+use crate::progress::Progress;
 use crate::report::{verify_row, verify_screen};
-use crate::ui::{Ui, out, out_json};
+use crate::ui::{out, out_json};
 use crate::verify::{
     Accuracy, Evidence, Hardening, InputSet, Job, Standing, Truths, VerifyReport, blame, harden, noise_pool,
     save_case, verify,
@@ -73,7 +74,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if args.self_test {
         return controls::run(args, &file, common);
     }
-    let report = compared(args, &file, common.ui())?;
+    let report = compared(args, &file, &common.ui())?;
     let problems = (!report.passed).then(|| report.problems());
     if common.json {
         out_json(&report)?
@@ -86,21 +87,21 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
 }
 
-fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
-    let mut network = network(args, file, ui)?;
+fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<VerifyReport> {
+    let mut network = network(args, file, progress)?;
     let mut reference = args.reference.as_ref().map(|path| Reference::load(path, file)).transpose()?;
     let shorter = cut(args, file, network.as_mut(), reference.as_mut())?;
     let whole = file;
     let file = shorter.as_ref().unwrap_or(whole);
     let with_torch = network.as_ref().is_some_and(Network::ends_alike);
-    let engines = engines(args, file, with_torch, ui)?;
-    let images = images(args, file, ui)?;
+    let engines = engines(args, file, with_torch, progress)?;
+    let images = images(args, file, progress)?;
     let references = (network.as_ref(), reference.as_ref());
     let (mut inputs, mut truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
     if let (Some(images), Some(logits)) = (&images, truths.logits.first())
         && images.classes() != logits.ncols()
     {
-        ui.warn(format!(
+        progress.warn(format!(
             "the data set has {} classes and the file {}: for the accuracy, labels are taken as their numbers",
             images.classes(),
             logits.ncols()
@@ -123,7 +124,7 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         let (model, candidates) = (&network.model, &mut candidates);
         let hardening = Hardening { model, file, candidates, pool, frame, threads };
         if let Err(error) = harden(&mut inputs, &mut truths, hardening) {
-            ui.warn(format!("no search for harder inputs: {error:#}"));
+            progress.warn(format!("no search for harder inputs: {error:#}"));
         }
     }
     let mut report = verify(&mut Job {
@@ -143,29 +144,37 @@ fn compared(args: &Args, file: &OnnxFile, ui: Ui) -> Result<VerifyReport> {
         }),
         fixed_batch: file.fixed_batch(),
         half: whole.computes_in_half(),
-        ui,
+        progress,
     });
     let another = true_network.filter(|_| truths.standing != Standing::File);
     let reference = another.map(Network::reference);
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
-    blame(&mut report, &evidence, ui);
+    blame(&mut report, &evidence, progress);
     if !report.passed {
-        save(args, &report, file, &inputs, &truths, ui);
+        save(args, &report, file, &inputs, &truths, progress);
     }
     Ok(report)
 }
 
 /// Keeps what it takes to see a failure again. That it cannot be kept does not hide the failure.
-fn save(args: &Args, report: &VerifyReport, file: &OnnxFile, inputs: &[InputSet], truths: &Truths, ui: Ui) {
+fn save(
+    args: &Args,
+    report: &VerifyReport,
+    file: &OnnxFile,
+    inputs: &[InputSet],
+    truths: &Truths,
+    progress: &dyn Progress,
+) {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
     let folder = args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")));
     match save_case(&folder, report, file, inputs, truths) {
         Ok(kept) if kept.is_empty() => {}
         Ok(_) => {
-            ui.warn(format!("the failing case is in {}; its command.txt shows it again", folder.display()));
+            progress
+                .warn(format!("the failing case is in {}; its command.txt shows it again", folder.display()));
         }
         Err(error) => {
-            ui.warn(format!("the failing case is not kept: {error:#}; --case names another folder"))
+            progress.warn(format!("the failing case is not kept: {error:#}; --case names another folder"))
         }
     }
 }
@@ -189,7 +198,7 @@ fn cut(
 }
 
 /// The data set that is asked for, else that of the run folder the file lies in.
-fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
+fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Images>> {
     if let Some(pipeline) = &args.data {
         return Images::open(pipeline, file).map(Some);
     }
@@ -197,11 +206,11 @@ fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
     if args.reference.is_some() || args.inputs.is_some() {
         return Ok(None);
     }
-    ui.line(format!("reading the images of {}", folder.root().display()));
+    progress.note(format!("reading the images of {}", folder.root().display()));
     match Images::of_run(&folder, file)? {
         Ok(images) => Ok(Some(images)),
         Err(problem) => {
-            ui.warn(format!(
+            progress.warn(format!(
                 "noise in place of the run's images: {problem}; --data names a pipeline with them"
             ));
             Ok(None)
@@ -210,7 +219,7 @@ fn images(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Images>> {
 }
 
 /// The network that the file should compute: its checkpoint's where that is known, else its own.
-fn network(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Network>> {
+fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Network>> {
     if args.reference.is_none()
         && args.inputs.is_none()
         && let Some(checkpoint) = checkpoint(file, args.run.as_ref())?
@@ -223,7 +232,7 @@ fn network(args: &Args, file: &OnnxFile, ui: Ui) -> Result<Option<Network>> {
     match imported(file, Standing::File) {
         Ok(network) => Ok(Some(network)),
         Err(error) => {
-            ui.warn(format!("no float64 truth from the file's own nodes: {error:#}"));
+            progress.warn(format!("no float64 truth from the file's own nodes: {error:#}"));
             Ok(None)
         }
     }
@@ -259,7 +268,12 @@ fn inputs_and_truths(
 }
 
 /// The engines that are asked for, or all that are there.
-fn engines(args: &Args, file: &OnnxFile, with_network: bool, ui: Ui) -> Result<Vec<EngineName>> {
+fn engines(
+    args: &Args,
+    file: &OnnxFile,
+    with_network: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<EngineName>> {
     if !args.engine.is_empty() {
         let engines = engine_names(&args.engine)?;
         if engines.iter().any(|engine| matches!(engine, EngineName::OrtCpu | EngineName::OrtCuda)) {
@@ -271,12 +285,12 @@ fn engines(args: &Args, file: &OnnxFile, with_network: bool, ui: Ui) -> Result<V
     if with_network {
         engines.push(EngineName::Torch);
     }
-    if let Some(facts) = runtime(ui)? {
+    if let Some(facts) = runtime(progress)? {
         engines.push(EngineName::OrtCpu);
         if facts.cuda {
             match open(file, EngineName::OrtCuda, &EngineOptions::default()) {
                 Ok(_) => engines.push(EngineName::OrtCuda),
-                Err(error) => ui.warn(format!("without CUDA: {error:#}")),
+                Err(error) => progress.warn(format!("without CUDA: {error:#}")),
             }
         }
     }

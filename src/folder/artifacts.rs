@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::epoch::EpochRecord;
 use crate::files::write_atomic;
 use crate::score::Score;
 
@@ -55,10 +56,46 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// Reads a training stage's `metrics.jsonl`, an epoch per line.
+///
+/// # Errors
+/// If it is missing or a line of it is damaged.
+pub fn read_metrics(path: &Path) -> Result<Vec<EpochRecord>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
+    lines.with_context(|| format!("cannot read {}", path.display()))
+}
+
 /// Writes a JSON file of the run folder.
 ///
 /// # Errors
 /// If the disk is full or the folder cannot be written.
 pub fn write_json(path: &Path, document: &impl Serialize) -> Result<()> {
     write_atomic(path, serde_json::to_string_pretty(document)?.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"epoch":1,"lr":0.05,"students":[{"name":"small","cross_entropy":1.5,"distance":null,"angle":null,"response":0.25,"self_distillation":null,"teacher":null,"teacher_distance":null,"teacher_angle":null,"smooth_teacher":null,"total":1.75,"train_accuracy":0.5,"validation":null}]}"#;
+
+    #[test]
+    fn metrics_are_read_as_they_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let second = LINE
+            .replace(r#""epoch":1"#, r#""epoch":2"#)
+            .replace(r#""validation":null"#, r#""validation":{"accuracy":0.5,"loss":1.25,"images":8}"#);
+        let text = format!("{LINE}\n{second}\n");
+        std::fs::write(&path, &text).unwrap();
+        let records = read_metrics(&path).unwrap();
+        let scored = |record: &EpochRecord| record.students[0].validation.map(|score| score.images);
+        assert_eq!(records.iter().map(scored).collect::<Vec<_>>(), [None, Some(8)]);
+        let again: String =
+            records.iter().map(|record| serde_json::to_string(record).unwrap() + "\n").collect();
+        assert_eq!(again, text);
+        std::fs::write(&path, &text[..LINE.len() - 1]).unwrap();
+        assert!(read_metrics(&path).is_err());
+    }
 }

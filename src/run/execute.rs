@@ -14,10 +14,10 @@ use crate::error::{GateFailed, InputError, Interrupted};
 use crate::files::{clear_half_written, write_atomic};
 use crate::folder::{Artifacts, Lock, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
 use crate::plan::Plan;
+use crate::progress::{Progress, StageState};
 use crate::report::Report;
 use crate::stage::StageKind;
 use crate::torch;
-use crate::ui::Ui;
 
 use super::key::{Surroundings, stage_key};
 use super::options::Options;
@@ -33,7 +33,7 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
     let folder = RunFolder::new(&options.out);
     clear_half_written(folder.root())?;
     let known = Manifest::load(folder.root())?;
-    options.ui.line(format!("reading {} images", plan.data.train_images));
+    options.progress.note(format!("reading {} images", plan.data.train_images));
     let data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;
     write_atomic(&folder.resolved_pipeline(), plan.resolved_yaml()?.as_bytes())?;
 
@@ -81,7 +81,7 @@ impl<'a> Run<'a> {
             Some(known) => {
                 let here = [device.clone(), threads.to_string(), torch_version(&environment.versions)];
                 let there = [known.device, known.threads.to_string(), torch_version(&known.versions)];
-                warn_if_elsewhere(there, known.cpu_features, here, cpu_features(), options.ui);
+                warn_if_elsewhere(there, known.cpu_features, here, cpu_features(), options.progress);
                 known.stages
             }
             None => Vec::new(),
@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
     /// Runs or reuses one stage; a gate that did not hold comes back after its files are recorded.
     fn stage(&mut self, stage: &Stage) -> Result<Option<GateFailed>> {
         let kind = stage.kind();
-        let (name, ui) = (kind.name(), self.options.ui);
+        let progress = self.options.progress;
         if self.options.stop.load(Ordering::Relaxed) {
             return Err(Interrupted { resume: self.options.resume.clone() }.into());
         }
@@ -132,34 +132,41 @@ impl<'a> Run<'a> {
         };
         let key = stage_key(self.plan, stage, &surroundings)?;
         if let Some(outputs) = self.reusable(kind, &key)? {
-            ui.line(format!("{name}: done before, reused"));
+            progress.stage(kind, StageState::Reused);
             self.files.insert(kind, outputs);
             return Ok(None);
         }
         if let Some(entry) = self.borrowed(kind, &key)? {
-            ui.line(format!("{name}: done by a run beside this one, copied"));
+            progress.stage(kind, StageState::Copied);
             self.files.insert(kind, entry.outputs.clone());
             self.record(entry)?;
             return Ok(None);
         }
         self.clear_the_way(kind, &key)?;
         let mut entry = StageEntry {
-            name: name.to_string(),
+            name: kind.name().to_string(),
             key: key.clone(),
             status: Status::Running,
             seconds: 0.0,
             outputs: BTreeMap::new(),
         };
         self.record(entry.clone())?;
+        progress.stage(kind, StageState::Running);
         let started = Instant::now();
         let (plan, options, folder, data) = (self.plan, self.options, self.folder, self.data);
         let done = Context { stage: kind, plan, options, folder, data }.run(stage, &key)?;
-        entry.seconds = started.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
+        entry.seconds = seconds;
         entry.outputs = hash_outputs(folder.root(), &done.files)?;
-        entry.status = if done.gate.is_some() { Status::GateFailed } else { Status::Done };
+        let ended;
+        (entry.status, ended) = match done.gate {
+            Some(_) => (Status::GateFailed, StageState::GateFailed { seconds }),
+            None => (Status::Done, StageState::Done { seconds }),
+        };
         self.files.insert(kind, entry.outputs.clone());
         self.record(entry)?;
         self.clean_up(kind)?;
+        progress.stage(kind, ended);
         Ok(done.gate)
     }
 
@@ -173,7 +180,7 @@ impl<'a> Run<'a> {
         match entry.artifacts(root)? {
             Artifacts::Intact => Ok(Some(entry.outputs.clone())),
             Artifacts::Missing(path) => {
-                self.options.ui.line(format!("{name}: {path} is gone, running the stage again"));
+                self.options.progress.note(format!("{name}: {path} is gone, running the stage again"));
                 Ok(None)
             }
             Artifacts::Changed(path) => {
@@ -245,7 +252,7 @@ fn warn_if_elsewhere(
     mut features_there: Vec<String>,
     here: [String; 3],
     mut features_here: Vec<String>,
-    ui: Ui,
+    progress: &dyn Progress,
 ) {
     let mut changes = Vec::new();
     for (name, (there, here)) in ["device", "threads", "libtorch"].iter().zip(there.iter().zip(&here)) {
@@ -266,7 +273,7 @@ fn warn_if_elsewhere(
         ));
     }
     if !changes.is_empty() {
-        ui.warn(format!(
+        progress.warn(format!(
             "this run began elsewhere ({}); a stage resumed here will not end with the very same weights",
             changes.join("; ")
         ));

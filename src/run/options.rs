@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use crate::ui::Ui;
+use crate::progress::Progress;
 
 /// Where a run works, and how it is stopped.
 pub struct Options<'a> {
     /// The run folder.
     pub out: PathBuf,
-    pub ui: Ui,
+    pub progress: &'a dyn Progress,
     /// Set when the user asks to stop.
     pub stop: &'a AtomicBool,
     /// The command that goes on after an interruption.

@@ -10,10 +10,10 @@ use crate::error::{GateFailed, InputError};
 use crate::files::write_atomic;
 use crate::folder::{Kept, RunFolder, read_json, write_json};
 use crate::plan::{Plan, plan};
+use crate::progress::Progress;
 use crate::run;
 use crate::score::Score;
 use crate::stage::StageKind;
-use crate::ui::Ui;
 
 use super::report::{RunScores, StudyReport, markdown, summarise};
 
@@ -35,7 +35,7 @@ pub fn execute(
     study: &LoadedStudy,
     overrides: &[String],
     out: &Path,
-    ui: Ui,
+    progress: &dyn Progress,
     stop: &AtomicBool,
     resume: &str,
 ) -> Result<StudyReport> {
@@ -46,15 +46,15 @@ pub fn execute(
         let Planned { cell, seed, plan, folder } = run;
         let place = format!("[{}/{}] {}, seed {seed}", index + 1, runs.len(), cell.name);
         let Some(lock) = RunFolder::new(folder).try_lock()? else {
-            ui.line(format!("{place}: another process is at it"));
+            progress.note(format!("{place}: another process is at it"));
             elsewhere.push(folder.display().to_string());
             continue;
         };
-        ui.line(place);
+        progress.note(place);
         let siblings = runs.iter().map(|run| run.folder.clone()).filter(|other| other != folder);
         let options = run::Options {
             out: folder.clone(),
-            ui,
+            progress,
             stop,
             resume: resume.to_string(),
             siblings: siblings.collect(),
@@ -62,7 +62,7 @@ pub fn execute(
         match run::execute(plan, &options, lock) {
             Ok(_) => {}
             Err(error) if error.is::<GateFailed>() => {
-                ui.warn(format!("{}, seed {seed}: {error:#}", cell.name))
+                progress.warn(format!("{}, seed {seed}: {error:#}", cell.name))
             }
             Err(error) => return Err(error.context(format!("cell '{}', seed {seed}", cell.name))),
         }

@@ -9,11 +9,12 @@ use ndarray::ArrayD;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use crate::epoch::EpochRecord;
 use crate::files::write_atomic;
 use crate::graph::Weights;
 use crate::score::Score;
 
-use super::metrics::{COLUMNS, EpochRecord};
+use super::metrics::COLUMNS;
 
 /// Key of the JSON document in the file's safetensors metadata.
 const STATE: &str = "cohort";

@@ -9,17 +9,18 @@ use tch::Kind;
 
 use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Precision, Schedule, Updates};
 use crate::data::{Dataset, TrainingOrder, batches_per_epoch};
+use crate::epoch::EpochRecord;
 use crate::error::Interrupted;
 use crate::files::write_atomic;
 use crate::graph::{Model, Weights, fold_batch_norm};
+use crate::progress::{Event, Progress, Task};
 use crate::score::Score;
 use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device, set_threads, threads, to_f32};
-use crate::ui::{Bar, Ui};
 
-use super::checkpoint::{self, Progress, StudentState};
+use super::checkpoint::{self, StudentState};
 use super::evaluate::{evaluate, evaluate_model};
 use super::feed::{Fed, Feed};
-use super::metrics::{COLUMNS, EpochRecord, StudentRecord, Sums, record};
+use super::metrics::{COLUMNS, Sums, record};
 use super::optimizer::OptimizerState;
 use super::schedule::{Moment, learning_rate};
 use super::step::{Student, Teaching, step};
@@ -63,7 +64,7 @@ pub struct Job<'a> {
     pub seed: u64,
     pub checkpoint: &'a Path,
     pub metrics: &'a Path,
-    pub ui: Ui,
+    pub progress: &'a dyn Progress,
     /// Set when the user asks to stop.
     pub stop: &'a AtomicBool,
     /// The command that goes on after an interruption.
@@ -121,7 +122,7 @@ struct Cohort<'a> {
     students: Vec<Student>,
     teacher: Option<Network>,
     kept: Vec<Option<Weights>>,
-    progress: Progress,
+    progress: checkpoint::Progress,
 }
 
 /// Trains the cohort to the end of its last epoch, from the newest checkpoint if there is one.
@@ -139,10 +140,10 @@ pub fn train(job: &Job<'_>) -> Result<Outcome> {
     cohort.restore()?;
     let steps = batches_per_epoch(job.data.train.len(), job.batch);
     anyhow::ensure!(steps > 0, "the training split is smaller than one batch");
-    let mut bar = job.ui.bar(job.stage, (job.epochs * steps) as u64, "steps");
-    bar.skip((cohort.progress.epoch * steps + cohort.progress.batch) as u64);
+    let task = job.progress.begin(job.stage, (job.epochs * steps) as u64, "steps");
+    task.resume((cohort.progress.epoch * steps + cohort.progress.batch) as u64);
     while cohort.progress.epoch < job.epochs {
-        cohort.epoch(&feed, steps, &mut bar)?;
+        cohort.epoch(&feed, steps, &task)?;
     }
     cohort.finish()
 }
@@ -166,7 +167,7 @@ impl<'a> Cohort<'a> {
         }
         let teacher = job.teacher.map(frozen).transpose()?;
         let count = students.len();
-        let progress = Progress {
+        let progress = checkpoint::Progress {
             key: job.key.to_string(),
             epoch: 0,
             batch: 0,
@@ -188,7 +189,7 @@ impl<'a> Cohort<'a> {
             }
             *kept = state.kept;
         }
-        self.job.ui.line(format!(
+        self.job.progress.note(format!(
             "{}: going on at epoch {} of {}, batch {}",
             self.job.stage,
             (progress.epoch + 1).min(self.job.epochs),
@@ -199,7 +200,7 @@ impl<'a> Cohort<'a> {
         self.write_metrics()
     }
 
-    fn epoch(&mut self, feed: &Feed<'_>, steps: usize, bar: &mut Bar) -> Result<()> {
+    fn epoch(&mut self, feed: &Feed<'_>, steps: usize, task: &Task<'_>) -> Result<()> {
         let job = self.job;
         let (epoch, first_batch) = (self.progress.epoch, self.progress.batch);
         let names: Vec<&str> = job.students.iter().map(|start| start.name).collect();
@@ -219,13 +220,13 @@ impl<'a> Cohort<'a> {
             lr = learning_rate(job.schedule, job.optimizer.lr(), done, steps, job.epochs);
             let moment = Moment { step: done + 1, lr };
             sums.add(step(&mut self.students, &teaching, &images, &targets, moment)?, &names)?;
-            bar.inc(1);
+            task.advance(1);
         }
         // Waits for the device: only then the time is that of the steps.
         let totals = sums.finish(&names)?.to_vec();
         let rate = ((steps - first_batch) * job.batch) as f64 / started.elapsed().as_secs_f64();
         self.close_epoch(&totals, sums.steps(), lr)?;
-        bar.line(self.epoch_line(rate));
+        self.tell_epoch(rate);
         Ok(())
     }
 
@@ -289,17 +290,10 @@ impl<'a> Cohort<'a> {
         write_atomic(self.job.metrics, lines.collect::<Result<String>>()?.as_bytes())
     }
 
-    fn epoch_line(&self, images_per_second: f64) -> String {
-        let Some(last) = self.progress.history.last() else { return String::new() };
-        let score = |student: &StudentRecord| match &student.validation {
-            Some(score) => format!("{} {:.2} %", student.name, 100.0 * score.accuracy),
-            None => format!("{} {:.2} %", student.name, 100.0 * student.train_accuracy),
-        };
-        let validated = last.students.iter().any(|student| student.validation.is_some());
-        let split = if validated { "validation" } else { "training" };
-        let scores = last.students.iter().map(score).collect::<Vec<_>>().join(", ");
-        let (stage, epochs) = (self.job.stage, self.job.epochs);
-        format!("{stage} {}/{epochs}: {split} {scores}; {images_per_second:.0} images/s", last.epoch)
+    fn tell_epoch(&self, images_per_second: f64) {
+        let Some(record) = self.progress.history.last().cloned() else { return };
+        let (stage, epochs) = (self.job.stage.to_string(), self.job.epochs);
+        self.job.progress.hear(Event::Epoch { stage, epochs, record, images_per_second });
     }
 
     /// What an exported file will be held against: files compute in float32 whatever the training did.

@@ -1,10 +1,10 @@
 //! What an epoch measured: sums while it runs, one record when it ends.
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::config::LossTerms;
+use crate::epoch::StudentRecord;
 use crate::error::InputError;
 use crate::score::Score;
 use crate::torch::to_f64;
@@ -45,38 +45,6 @@ const TERMS: [(Term, &str); COLUMNS] = [
 /// Steps whose rows stay on the device before they are read, so that a GPU is not waited for at
 /// every step.
 const PENDING: usize = 32;
-
-/// One line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// From 1.
-    pub epoch: usize,
-    /// Learning rate of the epoch's last step.
-    pub lr: f64,
-    pub students: Vec<StudentRecord>,
-}
-
-/// One student's epoch. Losses are means over batches, without their weights; a term that is off is
-/// `null`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StudentRecord {
-    pub name: String,
-    pub cross_entropy: Option<f64>,
-    pub distance: Option<f64>,
-    pub angle: Option<f64>,
-    pub response: Option<f64>,
-    pub self_distillation: Option<f64>,
-    pub teacher: Option<f64>,
-    pub teacher_distance: Option<f64>,
-    pub teacher_angle: Option<f64>,
-    pub smooth_teacher: Option<f64>,
-    /// The weighted sum that was minimised.
-    pub total: f64,
-    /// On the augmented training images, while learning.
-    pub train_accuracy: f64,
-    /// `null` in an epoch that was not validated.
-    pub validation: Option<Score>,
-}
 
 /// Sums over the steps of an epoch.
 pub struct Sums {

@@ -19,7 +19,7 @@ pub use checkpoint::CheckpointError;
 pub use cohort::{Job, Outcome, Start, Trained, train};
 pub use evaluate::{evaluate, evaluate_model};
 pub use losses::Targets;
-pub use metrics::{EpochRecord, StudentRecord, Term};
+pub use metrics::Term;
 pub use optimizer::OptimizerState;
 pub use schedule::{Moment, learning_rate};
 pub use step::{Student, Teaching, step};

@@ -7,7 +7,7 @@ use crate::config::EngineName;
 use crate::engine::{Engine, EngineOptions, Placement};
 use crate::graph::Graph;
 use crate::onnx::{Finding, Severity};
-use crate::ui::Ui;
+use crate::progress::Progress;
 
 use super::accuracy::{Accuracy, right_answers, score};
 use super::compare::compare;
@@ -37,7 +37,7 @@ pub struct Job<'a> {
     pub fixed_batch: Option<usize>,
     /// Whether the file computes in half precision.
     pub half: bool,
-    pub ui: Ui,
+    pub progress: &'a dyn Progress,
 }
 
 /// An engine to be checked, as it is set up. That it refuses the file is a finding.
@@ -86,7 +86,7 @@ impl Candidate {
 /// Compares every engine with the truth. An engine that fails is a finding, not an error.
 pub fn verify(job: &mut Job<'_>) -> VerifyReport {
     let batches = batch_sizes(job.fixed_batch);
-    let mut bar = job.ui.bar("verify", job.engines.len() as u64, "engines");
+    let task = job.progress.begin("verify", job.engines.len() as u64, "engines");
     let truth = Reading {
         name: "truth".into(),
         sets: job.inputs.iter().zip(&job.truths.logits).map(gating).collect(),
@@ -106,7 +106,7 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         }
         engines.push(report);
         readings.push(reading);
-        bar.inc(1);
+        task.advance(1);
     }
     let preprocessing = check.preprocessing(&mut job.engines, &engines);
     let mut findings = job.findings.clone();

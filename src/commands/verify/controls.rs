@@ -44,7 +44,7 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
             threads: usable_threads(),
             seed: args.seed,
         },
-        common.ui(),
+        &common.ui(),
     )?;
     if common.json {
         out_json(&report)?;

@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     let job = Job {
         baseline: choice.largest.clone(),
         seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
-        ui: options.ui,
+        progress: options.progress,
         stop: options.stop,
         program: Some(std::env::current_exe()?),
     };

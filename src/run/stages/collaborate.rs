@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
 fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
     let (data, device) = (context.data, context.plan.pipeline.device);
     let score = evaluate_model(&teacher.network, device, &data.validation, &data.normalization)?;
-    context.options.ui.line(format!(
+    context.options.progress.note(format!(
         "teacher {} from {}: {:.2} % on validation",
         teacher.model,
         teacher.file.display(),

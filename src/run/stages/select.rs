@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Select) -> Result<Done> {
             };
         }
     };
-    context.options.ui.line(format!("select: '{}', {}", choice.student, choice.reason));
+    context.options.progress.note(format!("select: '{}', {}", choice.student, choice.reason));
     write_json(&folder.choice(), &choice)?;
     let mut files = vec![folder.choice()];
     files.extend(test_scores(context)?);

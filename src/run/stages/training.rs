@@ -51,7 +51,7 @@ impl Training<'_> {
             seed: derive_seed(pipeline.seed, &["batches", stage.name()]),
             checkpoint: &folder.checkpoint(stage),
             metrics: &folder.metrics(stage),
-            ui: context.options.ui,
+            progress: context.options.progress,
             stop: context.options.stop,
             resume: &context.options.resume,
         })?;

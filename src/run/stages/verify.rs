@@ -67,12 +67,12 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         }),
         fixed_batch: None,
         half: file.computes_in_half(),
-        ui: context.options.ui,
+        progress: context.options.progress,
     });
     let reference = Some(&folded);
     let open = &engine::open;
     let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
-    blame(&mut report, &evidence, context.options.ui);
+    blame(&mut report, &evidence, context.options.progress);
     write_json(&folder.verify_report(), &report)?;
     let mut files = vec![folder.verify_report()];
     files.extend(keep_samples(context, &inputs, &truths)?);
@@ -137,7 +137,7 @@ fn engines_to_verify(context: &Context<'_>, settings: &Verify, file: &OnnxFile) 
     if on_cuda && provider && !engines.contains(&EngineName::OrtCuda) {
         match engine::open(file, EngineName::OrtCuda, &EngineOptions::default()) {
             Ok(_) => engines.push(EngineName::OrtCuda),
-            Err(error) => context.options.ui.warn(format!("not verified on CUDA: {error:#}")),
+            Err(error) => context.options.progress.warn(format!("not verified on CUDA: {error:#}")),
         }
     }
     Ok(engines)

@@ -15,7 +15,7 @@ const CLEARLY: f64 = 2.0;
 pub(super) fn at_chance(context: &Context<'_>, kept: &[Kept]) {
     let chance = context.data.validation.largest_share();
     for student in kept.iter().filter(|student| is_chance(&student.validation, chance)) {
-        context.options.ui.warn(format!(
+        context.options.progress.warn(format!(
             "'{}' is at chance level: {:.2} % on validation, where the commonest class is {:.2} %; lower the \
              learning rate, or train for more epochs",
             student.name,
@@ -32,7 +32,7 @@ pub(super) fn after_collaboration(context: &Context<'_>) -> Result<()> {
     let after: Vec<Kept> = result(StageKind::Collaborate)?;
     for (before, after) in before.iter().zip(&after) {
         if is_worse(&after.validation, &before.validation) {
-            context.options.ui.warn(format!(
+            context.options.progress.warn(format!(
                 "'{}' ends at {:.2} % on validation and came with {:.2} %: weaker peers may drag it down; lower \
                  loss.beta, or give the schedule more epochs",
                 after.name,

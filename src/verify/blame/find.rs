@@ -10,7 +10,7 @@ use crate::engine::torch::Truth;
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{Graph, Model, Node, Op, fold_batch_norm};
 use crate::onnx::{Import, OnnxFile, import};
-use crate::ui::Ui;
+use crate::progress::Progress;
 
 use super::super::case::{Case, case};
 use super::super::compare::compare;
@@ -54,13 +54,13 @@ pub struct Evidence<'a> {
 }
 
 /// Puts into a report of a failure the nodes where it begins. That none can be found is a warning: the failure stands.
-pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, ui: Ui) {
+pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, progress: &dyn Progress) {
     if report.passed || !cfg!(feature = "train") {
         return;
     }
     match find(report, evidence) {
         Ok(blame) => report.blame = blame,
-        Err(error) => ui.warn(format!("no node can be blamed: {error:#}")),
+        Err(error) => progress.warn(format!("no node can be blamed: {error:#}")),
     }
 }
 

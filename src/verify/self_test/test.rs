@@ -10,7 +10,7 @@ use crate::engine::torch::Truth;
 use crate::engine::{EngineOptions, open};
 use crate::graph::{Graph, Model, Op, fold_batch_norm};
 use crate::onnx::{EmitOptions, OnnxFile, emit, import};
-use crate::ui::Ui;
+use crate::progress::{Progress, Silent};
 
 use super::super::blame::{Evidence, find};
 use super::super::check::{Candidate, Job, verify};
@@ -44,7 +44,7 @@ pub struct Subject<'a> {
 ///
 /// # Errors
 /// If the network is not whole, or an engine refuses an untouched copy.
-pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
+pub fn self_test(subject: &Subject<'_>, progress: &dyn Progress) -> Result<SelfTestReport> {
     let truth = Truth::new(subject.model)?;
     let known = |seed: u64| -> Result<Known> {
         let inputs = inputs(subject, seed)?;
@@ -62,7 +62,7 @@ pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
         copies: 0,
         alarms: Vec::new(),
     };
-    let mut bar = ui.bar("self-test", (FaultKind::ALL.len() + ROUNDS) as u64, "steps");
+    let task = progress.begin("self-test", (FaultKind::ALL.len() + ROUNDS) as u64, "steps");
     let first = known(subject.seed)?;
     for kind in FaultKind::ALL {
         let before = report.faults.len();
@@ -72,7 +72,7 @@ pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
         if report.faults.len() == before {
             report.not_applicable.push(kind);
         }
-        bar.inc(1);
+        task.advance(1);
     }
     let copies = copies(subject)?;
     for round in 0..ROUNDS {
@@ -85,7 +85,7 @@ pub fn self_test(subject: &Subject<'_>, ui: Ui) -> Result<SelfTestReport> {
                 report.alarms.push(format!("{name}, round {}:{}", round + 1, verified.problems()));
             }
         }
-        bar.inc(1);
+        task.advance(1);
     }
     Ok(report)
 }
@@ -191,7 +191,7 @@ fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[Engin
         accuracy: None,
         fixed_batch: None,
         half: false,
-        ui: Ui::Quiet,
+        progress: &Silent,
     })
 }
 
