@@ -22,7 +22,7 @@ help:
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
 	@echo "make without-libtorch   build target/without-libtorch/cohort, which verifies and benches but does not train"
-	@echo "make lint         formatting and clippy"
+	@echo "make lint         formatting, clippy, and links in the documentation"
 
 setup:
 	@python3 scripts/setup.py
@@ -94,3 +94,4 @@ check-gpu-script: setup
 lint: setup
 	cargo fmt --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo doc $(CARGO_FLAGS) --no-deps --document-private-items --quiet

@@ -66,6 +66,10 @@ pub fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| explain(error, folder))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kinds that have a remedy; the standard library adds others"
+)]
 fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
     let message = format!("cannot write {}: {error}", path.display());
     let hint = match error.kind() {

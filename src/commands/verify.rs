@@ -67,7 +67,7 @@ pub struct Args {
 /// Compares and prints.
 ///
 /// # Errors
-/// [`GateFailed`] if an engine is not within its tolerance; [`InputError`] if something cannot be
+/// [`GateFailed`] if an engine is not within its tolerance; [`crate::error::InputError`] if something cannot be
 /// read.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let file = OnnxFile::load(&args.model)?;

@@ -119,7 +119,12 @@ fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
                     None => item,
                 }
             }
-            other => {
+            other @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Mapping(_)
+            | Value::Tagged(_)) => {
                 if other.is_null() {
                     *other = Value::Mapping(Mapping::new());
                 }
@@ -205,9 +210,9 @@ mod tests {
         let loaded = set(&["seed=99", "stages.select.budgets.max_params=123", "cohort.0.name=huge"]).unwrap();
         assert_eq!(loaded.pipeline.seed, 99);
         assert_eq!(loaded.pipeline.cohort[0].name, "huge");
-        let select = loaded.pipeline.stages.iter().find_map(|stage| match stage {
-            Stage::Select(select) => Some(select.budgets.max_params),
-            _ => None,
+        let select = loaded.pipeline.stages.iter().find_map(|stage| {
+            let Stage::Select(select) = stage else { return None };
+            Some(select.budgets.max_params)
         });
         assert_eq!(select, Some(Some(Limit::Absolute(123))));
         assert_eq!(loaded.place("seed"), "--set seed=99");

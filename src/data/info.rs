@@ -34,10 +34,8 @@ pub(super) struct Opened {
 /// Names the file in an error of the system.
 pub(super) fn readable<T>(result: std::io::Result<T>, path: &Path) -> Result<T> {
     result.map_err(|error| {
-        let problem = match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "it ends too early".to_string(),
-            _ => error.to_string(),
-        };
+        let too_early = error.kind() == std::io::ErrorKind::UnexpectedEof;
+        let problem = if too_early { "it ends too early".to_string() } else { error.to_string() };
         InputError::new(format!("cannot read {}: {problem}", path.display())).into()
     })
 }

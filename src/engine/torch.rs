@@ -56,7 +56,7 @@ impl Engine for TorchEngine {
         match self.network.device() {
             tch::Device::Cpu => "libtorch CPU".into(),
             tch::Device::Cuda(index) => format!("libtorch CUDA {index}"),
-            other => format!("libtorch {other:?}"),
+            other @ (tch::Device::Mps | tch::Device::Vulkan) => format!("libtorch {other:?}"),
         }
     }
 

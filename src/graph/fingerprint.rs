@@ -13,12 +13,11 @@ pub fn fingerprint(graph: &Graph) -> String {
     };
     for node in graph.nodes() {
         field(node.name.as_bytes());
-        match &node.op {
-            Op::Constant { values } => {
-                field(format!("constant {:?}", values.shape()).as_bytes());
-                field(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-            }
-            op => field(format!("{op:?}").as_bytes()),
+        if let Op::Constant { values } = &node.op {
+            field(format!("constant {:?}", values.shape()).as_bytes());
+            field(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        } else {
+            field(format!("{:?}", node.op).as_bytes());
         }
         field(format!("{:?}", node.inputs).as_bytes());
     }

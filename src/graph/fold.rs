@@ -21,10 +21,8 @@ pub fn fold_batch_norm(model: &Model) -> Result<Model, ModelError> {
         let node = graph.node(id);
         let Op::BatchNorm { .. } = node.op else { return None };
         let before = node.inputs[0];
-        match &graph.node(before).op {
-            Op::Conv2d(conv) if uses[before.index()] == 1 => Some(conv),
-            _ => None,
-        }
+        let Op::Conv2d(conv) = &graph.node(before).op else { return None };
+        (uses[before.index()] == 1).then_some(conv)
     };
     let folded_convs: Vec<NodeId> = graph
         .nodes()
@@ -40,12 +38,10 @@ pub fn fold_batch_norm(model: &Model) -> Result<Model, ModelError> {
             fold_weights(graph, id, &mut folded)?;
             return Ok(inputs[0]);
         }
-        let op = match &node.op {
-            Op::Conv2d(conv) if folded_convs.contains(&id) => {
-                Op::Conv2d(Conv2d { bias: true, ..conv.clone() })
-            }
-            op => op.clone(),
-        };
+        let mut op = node.op.clone();
+        if let Op::Conv2d(conv) = &mut op {
+            conv.bias |= folded_convs.contains(&id);
+        }
         builder.add(&node.name, op, inputs)
     })?;
     Ok(Model::new(rewritten, folded)?)
@@ -65,10 +61,8 @@ fn fold_weights(graph: &Graph, norm: NodeId, weights: &mut Weights) -> Result<()
         weights.remove(&name).ok_or_else(|| missing(name))
     };
     let mut kernel = take(&conv.name, "weight")?;
-    let bias = match &conv.op {
-        Op::Conv2d(Conv2d { bias: true, .. }) => Some(take(&conv.name, "bias")?),
-        _ => None,
-    };
+    let has_bias = matches!(conv.op, Op::Conv2d(Conv2d { bias: true, .. }));
+    let bias = if has_bias { Some(take(&conv.name, "bias")?) } else { None };
     let [gamma, beta, mean, variance] = [
         take(&norm.name, "weight")?,
         take(&norm.name, "bias")?,

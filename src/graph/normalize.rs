@@ -4,7 +4,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use super::build::{Builder, Graph, GraphError, NodeId};
 use super::model::{Model, ModelError};
-use super::op::{Binary, Conv2d, Op};
+use super::op::{Binary, Op};
 use super::weights::Weights;
 
 /// The network with `(pixel − mean) / std` by channel before everything else: on pixels it gives what `model` gives
@@ -38,9 +38,12 @@ pub fn fold_normalization(model: &Model, mean: &[f32], std: &[f32]) -> Result<Mo
     };
     let padded = conv.padding != [0, 0];
     let folded = fold_weights(graph, place, weights, (!padded).then_some(mean), std)?;
-    let write = |id: NodeId, op: &Op| match op {
-        Op::Conv2d(conv) if id == place => Op::Conv2d(Conv2d { bias: conv.bias || !padded, ..conv.clone() }),
-        op => op.clone(),
+    let write = |id: NodeId, op: &Op| {
+        let mut op = op.clone();
+        if let Op::Conv2d(conv) = &mut op {
+            conv.bias |= id == place && !padded;
+        }
+        op
     };
     let rewritten = insert_after_input(graph, &write, &mut |builder, image| match padded {
         true => by_channel(builder, image, Binary::Sub, "mean", "centred", mean),
@@ -123,6 +126,7 @@ fn fold_weights(
 
 #[cfg(test)]
 mod tests {
+    use super::super::op::Conv2d;
     use super::*;
     const MEAN: [f32; 2] = [0.5, 0.25];
     const STD: [f32; 2] = [0.5, 0.125];

@@ -228,6 +228,7 @@ fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
     Ok(TensorInfo { name, element, dims })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "ONNX's types, of which these are read")]
 fn element(data_type: i32) -> Option<Element> {
     let integer = |least: i64, most: i64| Some(Element::Integer { least, most });
     match DataType::try_from(data_type).ok()? {

@@ -118,6 +118,7 @@ pub fn floats(tensor: &TensorProto) -> Result<Vec<f32>, String> {
 ///
 /// # Errors
 /// If its type is none of plain numbers, or it holds not as many as it claims.
+#[expect(clippy::wildcard_enum_match_arm, reason = "ONNX's types, of which these are read")]
 pub fn numbers(tensor: &TensorProto) -> Result<Stored, String> {
     check(tensor)?;
     let unsupported = || format!("'{}' is of type {}", tensor.name, type_name(tensor.data_type));

@@ -43,13 +43,11 @@ pub fn forward_through(
     let mut uses = graph.uses();
     let mut values: Vec<Option<Tensor>> = Vec::with_capacity(graph.nodes().len());
     for (index, node) in graph.nodes().iter().enumerate() {
-        let inputs: Vec<Tensor> = match node.op {
-            Op::Input { .. } | Op::Constant { .. } => vec![images.shallow_clone()],
-            _ => node
-                .inputs
-                .iter()
-                .filter_map(|id| values[id.index()].as_ref().map(Tensor::shallow_clone))
-                .collect(),
+        let inputs: Vec<Tensor> = if matches!(node.op, Op::Input { .. } | Op::Constant { .. }) {
+            vec![images.shallow_clone()]
+        } else {
+            let read = node.inputs.iter();
+            read.filter_map(|id| values[id.index()].as_ref().map(Tensor::shallow_clone)).collect()
         };
         let value =
             compute(node, &params[index], &inputs, mode).with_context(|| format!("node '{}'", node.name))?;

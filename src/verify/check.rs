@@ -188,9 +188,12 @@ impl Check<'_> {
         candidate: &mut Candidate,
         first: Option<&(String, Vec<bool>)>,
     ) -> (EngineReport, Reading, Option<Vec<bool>>) {
-        let tolerance = match candidate.engine {
-            EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract if self.half => Tolerance::half(),
-            engine => Tolerance::of(engine, &candidate.options),
+        let tolerance = match (candidate.engine, self.half) {
+            (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, true) => Tolerance::half(),
+            (EngineName::Torch, _)
+            | (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, false) => {
+                Tolerance::of(candidate.engine, &candidate.options)
+            }
         };
         let name = candidate.name();
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());

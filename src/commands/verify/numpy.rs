@@ -38,9 +38,12 @@ pub fn read_array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>, InputE
     };
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| fail(error.to_string()))?;
     let names: Vec<String> = archive.file_names().map(|name| name.trim_end_matches(".npy").into()).collect();
-    let entry = archive.by_name(&format!("{name}.npy")).map_err(|error| match error {
-        ZipError::FileNotFound => fail(format!("it has no array '{name}', only {}", names.join(", "))),
-        other => fail(format!("'{name}': {other}")),
+    let entry = archive.by_name(&format!("{name}.npy")).map_err(|error| {
+        if matches!(error, ZipError::FileNotFound) {
+            fail(format!("it has no array '{name}', only {}", names.join(", ")))
+        } else {
+            fail(format!("'{name}': {error}"))
+        }
     })?;
     let size = entry.size();
     array(entry, size).map_err(|problem| fail(format!("'{name}': {problem}")))
@@ -166,10 +169,7 @@ impl Kind {
 }
 
 fn said(error: std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => "it ends too early".into(),
-        _ => error.to_string(),
-    }
+    if error.kind() == ErrorKind::UnexpectedEof { "it ends too early".into() } else { error.to_string() }
 }
 
 #[cfg(test)]

@@ -34,9 +34,9 @@ pub fn score(graph: &Graph, reference: &Graph, pairs: &[Option<usize>]) -> i64 {
 fn by_name(graph: &Graph, reference: &Graph) -> Vec<Option<usize>> {
     let places: HashMap<&str, usize> =
         reference.nodes().iter().enumerate().map(|(place, node)| (node.name.as_str(), place)).collect();
-    let partner = |node: &Node| match node.op {
-        Op::Input { .. } => Some(0),
-        _ => places.get(node.name.as_str()).copied(),
+    let partner = |node: &Node| {
+        let is_input = matches!(node.op, Op::Input { .. });
+        if is_input { Some(0) } else { places.get(node.name.as_str()).copied() }
     };
     let fits = |node: &Node, place: usize| reference.nodes()[place].shape == node.shape;
     graph.nodes().iter().map(|node| partner(node).filter(|&place| fits(node, place))).collect()

@@ -147,10 +147,10 @@ fn places(kind: FaultKind, model: &Model) -> Vec<NodeId> {
 /// Whether a node's value is the logits, whatever shape they are then given.
 fn gives(graph: &Graph, id: NodeId, mut logits: NodeId) -> bool {
     while logits != id {
-        match graph.node(logits).op {
-            Op::Flatten | Op::Reshape { .. } => logits = graph.node(logits).inputs[0],
-            _ => return false,
+        if !matches!(graph.node(logits).op, Op::Flatten | Op::Reshape { .. }) {
+            return false;
         }
+        logits = graph.node(logits).inputs[0];
     }
     true
 }
