@@ -6,8 +6,8 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 # Of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
-.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign foreign-latency fuzz gpu-pack \
-	check-gpu-script lint
+.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign foreign-latency fuzz sanitize \
+	gpu-pack check-gpu-script lint
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
@@ -17,6 +17,7 @@ help:
 	@echo "make foreign      export torchvision's models with PyTorch, import and verify each (3 GB of packages)"
 	@echo "make foreign-latency  how fast they run as exported and as emitted again, in turns"
 	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
+	@echo "make sanitize     the kernels' tests under AddressSanitizer, on any processor (nightly compiler)"
 	@echo "make gpu-pack     what scripts/gpu-check.sh needs on a machine with a GPU, into .gpu/ (0.4 GB)"
 	@echo "make check-gpu-script   that check in little, on the CPU"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
@@ -81,6 +82,16 @@ fuzz:
 	cargo +nightly fuzz run import fuzz/corpus/import tests/fixtures/onnx tests/fixtures/hostile -- \
 		-max_total_time=$$((60 * $(FUZZ_MINUTES))) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
 		-max_len=65536
+
+# AVX-512 as loops over the lanes, so that each float read or written is checked, and no processor is needed that has it.
+# On one thread, and on three with OpenMP.
+sanitize:
+	for threads in 1 3; do \
+		OMP_NUM_THREADS=$$threads \
+		RUSTFLAGS="-Zsanitizer=address --cfg emulated_avx512 -Clink-args=-Wl,--no-as-needed,-lgomp" \
+			cargo +nightly test --locked --manifest-path sanitize/Cargo.toml --target-dir target/sanitize \
+			--target x86_64-unknown-linux-gnu || exit 1; \
+	done
 
 # What is brought to a machine with a GPU, in pieces: scripts/gpu-check.sh says what it does there.
 gpu-pack: setup

@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 
-use super::tiles::{LANES, MOST, REACH};
+use super::tiles::{MOST, REACH};
+use super::vector::LANES;
 
 /// A cache line of floats.
 #[derive(Clone, Copy)]
@@ -24,12 +25,13 @@ impl Lines {
     }
 
     pub fn floats(&mut self) -> &mut [f32] {
-        // SAFETY: lines are floats without gaps.
+        // SAFETY: a line is sixteen floats, its size is their size, and the vector's lines follow each other without gaps; they
+        // are borrowed as the slice is.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
     }
 
     pub fn as_floats(&self) -> &[f32] {
-        // SAFETY: as above.
+        // SAFETY: as in `floats`.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
     }
 }
@@ -40,7 +42,8 @@ pub(super) fn with_scratch<T>(floats: usize, work: impl FnOnce(&mut [f32]) -> T)
         static SCRATCH: RefCell<Lines> = const { RefCell::new(Lines(Vec::new())) };
     }
     SCRATCH.with_borrow_mut(|lines| {
-        if lines.0.len() * LANES < floats {
+        // Memory of just this size, and not what a larger call left, shows a sanitizer where it ends.
+        if lines.0.len() * LANES < floats || cfg!(emulated_avx512) {
             *lines = Lines::zeroed(floats);
         }
         work(&mut lines.floats()[..floats])

@@ -9,9 +9,11 @@ mod norm;
 mod pool;
 mod products;
 mod tiles;
+mod vector;
 mod winograd;
 
-pub use norm::{Affine, Moments, apply, gradient_moments, input_gradient, moments, supported};
+pub use norm::{Affine, Moments, apply, gradient_moments, input_gradient, moments};
+pub use vector::supported;
 pub use winograd::{Convolution, Epilogue};
 
 /// Values in -1..1 for tests, the same for the same seed.

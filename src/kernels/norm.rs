@@ -1,13 +1,15 @@
 //! Batch normalisation with what surrounds it: the sum with a shortcut and the ReLU are done in the
 //! same pass, forwards and backwards. Every function reads and writes each image once.
 
-use std::arch::x86_64::*;
 use std::sync::{Mutex, PoisonError};
 
 use super::pool::{Shared, parallel, parts, share};
+use super::vector::{
+    __m512, __mmask16, _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_sub_ps, LANES, supported,
+};
 
-/// Floats in a register.
-const LANES: usize = 16;
 /// Rows whose sums are kept in float32 before they are added in float64.
 const ROWS: usize = 64;
 
@@ -45,16 +47,11 @@ impl Moments {
     }
 }
 
-/// Whether this machine suits the kernels.
-pub fn supported() -> bool {
-    std::is_x86_feature_detected!("avx512f")
-}
-
 /// Sums of `x - shift` and of its squares over the rows of `x`, `[rows, channels]`.
 pub fn moments(x: &[f32], shift: &[f32]) -> Moments {
     assert!(supported() && x.len().is_multiple_of(shift.len()));
     over_rows(x.len(), shift.len(), |rows, moments| {
-        // SAFETY: AVX-512 is there, and the rows are within `x`.
+        // SAFETY: AVX-512 is there, as the assertion saw, and `over_rows` gives rows of `x`.
         unsafe { add_moments(x, shift, rows, moments) }
     })
 }
@@ -77,7 +74,8 @@ pub fn apply(x: &[f32], map: Affine<'_>, y: &mut [f32]) {
     assert!(map.offset.len() == channels && map.residual.is_none_or(|residual| residual.len() == x.len()));
     let target = Shared::new(y);
     over_rows(x.len(), channels, |rows, _| {
-        // SAFETY: AVX-512 is there; the rows are within the slices and this part's alone.
+        // SAFETY: AVX-512 is there and the slices are of one size, as the assertions saw; `over_rows` gives each part rows of
+        // its own.
         unsafe { apply_rows(x, map, rows, target) }
     });
 }
@@ -153,12 +151,16 @@ fn groups(channels: usize) -> impl Iterator<Item = (usize, __mmask16)> {
     })
 }
 
-#[target_feature(enable = "avx512f")]
+/// Adds some rows' sums.
+///
+/// # Safety
+/// AVX-512 is there, and the rows are within `x`, `[rows, channels]`.
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn add_moments(x: &[f32], shift: &[f32], rows: std::ops::Range<usize>, moments: &mut Moments) {
     let channels = shift.len();
     for (first, mask) in groups(channels) {
         let (mut sums, mut squares) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        // SAFETY: masked to this group's channels of rows within `x`.
+        // SAFETY: masked to this group's channels, of rows that are within `x` by the caller's promise.
         unsafe {
             let shift = _mm512_maskz_loadu_ps(mask, shift.as_ptr().add(first));
             for row in rows.clone() {
@@ -172,12 +174,16 @@ unsafe fn add_moments(x: &[f32], shift: &[f32], rows: std::ops::Range<usize>, mo
     }
 }
 
-#[target_feature(enable = "avx512f")]
+/// Maps some rows.
+///
+/// # Safety
+/// AVX-512 is there, the rows are within `x`, the residual and `y`, and no other part writes them.
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn apply_rows(x: &[f32], map: Affine<'_>, rows: std::ops::Range<usize>, y: Shared) {
     let channels = map.scale.len();
     let zero = _mm512_setzero_ps();
     for (first, mask) in groups(channels) {
-        // SAFETY: masked to this group's channels of rows within the slices.
+        // SAFETY: masked to this group's channels, of rows that are within the slices by the caller's promise.
         unsafe {
             let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
             let (scale, offset) = (load(map.scale, first), load(map.offset, first));
@@ -196,7 +202,11 @@ unsafe fn apply_rows(x: &[f32], map: Affine<'_>, rows: std::ops::Range<usize>, y
     }
 }
 
-#[target_feature(enable = "avx512f")]
+/// Adds some rows' sums, and writes the rows of `masked`.
+///
+/// # Safety
+/// AVX-512 is there, the rows are within all slices, and no other part writes them.
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn add_gradient_moments(
     dy: &[f32],
     x: &[f32],
@@ -209,7 +219,7 @@ unsafe fn add_gradient_moments(
     let channels = mean.len();
     for (first, mask) in groups(channels) {
         let (mut sums, mut products) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        // SAFETY: masked to this group's channels of rows within the slices.
+        // SAFETY: masked to this group's channels, of rows that are within the slices by the caller's promise.
         unsafe {
             let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
             let mean = load(mean, first);
@@ -227,7 +237,11 @@ unsafe fn add_gradient_moments(
     }
 }
 
-#[target_feature(enable = "avx512f")]
+/// Maps some rows' gradients.
+///
+/// # Safety
+/// As [`add_gradient_moments`].
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn gradient_rows(
     dy: &[f32],
     x: &[f32],
@@ -238,7 +252,7 @@ unsafe fn gradient_rows(
 ) {
     let channels = scale.len();
     for (first, mask) in groups(channels) {
-        // SAFETY: masked to this group's channels of rows within the slices.
+        // SAFETY: masked to this group's channels, of rows that are within the slices by the caller's promise.
         unsafe {
             let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
             let [scale, slope, offset] = [scale, slope, offset].map(|numbers| load(numbers, first));
@@ -254,7 +268,7 @@ unsafe fn gradient_rows(
 
 /// `dy` where the output is positive.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 fn masked_gradient(dy: __m512, output: Option<__m512>) -> __m512 {
     match output {
         Some(output) => {
@@ -266,7 +280,7 @@ fn masked_gradient(dy: __m512, output: Option<__m512>) -> __m512 {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 fn lanes(register: __m512) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
     // SAFETY: as many floats as the register has.

@@ -24,7 +24,7 @@ fn open_mp() -> Option<&'static OpenMp> {
 
 fn find() -> Option<OpenMp> {
     let symbol = |name: &std::ffi::CStr| {
-        // SAFETY: looking a name up changes nothing.
+        // SAFETY: the name ends with a zero, and looking it up changes nothing.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         (!found.is_null()).then_some(found)
     };
@@ -32,7 +32,8 @@ fn find() -> Option<OpenMp> {
     let thread = symbol(c"omp_get_thread_num")?;
     let threads = symbol(c"omp_get_num_threads")?;
     let most = symbol(c"omp_get_max_threads")?;
-    // SAFETY: these are the signatures of the interface's documentation.
+    // SAFETY: found symbols are functions of an OpenMP runtime, and these the signatures that GCC's documents and LLVM's
+    // repeats. The library stays loaded: nothing here opened it.
     unsafe {
         Some(OpenMp {
             parallel: std::mem::transmute::<*mut c_void, Parallel>(parallel),
@@ -45,7 +46,7 @@ fn find() -> Option<OpenMp> {
 
 /// How many parts [`parallel`] makes of its work.
 pub fn parts() -> usize {
-    // SAFETY: takes and changes nothing.
+    // SAFETY: the function takes nothing and only reads a setting.
     open_mp().map_or(1, |omp| usize::try_from(unsafe { (omp.most)() }).unwrap_or(1).max(1))
 }
 
@@ -56,7 +57,8 @@ pub fn parallel(parts: usize, work: &(dyn Fn(usize) + Sync)) {
         return (0..parts).for_each(work);
     };
     let region = Region { parts, work, omp };
-    // SAFETY: `region` outlives the call, which returns when every thread has left `run`.
+    // SAFETY: `run` takes the pointer as the `Region` it is. It outlives the call, which returns when every thread has left
+    // `run`, and what is in it may be used by several threads: `work` is `Sync`.
     unsafe { (omp.parallel)(run, (&raw const region).cast_mut().cast(), parts as c_uint, 0) }
 }
 
@@ -67,10 +69,13 @@ struct Region<'a> {
 }
 
 /// What each thread of the region does.
+///
+/// # Safety
+/// `data` points to a [`Region`] that lives until this returns, and the thread is in its parallel region.
 unsafe extern "C" fn run(data: *mut c_void) {
-    // SAFETY: `parallel` passes a `Region` that lives as long as this region.
+    // SAFETY: the caller's promise; nobody writes to it.
     let region = unsafe { &*data.cast::<Region<'_>>() };
-    // SAFETY: within a parallel region.
+    // SAFETY: functions that take nothing; in a parallel region they tell of it.
     let (thread, threads) = unsafe { ((region.omp.thread)(), (region.omp.threads)()) };
     let (thread, threads) = (usize::try_from(thread).unwrap_or(0), usize::try_from(threads).unwrap_or(1));
     (thread..region.parts).step_by(threads.max(1)).for_each(region.work);
@@ -85,9 +90,10 @@ pub fn share(count: usize, part: usize, parts: usize) -> std::ops::Range<usize> 
 #[derive(Clone, Copy)]
 pub struct Shared(*mut f32);
 
-// SAFETY: it is used on places that no other part touches; each use says why.
+// SAFETY: the pointer is only ever read from or written to in unsafe blocks, each of which says why no other part uses
+// that place.
 unsafe impl Send for Shared {}
-// SAFETY: as above.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Shared {}
 
 impl Shared {

@@ -1,16 +1,18 @@
 //! The products of Winograd's convolution: one small matrix product at each place of a transformed tile,
 //! kept in registers over its whole depth.
 
-use std::arch::x86_64::*;
-
-use super::tiles::{LANES, PLACES, plane};
+use super::tiles::{PLACES, plane};
+use super::vector::{
+    _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps, LANES,
+};
 
 /// `product = source · filter` at every place: `[rows, K]` by `[K, N]`. Rows are done up to the next
 /// multiple of a kernel's.
 ///
 /// # Safety
-/// The slices have their planes' sizes.
-#[target_feature(enable = "avx512f")]
+/// AVX-512 is there. The slices start on cache lines; `source` and `product` hold 36 planes of `K` and `N` channels,
+/// `filter` `36·K·N` floats; `rows` is at most [`super::tiles::BLOCK`].
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn multiply_places<const K: usize, const N: usize>(
     rows: usize,
     source: &[f32],
@@ -18,7 +20,8 @@ pub(super) unsafe fn multiply_places<const K: usize, const N: usize>(
     product: &mut [f32],
 ) {
     for place in 0..PLACES {
-        // SAFETY: whole kernels within the planes: `BLOCK` is a multiple of each one's rows.
+        // SAFETY: the last kernel ends within the plane, since `BLOCK` is a multiple of each one's rows; `N` is a multiple of
+        // each one's columns, so that all starts stay on cache lines.
         unsafe {
             let a = source.as_ptr().add(place * plane(K));
             let b = filter.as_ptr().add(place * K * N);
@@ -52,14 +55,17 @@ pub(super) unsafe fn multiply_places<const K: usize, const N: usize>(
 }
 
 /// `R` rows by `V` registers of `[R, K] · [K, N]`, kept in registers over the whole depth.
+///
+/// # Safety
+/// AVX-512 is there. From `a`, `b` and `c` on lie so many rows of the matrices, `b` and `c` on cache lines.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn multiply<const R: usize, const V: usize, const K: usize, const N: usize>(
     a: *const f32,
     b: *const f32,
     c: *mut f32,
 ) {
-    // SAFETY: the caller's matrices hold these places.
+    // SAFETY: the places of `R` rows by `V` registers, which the caller's matrices hold.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for step in 0..K {
@@ -85,8 +91,9 @@ pub(super) unsafe fn multiply<const R: usize, const V: usize, const K: usize, co
 /// `sums += gradientᵀ · source` at every place: `[M, count]` by `[count, N]`.
 ///
 /// # Safety
-/// The slices have their planes' sizes, `sums` `36·M·N` floats.
-#[target_feature(enable = "avx512f")]
+/// AVX-512 is there. The slices and `sums` start on cache lines; `gradient` and `source` hold 36 planes of `M` and `N`
+/// channels, `sums` `36·M·N` floats that nothing else uses; `count` is at most [`super::tiles::BLOCK`].
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn add_places<const M: usize, const N: usize>(
     count: usize,
     gradient: &[f32],
@@ -94,7 +101,8 @@ pub(super) unsafe fn add_places<const M: usize, const N: usize>(
     sums: *mut f32,
 ) {
     for place in 0..PLACES {
-        // SAFETY: whole kernels within the planes.
+        // SAFETY: `M` and `N` are multiples of every kernel's rows and columns, so that it ends within the planes and all
+        // starts stay on cache lines.
         unsafe {
             let a = gradient.as_ptr().add(place * plane(M));
             let b = source.as_ptr().add(place * plane(N));
@@ -124,15 +132,18 @@ pub(super) unsafe fn add_places<const M: usize, const N: usize>(
 }
 
 /// `R` rows by `V` registers of `c += aᵀ·b`, with `a` `[count, M]`, `b` `[count, N]`, `c` `[M, N]`.
+///
+/// # Safety
+/// As [`multiply`], and nothing else uses `c`.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn multiply_add<const R: usize, const V: usize, const M: usize, const N: usize>(
     count: usize,
     a: *const f32,
     b: *const f32,
     c: *mut f32,
 ) {
-    // SAFETY: the caller's matrices hold these places.
+    // SAFETY: the places of `R` rows by `V` registers, which the caller's matrices hold.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for step in 0..count {

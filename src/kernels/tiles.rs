@@ -1,10 +1,11 @@
 //! The small transforms of Winograd's F(4×4, 3×3), each along one side of a tile, sixteen channels at once.
 //! Points 0, ±1, ±2 and infinity.
 
-use std::arch::x86_64::*;
+use super::vector::{
+    __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_mul_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_sub_ps, LANES,
+};
 
-/// Floats in a register.
-pub(super) const LANES: usize = 16;
 /// Outputs along a side of a tile.
 pub(super) const SIDE: usize = 4;
 /// Inputs along a side of a tile.
@@ -24,7 +25,7 @@ pub(super) const fn plane(channels: usize) -> usize {
 
 /// `Bᵀ d` along one side.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) fn to_places(d: [__m512; REACH]) -> [__m512; REACH] {
     let [two, four, five] = [2.0, 4.0, 5.0].map(|number| _mm512_set1_ps(number));
     let even = _mm512_fnmadd_ps(four, d[2], d[4]);
@@ -42,7 +43,7 @@ pub(super) fn to_places(d: [__m512; REACH]) -> [__m512; REACH] {
 
 /// `Aᵀ m` along one side.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) fn to_outputs(m: [__m512; REACH]) -> [__m512; SIDE] {
     let [two, four, eight] = [2.0, 4.0, 8.0].map(|number| _mm512_set1_ps(number));
     let (even, odd) = (_mm512_add_ps(m[1], m[2]), _mm512_sub_ps(m[1], m[2]));
@@ -57,7 +58,7 @@ pub(super) fn to_outputs(m: [__m512; REACH]) -> [__m512; SIDE] {
 
 /// `A y` along one side.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) fn spread(y: [__m512; SIDE]) -> [__m512; REACH] {
     let [two, four, eight] = [2.0, 4.0, 8.0].map(|number| _mm512_set1_ps(number));
     let (even, odd) = (_mm512_add_ps(y[0], y[2]), _mm512_add_ps(y[1], y[3]));
@@ -75,7 +76,7 @@ pub(super) fn spread(y: [__m512; SIDE]) -> [__m512; REACH] {
 
 /// `G w` along one side.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) fn from_filter(w: [__m512; 3]) -> [__m512; REACH] {
     let [quarter, sixth, twelfth, small] =
         [1.0 / 4.0, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 24.0].map(|number| _mm512_set1_ps(number));
@@ -96,7 +97,7 @@ pub(super) fn from_filter(w: [__m512; 3]) -> [__m512; REACH] {
 
 /// `Gᵀ u` along one side.
 #[inline]
-#[target_feature(enable = "avx512f")]
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) fn to_filter(u: [__m512; REACH]) -> [__m512; 3] {
     let [quarter, sixth, twelfth, small] =
         [1.0 / 4.0, 1.0 / 6.0, 1.0 / 12.0, 1.0 / 24.0].map(|number| _mm512_set1_ps(number));

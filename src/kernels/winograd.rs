@@ -9,14 +9,16 @@
 
 #![allow(clippy::needless_range_loop, reason = "rows and columns of small square blocks")]
 
-use std::arch::x86_64::*;
-
 use super::memory::{Lines, ZEROS, with_scratch};
 use super::norm::Moments;
 use super::pool::{Shared, parallel, parts, share};
 use super::products::{add_places, multiply_places};
 use super::tiles::{
-    BLOCK, LANES, PLACES, REACH, SIDE, from_filter, plane, spread, to_filter, to_outputs, to_places,
+    BLOCK, PLACES, REACH, SIDE, from_filter, plane, spread, to_filter, to_outputs, to_places,
+};
+use super::vector::{
+    __mmask16, _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
+    _mm512_max_ps, _mm512_setzero_ps, _mm512_store_ps, _mm512_storeu_ps, _mm512_sub_ps, LANES, supported,
 };
 
 /// Calls a function with the number of channels as a constant, which [`Convolution::supported`] checked.
@@ -79,7 +81,7 @@ impl Convolution {
     /// Whether this machine and these sizes suit the kernels.
     pub fn supported(&self) -> bool {
         let channels = |count| matches!(count, 16 | 32 | 64 | 128);
-        std::is_x86_feature_detected!("avx512f") && channels(self.inputs) && channels(self.outputs)
+        supported() && channels(self.inputs) && channels(self.outputs)
     }
 
     /// Whether tiles lie on the image with less than half of them beside it; else a direct sum is
@@ -115,7 +117,7 @@ impl Convolution {
         let shared = Shared::new(sums.floats());
         parallel(parts, &|part| {
             let tiles = share(self.tiles(), part, parts);
-            // SAFETY: `supported` looked for AVX-512; each part has sums of its own.
+            // SAFETY: AVX-512 is there and the sizes fit, as the assertions above saw; each part has `size` sums of its own.
             unsafe { self.add_filter_gradient(x, dy, tiles, shared.at(part * size)) }
         });
         let sums = sums.floats();
@@ -123,7 +125,8 @@ impl Convolution {
         let threads = parts.min(self.outputs);
         parallel(threads, &|part| {
             for output in share(self.outputs, part, threads) {
-                // SAFETY: as above; an output's weights are written by one part alone.
+                // SAFETY: as above; the sums are those of all parts, which have ended, and an output's weights are
+                // written by one part alone.
                 unsafe { self.filter_gradient(sums, parts, output, target) }
             }
         });
@@ -150,7 +153,8 @@ impl Convolution {
         let found: Vec<_> = (0..parts).map(|_| std::sync::Mutex::new(Moments::zero(self.outputs))).collect();
         parallel(parts, &|part| {
             let tiles = share(self.tiles(), part, parts);
-            // SAFETY: `supported` looked for AVX-512; tiles do not overlap in `y`.
+            // SAFETY: AVX-512 is there and the sizes fit, as the assertions above saw; parts have tiles of their own, and
+            // tiles do not overlap in `y`.
             let moments = unsafe { self.run_tiles(x, filter, epilogue, tiles, target) };
             *found[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = moments;
         });
@@ -161,8 +165,13 @@ impl Convolution {
         total
     }
 
-    #[target_feature(enable = "avx512f")]
-    fn run_tiles(
+    /// Some tiles of `y`, and the moments of what is written.
+    ///
+    /// # Safety
+    /// AVX-512 is there. `x`, `filter`, `y` and what the epilogue holds have the sizes that [`Self::run`] checks, and no
+    /// other part writes these tiles.
+    #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
+    unsafe fn run_tiles(
         &self,
         x: &[f32],
         filter: &Lines,
@@ -178,8 +187,8 @@ impl Convolution {
             for start in tiles.clone().step_by(BLOCK) {
                 let block = start..tiles.end.min(start + BLOCK);
                 let rows = block.len();
-                // SAFETY: `run` saw the slices' sizes and `supported` the channels; this part's tiles
-                // are its own.
+                // SAFETY: the caller's promises, of the sizes by channels that `Convolution::supported` allows, for which
+                // `by_channels` has an arm each; the scratch holds a block's planes of both.
                 unsafe {
                     by_channels!(self.inputs, C => self.transform_inputs::<C>(x, block.clone(), source));
                     by_channels!(self.inputs, K => by_channels!(self.outputs, N =>
@@ -227,7 +236,7 @@ impl Convolution {
     /// the first of each row, and a mask of each column. Outside the image are zeros.
     ///
     /// # Safety
-    /// `pixels` has the image's size.
+    /// `pixels` has the image's size: the pointers of rows inside the image are read by it.
     #[inline(always)]
     unsafe fn window<const N: usize, const C: usize>(
         &self,
@@ -254,7 +263,7 @@ impl Convolution {
     ///
     /// # Safety
     /// `x` has the input's size, `C` channels, and `into` the planes'.
-    #[target_feature(enable = "avx512f")]
+    #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn transform_inputs<const C: usize>(
         &self,
         x: &[f32],
@@ -262,8 +271,9 @@ impl Convolution {
         into: &mut [f32],
     ) {
         for (tile, place) in self.places(tiles).enumerate() {
-            // SAFETY: rows inside the image, columns by their masks; the target is large enough by the
-            // caller's promise.
+            // SAFETY: a row is inside the image or of `ZEROS`, which is as long as a row of the widest pixels, and columns
+            // beside the image are masked; `into` holds a block's planes and there are no more tiles than that, by the
+            // caller's promise, and starts on a cache line as all of `Lines` do.
             unsafe {
                 let (pointers, masks) = self.window::<REACH, C>(x, place, 1);
                 let target = into.as_mut_ptr().add(tile * C);
@@ -296,7 +306,7 @@ impl Convolution {
     /// # Safety
     /// `product` has the planes' size; `y` and what the epilogue holds have the output's, `C` channels;
     /// no other part writes these tiles.
-    #[target_feature(enable = "avx512f")]
+    #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn transform_outputs<const C: usize>(
         &self,
         product: &[f32],
@@ -307,7 +317,7 @@ impl Convolution {
     ) {
         let zero = _mm512_setzero_ps();
         let load = |slice: &[f32], at: usize| {
-            // SAFETY: the caller's promise.
+            // SAFETY: `at` is the place of a channel group: of a slice by channel, or of a pixel inside the image.
             unsafe { _mm512_loadu_ps(slice.as_ptr().add(at)) }
         };
         for (tile, place) in self.places(tiles).enumerate() {
@@ -316,7 +326,8 @@ impl Convolution {
             let columns = SIDE.min(self.width - place.left);
             for (group, partial) in partial.iter_mut().enumerate() {
                 let channel = group * LANES;
-                // SAFETY: the caller's promise.
+                // SAFETY: the product holds a block's planes and there are no more tiles than that; rows and columns stop
+                // at the image's end, so that what is written is of this tile, which is this part's alone.
                 unsafe {
                     let source = product.as_ptr().add(tile * C + channel);
                     let mut half = [[zero; SIDE]; REACH];
@@ -369,8 +380,9 @@ impl Convolution {
     /// Adds `Σ (A dy Aᵀ) ⊗ (Bᵀ d B)` over some tiles to `sums`, `[36, outputs, inputs]`.
     ///
     /// # Safety
-    /// The slices have their sizes, and `sums` is this part's.
-    #[target_feature(enable = "avx512f")]
+    /// AVX-512 is there. `x` and `dy` have the input's and the output's size, and `sums`, which starts on a cache line,
+    /// is this part's alone.
+    #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn add_filter_gradient(
         &self,
         x: &[f32],
@@ -383,7 +395,7 @@ impl Convolution {
             for start in tiles.clone().step_by(BLOCK) {
                 let block = start..tiles.end.min(start + BLOCK);
                 let count = block.len();
-                // SAFETY: the caller's promise.
+                // SAFETY: the caller's promises; the scratch holds a block's planes of both.
                 unsafe {
                     by_channels!(self.inputs, C => self.transform_inputs::<C>(x, block.clone(), source));
                     by_channels!(self.outputs, C => self.transform_gradients::<C>(dy, block, gradient));
@@ -398,7 +410,7 @@ impl Convolution {
     ///
     /// # Safety
     /// As [`Self::transform_inputs`], of the output.
-    #[target_feature(enable = "avx512f")]
+    #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn transform_gradients<const C: usize>(
         &self,
         dy: &[f32],
@@ -406,7 +418,7 @@ impl Convolution {
         into: &mut [f32],
     ) {
         for (tile, place) in self.places(tiles).enumerate() {
-            // SAFETY: as in `transform_inputs`.
+            // SAFETY: as in `transform_inputs`, with the output's size and channels.
             unsafe {
                 let (pointers, masks) = self.window::<SIDE, C>(dy, place, 0);
                 let target = into.as_mut_ptr().add(tile * C);
@@ -435,7 +447,10 @@ impl Convolution {
     }
 
     /// `Gᵀ u G` for one output channel, where `u` is the sum of the parts' sums.
-    #[target_feature(enable = "avx512f")]
+    ///
+    /// # Safety
+    /// AVX-512 is there. `dw` has the weights' size, and no other part writes this output's.
+    #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn filter_gradient(&self, sums: &[f32], parts: usize, output: usize, dw: Shared) {
         let size = PLACES * self.inputs * self.outputs;
         assert!(sums.len() >= parts * size);
@@ -447,7 +462,7 @@ impl Convolution {
                 for (row, value) in line.iter_mut().enumerate() {
                     let at = ((row * REACH + column) * self.outputs + output) * self.inputs + channel;
                     for part in 0..parts {
-                        // SAFETY: within the sums, whose length was just seen.
+                        // SAFETY: a channel group of this output, within the sums, whose length was just seen.
                         let sum = unsafe { _mm512_loadu_ps(sums.as_ptr().add(part * size + at)) };
                         *value = _mm512_add_ps(*value, sum);
                     }
@@ -459,7 +474,7 @@ impl Convolution {
             for (row, half) in half.into_iter().enumerate() {
                 for (column, value) in to_filter(half).into_iter().enumerate() {
                     let at = ((output * 3 + row) * 3 + column) * self.inputs + channel;
-                    // SAFETY: this output's weights, which are no other part's.
+                    // SAFETY: a channel group of this output's weights, which are no other part's.
                     unsafe { _mm512_storeu_ps(dw.at(at), value) };
                 }
             }
@@ -471,13 +486,13 @@ impl Convolution {
 /// by 180° if asked.
 fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bool) -> Lines {
     assert_eq!(weights.len(), 9 * inputs * outputs);
-    assert!(inputs.is_multiple_of(LANES));
+    assert!(supported() && inputs.is_multiple_of(LANES));
     let mut filter = Lines::zeroed(PLACES * inputs * outputs);
     let target = Shared::new(filter.floats());
     let parts = parts().min(outputs);
     parallel(parts, &|part| {
         for output in share(outputs, part, parts) {
-            // SAFETY: callers look for AVX-512 first; an output's places are one part's alone.
+            // SAFETY: AVX-512 is there, as the assertion saw; an output's places are within the filter and one part's alone.
             unsafe {
                 transform_filter(
                     &weights[output * 9 * inputs..][..9 * inputs],
@@ -492,7 +507,11 @@ fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bo
     filter
 }
 
-#[target_feature(enable = "avx512f")]
+/// `G w Gᵀ` of one output's filter, `[3, 3, inputs]`, to its places of `into`, `[36, outputs, inputs]`.
+///
+/// # Safety
+/// AVX-512 is there. `into` has that size, and no other part writes this output's places.
+#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turned: bool, into: Shared) {
     let inputs = weights.len() / 9;
     let zero = _mm512_setzero_ps();
@@ -502,7 +521,7 @@ unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turne
             let mut line = [zero; 3];
             for (row, value) in line.iter_mut().enumerate() {
                 let tap = if turned { 8 - (row * 3 + column) } else { row * 3 + column };
-                // SAFETY: nine taps of `inputs` floats.
+                // SAFETY: a channel group of one of nine taps, each of `inputs` floats.
                 *value = unsafe { _mm512_loadu_ps(weights.as_ptr().add(tap * inputs + channel)) };
             }
             for (row, value) in from_filter(line).into_iter().enumerate() {
@@ -512,7 +531,7 @@ unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turne
         for (row, half) in half.into_iter().enumerate() {
             for (column, value) in from_filter(half).into_iter().enumerate() {
                 let at = ((row * REACH + column) * outputs + output) * inputs + channel;
-                // SAFETY: within the filter, at this output.
+                // SAFETY: a channel group within the filter, at this output, which is no other part's.
                 unsafe { _mm512_storeu_ps(into.at(at), value) };
             }
         }
@@ -530,7 +549,7 @@ fn transposed(filter: &Lines, sizes: &Convolution) -> Lines {
             let base = place * inputs * outputs;
             for input in 0..inputs {
                 for output in 0..outputs {
-                    // SAFETY: a place's matrix is one part's alone.
+                    // SAFETY: within a place's matrix, which is one part's alone.
                     unsafe {
                         *target.at(base + input * outputs + output) = source[base + output * inputs + input]
                     }

@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::graph::{Conv2d, Node, Op};
 
 use super::forward::apply;
-use super::images::{channel_shuffle, channels_last, empty_like, floats, floats_mut};
+use super::images::{channel_shuffle, channels_last, filled_like, floats, floats_mut};
 use super::learn::{Kept, Pass, kernel};
 use super::network::Network;
 use super::norm::Norm;
@@ -111,7 +111,11 @@ fn convolution(
     own: &mut [Tensor],
 ) -> Result<Option<Tensor>> {
     if let Some(kernel) = kernel(conv, x) {
-        kernel.weight_gradient(floats(x), floats(dy), floats_mut(&own[0]));
+        // SAFETY: a slice is used by one kernel and gone when that returns; until then libtorch at most makes the new tensor
+        // that the kernel writes to.
+        let read = |tensor| unsafe { floats(tensor) };
+        // SAFETY: as above; the place is part of the flat gradient, which nothing else uses meanwhile.
+        kernel.weight_gradient(read(x), read(dy), unsafe { floats_mut(&mut own[0]) });
         if conv.bias {
             let sum = dy.f_sum_dim_intlist(&[0i64, 2, 3][..], false, own[1].kind())?;
             own[1].f_copy_(&sum)?;
@@ -120,9 +124,9 @@ fn convolution(
             return Ok(None);
         }
         let other = other.as_ref().map(channels_last).transpose()?;
-        let dx = empty_like(x, kernel.inputs as i64)?;
-        let weights = floats(&params[0]);
-        kernel.input_gradient(floats(dy), weights, other.as_ref().map(floats), floats_mut(&dx));
+        let other = other.as_ref().map(read);
+        let fill = |dx: &mut [f32]| kernel.input_gradient(read(dy), read(&params[0]), other, dx);
+        let (dx, ()) = filled_like(x, kernel.inputs as i64, fill)?;
         return Ok(Some(dx));
     }
     let weight = params[0].f_to_kind(x.kind())?;

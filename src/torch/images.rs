@@ -43,20 +43,46 @@ pub(super) fn suits(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && crate::kernels::supported()
 }
 
-/// The floats of a tensor in memory's order, which must be channels-last or, for what is no image,
+/// A new tensor like another, channels-last, with what `fill` writes to its floats in memory's order, and what `fill`
+/// returns. The floats hold anything before.
+///
+/// # Errors
+/// If memory runs out.
+pub(super) fn filled_like<T>(
+    other: &Tensor,
+    channels: i64,
+    fill: impl FnOnce(&mut [f32]) -> T,
+) -> Result<(Tensor, T)> {
+    let mut tensor = empty_like(other, channels)?;
+    // SAFETY: the tensor is new, and nothing else has a handle to its storage before it is returned.
+    let returned = fill(unsafe { floats_mut(&mut tensor) });
+    Ok((tensor, returned))
+}
+
+/// The floats of a tensor in memory's order, which must be channels-last or, for what is not an image,
 /// contiguous.
-pub(super) fn floats(tensor: &Tensor) -> &[f32] {
-    // SAFETY: the storage lives as long as the tensor; the length and kind are checked.
+///
+/// # Safety
+/// Nothing may write to the tensor's storage while the slice is in use. Borrowing the tensor does not ensure that: a
+/// tensor is a handle, and other handles to the same storage (shallow clones, views) can be written to.
+pub(super) unsafe fn floats(tensor: &Tensor) -> &[f32] {
+    // SAFETY: `start` checked that the tensor's floats lie in one block; the tensor keeps the storage alive for as long
+    // as it is borrowed, and the caller sees to it that nothing writes there.
     unsafe { std::slice::from_raw_parts(start(tensor), tensor.numel()) }
 }
 
 /// As [`floats`], to write.
-#[allow(clippy::mut_from_ref, reason = "libtorch's tensors are shared by nature")]
-pub(super) fn floats_mut(tensor: &Tensor) -> &mut [f32] {
-    // SAFETY: as in `floats`; callers write to tensors that nothing else holds a slice of.
+///
+/// # Safety
+/// Nothing else may read or write these floats while the slice is in use, through this handle or another to the same
+/// storage.
+pub(super) unsafe fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
+    // SAFETY: as in `floats`; the caller sees to it that nothing else uses these floats. Memory that was never written
+    // to comes from libtorch's allocator, and any bits are a float.
     unsafe { std::slice::from_raw_parts_mut(start(tensor), tensor.numel()) }
 }
 
+/// Where a tensor's floats begin, which lie in one block in the order of channels-last.
 fn start(tensor: &Tensor) -> *mut f32 {
     assert!(tensor.kind() == Kind::Float && tensor.device() == Device::Cpu);
     let ordered = match tensor.dim() {

@@ -9,15 +9,17 @@ use crate::kernels::{Convolution, Epilogue, Moments};
 
 use super::elementwise::constant;
 use super::forward::apply;
-use super::images::{channels_last, empty_like, floats, floats_mut, suits};
+use super::images::{channels_last, filled_like, floats, suits};
 use super::network::Network;
-use super::norm::{Norm, Statistics};
+use super::norm::{Norm, Normalised, Running, Statistics};
 use super::steps::Step;
 
 /// What a forward pass computed, by node; what was joined into a later node's step is not there.
 pub struct Pass {
     pub(super) values: Vec<Option<Tensor>>,
     pub(super) kept: Vec<Option<Kept>>,
+    /// Running statistics as they become, by node, where libtorch has not brought them up to date itself.
+    running: Vec<(usize, Running)>,
     pub(super) logits: usize,
     pub(super) embedding: usize,
 }
@@ -58,8 +60,12 @@ impl Network {
     ///
     /// # Errors
     /// If libtorch refuses a node, which names it, or an output is missing.
-    pub fn learn(&self, images: &Tensor) -> Result<Pass> {
-        self.pass(images, Purpose::Learn)
+    pub fn learn(&mut self, images: &Tensor) -> Result<Pass> {
+        let mut pass = self.pass(images, Purpose::Learn)?;
+        for (node, running) in pass.running.drain(..) {
+            running.store(self.params_mut(node))?;
+        }
+        Ok(pass)
     }
 
     /// As [`Network::learn`], for a batch that was learned from already: the running statistics stay.
@@ -91,6 +97,7 @@ impl Network {
         let mut pass = Pass {
             values: (0..count).map(|_| None).collect(),
             kept: (0..count).map(|_| None).collect(),
+            running: Vec::new(),
             logits,
             embedding,
         };
@@ -148,8 +155,10 @@ impl Network {
                 let momentum = if purpose == Purpose::Learn { *momentum } else { 0.0 };
                 let norm = Norm { params, eps: *eps, momentum };
                 let known = moments[node.inputs[0].index()].take();
-                let (y, statistics) = norm.forward(inputs[0], shortcut, step.relu, known)?;
+                let Normalised { y, statistics, running } =
+                    norm.forward(inputs[0], shortcut, step.relu, known)?;
                 pass.kept[step.body] = Some(Kept::Statistics(statistics));
+                pass.running.extend(running.map(|running| (step.body, running)));
                 Ok(y)
             }
             (Op::MaxPool(pool), Purpose::Learn) => {
@@ -221,15 +230,15 @@ fn convolve(
     shift: Option<&Tensor>,
 ) -> Result<(Tensor, Moments)> {
     let shortcut = shortcut.map(channels_last).transpose()?;
-    let y = empty_like(x, kernel.outputs as i64)?;
+    // SAFETY: until this returns, only the kernel runs, which writes to the new tensor alone, and libtorch makes that.
+    let read = |tensor| unsafe { floats(tensor) };
     let epilogue = Epilogue {
-        bias: params.get(1).map(floats),
-        residual: shortcut.as_ref().map(floats),
+        bias: params.get(1).map(read),
+        residual: shortcut.as_ref().map(read),
         relu,
-        shift: shift.map(floats),
+        shift: shift.map(read),
     };
-    let moments = kernel.forward(floats(x), floats(&params[0]), epilogue, floats_mut(&y));
-    Ok((y, moments))
+    filled_like(x, kernel.outputs as i64, |y| kernel.forward(read(x), read(&params[0]), epilogue, y))
 }
 
 fn convolve_in_torch(conv: &Conv2d, x: &Tensor, params: &[Tensor]) -> Result<Tensor> {

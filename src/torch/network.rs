@@ -160,6 +160,11 @@ impl Network {
         &self.params[node]
     }
 
+    /// As [`Self::params`], to write.
+    pub(super) fn params_mut(&mut self, node: usize) -> &mut [Tensor] {
+        &mut self.params[node]
+    }
+
     /// A node, its parameters, and the places of its trainable parameters' gradients.
     pub(super) fn node_and_gradients(&mut self, node: usize) -> (&Node, &[Tensor], &mut [Tensor]) {
         (&self.graph.nodes()[node], &self.params[node], &mut self.gradients[node])

@@ -1,12 +1,12 @@
 //! Batch normalisation with the batch's own statistics, there and back: by our kernels where they
 //! suit, by libtorch elsewhere.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tch::Tensor;
 
 use crate::kernels::{self, Affine, Moments};
 
-use super::images::{channels_last, empty_like, floats, floats_mut, suits};
+use super::images::{channels_last, empty_like, filled_like, floats, floats_mut, suits};
 use super::shim;
 
 /// A normalisation's parameters: weight, bias, running mean, running variance.
@@ -26,6 +26,35 @@ pub(super) enum Statistics {
     Torch([Tensor; 2]),
 }
 
+/// What a normalisation gives on the way there.
+pub(super) struct Normalised {
+    pub y: Tensor,
+    pub statistics: Statistics,
+    /// `None` where libtorch has brought the running statistics up to date itself.
+    pub running: Option<Running>,
+}
+
+/// Running statistics as a batch leaves them, by channel.
+pub(super) struct Running {
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+}
+
+impl Running {
+    /// Puts them in the place of the old ones, among a normalisation's parameters.
+    ///
+    /// # Errors
+    /// If these are not a normalisation's parameters.
+    pub fn store(&self, params: &mut [Tensor]) -> Result<()> {
+        let [_, _, mean, variance] = params else { bail!("a normalisation has four parameters") };
+        for (target, values) in [(mean, &self.mean), (variance, &self.variance)] {
+            // SAFETY: until the copy is done nothing else runs.
+            unsafe { floats_mut(target) }.copy_from_slice(values);
+        }
+        Ok(())
+    }
+}
+
 /// Gradients of a normalisation: of its input, and of the shortcut that was added.
 pub(super) struct Gradients {
     pub input: Tensor,
@@ -33,8 +62,8 @@ pub(super) struct Gradients {
 }
 
 impl Norm<'_> {
-    /// `relu?(norm(x) + shortcut?)`, with the running statistics brought up to date. `moments` are those
-    /// of `x` less the running mean, where they are known.
+    /// `relu?(norm(x) + shortcut?)`, and what becomes of the running statistics. `moments` are those of `x` less the
+    /// running mean, where they are known.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -44,29 +73,31 @@ impl Norm<'_> {
         shortcut: Option<&Tensor>,
         relu: bool,
         moments: Option<Moments>,
-    ) -> Result<(Tensor, Statistics)> {
+    ) -> Result<Normalised> {
         if !suits(x) {
             return self.forward_in_torch(x, shortcut, relu);
         }
         let x = channels_last(x)?;
-        let shift = floats(&self.params[2]).to_vec();
-        let moments = moments.unwrap_or_else(|| kernels::moments(floats(&x), &shift));
+        let shortcut = shortcut.map(channels_last).transpose()?;
+        // SAFETY: until this returns, only kernels run, which write to the new tensor alone, and libtorch makes that.
+        let read = |tensor| unsafe { floats(tensor) };
+        let [weight, bias, shift, old_variance] = [0, 1, 2, 3].map(|index| read(&self.params[index]));
+        let moments = moments.unwrap_or_else(|| kernels::moments(read(&x), shift));
         let rows = (x.numel() / shift.len()) as f64;
-        let (weight, bias) = (floats(&self.params[0]), floats(&self.params[1]));
-        let (running_mean, running_variance) = (floats_mut(&self.params[2]), floats_mut(&self.params[3]));
         let blend =
             |old: f32, new: f64| ((1.0 - self.momentum) * f64::from(old) + self.momentum * new) as f32;
         let mut mean = Vec::with_capacity(shift.len());
         let mut inverse = Vec::with_capacity(shift.len());
+        let mut running = Running { mean: Vec::new(), variance: Vec::new() };
         let (mut scale, mut offset) = (Vec::new(), Vec::new());
-        for (channel, shift) in shift.iter().enumerate() {
+        for (channel, &shift) in shift.iter().enumerate() {
             let centred = moments.sums[channel] / rows;
-            let centre = f64::from(*shift) + centred;
+            let centre = f64::from(shift) + centred;
             let variance = (moments.products[channel] / rows - centred * centred).max(0.0);
             let over_deviation = 1.0 / (variance + self.eps).sqrt();
             let unbiased = variance * rows / (rows - 1.0).max(1.0);
-            running_mean[channel] = blend(running_mean[channel], centre);
-            running_variance[channel] = blend(running_variance[channel], unbiased);
+            running.mean.push(blend(shift, centre));
+            running.variance.push(blend(old_variance[channel], unbiased));
             mean.push(centre as f32);
             inverse.push(over_deviation as f32);
             scale.push((f64::from(weight[channel]) * over_deviation) as f32);
@@ -74,19 +105,12 @@ impl Norm<'_> {
                 (f64::from(bias[channel]) - centre * f64::from(weight[channel]) * over_deviation) as f32,
             );
         }
-        let shortcut = shortcut.map(channels_last).transpose()?;
-        let y = empty_like(&x, shift.len() as i64)?;
-        let map = Affine { scale: &scale, offset: &offset, residual: shortcut.as_ref().map(floats), relu };
-        kernels::apply(floats(&x), map, floats_mut(&y));
-        Ok((y, Statistics::Ours { mean, inverse }))
+        let map = Affine { scale: &scale, offset: &offset, residual: shortcut.as_ref().map(read), relu };
+        let (y, ()) = filled_like(&x, shift.len() as i64, |y| kernels::apply(read(&x), map, y))?;
+        Ok(Normalised { y, statistics: Statistics::Ours { mean, inverse }, running: Some(running) })
     }
 
-    fn forward_in_torch(
-        &self,
-        x: &Tensor,
-        shortcut: Option<&Tensor>,
-        relu: bool,
-    ) -> Result<(Tensor, Statistics)> {
+    fn forward_in_torch(&self, x: &Tensor, shortcut: Option<&Tensor>, relu: bool) -> Result<Normalised> {
         let [weight, bias, mean, variance] = [0, 1, 2, 3].map(|index| Some(&self.params[index]));
         let (mut y, mean, inverse) =
             x.f_native_batch_norm(weight, bias, mean, variance, true, self.momentum, self.eps)?;
@@ -96,7 +120,7 @@ impl Norm<'_> {
         if relu {
             y = y.f_relu_()?;
         }
-        Ok((y, Statistics::Torch([mean, inverse])))
+        Ok(Normalised { y, statistics: Statistics::Torch([mean, inverse]), running: None })
     }
 
     /// The way back from `dy`, the gradient of `y`; the gradients of weight and bias are copied to
@@ -139,20 +163,26 @@ impl Norm<'_> {
         relu_of: Option<&Tensor>,
         has_shortcut: bool,
         [mean, inverse]: [&[f32]; 2],
-        own: &[Tensor],
+        own: &mut [Tensor],
     ) -> Result<Gradients> {
+        let [of_weight, of_bias] = own else { bail!("a normalisation has two gradients") };
         let (dy, x) = (channels_last(dy)?, channels_last(x)?);
-        let output = relu_of.map(floats);
+        // SAFETY: until this returns, only kernels and the loop below run, which write to `own` and to new tensors, and
+        // libtorch makes those. Neither shares storage with what is read.
+        let read = |tensor| unsafe { floats(tensor) };
+        let output = relu_of.map(read);
         let channels = mean.len();
-        let masked = match (has_shortcut, relu_of) {
+        let mut masked = match (has_shortcut, relu_of) {
             (true, Some(_)) => Some(empty_like(&dy, channels as i64)?),
             (true, None) | (false, _) => None,
         };
-        let sums =
-            kernels::gradient_moments(floats(&dy), floats(&x), mean, output, masked.as_ref().map(floats_mut));
+        // SAFETY: the tensor is new, and is read only when this slice is gone.
+        let target = masked.as_mut().map(|masked| unsafe { floats_mut(masked) });
+        let sums = kernels::gradient_moments(read(&dy), read(&x), mean, output, target);
         let rows = (x.numel() / channels) as f64;
-        let weight = floats(&self.params[0]);
-        let (of_weight, of_bias) = (floats_mut(&own[0]), floats_mut(&own[1]));
+        let weight = read(&self.params[0]);
+        // SAFETY: two parameters' places in the flat gradient, which do not overlap; nothing here reads it.
+        let [of_weight, of_bias] = [of_weight, of_bias].map(|place| unsafe { floats_mut(place) });
         let (mut scale, mut slope, mut offset) = (Vec::new(), Vec::new(), Vec::new());
         for channel in 0..channels {
             let (mean, inverse) = (f64::from(mean[channel]), f64::from(inverse[channel]));
@@ -165,14 +195,14 @@ impl Norm<'_> {
             slope.push(by_x as f32);
             offset.push((-factor * sum / rows - by_x * mean) as f32);
         }
-        let dx = empty_like(&x, channels as i64)?;
         // What is masked already needs no mask.
         let (gradient, output) = match &masked {
             Some(masked) => (masked, None),
             None => (&dy, output),
         };
         let maps = [&scale[..], &slope, &offset];
-        kernels::input_gradient(floats(gradient), floats(&x), output, maps, floats_mut(&dx));
+        let fill = |dx: &mut [f32]| kernels::input_gradient(read(gradient), read(&x), output, maps, dx);
+        let (dx, ()) = filled_like(&x, channels as i64, fill)?;
         let shortcut = has_shortcut.then(|| masked.unwrap_or(dy));
         Ok(Gradients { input: dx, shortcut })
     }

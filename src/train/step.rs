@@ -74,7 +74,7 @@ pub fn step(
     let images = channels_last(images)?;
     let mut passes = Vec::with_capacity(students.len());
     let mut said = Vec::with_capacity(students.len());
-    for student in students.iter() {
+    for student in students.iter_mut() {
         let pass = student.network.learn(&images)?;
         said.push(Said::of(&pass)?);
         passes.push(Some(pass));

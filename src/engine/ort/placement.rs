@@ -109,7 +109,7 @@ unsafe fn text(read: impl FnOnce(*mut *const c_char) -> ort_sys::OrtStatusPtr) -
     if out.is_null() {
         return Ok(String::new());
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the call succeeded, so it wrote a C string, which lives as long as what it was read from.
     Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
 }
 
