@@ -16,7 +16,7 @@ use cohort::ui::{Ui, out};
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: bench_file FILE.onnx")?;
     let file = OnnxFile::load(Path::new(&path))?;
-    let sample = file.sample_shape().context("the sizes of its input are not fixed in the file")?;
+    let sample = file.contract.sample_shape().context("the sizes of its input are not fixed in the file")?;
     let subject = Subject {
         file: &file,
         model: ModelFacts::of(&file, "model".into(), sample),

@@ -14,7 +14,7 @@ use cohort::bench::{Ratio, median, paired_ratio};
 use cohort::config::EngineName;
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::fold_batch_norm;
-use cohort::onnx::{EmitOptions, OnnxFile, emit, import};
+use cohort::onnx::{OnnxFile, emit, import, plain_contract};
 use cohort::ui::out;
 use ndarray::ArrayD;
 
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     out("| --- | --- | ---: | ---: | ---: | ---: | --- |")?;
     for path in &paths {
         let original = OnnxFile::load(path)?;
-        if original.fixed_batch().is_some() {
+        if original.contract.batch().is_some() {
             continue;
         }
         let emitted = match emitted_again(&original) {
@@ -74,12 +74,12 @@ fn name(path: &Path) -> String {
 fn emitted_again(original: &OnnxFile) -> Result<OnnxFile> {
     let imported = import(original)?;
     let folded = fold_batch_norm(&imported.model)?;
-    OnnxFile::from_bytes(emit(&folded, None, &EmitOptions::default())?, Path::new("emitted.onnx"))
+    OnnxFile::from_bytes(emit(&folded, &plain_contract(folded.graph()), None)?, Path::new("emitted.onnx"))
 }
 
 /// Medians of both files, the median of the rounds' ratios with its interval, and what that says.
 fn cell(original: &OnnxFile, emitted: &OnnxFile, engine: EngineName, batch: usize) -> Result<String> {
-    let [channels, height, width] = original.image_shape().context("the image size is not fixed")?;
+    let [channels, height, width] = original.contract.image_shape().context("the image size is not fixed")?;
     let images = ArrayD::from_shape_fn(vec![batch, channels, height, width], |at| {
         ((at[0] * 31 + at[1] * 17 + at[2] * 7 + at[3] * 3) % 101) as f32 / 50.0 - 1.0
     });

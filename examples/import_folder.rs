@@ -15,7 +15,7 @@ use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings, import};
 use cohort::ui::{Ui, out};
-use cohort::verify::{Candidate, InputSet, Job, Standing, Truths, VerifyReport, verify};
+use cohort::verify::{Candidate, InputSet, ReferenceKind, Truths, Verification, VerifyReport, verify};
 use ndarray::ArrayD;
 
 /// The largest relative error that is taken for rounding.
@@ -95,7 +95,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
     let start = Instant::now();
     let imported = import(&file)?;
     let import_ms = start.elapsed().as_secs_f64() * 1e3;
-    let [channels, height, width] = file.image_shape().context("the image size is not fixed")?;
+    let [channels, height, width] = file.contract.image_shape().context("the image size is not fixed")?;
     // A plain sequence of numbers that fills all images.
     let images = ArrayD::from_shape_fn(vec![images, channels, height, width], |at| {
         let index = ((at[0] * channels + at[1]) * height + at[2]) * width + at[3];
@@ -105,10 +105,10 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
     let truth = Truth::new(&imported.model)?;
     let truths = Truths::of(
         "file's own nodes, libtorch float64",
-        Standing::File,
+        ReferenceKind::File,
         &inputs,
-        file.fixed_batch(),
-        &mut |images| Ok(imported.ending.apply(truth.logits(images)?)),
+        file.contract.batch(),
+        &mut |images| Ok(imported.contract.answer().kind.of_logits(truth.logits(images)?)),
     )?;
     let mut engines = Vec::new();
     for engine in ENGINES {
@@ -116,15 +116,15 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
             engines.push(Candidate { engine, loaded: open(&file, engine, &options), options });
         }
     }
-    let report = verify(&mut Job {
+    let report = verify(&mut Verification {
         model: path.display().to_string(),
         findings: findings(&file),
         truths: &truths,
         engines,
         inputs: &inputs,
         accuracy: None,
-        fixed_batch: file.fixed_batch(),
-        half: file.computes_in_half(),
+        fixed_batch: file.contract.batch(),
+        precision: file.contract.precision,
         progress: &Ui::detect(true),
     });
     let largest = truths.logits[0].iter().fold(0f64, |largest, value| largest.max(value.abs()));

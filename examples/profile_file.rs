@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     let path = arguments.next().context("usage: profile_file FILE.onnx [BATCH]")?;
     let batch = arguments.next().map_or(Ok(1), |batch| batch.parse())?;
     let file = OnnxFile::load(Path::new(&path))?;
-    let sample = file.sample_shape().context("the sizes of its input are not fixed in the file")?;
+    let sample = file.contract.sample_shape().context("the sizes of its input are not fixed in the file")?;
     for engine in [EngineName::OrtCpu, EngineName::Tract] {
         let profile = profile(&file, engine, &EngineOptions::default(), batch, &sample, RUNS)?;
         out(format!("{}\n", profile_screen(&profile)))?;

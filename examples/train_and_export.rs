@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use cohort::config::{
     Data, Device, Digits, Keep, LossWeights, Method, Optimizer, Precision, Schedule, Source, Updates,
 };
+use cohort::contract::{ChannelOrder, PixelRange, Resize};
 use cohort::graph::{Model, fold_batch_norm};
-use cohort::onnx::{EmitOptions, Metadata, emit};
+use cohort::onnx::{Metadata, emit, plain_contract};
 use cohort::train::{Job, Start, train};
 use cohort::ui::Ui;
 use cohort::{data, zoo};
@@ -74,9 +75,9 @@ fn main() -> Result<()> {
     let metadata = Metadata {
         classes: images.info.classes.clone(),
         input: images.info.shape,
-        channel_order: data::ChannelOrder::decoded(images.info.shape[0]),
-        resize: data::Resize::default(),
-        range: data::PixelRange::default(),
+        channel_order: ChannelOrder::decoded(images.info.shape[0]),
+        resize: Resize::default(),
+        range: PixelRange::default(),
         mean: images.normalization.mean.clone(),
         std: images.normalization.std.clone(),
         normalizes: None,
@@ -84,7 +85,7 @@ fn main() -> Result<()> {
         student: student.name.clone(),
         run: "example".into(),
     };
-    let bytes = emit(&model, Some(&metadata), &EmitOptions::default())?;
+    let bytes = emit(&model, &plain_contract(model.graph()), Some(&metadata))?;
     cohort::files::write_atomic(&target, &bytes)?;
     let accuracy = 100.0 * student.validation.accuracy;
     cohort::ui::out(format!("{}: {accuracy:.2} % on validation, {}", student.name, target.display()))

@@ -9,35 +9,35 @@ use cohort::config::EngineName;
 use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings};
 use cohort::ui::{Ui, out};
-use cohort::verify::{Candidate, Frame, Job, Standing, Truths, input_sets, verify};
+use cohort::verify::{Candidate, ReferenceKind, Truths, Verification, input_sets, verify};
 
 fn main() -> Result<()> {
     let path = std::env::args().nth(1).context("usage: verify_file FILE.onnx")?;
     let file = OnnxFile::load(Path::new(&path))?;
-    let frame = Frame::of_file(&file, None).context("the image size is not fixed in the file")?;
+    let image = file.contract.image_input(None).context("the image size is not fixed in the file")?;
 
     let unoptimised = EngineOptions { optimize: false, ..EngineOptions::default() };
     let mut reference = open(&file, EngineName::OrtCpu, &unoptimised)?;
     let options = EngineOptions::default();
     let tract =
         Candidate { engine: EngineName::Tract, loaded: open(&file, EngineName::Tract, &options), options };
-    let inputs = input_sets(None, &frame, 7);
+    let inputs = input_sets(None, &image, 7);
     let truths = Truths::of(
         "ONNX Runtime, not optimised",
-        Standing::Engine,
+        ReferenceKind::Engine,
         &inputs,
-        file.fixed_batch(),
+        file.contract.batch(),
         &mut |images| Ok(reference.run(images)?[0].mapv(f64::from)),
     )?;
-    let report = verify(&mut Job {
+    let report = verify(&mut Verification {
         model: path,
         findings: findings(&file),
         truths: &truths,
         engines: vec![tract],
         inputs: &inputs,
         accuracy: None,
-        fixed_batch: file.fixed_batch(),
-        half: file.computes_in_half(),
+        fixed_batch: file.contract.batch(),
+        precision: file.contract.precision,
         progress: &Ui::detect(false),
     });
     for set in &report.engines[0].sets {

@@ -3,7 +3,7 @@
 //! to run.
 //!
 //! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `verify`,
-//! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config`.
+//! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config` → `contract`.
 //! Errors and the exit codes they carry are in `error`. Nothing prints but `ui`, which `commands` alone uses: what takes
 //! long tells `progress`.
 
@@ -16,6 +16,7 @@ pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod contract;
 pub mod data;
 pub mod engine;
 pub mod epoch;

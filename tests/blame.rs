@@ -6,16 +6,16 @@ use std::path::Path;
 
 use anyhow::Result;
 use cohort::config::EngineName;
-use cohort::data::Layout;
+use cohort::contract::{ImageInput, Layout, Pixels, Precision};
 use cohort::engine::torch::Truth;
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
     Builder, Conv2d, Graph, Model, NodeId, Op, Pool, Unary, Weights, initial_weights, params,
 };
-use cohort::onnx::{EmitOptions, OnnxFile, emit};
+use cohort::onnx::{OnnxFile, emit, plain_contract};
 use cohort::progress::Silent;
 use cohort::verify::{
-    Blame, Candidate, Evidence, Frame, InputSet, Job, Pixels, Standing, Truths, VerifyReport, blame,
+    Blame, Candidate, Evidence, InputSet, ReferenceKind, Truths, Verification, VerifyReport, blame,
     input_sets, save_case, verify,
 };
 
@@ -56,25 +56,25 @@ fn model(graph: &Graph, weights: &Weights) -> Model {
 }
 
 fn file(model: &Model) -> OnnxFile {
-    let bytes = emit(model, None, &EmitOptions::default()).unwrap();
+    let bytes = emit(model, &plain_contract(model.graph()), None).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("net.onnx")).unwrap()
 }
 
 fn inputs() -> Vec<InputSet> {
     let pixels = Pixels::Single { black: -2.0, white: 2.0 };
-    input_sets(None, &Frame { shape: [3, 9, 9], layout: Layout::ChannelsFirst, pixels }, 1)
+    input_sets(None, &ImageInput { shape: [3, 9, 9], layout: Layout::ChannelsFirst, pixels }, 1)
 }
 
 type Open<'a> = &'a dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>>;
 
 /// Verifies `file` in ONNX Runtime, as `open` loads it, against the logits of a network, and looks for the node.
-fn blamed(file: &OnnxFile, standing: Standing, model: &Model, open: Open<'_>) -> (VerifyReport, Truths) {
+fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_>) -> (VerifyReport, Truths) {
     let inputs = inputs();
     let truth = Truth::new(model).unwrap();
     let truths = Truths::of("x", standing, &inputs, None, &mut |images| truth.logits(images)).unwrap();
     let options = EngineOptions::default();
     let loaded = open(file, EngineName::OrtCpu, &options);
-    let mut report = verify(&mut Job {
+    let mut report = verify(&mut Verification {
         model: "net.onnx".into(),
         findings: Vec::new(),
         truths: &truths,
@@ -82,10 +82,10 @@ fn blamed(file: &OnnxFile, standing: Standing, model: &Model, open: Open<'_>) ->
         inputs: &inputs,
         accuracy: None,
         fixed_batch: None,
-        half: false,
+        precision: Precision::Float32,
         progress: &Silent,
     });
-    let reference = matches!(standing, Standing::Checkpoint).then_some(model);
+    let reference = matches!(standing, ReferenceKind::Checkpoint).then_some(model);
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open, threads: 1 };
     blame(&mut report, &evidence, &Silent);
     (report, truths)
@@ -98,11 +98,15 @@ fn engine_fault(node: &str, cause: &str, spoil: &dyn Fn(&Graph) -> Graph) {
     let weights = weights(&graph);
     let (whole, wrong) = (file(&model(&graph, &weights)), file(&model(&spoil(&graph), &weights)));
     let substitute = |asked: &OnnxFile, engine: EngineName, options: &EngineOptions| {
-        let inner: Vec<&str> =
-            asked.outputs.iter().filter_map(|output| output.name.strip_suffix(".exposed")).collect();
+        let inner: Vec<&str> = asked
+            .contract
+            .outputs
+            .iter()
+            .filter_map(|output| output.tensor.name.strip_suffix(".exposed"))
+            .collect();
         open(&wrong.exposing(&inner).unwrap(), engine, options)
     };
-    let (report, _) = blamed(&whole, Standing::File, &model(&graph, &weights), &substitute);
+    let (report, _) = blamed(&whole, ReferenceKind::File, &model(&graph, &weights), &substitute);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     assert_eq!(blame.engine.as_deref(), Some("ONNX Runtime CPU"));
     says(blame, node, cause);
@@ -179,12 +183,16 @@ fn a_rewriting_that_a_look_inside_undoes() {
     let (whole, wrong) = (file(&model(&graph, &weights)), file(&model(&pooled, &weights)));
     // An engine that joins the pooling with what is behind it, wrongly, unless somebody wants its value.
     let joins = |asked: &OnnxFile, engine: EngineName, options: &EngineOptions| {
-        let inner: Vec<&str> =
-            asked.outputs.iter().filter_map(|output| output.name.strip_suffix(".exposed")).collect();
+        let inner: Vec<&str> = asked
+            .contract
+            .outputs
+            .iter()
+            .filter_map(|output| output.tensor.name.strip_suffix(".exposed"))
+            .collect();
         let runs = if inner.contains(&"mean") { &whole } else { &wrong };
         open(&runs.exposing(&inner).unwrap(), engine, options)
     };
-    let (report, _) = blamed(&whole, Standing::File, &model(&graph, &weights), &joins);
+    let (report, _) = blamed(&whole, ReferenceKind::File, &model(&graph, &weights), &joins);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     says(blame, "mean", "the runtime's rewriting of the graph");
 }
@@ -198,7 +206,7 @@ fn a_files_fault_is_found_though_the_engine_is_right() {
     weight[[2, 3, 1, 0].as_slice()] *= -1.0;
     spoilt.insert("deep.weight", weight);
     let (report, truths) =
-        blamed(&file(&model(&graph, &spoilt)), Standing::Checkpoint, &model(&graph, &whole), &open);
+        blamed(&file(&model(&graph, &spoilt)), ReferenceKind::Checkpoint, &model(&graph, &whole), &open);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     assert_eq!(blame.engine, None);
     says(blame, "deep", "the sign of 1 of 432 values of 'deep.weight'");
@@ -216,7 +224,7 @@ fn what_was_recorded_may_be_another_network() {
     let mut other = whole.clone();
     other.insert("classifier.bias", ndarray::ArrayD::zeros(vec![5]));
     let (report, _) =
-        blamed(&file(&model(&graph, &other)), Standing::Recorded, &model(&graph, &whole), &open);
+        blamed(&file(&model(&graph, &other)), ReferenceKind::Recorded, &model(&graph, &whole), &open);
     let [blame] = &report.blame[..] else { panic!("{:?}", report.blame) };
     assert!(blame.engine.is_none() && blame.node.is_none());
     assert!(blame.cause.as_ref().unwrap().contains("do not give that either"), "{blame:?}");
@@ -227,7 +235,7 @@ fn nothing_is_blamed_where_nothing_failed() {
     let graph = network(&|op| op);
     let weights = weights(&graph);
     let (report, truths) =
-        blamed(&file(&model(&graph, &weights)), Standing::File, &model(&graph, &weights), &open);
+        blamed(&file(&model(&graph, &weights)), ReferenceKind::File, &model(&graph, &weights), &open);
     assert!(report.passed && report.blame.is_empty());
     let folder = tempfile::tempdir().unwrap();
     let kept =

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::Command;
 
 use cohort::config::EngineName;
-use cohort::data::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, PixelRange, Resize};
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, Model, Op, initial_weights};
-use cohort::onnx::{EmitOptions, Metadata, OnnxFile, Scored, ScoredSplit, emit};
+use cohort::onnx::{Metadata, OnnxFile, Scored, ScoredSplit, emit, plain_contract};
 use ndarray::ArrayD;
 use ndarray_npy::NpzWriter;
 use prost::Message;
@@ -104,7 +104,8 @@ fn with_softmax(folder: &Folder, name: &str, error: f32) {
         student: "tiny".into(),
         run: "test".into(),
     };
-    let bytes = emit(&Model::new(graph, weights).unwrap(), Some(&metadata), &EmitOptions::default()).unwrap();
+    let bytes =
+        emit(&Model::new(graph.clone(), weights).unwrap(), &plain_contract(&graph), Some(&metadata)).unwrap();
     std::fs::write(folder.path(name), bytes).unwrap();
 }
 
@@ -400,7 +401,8 @@ impl Colours {
         let mut metadata = self.metadata.clone();
         spoil(&mut metadata);
         let bytes =
-            emit(&Model::new(graph, weights).unwrap(), Some(&metadata), &EmitOptions::default()).unwrap();
+            emit(&Model::new(graph.clone(), weights).unwrap(), &plain_contract(&graph), Some(&metadata))
+                .unwrap();
         std::fs::write(self.folder.path("colours.onnx"), bytes).unwrap();
     }
 }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cohort::data::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, PixelRange, Resize};
 use cohort::graph::Model;
-use cohort::onnx::{EmitOptions, Metadata, emit};
+use cohort::onnx::{Metadata, emit, plain_contract};
 use cohort::zoo;
 
 /// A pipeline that is right; each case breaks it somewhere.
@@ -84,7 +84,7 @@ fn model(input: [usize; 3]) -> Vec<u8> {
         student: "one".into(),
         run: "test".into(),
     };
-    emit(&Model::untrained(graph, 1), Some(&metadata), &EmitOptions::default()).unwrap()
+    emit(&Model::untrained(graph.clone(), 1), &plain_contract(&graph), Some(&metadata)).unwrap()
 }
 
 /// Bytes with a text in them replaced by one as long.

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use cohort::config::EngineName;
-use cohort::data::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, Element, OutputKind, PixelRange, Resize};
 use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, Model, NodeId, Op, Unary, cost};
-use cohort::onnx::{Element, EmitOptions, Ending, Import, Metadata, OnnxFile, emit, import};
+use cohort::onnx::{Import, Metadata, OnnxFile, contract_with_embedding, emit, import, plain_contract};
 use cohort::zoo;
 use ndarray::ArrayD;
 
@@ -37,7 +37,7 @@ fn recorded(path: &Path, part: &str) -> ArrayD<f32> {
 
 /// Half precision in between is not modelled, only its weights.
 fn tolerance(file: &OnnxFile) -> f64 {
-    if file.input.element == Element::Float16 { 2e-3 } else { 1e-5 }
+    if file.contract.input.element == Element::Float16 { 2e-3 } else { 1e-5 }
 }
 
 /// The largest difference over the largest value.
@@ -67,8 +67,7 @@ fn metadata(graph: &Graph) -> Metadata {
 
 fn emitted(model: &Model) -> OnnxFile {
     let graph = model.graph();
-    let embedding = graph.output(Graph::EMBEDDING).is_some();
-    let bytes = emit(model, Some(&metadata(graph)), &EmitOptions { embedding, half: false }).unwrap();
+    let bytes = emit(model, &contract_with_embedding(graph), Some(&metadata(graph))).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("emitted.onnx")).unwrap()
 }
 
@@ -78,7 +77,7 @@ fn imported_files_compute_what_was_recorded() {
         let (file, imported) = load(&path);
         let truth = Truth::new(&imported.model).unwrap();
         let logits = truth.logits(recorded(&path, "input").view()).unwrap();
-        let error = apart(&imported.ending.apply(logits), &recorded(&path, "output"));
+        let error = apart(&imported.contract.answer().kind.of_logits(logits), &recorded(&path, "output"));
         assert!(error < tolerance(&file), "{}: {error} apart", path.display());
         assert_eq!(imported.origins.len(), imported.model.graph().nodes().len());
     }
@@ -111,7 +110,7 @@ fn what_is_emitted_of_them_computes_the_same() {
         let mut engine =
             open(&emitted(&imported.model), EngineName::OrtCpu, &EngineOptions::default()).unwrap();
         let logits = engine.run(images.view()).unwrap().swap_remove(0).mapv(f64::from);
-        let error = apart(&imported.ending.apply(logits), &recorded(&path, "output"));
+        let error = apart(&imported.contract.answer().kind.of_logits(logits), &recorded(&path, "output"));
         assert!(error < tolerance(&file), "{}: {error} apart", path.display());
     }
 }
@@ -123,7 +122,7 @@ fn import_and_emission_come_to_rest_at_once() {
         let second = import(&emitted(&first.model)).unwrap();
         assert_eq!(first.model.graph(), second.model.graph(), "{}", path.display());
         assert_eq!(first.model.weights(), second.model.weights(), "{}", path.display());
-        assert_eq!(second.ending, Ending::Logits);
+        assert_eq!(second.contract.answer().kind, OutputKind::Logits);
     }
 }
 
@@ -155,8 +154,11 @@ fn every_ready_model_comes_back_as_it_was() {
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
         let model = Model::untrained(graph, 5);
         // With the embedding as an output of its own and without, in turns.
-        let options = EmitOptions { embedding: index % 2 == 0, half: false };
-        let bytes = emit(&model, Some(&metadata(model.graph())), &options).unwrap();
+        let contract = match index % 2 {
+            0 => contract_with_embedding(model.graph()),
+            _ => plain_contract(model.graph()),
+        };
+        let bytes = emit(&model, &contract, Some(&metadata(model.graph()))).unwrap();
         let file = OnnxFile::from_bytes(bytes, Path::new("ready.onnx")).unwrap();
         let imported = import(&file).unwrap();
         assert_eq!(*imported.model.graph(), in_single(model.graph()), "{name}");
@@ -193,6 +195,7 @@ fn patterns_are_known_again() {
     assert_eq!(hard_swishes, 1, "what runtimes compute in one go is written as one");
     let (_, softmax) = load(&folder.join("nhwc_uint8.onnx"));
     let (_, log) = load(&folder.join("attention.onnx"));
-    assert_eq!((softmax.ending, log.ending), (Ending::Softmax, Ending::LogSoftmax));
+    let kind = |import: &Import| import.contract.answer().kind;
+    assert_eq!((kind(&softmax), kind(&log)), (OutputKind::Probabilities, OutputKind::LogProbabilities));
     assert!(cost(softmax.model.graph()).macs > 0 && softmax.model.graph().output(Graph::EMBEDDING).is_some());
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cohort::error::InputError;
-use cohort::graph::{Graph, cost};
-use cohort::onnx::{EmitOptions, Import, OnnxFile, emit, import};
+use cohort::graph::cost;
+use cohort::onnx::{Import, OnnxFile, contract_with_embedding, emit, import};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -90,8 +90,7 @@ fn what_did_harm_once_does_none() {
 
 /// Emission and import give the same graph.
 fn comes_back(first: &Import, path: &Path) {
-    let embedding = first.model.graph().output(Graph::EMBEDDING).is_some();
-    let bytes = emit(&first.model, None, &EmitOptions { embedding, half: false }).unwrap();
+    let bytes = emit(&first.model, &contract_with_embedding(first.model.graph()), None).unwrap();
     let second = OnnxFile::from_bytes(bytes, path).and_then(|file| import(&file)).unwrap();
     let same = first.model.graph() == second.model.graph() && first.model.weights() == second.model.weights();
     assert!(same, "{} is another after emission", path.display());

@@ -6,16 +6,19 @@
 use std::path::Path;
 
 use cohort::config::{Device, EngineName};
-use cohort::data::{ChannelOrder, Normalization, PixelRange, Resize, ordered_batches};
+use cohort::contract::{ChannelOrder, Contract, Normalization, PixelRange, Precision, Resize};
+use cohort::data::ordered_batches;
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
     Builder, Conv2d, Graph, Model, Op, Pool, Weights, fold_batch_norm, fold_normalization, initial_weights,
     normalizing, params,
 };
-use cohort::onnx::{EmitOptions, Metadata, OnnxFile, emit, findings};
+use cohort::onnx::{Metadata, OnnxFile, contract_with_embedding, emit, findings, plain_contract};
 use cohort::progress::Silent;
-use cohort::verify::{Candidate, Frame, Job, Standing, Tolerance, Truths, VerifyReport, input_sets, verify};
+use cohort::verify::{
+    Candidate, ReferenceKind, Tolerance, Truths, Verification, VerifyReport, input_sets, verify,
+};
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::{RngSeed, TestCaseError};
@@ -54,11 +57,13 @@ fn with_statistics(graph: Graph, seed: u64) -> Model {
 }
 
 fn exported(model: &Model, embedding: bool) -> OnnxFile {
-    written(model, &metadata(model.graph()), EmitOptions { embedding, half: false })
+    written(model, &metadata(model.graph()), embedding, Precision::Float32)
 }
 
-fn written(model: &Model, metadata: &Metadata, options: EmitOptions) -> OnnxFile {
-    let bytes = emit(model, Some(metadata), &options).unwrap();
+fn written(model: &Model, metadata: &Metadata, embedding: bool, precision: Precision) -> OnnxFile {
+    let contract =
+        if embedding { contract_with_embedding(model.graph()) } else { plain_contract(model.graph()) };
+    let bytes = emit(model, &Contract { precision, ..contract }, Some(metadata)).unwrap();
     OnnxFile::from_bytes(bytes, Path::new("test.onnx")).unwrap()
 }
 
@@ -73,11 +78,10 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
             engines.push(Candidate { engine, loaded: open(file, engine, &options), options });
         }
     }
-    let preparation = file.metadata.as_ref().map(Metadata::preparation);
-    let inputs = input_sets(None, &Frame::of_file(file, preparation.as_ref()).unwrap(), 1);
+    let inputs = input_sets(None, &file.contract.image_input(file.contract.preparation.as_ref()).unwrap(), 1);
     let truths =
-        Truths::of("float64", Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
-    verify(&mut Job {
+        Truths::of("float64", ReferenceKind::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
+    verify(&mut Verification {
         model: "test.onnx".into(),
         findings: findings(file),
         truths: &truths.unwrap(),
@@ -85,7 +89,7 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
         inputs: &inputs,
         accuracy: None,
         fixed_batch: None,
-        half: file.computes_in_half(),
+        precision: file.contract.precision,
         progress: &Silent,
     })
 }
@@ -112,7 +116,7 @@ fn an_unfolded_export_and_its_embedding() {
     let graph = zoo::build(&model, [3, 16, 16], 5).unwrap();
     let model = with_statistics(graph, 3);
     let file = exported(&model, true);
-    let names: Vec<&str> = file.outputs.iter().map(|output| output.name.as_str()).collect();
+    let names: Vec<&str> = file.contract.outputs.iter().map(|output| output.tensor.name.as_str()).collect();
     assert_eq!(names, ["logits", "embedding"]);
     assert!(parity(&model, &file).passed);
 
@@ -177,13 +181,15 @@ fn half_precision_is_near_and_no_nearer() {
         let graph = zoo::build(&model, [3, 16, 16], 7).unwrap();
         let model = Model::untrained(graph, 5);
         let folded = fold_batch_norm(&model).unwrap();
-        let half = |model: &Model| {
-            written(model, &metadata(model.graph()), EmitOptions { embedding: true, half: true })
-        };
+        let half = |model: &Model| written(model, &metadata(model.graph()), true, Precision::Float16);
         let file = half(&folded);
         let single = exported(&folded, true);
-        assert!(file.computes_in_half() && 10 * file.size_bytes() < 6 * single.size_bytes(), "{name}");
-        assert_eq!((&file.input, &file.outputs), (&single.input, &single.outputs), "{name}");
+        assert!(
+            file.contract.precision == Precision::Float16 && 10 * file.size_bytes() < 6 * single.size_bytes(),
+            "{name}"
+        );
+        let same = Contract { precision: Precision::Float16, ..single.contract.clone() };
+        assert_eq!(file.contract, same, "{name}");
         let report = parity(&model, &file);
         assert!(report.passed, "{name}: {:?}", problems(&report));
         for engine in &report.engines[1..] {
@@ -236,17 +242,20 @@ fn a_file_normalises_by_itself() {
             ..metadata(model.graph())
         };
         for model in [&model, &fold_batch_norm(&model).unwrap()] {
-            let with = |mean: &[f32], std: &[f32], half: bool| {
+            let with = |mean: &[f32], std: &[f32], precision: Precision| {
                 let model = fold_normalization(model, mean, std).unwrap();
-                written(&model, &metadata, EmitOptions { embedding: false, half })
+                written(&model, &metadata, false, precision)
             };
             let verified = |file: &OnnxFile| parity(&truth, file);
-            let report = verified(&with(&mean, &std, false));
+            let report = verified(&with(&mean, &std, Precision::Float32));
             assert!(report.passed, "{:?}", problems(&report));
-            let report = verified(&with(&mean, &std, true));
+            let report = verified(&with(&mean, &std, Precision::Float16));
             assert!(report.passed, "in half precision: {:?}", problems(&report));
-            assert!(!verified(&with(&[0.25, 0.626], &std, false)).passed, "another mean passed");
-            assert!(!verified(&with(&mean, &[0.125, 0.501], false)).passed, "another deviation passed");
+            assert!(!verified(&with(&[0.25, 0.626], &std, Precision::Float32)).passed, "another mean passed");
+            assert!(
+                !verified(&with(&mean, &[0.125, 0.501], Precision::Float32)).passed,
+                "another deviation passed"
+            );
         }
     }
 }

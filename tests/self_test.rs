@@ -6,12 +6,12 @@ use std::io::Write;
 use std::path::Path;
 
 use cohort::config::EngineName;
-use cohort::data::Layout;
+use cohort::contract::{ImageInput, Layout, Pixels};
 use cohort::graph::{Graph, Model, initial_weights, params};
 use cohort::onnx::{OnnxFile, import};
 use cohort::progress::Silent;
 use cohort::torch::{Mode, Network, batch_tensor};
-use cohort::verify::{Frame, Outcome, Pixels, SelfTestReport, Subject, input_sets, self_test};
+use cohort::verify::{Outcome, SelfTestReport, Subject, input_sets, self_test};
 use cohort::zoo;
 use ndarray::ArrayD;
 
@@ -27,8 +27,8 @@ const READY: [&str; 8] = [
     "wrn_16_1",
 ];
 
-fn frame(graph: &Graph) -> Frame {
-    Frame {
+fn image(graph: &Graph) -> ImageInput {
+    ImageInput {
         shape: graph.input_shape().as_slice().try_into().unwrap(),
         layout: Layout::ChannelsFirst,
         pixels: Pixels::Single { black: -2.0, white: 2.0 },
@@ -42,11 +42,11 @@ fn trained(graph: Graph) -> Model {
         let values = |at: ndarray::IxDyn| ((at[0] * 37 + 11) % 17) as f32 / 17.0 - 0.5;
         weights.insert(spec.name, ArrayD::from_shape_fn(spec.shape, values));
     }
-    let frame = frame(&graph);
+    let image = image(&graph);
     let model = Model::new(graph, weights).unwrap();
     let network = Network::new(&model, tch::Device::Cpu, tch::Kind::Float).unwrap();
     for seed in 0..20 {
-        let noise = input_sets(None, &frame, seed).swap_remove(0).images;
+        let noise = input_sets(None, &image, seed).swap_remove(0).images;
         let images = batch_tensor(noise.view(), tch::Device::Cpu).unwrap();
         tch::no_grad(|| network.forward(&images, Mode::Train)).unwrap();
     }
@@ -54,8 +54,8 @@ fn trained(graph: Graph) -> Model {
 }
 
 fn tested(name: &str, model: &Model) -> SelfTestReport {
-    let (frame, engine) = (frame(model.graph()), EngineName::OrtCpu);
-    self_test(&Subject { name, model, frame, engine, threads: 2, seed: 1 }, &Silent).unwrap()
+    let (image, engine) = (image(model.graph()), EngineName::OrtCpu);
+    self_test(&Subject { name, model, image, engine, threads: 2, seed: 1 }, &Silent).unwrap()
 }
 
 #[test]

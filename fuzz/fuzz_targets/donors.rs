@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use cohort::config::{ModelSpec, parse};
-use cohort::graph::{Graph, Model};
-use cohort::onnx::{EmitOptions, emit};
+use cohort::graph::Model;
+use cohort::onnx::{contract_with_embedding, emit};
 use cohort::zoo;
 use prost::Message;
 use tract_onnx::pb::ModelProto;
@@ -44,6 +44,5 @@ fn ready(text: &str) -> Vec<u8> {
 
 /// The bytes of a model's file.
 pub fn emitted(model: &Model) -> Vec<u8> {
-    let embedding = model.graph().output(Graph::EMBEDDING).is_some();
-    emit(model, None, &EmitOptions { embedding, half: false }).expect("what is imported can be emitted")
+    emit(model, &contract_with_embedding(model.graph()), None).expect("what is imported can be emitted")
 }

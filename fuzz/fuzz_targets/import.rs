@@ -9,9 +9,10 @@ mod words;
 use std::collections::HashMap;
 use std::path::Path;
 
+use cohort::contract::OutputKind;
 use cohort::error::InputError;
 use cohort::graph::cost;
-use cohort::onnx::{Ending, Import, OnnxFile, findings, import};
+use cohort::onnx::{Import, OnnxFile, findings, import};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 /// Weights in other files are looked for where the fixtures have theirs.
@@ -42,7 +43,7 @@ fn comes_back(first: &Import) {
     let file = OnnxFile::from_bytes(emitted, Path::new("emitted.onnx")).expect("what is emitted can be read");
     let second = import(&file).expect("what is emitted can be imported");
     // A softmax of a softmax: import takes one off each time.
-    if second.ending != Ending::Logits {
+    if second.contract.answer().kind != OutputKind::Logits {
         return;
     }
     assert_eq!(first.model, second.model);

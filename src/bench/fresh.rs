@@ -75,7 +75,7 @@ pub fn measure_start(request: &Request) -> Result<Start> {
     let start = Instant::now();
     let file = OnnxFile::load(&request.model)?;
     let read_ms = milliseconds(start);
-    let input = noise(request.batch, &request.sample, file.input.element, request.seed);
+    let input = noise(request.batch, &request.sample, file.contract.input.element, request.seed);
     let mut rss_bytes = [rss_bytes()?, 0, 0];
     let mut device_memory = [device(), None, None];
     let start = Instant::now();

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, IxDyn};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::onnx::Element;
+use crate::contract::Element;
 
 /// A batch of seeded noise: uniform in ±1.7, as spread as normalised pixels, or whole numbers from the least to
 /// the most the input takes, 255 at most.

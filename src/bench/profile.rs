@@ -73,11 +73,16 @@ pub fn profile(
 ) -> Result<Profile> {
     ensure!(batch > 0 && runs > 0, "a profile is of at least one image and one run");
     let path = file.path.display();
-    if let Some(fixed) = file.fixed_batch().filter(|&fixed| fixed != batch) {
+    if let Some(fixed) = file.contract.batch().filter(|&fixed| fixed != batch) {
         return Err(InputError::new(format!("{path} takes batches of {fixed}, not of {batch}")).into());
     }
-    let timed =
-        time_nodes(file, engine, options, noise(batch, sample, file.input.element, SEED).view(), runs)?;
+    let timed = time_nodes(
+        file,
+        engine,
+        options,
+        noise(batch, sample, file.contract.input.element, SEED).view(),
+        runs,
+    )?;
     Ok(ranked(options.name(engine), batch, options.threads, timed))
 }
 
@@ -111,7 +116,7 @@ mod tests {
     use std::path::Path;
 
     use crate::graph::{Builder, Conv2d, Graph, Model, Op, cost};
-    use crate::onnx::{EmitOptions, emit};
+    use crate::onnx::{emit, plain_contract};
 
     use super::*;
 
@@ -132,7 +137,7 @@ mod tests {
 
     fn file() -> OnnxFile {
         let graph = network();
-        let bytes = emit(&Model::untrained(graph, 1), None, &EmitOptions::default()).unwrap();
+        let bytes = emit(&Model::untrained(graph.clone(), 1), &plain_contract(&graph), None).unwrap();
         OnnxFile::from_bytes(bytes, Path::new("profiled.onnx")).unwrap()
     }
 

@@ -9,7 +9,8 @@ use ndarray::{ArrayD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{EngineName, Mode};
-use crate::data::Preparation;
+use crate::contract::Preparation;
+use crate::data::prepared_bytes;
 use crate::engine::{Engine, EngineOptions, Placement};
 use crate::onnx::OnnxFile;
 
@@ -61,10 +62,10 @@ pub struct Pictures {
 impl Pictures {
     /// For a file that takes images: prepared as it says, or from 0 to 1 if it does not say.
     pub fn of(file: &OnnxFile, files: Vec<(String, Vec<u8>)>) -> Option<Self> {
-        let layout = file.layout();
-        let shape = layout.planar(file.image_shape()?);
-        let preparation = match &file.metadata {
-            Some(metadata) => metadata.preparation(),
+        let layout = file.contract.layout;
+        let shape = layout.planar(file.contract.image_shape()?);
+        let preparation = match &file.contract.preparation {
+            Some(preparation) => preparation.clone(),
             None => Preparation::unit(shape[0], layout),
         };
         Some(Self { files, preparation, shape })
@@ -108,7 +109,7 @@ impl<'a> Loaded<'a> {
         let start = Instant::now();
         let mut loaded = (subject.open)(engine, options)?;
         let load_ms = milliseconds(start);
-        let input = noise(batch, &subject.model.sample, subject.file.input.element, seed);
+        let input = noise(batch, &subject.model.sample, subject.file.contract.input.element, seed);
         let start = Instant::now();
         let outputs = loaded.run(input.view()).with_context(context)?;
         let first_run_ms = milliseconds(start);
@@ -172,7 +173,7 @@ impl Runner {
     fn classify(&mut self, pictures: &Pictures) -> Result<Vec<usize>> {
         for place in 0..self.input.shape()[0] {
             let (name, file) = &pictures.files[self.next % pictures.files.len()];
-            let image = pictures.preparation.image_from(file, name, pictures.shape)?;
+            let image = prepared_bytes(&pictures.preparation, file, name, pictures.shape)?;
             self.input.slice_axis_mut(Axis(0), Slice::from(place..place + 1)).assign(&image);
             self.next += 1;
         }

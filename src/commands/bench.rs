@@ -9,9 +9,11 @@ use crate::bench::{
     BenchReport, Job, ModelFacts, Pictures, Request, Subject, bench, compare, judge, measure_start,
 };
 use crate::config::{Bench, Budget, ConvSearch, CudaSettings, Mode, OutOfRange, Scenario};
+use crate::contract::Dim;
+use crate::data::prepared_bytes;
 use crate::engine::open;
 use crate::error::{GateFailed, InputError};
-use crate::onnx::{Dim, OnnxFile};
+use crate::onnx::OnnxFile;
 use crate::report::{bench_failures, bench_screen, write_bench};
 use crate::ui::{out, out_json};
 
@@ -170,9 +172,9 @@ fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a
 /// The sizes of a sample's axes: the file's own, and the user's where it leaves them free.
 fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
     let path = file.path.display();
-    let axes = &file.input.dims[1..];
+    let axes = &file.contract.input.dims[1..];
     let Some(given) = given else {
-        return file.sample_shape().ok_or_else(|| {
+        return file.contract.sample_shape().ok_or_else(|| {
             InputError::new(format!("{path}: the sizes of its input are not fixed in the file"))
                 .hint("give them with --shape, such as --shape 3x224x224")
         });
@@ -213,7 +215,7 @@ fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
             .hint("end-to-end is for images; measure it with --mode device,host")
     })?;
     for (name, bytes) in &pictures.files {
-        pictures.preparation.image_from(bytes, name, pictures.shape)?;
+        prepared_bytes(&pictures.preparation, bytes, name, pictures.shape)?;
     }
     Ok(pictures)
 }

@@ -11,7 +11,7 @@ use crate::config::EngineName;
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::graph::Model;
-use crate::onnx::{EmitOptions, OnnxFile, emit};
+use crate::onnx::{OnnxFile, emit, plain_contract};
 use crate::report::wrap;
 use crate::ui::{out, out_json};
 use crate::zoo;
@@ -119,7 +119,8 @@ fn onnx_runtime() -> Library {
 }
 
 fn trial_of_provider() -> Result<()> {
-    let bytes = emit(&trial()?, None, &EmitOptions::default())?;
+    let model = trial()?;
+    let bytes = emit(&model, &plain_contract(model.graph()), None)?;
     let file = OnnxFile::from_bytes(bytes, Path::new("a trial network"))?;
     run_trial(open(&file, EngineName::OrtCuda, &EngineOptions::default())?)
 }

@@ -9,7 +9,7 @@ use crate::engine::tract::tensor_shapes;
 use crate::error::InputError;
 use crate::files::write_atomic;
 use crate::graph::{Model, fold_batch_norm};
-use crate::onnx::{EmitOptions, LayerRow, Metadata, OnnxFile, Summary, Totals, emit, graph_rows};
+use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, emit, graph_rows, plain_contract};
 use crate::report::{count, node_name, plain_table};
 use crate::ui::{out, out_json};
 use crate::zoo;
@@ -58,7 +58,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 .into());
         }
         let file = OnnxFile::load(Path::new(&args.model))?;
-        let input = file.sample_shape().unwrap_or_else(|| args.input.to_vec());
+        let input = file.contract.sample_shape().unwrap_or_else(|| args.input.to_vec());
         let layers = file.rows(&tensor_shapes(&file, &input)?);
         Inspected {
             model: &args.model,
@@ -73,7 +73,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let graph = zoo::build(&model, args.input, args.classes)?;
         if let Some(path) = &args.onnx {
             let model = fold_batch_norm(&Model::untrained(graph.clone(), SEED))?;
-            write_atomic(path, &emit(&model, None, &EmitOptions::default())?)?;
+            write_atomic(path, &emit(&model, &plain_contract(model.graph()), None)?)?;
         }
         let layers = graph_rows(&graph);
         let totals = Totals::of(&layers);

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
+use crate::data::prepared_image;
 use crate::engine::{EngineOptions, open};
 use crate::error::InputError;
-use crate::graph::Graph;
 use crate::onnx::OnnxFile;
 use crate::ui::{out, out_json};
 
@@ -55,29 +55,26 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let engine = common.engines(args.engine.as_slice())?[0];
     let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let mut engine = open(&file, engine, &options)?;
-    let logits = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
+    let (answer, kind) = (file.contract.answer_place(), file.contract.answer().kind);
     let preparation = metadata.preparation();
     let mut predictions = Vec::new();
     for path in image_files(&args.images)? {
-        let image = preparation.image(&path, metadata.input)?;
+        let image = prepared_image(&preparation, &path, metadata.input)?;
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =
-            outputs.get(logits).context("the model gives no output")?.iter().map(|&z| z.into()).collect();
-        let classes = likeliest(&row, &metadata.classes, args.top);
+            outputs.get(answer).context("the model gives no output")?.iter().map(|&z| z.into()).collect();
+        let classes = likeliest(kind.probabilities(&row), &metadata.classes, args.top);
         predictions.push(Prediction { image: path.display().to_string(), classes });
     }
     if common.json { out_json(&predictions) } else { out(text(&predictions)) }
 }
 
-/// Softmax, sorted from the likeliest.
-fn likeliest(logits: &[f64], names: &[String], top: usize) -> Vec<Class> {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
+/// Classes, sorted from the likeliest.
+fn likeliest(probabilities: Vec<f64>, names: &[String], top: usize) -> Vec<Class> {
+    let mut order: Vec<usize> = (0..probabilities.len()).collect();
+    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
     let name = |class: usize| names.get(class).cloned().unwrap_or_else(|| class.to_string());
-    let class = |class: usize| Class { class: name(class), probability: weights[class] / total };
+    let class = |class: usize| Class { class: name(class), probability: probabilities[class] };
     order.into_iter().take(top).map(class).collect()
 }
 

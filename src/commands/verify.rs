@@ -14,13 +14,12 @@ use crate::bench::usable_threads;
 use crate::config::EngineName;
 use crate::engine::{EngineOptions, engine_names, open, ort};
 use crate::error::GateFailed;
-use crate::onnx::{OnnxFile, findings};
+use crate::onnx::OnnxFile;
 use crate::progress::Progress;
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{out, out_json};
 use crate::verify::{
-    Accuracy, Evidence, Hardening, InputSet, Job, Standing, Truths, VerifyReport, blame, harden, noise_pool,
-    save_case, verify,
+    Accuracy, Adversary, Examination, InputSet, ReferenceKind, Truths, VerifyReport, examine, noise_pool,
 };
 
 use super::Common;
@@ -97,7 +96,7 @@ fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Ver
     let engines = engines(args, file, with_torch, progress)?;
     let images = images(args, file, progress)?;
     let references = (network.as_ref(), reference.as_ref());
-    let (mut inputs, mut truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
+    let (inputs, truths) = inputs_and_truths(args, file, &engines, references, images.as_ref())?;
     if let (Some(images), Some(logits)) = (&images, truths.logits.first())
         && images.classes() != logits.ncols()
     {
@@ -107,76 +106,63 @@ fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Ver
             logits.ncols()
         ));
     }
-    let threads = usable_threads();
-    let mut candidates = candidates(file, &engines, network.as_ref(), threads)?;
     let other = reference.as_ref().and_then(|reference| reference.network.as_ref());
-    let true_network = match truths.standing {
-        Standing::Checkpoint | Standing::File => network.as_ref(),
-        Standing::Reference => other,
-        Standing::Recorded | Standing::Engine => None,
+    let true_network = match truths.kind {
+        ReferenceKind::Checkpoint | ReferenceKind::File => network.as_ref(),
+        ReferenceKind::Reference => other,
+        ReferenceKind::Recorded | ReferenceKind::Engine => None,
     };
-    if let Some(network) = true_network.filter(|network| network.ends_alike()) {
-        let frame = inputs::frame_of(file, images.as_ref())?;
-        let pool = match &images {
-            Some(images) => images.pool()?,
-            None => noise_pool(&frame, args.seed),
-        };
-        let (model, candidates) = (&network.model, &mut candidates);
-        let hardening = Hardening { model, file, candidates, pool, frame, threads };
-        if let Err(error) = harden(&mut inputs, &mut truths, hardening) {
-            progress.warn(format!("no search for harder inputs: {error:#}"));
+    let adversary = match true_network.filter(|network| network.ends_alike()) {
+        Some(network) => {
+            let image = inputs::image_input(file, images.as_ref())?;
+            let pool = match &images {
+                Some(images) => images.pool()?,
+                None => noise_pool(&image, args.seed),
+            };
+            Some(Adversary { model: &network.model, pool, image })
         }
-    }
-    let mut report = verify(&mut Job {
-        model: file.path.display().to_string(),
-        findings: findings(whole),
-        truths: &truths,
-        engines: candidates,
-        inputs: &inputs,
-        accuracy: images.as_ref().map(|images| {
-            let (name, split) = images.labelled();
-            let written = file.metadata.as_ref().and_then(|metadata| metadata.accuracy);
-            let scored = written.or(network.as_ref().and_then(|network| network.scored));
-            let known = scored.filter(|scored| (scored.split, scored.images) == (name, split.len()));
-            let (preparation, own) = (&images.preparation, images.own.as_ref());
-            let reference = known.map(|scored| scored.share());
-            Accuracy { name: name.name(), split, preparation, own, reference }
-        }),
-        fixed_batch: file.fixed_batch(),
-        half: whole.computes_in_half(),
+        None => None,
+    };
+    let accuracy = images.as_ref().map(|images| {
+        let (name, split) = images.labelled();
+        let written = file.metadata.as_ref().and_then(|metadata| metadata.accuracy);
+        let scored = written.or(network.as_ref().and_then(|network| network.scored));
+        let known = scored.filter(|scored| (scored.split, scored.images) == (name, split.len()));
+        let (preparation, own) = (&images.preparation, images.own.as_ref());
+        Accuracy { name: name.name(), split, preparation, own, reference: known.map(|scored| scored.share()) }
+    });
+    let another = true_network.filter(|_| truths.kind != ReferenceKind::File);
+    let case = case_folder(args);
+    let threads = usable_threads();
+    let examined = examine(Examination {
+        file,
+        whole,
+        candidates: candidates(file, &engines, network.as_ref(), threads)?,
+        inputs,
+        truths,
+        adversary,
+        reference: another.map(Network::reference),
+        accuracy,
+        case: Some(&case),
+        open: &open,
+        threads,
         progress,
     });
-    let another = true_network.filter(|_| truths.standing != Standing::File);
-    let reference = another.map(Network::reference);
-    let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open: &open, threads };
-    blame(&mut report, &evidence, progress);
-    if !report.passed {
-        save(args, &report, file, &inputs, &truths, progress);
-    }
-    Ok(report)
-}
-
-/// Keeps what it takes to see a failure again. That it cannot be kept does not hide the failure.
-fn save(
-    args: &Args,
-    report: &VerifyReport,
-    file: &OnnxFile,
-    inputs: &[InputSet],
-    truths: &Truths,
-    progress: &dyn Progress,
-) {
-    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
-    let folder = args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")));
-    match save_case(&folder, report, file, inputs, truths) {
-        Ok(kept) if kept.is_empty() => {}
-        Ok(_) => {
-            progress
-                .warn(format!("the failing case is in {}; its command.txt shows it again", folder.display()));
-        }
+    match &examined.case {
+        Ok(files) if files.is_empty() => {}
+        Ok(_) => progress
+            .warn(format!("the failing case is in {}; its command.txt shows it again", case.display())),
         Err(error) => {
             progress.warn(format!("the failing case is not kept: {error:#}; --case names another folder"))
         }
     }
+    Ok(examined.report)
+}
+
+/// Where a failing case is kept.
+fn case_folder(args: &Args) -> PathBuf {
+    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
+    args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")))
 }
 
 /// The file without a softmax at its end, for the engines, where what it is held against can be taken before that, too.
@@ -229,7 +215,7 @@ fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Opti
     if !cfg!(feature = "train") {
         return Ok(None);
     }
-    match imported(file, Standing::File) {
+    match imported(file, ReferenceKind::File) {
         Ok(network) => Ok(Some(network)),
         Err(error) => {
             progress.warn(format!("no float64 truth from the file's own nodes: {error:#}"));
@@ -248,7 +234,7 @@ fn inputs_and_truths(
     if let Some(recorded) = &args.inputs {
         let (set, logits) = inputs::recorded(file, recorded, args.expected.as_ref())?;
         let name = format!("outputs of {}", args.expected.as_ref().unwrap_or(recorded).display());
-        return Ok((vec![set], Truths { name, standing: Standing::Recorded, logits: vec![logits] }));
+        return Ok((vec![set], Truths { name, kind: ReferenceKind::Recorded, logits: vec![logits] }));
     }
     let sets = match images {
         Some(images) => images.sets(file, args.images, args.seed)?,
@@ -259,10 +245,10 @@ fn inputs_and_truths(
     let truths = match (network, reference) {
         (_, Some(Reference { file, network: Some(network) })) => network_truth(network, &sets, file)?,
         (_, Some(Reference { file, network: None })) => {
-            file_truth(file, reader, Standing::Reference, &sets, usable_threads())?
+            file_truth(file, reader, ReferenceKind::Reference, &sets, usable_threads())?
         }
         (Some(network), None) => network_truth(network, &sets, file)?,
-        (None, None) => file_truth(file, reader, Standing::Engine, &sets, usable_threads())?,
+        (None, None) => file_truth(file, reader, ReferenceKind::Engine, &sets, usable_threads())?,
     };
     Ok((sets, truths))
 }

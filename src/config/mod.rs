@@ -29,9 +29,8 @@ pub use schema::{
     TeacherSpec, names_a_file,
 };
 pub use stages::{
-    AdamW, Budgets, Collaborate, Constant, Cosine, Export, ExportPrecision, Keep, Limit, LossWeights, Method,
-    MultiStep, OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Updates,
-    Verify,
+    AdamW, Budgets, Collaborate, Constant, Cosine, Export, Keep, Limit, LossWeights, Method, MultiStep,
+    OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Updates, Verify,
 };
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};
 pub use terms::LossTerms;

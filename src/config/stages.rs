@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::contract::Precision;
 use crate::stage::StageKind;
 
 use super::bench::{Bench, EngineName};
@@ -420,7 +421,8 @@ pub struct Export {
     pub fold_batch_norm: bool,
     /// The file takes pixels from 0 to 1 and normalises them by itself.
     pub fold_normalization: bool,
-    pub precision: ExportPrecision,
+    /// The file's input and outputs are float32 in any case.
+    pub precision: Precision,
     /// Adds the pooled features as a second output.
     pub embedding: bool,
 }
@@ -430,18 +432,10 @@ impl Default for Export {
         Self {
             fold_batch_norm: true,
             fold_normalization: false,
-            precision: ExportPrecision::Float32,
+            precision: Precision::Float32,
             embedding: false,
         }
     }
-}
-
-/// What an exported file holds its weights in and computes in. Its input and outputs are float32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ExportPrecision {
-    Float32,
-    Float16,
 }
 
 /// Proves that the exported file computes what the checkpoint does.

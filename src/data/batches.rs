@@ -7,11 +7,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::config::Augment;
+use crate::contract::{Normalization, Table};
 use crate::seed::derive_seed;
 
 use super::augment::{Change, changed, draw, sample_rng};
 use super::mix::{self, Mix};
-use super::normalization::{Normalization, Table};
 use super::split::shuffle;
 use super::store::Split;
 

@@ -6,11 +6,11 @@ use anyhow::Result;
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 
 use crate::config::Data;
+use crate::contract::Normalization;
 use crate::error::InputError;
 use crate::seed::derive_seed;
 
 use super::info::DataInfo;
-use super::normalization::Normalization;
 use super::source::open;
 use super::split::stratified;
 use super::store::Split;

@@ -1,6 +1,6 @@
 //! Images and labels: decode, split, augment, hand over in batches.
 //!
-//! Knows files and pixels; knows no network and no runtime. Everything random here comes from
+//! Knows files and pixels, and how a contract wants them; knows no network and no runtime. Everything random here comes from
 //! (seed, epoch, sample), so any batch of any epoch can be made again.
 
 mod augment;
@@ -13,8 +13,7 @@ mod idx;
 mod info;
 mod load;
 mod mix;
-mod normalization;
-mod preparation;
+mod prepared;
 mod source;
 mod split;
 mod store;
@@ -28,7 +27,6 @@ pub use decode::{decode_from, decode_image, is_image_file};
 pub use info::DataInfo;
 pub use load::{Dataset, load};
 pub use mix::{Mix, Way};
-pub use normalization::{Normalization, Table};
-pub use preparation::{ChannelOrder, Layout, PixelRange, Preparation, Resize};
+pub use prepared::{prepared_batches, prepared_bytes, prepared_image};
 pub use source::describe;
 pub use store::Split;

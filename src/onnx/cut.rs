@@ -1,15 +1,15 @@
-//! A file that ends earlier: with one of its inner tensors as the only output.
+//! A file cut short: with one of its inner tensors as the only output.
 
 use std::collections::HashSet;
 
 use tract_onnx::pb::GraphProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::info::Dim;
-use super::proto::{int, node, row};
+use super::proto::{int, node, value_info};
+use crate::contract::{Dim, Element, TensorInfo};
 
 /// Makes a tensor the graph's only output, as float32 `[batch, values]`, and leaves out what it does not need.
-pub fn end_at(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usize) {
+pub fn cut_after(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usize) {
     let mut needed: HashSet<String> = HashSet::from([tensor.to_string()]);
     let mut keep = vec![false; graph.node.len()];
     for (place, node) in graph.node.iter().enumerate().rev() {
@@ -21,8 +21,8 @@ pub fn end_at(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usize) 
     let mut keep = keep.into_iter();
     graph.node.retain(|_| keep.next().unwrap_or(true));
     graph.initializer.retain(|initializer| needed.contains(&initializer.name));
-    let mut free = |end: &str| {
-        let mut name = format!("{tensor}.{end}");
+    let mut free = |suffix: &str| {
+        let mut name = format!("{tensor}.{suffix}");
         while !needed.insert(name.clone()) {
             name.push('_');
         }
@@ -33,5 +33,6 @@ pub fn end_at(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usize) 
     graph.node.push(node(&flat, "Flatten", &[tensor], &flat, vec![int("axis", 1)]));
     graph.node.push(node(&output, "Cast", &[&flat], &output, vec![int("to", DataType::Float as i64)]));
     graph.value_info.clear();
-    graph.output = vec![row(&output, batch, values)];
+    let dims = vec![batch.clone(), Dim::Fixed(values)];
+    graph.output = vec![value_info(&TensorInfo { name: output, element: Element::Float32, dims })];
 }

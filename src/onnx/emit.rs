@@ -7,12 +7,14 @@ use ndarray::{Axis, IxDyn};
 use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
+use crate::contract::{Contract, Precision, TensorInfo};
 use crate::graph::{Binary, Graph, Model, Node, NodeId, Op, Pool, Unary, Weights, node_params};
 
-use super::half::in_half;
+use super::half::weights_in_half;
 use super::idioms::{hard_swish_gates, numbers};
+use super::interface::{self, graph_outputs};
 use super::metadata::Metadata;
-use super::proto::{batched, float, floats, indices, int, ints, node};
+use super::proto::{float, floats, indices, int, ints, node, value_info};
 
 /// Operator set of emitted files, taken by ONNX Runtime since 1.12 and by tract.
 pub const OPSET: i64 = 17;
@@ -20,30 +22,20 @@ pub const OPSET: i64 = 17;
 /// IR version of emitted files, the one of that operator set.
 pub const IR_VERSION: i64 = 8;
 
-/// What an emitted file holds beside the logits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct EmitOptions {
-    /// Adds the embedding as a second output.
-    pub embedding: bool,
-    /// Weights and computation in float16; input and outputs stay float32.
-    pub half: bool,
-}
-
-/// Writes a model as an ONNX file: nodes and tensors carry the graph's names, the batch is
-/// symbolic on input and outputs.
+/// Writes a model as an ONNX file with the interface of a contract; nodes and inner tensors carry the graph's names.
 ///
 /// # Errors
-/// If a weight does not fit into float16 where that is asked for, or an output is not there.
-pub fn emit(model: &Model, metadata: Option<&Metadata>, options: &EmitOptions) -> Result<Vec<u8>> {
+/// [`crate::error::InputError`] if the contract asks for a precision that cannot be written; others if a weight does
+/// not fit into it, if the contract's image or outputs are not the model's.
+pub fn emit(model: &Model, contract: &Contract, metadata: Option<&Metadata>) -> Result<Vec<u8>> {
+    contract.precision.check_writable()?;
     let (graph, weights) = (model.graph(), model.weights());
-    let mut outputs = vec![Graph::LOGITS];
-    if options.embedding {
-        outputs.push(Graph::EMBEDDING);
-    }
+    let outputs = graph_outputs(graph, contract)?;
+    let half = contract.precision == Precision::Float16;
     let mut emitter = Emitter {
         graph,
         weights,
-        half: options.half,
+        half,
         gates: hard_swish_gates(graph),
         numbers: numbers(graph),
         nodes: Vec::new(),
@@ -52,24 +44,26 @@ pub fn emit(model: &Model, metadata: Option<&Metadata>, options: &EmitOptions) -
     for (index, node) in graph.nodes().iter().enumerate().skip(1) {
         emitter.node(graph.id(index), node)?;
     }
-    let mut values = Vec::new();
+    let (mut plain, mut shapes) = (Vec::new(), Vec::new());
     for name in outputs {
         let id = graph.output(name).with_context(|| format!("the graph has no output '{name}'"))?;
         emitter.nodes.push(node(&format!("{name}.output"), "Identity", &[emitter.tensor(id)], name, vec![]));
-        values.push(batched(name, &graph.node(id).shape));
+        plain.push(value_info(&TensorInfo::batched(name, &graph.node(id).shape)));
+        shapes.push(&graph.node(id).shape);
     }
     let (nodes, initializers) = (emitter.nodes, emitter.initializers);
     let mut graph_proto = GraphProto {
         name: metadata.map_or("network", |metadata| &metadata.student).to_string(),
         node: without_identities(nodes),
         initializer: initializers,
-        input: vec![batched(&graph.nodes()[0].name, graph.input_shape())],
-        output: values,
+        input: vec![value_info(&TensorInfo::batched(&graph.nodes()[0].name, graph.input_shape()))],
+        output: plain,
         ..GraphProto::default()
     };
-    if options.half {
-        in_half(&mut graph_proto)?;
+    if half {
+        weights_in_half(&mut graph_proto)?;
     }
+    interface::keep(&mut graph_proto, contract, graph.input_shape(), &shapes)?;
     let proto = ModelProto {
         ir_version: IR_VERSION,
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],

@@ -7,9 +7,9 @@ use prost::Message;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::info::{Element, TensorInfo};
-use super::proto::{batched, int, node};
+use super::proto::{int, node, value_info};
 use super::read::OnnxFile;
+use crate::contract::{Element, Output, OutputKind, TensorInfo};
 
 /// How the name of an exposed tensor's output ends.
 const SUFFIX: &str = ".exposed";
@@ -24,27 +24,18 @@ impl OnnxFile {
         let mut model = ModelProto::decode(self.bytes.as_slice())?;
         let Some(graph) = model.graph.as_mut() else { return Ok(self.clone()) };
         let mut taken: HashSet<String> = graph.node.iter().flat_map(|node| &node.output).cloned().collect();
-        let mut outputs = self.outputs.clone();
+        let mut contract = self.contract.clone();
         for tensor in tensors {
             let mut name = format!("{tensor}{SUFFIX}");
             while !taken.insert(name.clone()) {
                 name.push('_');
             }
             graph.node.push(node(&name, "Cast", &[tensor], &name, vec![int("to", DataType::Float as i64)]));
-            let mut info = batched(&name, &[]);
-            forget_shape(&mut info);
-            graph.output.push(info);
-            outputs.push(TensorInfo { name, element: Element::Float32, dims: Vec::new() });
+            let tensor = TensorInfo { name, element: Element::Float32, dims: Vec::new() };
+            graph.output.push(value_info(&tensor));
+            contract.outputs.push(Output { tensor, kind: OutputKind::Embedding });
         }
         let bytes = model.encode_to_vec();
-        Ok(Self { bytes, outputs, model, ..self.clone() })
-    }
-}
-
-/// Leaves only the type of a tensor.
-fn forget_shape(info: &mut tract_onnx::pb::ValueInfoProto) {
-    use tract_onnx::pb::type_proto::Value;
-    if let Some(Value::TensorType(tensor)) = info.r#type.as_mut().and_then(|kind| kind.value.as_mut()) {
-        tensor.shape = None;
+        Ok(Self { bytes, contract, model, ..self.clone() })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
-use super::info::Dim;
 use super::read::OnnxFile;
+use crate::contract::Dim;
 
 /// Operator sets that the pinned runtimes were made for.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
@@ -48,8 +48,8 @@ impl Finding {
 pub fn findings(file: &OnnxFile) -> Vec<Finding> {
     let mut found = Vec::new();
     versions(file, &mut found);
-    if let Some(Dim::Fixed(size)) = file.input.dims.first() {
-        let problem = format!("input '{}' has a frozen batch of {size}", file.input.name);
+    if let Some(Dim::Fixed(size)) = file.contract.input.dims.first() {
+        let problem = format!("input '{}' has a frozen batch of {size}", file.contract.input.name);
         found.push(Finding::new(Severity::Warning, problem, "export it with a dynamic batch dimension"));
     }
     if file.metadata.is_none() {
@@ -163,9 +163,9 @@ mod tests {
     use tract_onnx::pb::{AttributeProto, ModelProto};
 
     use super::*;
-    use crate::data::{ChannelOrder, PixelRange, Resize};
+    use crate::contract::{ChannelOrder, PixelRange, Resize};
     use crate::graph::Model;
-    use crate::onnx::{EmitOptions, Metadata, emit};
+    use crate::onnx::{Metadata, emit, plain_contract};
 
     fn spoilt(spoil: impl Fn(&mut ModelProto)) -> Vec<Finding> {
         let spec = crate::zoo::find_model("resnet8", Path::new(".")).unwrap();
@@ -183,7 +183,8 @@ mod tests {
             student: "one".into(),
             run: "test".into(),
         };
-        let bytes = emit(&Model::untrained(graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes =
+            emit(&Model::untrained(graph.clone(), 1), &plain_contract(&graph), Some(&metadata)).unwrap();
         let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
         spoil(&mut model);
         findings(&OnnxFile::from_bytes(model.encode_to_vec(), Path::new("x.onnx")).unwrap())

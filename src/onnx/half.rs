@@ -1,45 +1,19 @@
-//! Files that compute in half precision behind ends of float32.
-
-use std::collections::HashMap;
+//! Weights in half precision.
 
 use anyhow::{Result, bail};
 use half::f16;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, TensorProto};
 
-use super::proto::{int, node};
 use super::tensor::floats;
 
-/// What the half-precision tensor of an end is called, behind that end's own name.
-const SUFFIX: &str = "float16";
-
-/// Makes every initializer of float32 one of float16, and puts casts behind the input and before the outputs: all in
-/// between is computed in float16, and the ends keep their names and types.
+/// Makes every initializer of float32 one of float16.
 ///
 /// # Errors
 /// If a weight is too large for float16.
-pub fn in_half(graph: &mut GraphProto) -> Result<()> {
+pub fn weights_in_half(graph: &mut GraphProto) -> Result<()> {
     for tensor in graph.initializer.iter_mut().filter(|tensor| tensor.data_type == DataType::Float as i32) {
         *tensor = rounded(tensor)?;
-    }
-    let ends = graph.input.iter().chain(&graph.output);
-    let inner: HashMap<String, String> =
-        ends.map(|end| (end.name.clone(), format!("{}.{SUFFIX}", end.name))).collect();
-    for name in graph.node.iter_mut().flat_map(|node| node.input.iter_mut().chain(&mut node.output)) {
-        if let Some(inner) = inner.get(name) {
-            name.clone_from(inner);
-        }
-    }
-    let cast = |from: &str, to: &str, kind: DataType, name: &str| {
-        node(name, "Cast", &[from], to, vec![int("to", kind as i64)])
-    };
-    for end in &graph.input {
-        let half = &inner[&end.name];
-        graph.node.insert(0, cast(&end.name, half, DataType::Float16, half));
-    }
-    for end in &graph.output {
-        let name = format!("{}.float32", end.name);
-        graph.node.push(cast(&inner[&end.name], &end.name, DataType::Float, &name));
     }
     Ok(())
 }
@@ -69,8 +43,9 @@ mod tests {
     use ndarray::ArrayD;
 
     use super::*;
+    use crate::contract::{Contract, Element, Precision};
     use crate::graph::{Builder, Conv2d, Graph, Model, Op};
-    use crate::onnx::{Element, EmitOptions, OnnxFile, emit};
+    use crate::onnx::{OnnxFile, emit, plain_contract};
 
     /// A network whose embedding is an output and what the logits are made of.
     fn network() -> Model {
@@ -84,17 +59,20 @@ mod tests {
         Model::untrained(graph, 1)
     }
 
-    const HALF: EmitOptions = EmitOptions { embedding: true, half: true };
+    fn contract(model: &Model, precision: Precision) -> Contract {
+        Contract { precision, ..plain_contract(model.graph()).with_embedding(&[48]) }
+    }
 
     #[test]
-    fn the_ends_stay_as_they_are() {
+    fn input_and_outputs_stay_as_they_are() {
         let model = network();
-        let load = |options: &EmitOptions| {
-            OnnxFile::from_bytes(emit(&model, None, options).unwrap(), Path::new("m.onnx")).unwrap()
+        let load = |precision: Precision| {
+            let bytes = emit(&model, &contract(&model, precision), None).unwrap();
+            OnnxFile::from_bytes(bytes, Path::new("m.onnx")).unwrap()
         };
-        let (single, half) = (load(&EmitOptions { half: false, ..HALF }), load(&HALF));
-        assert_eq!((&half.input, &half.outputs), (&single.input, &single.outputs));
-        assert!(half.outputs.iter().all(|output| output.element == Element::Float32));
+        let (single, half) = (load(Precision::Float32), load(Precision::Float16));
+        assert_eq!(half.contract, Contract { precision: Precision::Float16, ..single.contract });
+        assert!(half.contract.outputs.iter().all(|output| output.tensor.element == Element::Float32));
         let graph = half.model.graph.unwrap();
         let floats = graph.initializer.iter().filter(|tensor| tensor.data_type == DataType::Float as i32);
         assert_eq!(floats.count(), 0);
@@ -114,7 +92,8 @@ mod tests {
         let emitted = |bias: f32| {
             let (graph, mut weights) = network().into_parts();
             weights.insert("classifier.bias", ArrayD::from_elem(vec![5], bias));
-            emit(&Model::new(graph, weights).unwrap(), None, &HALF)
+            let model = Model::new(graph, weights).unwrap();
+            emit(&model, &contract(&model, Precision::Float16), None)
         };
         assert!(emitted(65_504.0).is_ok());
         let error = emitted(1e5).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{ModelProto, StringStringEntryProto};
 
-use crate::data::{ChannelOrder, Layout, Normalization, PixelRange, Preparation, Resize};
+use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange, Preparation, Resize};
 use crate::score::Score;
 
 /// Key of the JSON document in the file's `metadata_props`.

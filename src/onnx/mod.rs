@@ -5,24 +5,25 @@
 
 mod cut;
 mod emit;
-mod ends;
+mod engine_casts;
 mod expose;
 mod external;
 mod findings;
 mod half;
 mod idioms;
 mod import;
-mod info;
+mod interface;
 mod metadata;
+mod outputs;
 mod proto;
 mod read;
 mod summary;
 mod tensor;
 
-pub use emit::{EmitOptions, IR_VERSION, OPSET, emit};
+pub use emit::{IR_VERSION, OPSET, emit};
 pub use findings::{Finding, Severity, findings};
-pub use import::{Ending, Import, import};
-pub use info::{Dim, Element, TensorInfo};
+pub use import::{Import, import};
+pub use interface::{contract_with_embedding, plain_contract};
 pub use metadata::{Metadata, Scored, ScoredSplit};
 pub use read::OnnxFile;
 pub use summary::{LayerRow, Summary, Totals, graph_rows};

@@ -7,10 +7,9 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
 
-use super::info::Dim;
+use crate::contract::{Dim, TensorInfo};
 
-/// Name of the symbolic batch dimension.
-pub const BATCH: &str = "batch";
+use super::interface::data_type;
 
 /// A node of the default domain.
 pub fn node(
@@ -76,27 +75,21 @@ pub fn indices(name: &str, values: &[i64]) -> TensorProto {
     }
 }
 
-/// A float32 tensor with a symbolic batch before `shape`.
-pub fn batched(name: &str, shape: &[usize]) -> ValueInfoProto {
-    let fixed = shape.iter().map(|&dim| dimension::Value::DimValue(dim as i64));
-    float32(name, std::iter::once(dimension::Value::DimParam(BATCH.into())).chain(fixed))
-}
-
-/// A float32 tensor `[batch, values]`.
-pub fn row(name: &str, batch: &Dim, values: usize) -> ValueInfoProto {
-    let batch = match batch {
-        Dim::Fixed(size) => dimension::Value::DimValue(*size as i64),
-        Dim::Symbolic(symbol) => dimension::Value::DimParam(symbol.clone()),
-    };
-    float32(name, [batch, dimension::Value::DimValue(values as i64)])
-}
-
-fn float32(name: &str, dims: impl IntoIterator<Item = dimension::Value>) -> ValueInfoProto {
-    let dim =
-        dims.into_iter().map(|value| Dimension { value: Some(value), ..Dimension::default() }).collect();
-    let tensor = Tensor { elem_type: DataType::Float as i32, shape: Some(TensorShapeProto { dim }) };
+/// What a file says of an input or output. Without dimensions only the type is given.
+pub fn value_info(info: &TensorInfo) -> ValueInfoProto {
+    let dims = info.dims.iter().map(|dim| {
+        let value = match dim {
+            Dim::Fixed(size) => Some(dimension::Value::DimValue(*size as i64)),
+            Dim::Symbolic(symbol) if symbol.is_empty() => None,
+            Dim::Symbolic(symbol) => Some(dimension::Value::DimParam(symbol.clone())),
+        };
+        Dimension { value, ..Dimension::default() }
+    });
+    let dim: Vec<Dimension> = dims.collect();
+    let shape = (!dim.is_empty()).then_some(TensorShapeProto { dim });
+    let tensor = Tensor { elem_type: data_type(info.element) as i32, shape };
     ValueInfoProto {
-        name: name.to_string(),
+        name: info.name.clone(),
         r#type: Some(TypeProto { value: Some(Value::TensorType(tensor)), ..TypeProto::default() }),
         ..ValueInfoProto::default()
     }

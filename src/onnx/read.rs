@@ -11,14 +11,14 @@ use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 
-use crate::data::Layout;
+use crate::contract::{Contract, Dim, Element, Layout, Output, Precision, TensorInfo};
 use crate::error::InputError;
 
 use super::cut;
-use super::ends;
+use super::engine_casts;
 use super::external;
-use super::info::{Dim, Element, TensorInfo};
 use super::metadata::Metadata;
+use super::outputs::outputs;
 use super::tensor;
 
 /// Bytes of a file, and of the files beside it that hold its weights, at most: protobuf's own limit.
@@ -31,8 +31,8 @@ pub struct OnnxFile {
     /// What engines load: the file, with weights from other files brought in, and with casts where its
     /// input or an output is not float32. Images of whole numbers must then be given as such.
     pub bytes: Vec<u8>,
-    pub input: TensorInfo,
-    pub outputs: Vec<TensorInfo>,
+    /// What it takes and gives. Its classes and how its images are prepared are what its metadata says.
+    pub contract: Contract,
     pub metadata: Option<Metadata>,
     pub(super) model: ModelProto,
 }
@@ -70,17 +70,17 @@ impl OnnxFile {
         let graph = model.graph.as_ref().ok_or_else(|| fail("no ONNX file (it holds no graph)".into()))?;
         check(graph).map_err(fail)?;
         let input = only_input(graph).map_err(fail)?;
-        let outputs = graph.output.iter().map(tensor_info).collect::<Result<Vec<_>, _>>().map_err(fail)?;
-        if outputs.is_empty() {
+        let tensors = graph.output.iter().map(tensor_info).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        if tensors.is_empty() {
             return Err(fail("the graph has no output".into()).into());
         }
         let metadata = Metadata::from_model(&model).map_err(fail)?;
         let float32 = |info: &TensorInfo| info.element == Element::Float32;
-        let bytes = if !float32(&input) || !outputs.iter().all(float32) {
+        let bytes = if !float32(&input) || !tensors.iter().all(float32) {
             let mut cast = model.clone();
             cast.graph
                 .as_mut()
-                .map_or(Ok(false), |graph| ends::as_float32(graph, &input.name))
+                .map_or(Ok(false), |graph| engine_casts::as_float32(graph, &input.name))
                 .map_err(fail)?;
             cast.encode_to_vec()
         } else if brought_in > 0 {
@@ -88,46 +88,16 @@ impl OnnxFile {
         } else {
             bytes
         };
-        Ok(Self { path: path.to_path_buf(), bytes, input, outputs, metadata, model })
-    }
-
-    /// The sizes of one sample's axes, if the file fixes them.
-    pub fn sample_shape(&self) -> Option<Vec<usize>> {
-        let fixed = |dim: &Dim| match dim {
-            Dim::Fixed(size) => Some(*size),
-            Dim::Symbolic(_) => None,
+        let outputs = outputs(graph, tensors);
+        let contract = Contract {
+            layout: layout(&input),
+            precision: precision(graph, &input, &outputs),
+            input,
+            preparation: metadata.as_ref().map(Metadata::preparation),
+            outputs,
+            classes: metadata.as_ref().map(|metadata| metadata.classes.clone()).unwrap_or_default(),
         };
-        self.input.dims[1..].iter().map(fixed).collect()
-    }
-
-    /// `[channels, height, width]` of one image, in the file's own order, if it takes images and fixes their size.
-    pub fn image_shape(&self) -> Option<[usize; 3]> {
-        self.sample_shape()?.try_into().ok()
-    }
-
-    /// The order of its input's axes: channels last where only the last can be one of grey or colour images.
-    pub fn layout(&self) -> Layout {
-        let colours = |channels: usize| matches!(channels, 1 | 3);
-        match self.image_shape() {
-            Some([first, _, last]) if colours(last) && !colours(first) => Layout::ChannelsLast,
-            Some(_) | None => Layout::ChannelsFirst,
-        }
-    }
-
-    /// Whether anything of it is float16: input, outputs or weights. What is computed with them then is, too.
-    pub fn computes_in_half(&self) -> bool {
-        let half = |data_type: i32| data_type == DataType::Float16 as i32;
-        let graph = self.model.graph.as_ref();
-        std::iter::once(&self.input).chain(&self.outputs).any(|info| info.element == Element::Float16)
-            || graph.is_some_and(|graph| graph.initializer.iter().any(|tensor| half(tensor.data_type)))
-    }
-
-    /// The batch size, if the file fixes it.
-    pub fn fixed_batch(&self) -> Option<usize> {
-        match self.input.dims[0] {
-            Dim::Fixed(size) => Some(size),
-            Dim::Symbolic(_) => None,
-        }
+        Ok(Self { path: path.to_path_buf(), bytes, contract, metadata, model })
     }
 
     /// A copy for engines that ends with one of the file's tensors, `values` numbers an image, as its only output:
@@ -135,10 +105,10 @@ impl OnnxFile {
     ///
     /// # Errors
     /// [`InputError`] if there is no such tensor.
-    pub fn ending_at(&self, tensor: &str, values: usize) -> Result<Self> {
+    pub fn cut_after(&self, tensor: &str, values: usize) -> Result<Self> {
         let mut model = self.model.clone();
         if let Some(graph) = &mut model.graph {
-            cut::end_at(graph, tensor, &self.input.dims[0], values);
+            cut::cut_after(graph, tensor, &self.contract.input.dims[0], values);
         }
         Self::from_bytes(model.encode_to_vec(), &self.path)
     }
@@ -159,6 +129,27 @@ impl OnnxFile {
     /// Size of the file with its weights.
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
+    }
+}
+
+/// The order of an input's axes: channels last where only the last can be one of grey or colour images.
+fn layout(input: &TensorInfo) -> Layout {
+    let colours = |channels: usize| matches!(channels, 1 | 3);
+    match input.sample_shape().as_deref() {
+        Some([first, _, last]) if colours(*last) && !colours(*first) => Layout::ChannelsLast,
+        Some(_) | None => Layout::ChannelsFirst,
+    }
+}
+
+/// Float16 where anything is: input, outputs or weights. What is computed with them then is, too.
+fn precision(graph: &GraphProto, input: &TensorInfo, outputs: &[Output]) -> Precision {
+    let half = |data_type: i32| data_type == DataType::Float16 as i32;
+    let mut tensors = std::iter::once(input).chain(outputs.iter().map(|output| &output.tensor));
+    match tensors.any(|info| info.element == Element::Float16)
+        || graph.initializer.iter().any(|tensor| half(tensor.data_type))
+    {
+        true => Precision::Float16,
+        false => Precision::Float32,
     }
 }
 
@@ -250,9 +241,9 @@ fn element(data_type: i32) -> Option<Element> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{ChannelOrder, PixelRange, Resize};
+    use crate::contract::{ChannelOrder, PixelRange, Resize};
     use crate::graph::Model;
-    use crate::onnx::{EmitOptions, emit};
+    use crate::onnx::{emit, plain_contract};
 
     fn model() -> ModelProto {
         let spec = crate::zoo::find_model("resnet8", Path::new(".")).unwrap();
@@ -270,7 +261,10 @@ mod tests {
             student: "one".into(),
             run: "test".into(),
         };
-        let bytes = emit(&Model::untrained(graph, 1), Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes = {
+            let contract = plain_contract(&graph);
+            emit(&Model::untrained(graph, 1), &contract, Some(&metadata)).unwrap()
+        };
         ModelProto::decode(bytes.as_slice()).unwrap()
     }
 
@@ -284,8 +278,8 @@ mod tests {
     #[test]
     fn an_emitted_file_says_what_it_is() {
         let file = load(&model()).unwrap();
-        assert_eq!((file.image_shape(), file.fixed_batch()), (Some([1, 8, 8]), None));
-        assert_eq!(file.outputs[0].name, "logits");
+        assert_eq!((file.contract.image_shape(), file.contract.batch()), (Some([1, 8, 8]), None));
+        assert_eq!(file.contract.answer().tensor.name, "logits");
         assert_eq!(file.metadata.unwrap().classes, ["a", "b", "c"]);
     }
 

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::config::names_a_file;
 use crate::config::{
-    Augment, Bench, Collaborate, Device, EngineName, Limit, Optimizer, OutOfRange, Pipeline, Precision,
-    Pretrain, Schedule, Select, Source, Stage, Verify,
+    Augment, Bench, Collaborate, Device, EngineName, Export, Limit, Optimizer, OutOfRange, Pipeline,
+    Precision, Pretrain, Schedule, Select, Source, Stage, Verify,
 };
 use crate::data::DataInfo;
 use crate::stage::StageKind;
@@ -39,7 +39,8 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
             Stage::Pretrain(settings) => pretrain(settings, &mut numbers),
             Stage::Collaborate(settings) => collaborate(pipeline, settings, &mut numbers),
             Stage::Select(settings) => select(settings, &mut numbers),
-            Stage::Export(_) | Stage::Report(_) => {}
+            Stage::Export(settings) => export(settings, &mut numbers),
+            Stage::Report(_) => {}
             Stage::Verify(settings) => verify(settings, &mut numbers),
             Stage::Bench(settings) => bench(settings, &mut numbers),
         }
@@ -355,6 +356,13 @@ fn select(settings: &Select, numbers: &mut Numbers<'_, '_>) {
     ] {
         let positive = !matches!(limit, Some(Limit::Absolute(0)));
         numbers.require(key, positive, "a number above 0", 0);
+    }
+}
+
+fn export(settings: &Export, numbers: &mut Numbers<'_, '_>) {
+    if let Err(error) = settings.precision.check_writable() {
+        let path = format!("{}.precision", numbers.path);
+        numbers.problems.add_error(&path, &error.into());
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage};
+use crate::contract::Contract;
 use crate::data::{DataInfo, describe};
 use crate::graph::{Cost, Graph, cost};
 use crate::zoo;
@@ -20,6 +21,8 @@ pub struct Plan {
     /// Folder where relative paths start.
     pub base: PathBuf,
     pub data: DataInfo,
+    /// What every exported file takes and gives, but for how its images are prepared: that is known with the images.
+    pub contract: Contract,
     pub peers: Vec<Peer>,
     /// Found and fitting, where the pipeline has one.
     pub teacher: Option<Teacher>,
@@ -112,7 +115,12 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     }
     problems.into_result()?;
     let data = data.context("without data there was a problem")?;
-    Ok(Plan { pipeline: loaded.pipeline.clone(), base: loaded.base.clone(), data, peers, teacher: found })
+    let (pipeline, base) = (loaded.pipeline.clone(), loaded.base.clone());
+    let contract = Contract {
+        precision: pipeline.export().precision,
+        ..Contract::classifier(data.shape, data.classes.clone())
+    };
+    Ok(Plan { pipeline, base, data, contract, peers, teacher: found })
 }
 
 /// Reads one figure of a cost.

@@ -5,7 +5,8 @@ use ndarray::ArrayD;
 use tch::{Kind, Tensor};
 
 use crate::config::Device;
-use crate::data::{Normalization, Split, ordered_batches};
+use crate::contract::Normalization;
+use crate::data::{Split, ordered_batches};
 use crate::graph::Model;
 use crate::score::Score;
 use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device};

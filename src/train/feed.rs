@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Augment;
-use crate::data::{Normalization, Recipe, Split, TrainingOrder, recipes, training_batches};
+use crate::contract::Normalization;
+use crate::data::{Recipe, Split, TrainingOrder, recipes, training_batches};
 use crate::torch::sent;
 
 use super::augment::{changed, mixed};

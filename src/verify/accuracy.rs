@@ -4,7 +4,8 @@
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD};
 
-use crate::data::{Preparation, Split};
+use crate::contract::Preparation;
+use crate::data::{Split, prepared_batches};
 
 use super::report::{AccuracyReport, PairedAccuracy};
 use super::tolerance::Tolerance;
@@ -35,7 +36,7 @@ pub(super) fn right_answers(
     mut logits: impl FnMut(ArrayViewD<'_, f32>) -> Result<ArrayD<f32>>,
 ) -> Result<Vec<bool>> {
     let mut right = Vec::with_capacity(split.len());
-    for batch in preparation.batches(split, batch) {
+    for batch in prepared_batches(preparation, split, batch) {
         let batch = batch?;
         for (row, &label) in logits(batch.images.view())?.outer_iter().zip(&batch.labels) {
             let best = row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });

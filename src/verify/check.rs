@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
 
 use crate::config::EngineName;
+use crate::contract::Precision;
 use crate::engine::{Engine, EngineOptions, Placement};
 use crate::graph::Graph;
 use crate::onnx::{Finding, Severity};
@@ -24,7 +25,7 @@ const BATCHES: [usize; 6] = [1, 2, 3, 8, 7, 8];
 const SLOW_SAMPLES: usize = 8;
 
 /// A verification: a file in some engines, against a truth, on inputs.
-pub struct Job<'a> {
+pub struct Verification<'a> {
     /// Names the file in the report.
     pub model: String,
     /// What the file's own structure says against it.
@@ -35,8 +36,8 @@ pub struct Job<'a> {
     pub accuracy: Option<Accuracy<'a>>,
     /// The only batch size the file takes, if it takes but one.
     pub fixed_batch: Option<usize>,
-    /// Whether the file computes in half precision.
-    pub half: bool,
+    /// What the file computes in.
+    pub precision: Precision,
     pub progress: &'a dyn Progress,
 }
 
@@ -84,7 +85,7 @@ impl Candidate {
 }
 
 /// Compares every engine with the truth. An engine that fails is a finding, not an error.
-pub fn verify(job: &mut Job<'_>) -> VerifyReport {
+pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
     let batches = batch_sizes(job.fixed_batch);
     let task = job.progress.begin("verify", job.engines.len() as u64, "engines");
     let truth = Reading {
@@ -97,7 +98,7 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
         truths: job.truths,
         accuracy: job.accuracy.as_ref(),
         batches: &batches,
-        half: job.half,
+        precision: job.precision,
     };
     for candidate in &mut job.engines {
         let (report, reading, right) = check.engine(candidate, first.as_ref());
@@ -116,8 +117,8 @@ pub fn verify(job: &mut Job<'_>) -> VerifyReport {
     VerifyReport {
         model: job.model.clone(),
         truth: job.truths.name.clone(),
-        standing: job.truths.standing,
-        verdict: if passed { job.truths.standing.verdict() } else { "failed" }.into(),
+        reference_kind: job.truths.kind,
+        verdict: if passed { job.truths.kind.verdict() } else { "failed" }.into(),
         passed,
         closest: closest(&engines),
         findings,
@@ -178,7 +179,7 @@ struct Check<'a> {
     truths: &'a Truths,
     accuracy: Option<&'a Accuracy<'a>>,
     batches: &'a [usize],
-    half: bool,
+    precision: Precision,
 }
 
 impl Check<'_> {
@@ -188,13 +189,7 @@ impl Check<'_> {
         candidate: &mut Candidate,
         first: Option<&(String, Vec<bool>)>,
     ) -> (EngineReport, Reading, Option<Vec<bool>>) {
-        let tolerance = match (candidate.engine, self.half) {
-            (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, true) => Tolerance::half(),
-            (EngineName::Torch, _)
-            | (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, false) => {
-                Tolerance::of(candidate.engine, &candidate.options)
-            }
-        };
+        let tolerance = Tolerance::of(candidate.engine, &candidate.options, self.precision);
         let name = candidate.name();
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
         let mut failures = Failures::default();

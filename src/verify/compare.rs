@@ -128,6 +128,7 @@ fn ranked(values: impl Iterator<Item = f64>) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::config::EngineName;
+    use crate::contract::Precision;
     use crate::engine::EngineOptions;
     use ndarray::{Array2, array};
 
@@ -137,7 +138,7 @@ mod tests {
             true,
             truth.view(),
             found.view(),
-            &Tolerance::of(EngineName::OrtCpu, &EngineOptions::default()),
+            &Tolerance::of(EngineName::OrtCpu, &EngineOptions::default(), Precision::Float32),
         )
     }
 
@@ -162,7 +163,7 @@ mod tests {
             false,
             truth.view(),
             array![[1.0f32, f32::NAN]].view(),
-            &Tolerance::of(EngineName::Tract, &EngineOptions::default()),
+            &Tolerance::of(EngineName::Tract, &EngineOptions::default(), Precision::Float32),
         );
         assert!(!report.passed && !report.finite);
     }

@@ -1,12 +1,12 @@
 //! The inputs on which engines are compared, all from a seed or from the data.
 
 use anyhow::Result;
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::data::{Layout, Preparation, Split};
-use crate::onnx::{Element, OnnxFile};
+use crate::contract::{ImageInput, Pixels, Preparation};
+use crate::data::{Split, prepared_batches};
 use crate::seed::derive_seed;
 
 /// Samples of seeded noise.
@@ -31,90 +31,28 @@ pub struct InputSet {
     pub gates: bool,
 }
 
-/// What a network takes for an image.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Frame {
-    /// In the order of `layout`, without the batch.
-    pub shape: [usize; 3],
-    pub layout: Layout,
-    pub pixels: Pixels,
-}
-
-/// The numbers a network takes for pixels, with the values of a black and of a white one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pixels {
-    Single {
-        black: f32,
-        white: f32,
-    },
-    /// Of float16, which ends at 65,504.
-    Half {
-        black: f32,
-        white: f32,
-    },
-    /// Whole numbers and nothing else.
-    Whole {
-        black: f32,
-        white: f32,
-    },
-}
-
-impl Frame {
-    /// What a file takes: pixels as they are prepared for it, or from 0 to 1 where nobody says how; whole numbers are
-    /// bytes, or all there are where there are less. `None` if it does not fix the size of its images.
-    pub fn of_file(file: &OnnxFile, preparation: Option<&Preparation>) -> Option<Self> {
-        let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
-        let pixels = match file.input.element {
-            Element::Integer { least, most } if least <= 0 && most >= 255 => {
-                Pixels::Whole { black: 0.0, white: 255.0 }
-            }
-            Element::Integer { least, most } => Pixels::Whole { black: least as f32, white: most as f32 },
-            Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
-                match file.computes_in_half() {
-                    true => Pixels::Half { black, white },
-                    false => Pixels::Single { black, white },
-                }
-            }
-        };
-        Some(Self { shape: file.image_shape()?, layout: file.layout(), pixels })
-    }
-
-    /// A batch in which a place says what is at a height and width.
-    fn drawn(&self, samples: usize, pixel: impl Fn(usize, (usize, usize)) -> f32) -> ArrayD<f32> {
-        ArrayD::from_shape_fn(self.batch(samples), |at| match self.layout {
-            Layout::ChannelsFirst => pixel(at[0], (at[2], at[3])),
-            Layout::ChannelsLast => pixel(at[0], (at[1], at[2])),
-        })
-    }
-
-    fn batch(&self, samples: usize) -> IxDyn {
-        let [first, second, third] = self.shape;
-        IxDyn(&[samples, first, second, third])
-    }
-}
-
 /// Every kind of input: the images that are given, noise, constants within the range of pixels,
 /// impulses, and noise far too small and far too large; in whole numbers the darkest two and the extremes.
-pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<InputSet> {
+pub fn input_sets(images: Option<ArrayD<f32>>, input: &ImageInput, seed: u64) -> Vec<InputSet> {
     let set = |name, images, gates| InputSet { name, images, gates };
     let (Pixels::Single { black, white } | Pixels::Half { black, white } | Pixels::Whole { black, white }) =
-        frame.pixels;
-    let middle = match frame.pixels {
+        input.pixels;
+    let middle = match input.pixels {
         Pixels::Single { .. } | Pixels::Half { .. } => f32::midpoint(black, white),
         Pixels::Whole { .. } => f32::midpoint(black, white).floor(),
     };
     let levels = [0.0, black, middle, white];
     let checkerboard =
-        frame.drawn(1, |_, (row, column)| if (row + column).is_multiple_of(2) { white } else { black });
-    let (noise, tiny, huge) = match frame.pixels {
+        input.drawn(1, |_, (row, column)| if (row + column).is_multiple_of(2) { white } else { black });
+    let (noise, tiny, huge) = match input.pixels {
         Pixels::Single { .. } | Pixels::Half { .. } => {
-            let noise = normal(frame, seed, NOISE);
-            let many = if matches!(frame.pixels, Pixels::Half { .. }) { 1e2 } else { 1e4 };
+            let noise = normal(input, seed, NOISE);
+            let many = if matches!(input.pixels, Pixels::Half { .. }) { 1e2 } else { 1e4 };
             let some = noise.slice_axis(Axis(0), Slice::from(..UNREAL));
             (noise.clone(), some.mapv(|value| value * 1e-6), some.mapv(|value| value * many))
         }
         Pixels::Whole { .. } => {
-            let noise = uniform(frame, seed, black, white, NOISE);
+            let noise = uniform(input, seed, black, white, NOISE);
             let bright = |value: f32| value > middle;
             let some = noise.slice_axis(Axis(0), Slice::from(..UNREAL));
             let tiny = some.mapv(|value| if bright(value) { black + 1.0 } else { black });
@@ -125,9 +63,9 @@ pub fn input_sets(images: Option<ArrayD<f32>>, frame: &Frame, seed: u64) -> Vec<
     let mut sets = Vec::new();
     sets.extend(images.map(|images| set("images", images, true)));
     sets.push(set("noise", noise, true));
-    sets.push(set("constants", frame.drawn(levels.len(), |sample, _| levels[sample]), true));
+    sets.push(set("constants", input.drawn(levels.len(), |sample, _| levels[sample]), true));
     sets.push(set("saturation", checkerboard, true));
-    sets.push(set("impulses", impulses(frame, black, white), true));
+    sets.push(set("impulses", impulses(input, black, white), true));
     sets.push(set("tiny", tiny, false));
     sets.push(set("huge", huge, false));
     sets
@@ -139,11 +77,11 @@ pub fn pool_size(image: [usize; 3]) -> usize {
 }
 
 /// Noise to choose samples from, none of it in [`input_sets`].
-pub fn noise_pool(frame: &Frame, seed: u64) -> ArrayD<f32> {
-    let (seed, samples) = (derive_seed(seed, &["pool"]), pool_size(frame.shape));
-    match frame.pixels {
-        Pixels::Single { .. } | Pixels::Half { .. } => normal(frame, seed, samples),
-        Pixels::Whole { black, white } => uniform(frame, seed, black, white, samples),
+pub fn noise_pool(input: &ImageInput, seed: u64) -> ArrayD<f32> {
+    let (seed, samples) = (derive_seed(seed, &["pool"]), pool_size(input.shape));
+    match input.pixels {
+        Pixels::Single { .. } | Pixels::Half { .. } => normal(input, seed, samples),
+        Pixels::Whole { black, white } => uniform(input, seed, black, white, samples),
     }
 }
 
@@ -153,7 +91,7 @@ pub fn noise_pool(frame: &Frame, seed: u64) -> ArrayD<f32> {
 /// If an image cannot be read.
 pub fn images_of(split: &Split, preparation: &Preparation) -> Result<ArrayD<f32>> {
     let mut batches = Vec::new();
-    for batch in preparation.batches(split, split.len()) {
+    for batch in prepared_batches(preparation, split, split.len()) {
         batches.push(batch?.images);
     }
     let views: Vec<ArrayViewD<'_, f32>> = batches.iter().map(|batch| batch.view()).collect();
@@ -161,19 +99,19 @@ pub fn images_of(split: &Split, preparation: &Preparation) -> Result<ArrayD<f32>
 }
 
 /// Standard normal values by the Box–Muller transform.
-fn normal(frame: &Frame, seed: u64, samples: usize) -> ArrayD<f32> {
+fn normal(input: &ImageInput, seed: u64, samples: usize) -> ArrayD<f32> {
     let mut unit = unit(seed);
-    ArrayD::from_shape_simple_fn(frame.batch(samples), || {
+    ArrayD::from_shape_simple_fn(input.batch(samples), || {
         let radius = (-2.0 * unit().ln()).sqrt();
         (radius * (std::f64::consts::TAU * unit()).cos()) as f32
     })
 }
 
 /// Whole numbers from the least to the most, each as likely.
-fn uniform(frame: &Frame, seed: u64, least: f32, most: f32, samples: usize) -> ArrayD<f32> {
+fn uniform(input: &ImageInput, seed: u64, least: f32, most: f32, samples: usize) -> ArrayD<f32> {
     let mut unit = unit(seed);
     let (least, count) = (f64::from(least), f64::from(most - least) + 1.0);
-    ArrayD::from_shape_simple_fn(frame.batch(samples), || (least + (unit() * count).floor()) as f32)
+    ArrayD::from_shape_simple_fn(input.batch(samples), || (least + (unit() * count).floor()) as f32)
 }
 
 /// Numbers between 0 and 1, neither of the two among them.
@@ -183,10 +121,10 @@ fn unit(seed: u64) -> impl FnMut() -> f64 {
 }
 
 /// One white pixel on black: at each corner and in the middle, where padding and strides show.
-fn impulses(frame: &Frame, black: f32, white: f32) -> ArrayD<f32> {
-    let [_, height, width] = frame.layout.planar(frame.shape);
+fn impulses(input: &ImageInput, black: f32, white: f32) -> ArrayD<f32> {
+    let [_, height, width] = input.layout.planar(input.shape);
     let places = [(0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1), (height / 2, width / 2)];
-    frame.drawn(places.len(), |sample, at| if at == places[sample] { white } else { black })
+    input.drawn(places.len(), |sample, at| if at == places[sample] { white } else { black })
 }
 
 /// The images and, after them, black ones up to the batch size a file takes.
@@ -202,16 +140,17 @@ pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Layout;
 
     const SINGLE: Pixels = Pixels::Single { black: -1.0, white: 2.0 };
 
-    fn frame(shape: [usize; 3], layout: Layout, pixels: Pixels) -> Frame {
-        Frame { shape, layout, pixels }
+    fn input(shape: [usize; 3], layout: Layout, pixels: Pixels) -> ImageInput {
+        ImageInput { shape, layout, pixels }
     }
 
     #[test]
     fn inputs_come_from_the_seed() {
-        let sets = |seed| input_sets(None, &frame([3, 5, 4], Layout::ChannelsFirst, SINGLE), seed);
+        let sets = |seed| input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, SINGLE), seed);
         assert_eq!(sets(1), sets(1));
         assert_ne!(sets(1), sets(2));
         for set in sets(1) {
@@ -222,8 +161,8 @@ mod tests {
 
     #[test]
     fn what_is_drawn_is_the_same_picture_with_channels_last() {
-        let first = input_sets(None, &frame([3, 5, 4], Layout::ChannelsFirst, SINGLE), 1);
-        let last = input_sets(None, &frame([5, 4, 3], Layout::ChannelsLast, SINGLE), 1);
+        let first = input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, SINGLE), 1);
+        let last = input_sets(None, &input([5, 4, 3], Layout::ChannelsLast, SINGLE), 1);
         for (first, last) in first
             .iter()
             .zip(&last)
@@ -238,7 +177,7 @@ mod tests {
     fn whole_numbers_stay_whole_and_in_range() {
         for (black, white) in [(0.0, 255.0), (-128.0, 127.0), (0.0, 1.0)] {
             let pixels = Pixels::Whole { black, white };
-            for set in input_sets(None, &frame([5, 4, 3], Layout::ChannelsLast, pixels), 1) {
+            for set in input_sets(None, &input([5, 4, 3], Layout::ChannelsLast, pixels), 1) {
                 let whole = |value: f32| value.fract() == 0.0 && (black..=white).contains(&value);
                 assert!(set.images.iter().all(|&value| whole(value)), "{} of {white}", set.name);
                 let varied = set.images.iter().any(|&value| value != set.images[[0, 0, 0, 0].as_slice()]);
@@ -250,7 +189,7 @@ mod tests {
     #[test]
     fn half_precision_holds_every_input() {
         let pixels = Pixels::Half { black: -2.0, white: 2.0 };
-        for set in input_sets(None, &frame([3, 5, 4], Layout::ChannelsFirst, pixels), 1) {
+        for set in input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, pixels), 1) {
             assert!(set.images.iter().all(|value| value.abs() < 1e3), "{}", set.name);
         }
     }

@@ -4,12 +4,13 @@
 //! tolerances. Knows engines and arrays; of files what `onnx` found in them; no pipeline.
 
 mod accuracy;
+mod adversarial;
 mod blame;
 mod case;
 mod check;
 mod compare;
 mod distances;
-mod harder;
+mod examine;
 mod inputs;
 mod report;
 mod self_test;
@@ -19,15 +20,15 @@ mod truth;
 pub use accuracy::Accuracy;
 pub use blame::{Evidence, blame};
 pub use case::save_case;
-pub use check::{Candidate, Job, verify};
+pub use check::{Candidate, Verification, verify};
 pub use compare::compare;
 pub use distances::Distances;
-pub use harder::{Hardening, harden};
-pub use inputs::{Frame, InputSet, Pixels, images_of, input_sets, noise_pool, pool_size};
+pub use examine::{Adversary, Examination, Examined, examine};
+pub use inputs::{InputSet, images_of, input_sets, noise_pool, pool_size};
 pub use report::{
     AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, PreprocessingReport, Restored,
     SetReport, VerifyReport, Worst,
 };
 pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Subject, self_test};
 pub use tolerance::Tolerance;
-pub use truth::{Standing, Truths};
+pub use truth::{ReferenceKind, Truths};

@@ -8,7 +8,7 @@ use crate::onnx::{Finding, Severity};
 
 use super::distances::Distances;
 use super::tolerance::Tolerance;
-use super::truth::Standing;
+use super::truth::ReferenceKind;
 
 /// Everything a verification found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,9 @@ pub struct VerifyReport {
     pub model: String,
     /// What was held to be true.
     pub truth: String,
-    pub standing: Standing,
-    /// What [`Standing::verdict`] says, or `failed`.
+    #[serde(rename = "standing")]
+    pub reference_kind: ReferenceKind,
+    /// What [`ReferenceKind::verdict`] says, or `failed`.
     pub verdict: String,
     pub passed: bool,
     /// What the file's own structure says against it.

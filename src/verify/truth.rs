@@ -13,7 +13,7 @@ const BATCH: usize = 8;
 /// What the truth rests on, and so what a pass shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum ReferenceKind {
     /// The checkpoint, through its training graph.
     Checkpoint,
     /// The verified file itself, read without any runtime.
@@ -26,15 +26,15 @@ pub enum Standing {
     Engine,
 }
 
-impl Standing {
+impl ReferenceKind {
     /// What a pass shows.
     pub fn verdict(self) -> &'static str {
         match self {
-            Standing::Checkpoint => "export correct",
-            Standing::File => "engines compute what the file says",
-            Standing::Reference => "files agree",
-            Standing::Recorded => "recorded outputs met",
-            Standing::Engine => "engines agree",
+            ReferenceKind::Checkpoint => "export correct",
+            ReferenceKind::File => "engines compute what the file says",
+            ReferenceKind::Reference => "files agree",
+            ReferenceKind::Recorded => "recorded outputs met",
+            ReferenceKind::Engine => "engines agree",
         }
     }
 }
@@ -43,7 +43,7 @@ impl Standing {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truths {
     pub name: String,
-    pub standing: Standing,
+    pub kind: ReferenceKind,
     /// `[samples, classes]` by set.
     pub logits: Vec<Array2<f64>>,
 }
@@ -55,7 +55,7 @@ impl Truths {
     /// If the network fails.
     pub fn of(
         name: &str,
-        standing: Standing,
+        kind: ReferenceKind,
         inputs: &[InputSet],
         fixed_batch: Option<usize>,
         network: &mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<ArrayD<f64>>,
@@ -77,6 +77,6 @@ impl Truths {
             let all = ndarray::concatenate(Axis(0), &views)?.into_dimensionality();
             logits.push(all.with_context(|| format!("the truth's logits on '{}' are no table", set.name))?);
         }
-        Ok(Self { name: name.to_string(), standing, logits })
+        Ok(Self { name: name.to_string(), kind, logits })
     }
 }

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use cohort::data::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, PixelRange, Resize};
 use cohort::graph::Model;
-use cohort::onnx::{EmitOptions, Metadata, emit};
+use cohort::onnx::{Metadata, emit, plain_contract};
 use cohort::zoo;
 use serde_json::Value;
 
@@ -42,7 +42,8 @@ impl Folder {
             student: "tiny".into(),
             run: "test".into(),
         };
-        let bytes = emit(&Model::untrained(graph, seed), Some(&metadata), &EmitOptions::default()).unwrap();
+        let bytes =
+            emit(&Model::untrained(graph.clone(), seed), &plain_contract(&graph), Some(&metadata)).unwrap();
         std::fs::write(self.path(name), bytes).unwrap();
     }
 

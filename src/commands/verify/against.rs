@@ -7,16 +7,16 @@ use anyhow::{Context, Result};
 use ndarray::ArrayViewD;
 
 use crate::config::{Device, EngineName, Pipeline, parse};
-use crate::data::Normalization;
+use crate::contract::{Normalization, OutputKind};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
 use crate::graph::{Graph, Model, Weights, fold_normalization, normalizing};
-use crate::onnx::{Ending, Import, OnnxFile, Scored, ScoredSplit, import};
+use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::score::Score;
 use crate::stage::StageKind;
-use crate::verify::{Candidate, InputSet, Standing, Truths};
+use crate::verify::{Candidate, InputSet, ReferenceKind, Truths};
 use crate::zoo;
 
 /// A network and its weights, read without any runtime.
@@ -24,13 +24,13 @@ pub struct Network {
     pub model: Model,
     /// The same with the normalisation where the file has it, if that normalises by itself.
     folded: Option<Model>,
-    /// What the file does with the logits.
-    ending: Ending,
-    /// The file's tensor that holds them before that.
-    before_ending: Option<String>,
+    /// What the file makes of the logits.
+    answer: OutputKind,
+    /// The file's tensor that holds them before a softmax.
+    before_softmax: Option<String>,
     /// Whether the file is compared by that tensor.
     cut: bool,
-    standing: Standing,
+    standing: ReferenceKind,
     /// What the run scored with it on its test split.
     pub scored: Option<Scored>,
 }
@@ -38,7 +38,7 @@ pub struct Network {
 impl Network {
     /// Whether libtorch gives what engines give, with nothing behind it.
     pub fn ends_alike(&self) -> bool {
-        self.cut || self.ending == Ending::Logits
+        self.cut || self.answer == OutputKind::Logits
     }
 
     /// What the file's nodes are held against, one by one.
@@ -52,15 +52,15 @@ impl Network {
     /// # Errors
     /// If the file cannot be cut.
     pub fn cut(&mut self, file: &OnnxFile) -> Result<Option<OnnxFile>> {
-        let Some(tensor) = &self.before_ending else { return Ok(None) };
-        let shorter = file.ending_at(tensor, self.model.graph().classes())?;
+        let Some(tensor) = &self.before_softmax else { return Ok(None) };
+        let shorter = file.cut_after(tensor, self.model.graph().classes())?;
         self.cut = true;
         Ok(Some(shorter))
     }
 
     /// Whether both files end in the same way and can be cut there.
     pub fn cut_alike(&self, other: &Self) -> bool {
-        self.ending == other.ending && self.before_ending.is_some() && other.before_ending.is_some()
+        self.answer == other.answer && self.before_softmax.is_some() && other.before_softmax.is_some()
     }
 }
 
@@ -103,10 +103,10 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
     Ok(Some(Network {
         model,
         folded,
-        ending: Ending::Logits,
-        before_ending: None,
+        answer: OutputKind::Logits,
+        before_softmax: None,
         cut: false,
-        standing: Standing::Checkpoint,
+        standing: ReferenceKind::Checkpoint,
         scored,
     }))
 }
@@ -127,9 +127,10 @@ fn around(model: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`InputError`] if it has nodes that the graph has no operation for.
-pub fn imported(file: &OnnxFile, standing: Standing) -> Result<Network> {
-    let Import { model, ending, before_ending, .. } = import(file)?;
-    Ok(Network { model, folded: None, ending, before_ending, cut: false, standing, scored: None })
+pub fn imported(file: &OnnxFile, standing: ReferenceKind) -> Result<Network> {
+    let Import { model, contract, before_softmax, .. } = import(file)?;
+    let answer = contract.answer().kind;
+    Ok(Network { model, folded: None, answer, before_softmax, cut: false, standing, scored: None })
 }
 
 /// A file that must compute the same, and its network where it can be imported.
@@ -143,13 +144,13 @@ impl Reference {
     /// [`InputError`] if it cannot be read or takes images of another size than `file`.
     pub fn load(path: &Path, file: &OnnxFile) -> Result<Self> {
         let reference = OnnxFile::load(path)?;
-        if reference.image_shape() != file.image_shape() {
+        if reference.contract.image_shape() != file.contract.image_shape() {
             let (one, other) = (file.path.display(), path.display());
             return Err(InputError::new(format!("{one} and {other} take images of different size"))
                 .hint("compare files of the same input")
                 .into());
         }
-        let network = cfg!(feature = "train").then(|| imported(&reference, Standing::Reference));
+        let network = cfg!(feature = "train").then(|| imported(&reference, ReferenceKind::Reference));
         Ok(Self { file: reference, network: network.and_then(Result::ok) })
     }
 }
@@ -162,15 +163,15 @@ pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) ->
     let truth = Truth::new(&network.model)?;
     let before = if network.cut { " before the softmax" } else { "" };
     let name = match network.standing {
-        Standing::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
-        Standing::File => format!("file's own nodes{before}, libtorch float64"),
-        Standing::Reference | Standing::Recorded | Standing::Engine => {
+        ReferenceKind::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
+        ReferenceKind::File => format!("file's own nodes{before}, libtorch float64"),
+        ReferenceKind::Reference | ReferenceKind::Recorded | ReferenceKind::Engine => {
             format!("nodes of {}{before}, libtorch float64", file.path.display())
         }
     };
-    Truths::of(&name, network.standing, inputs, file.fixed_batch(), &mut |images| {
+    Truths::of(&name, network.standing, inputs, file.contract.batch(), &mut |images| {
         let logits = truth.logits(images)?;
-        Ok(if network.cut { logits } else { network.ending.apply(logits) })
+        Ok(if network.cut { logits } else { network.answer.of_logits(logits) })
     })
 }
 
@@ -181,22 +182,24 @@ pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) ->
 pub fn file_truth(
     file: &OnnxFile,
     engine: EngineName,
-    standing: Standing,
+    standing: ReferenceKind,
     inputs: &[InputSet],
     threads: usize,
 ) -> Result<Truths> {
     let options = EngineOptions { threads, optimize: false, ..EngineOptions::default() };
     let mut reference = open(file, engine, &options)?;
     let name = match standing {
-        Standing::Reference => format!("{} in {}", file.path.display(), reference.name()),
-        Standing::Checkpoint | Standing::File | Standing::Recorded | Standing::Engine => reference.name(),
+        ReferenceKind::Reference => format!("{} in {}", file.path.display(), reference.name()),
+        ReferenceKind::Checkpoint | ReferenceKind::File | ReferenceKind::Recorded | ReferenceKind::Engine => {
+            reference.name()
+        }
     };
     let place = reference.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
     let mut logits = |images: ArrayViewD<'_, f32>| {
         let logits = reference.run(images)?.into_iter().nth(place).context("the engine gives no output")?;
         Ok(logits.mapv(f64::from))
     };
-    Truths::of(&name, standing, inputs, file.fixed_batch(), &mut logits).map_err(|error| {
+    Truths::of(&name, standing, inputs, file.contract.batch(), &mut logits).map_err(|error| {
         let model = file.path.display();
         InputError::new(format!(
             "{name} cannot run {model}, which is to be held against what it gives: {error:#}"

@@ -8,12 +8,12 @@ use crate::error::{GateFailed, InputError};
 use crate::onnx::OnnxFile;
 use crate::report::self_test_screen;
 use crate::ui::{out, out_json};
-use crate::verify::{Standing, Subject, self_test};
+use crate::verify::{ReferenceKind, Subject, self_test};
 
 use super::super::Common;
 use super::Args;
 use super::against::{checkpoint, imported};
-use super::inputs::own_frame;
+use super::inputs::image_input;
 
 /// Plants faults in copies of the file's network, or of its checkpoint, and prints how many were found.
 ///
@@ -32,14 +32,14 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
     };
     let network = match checkpoint(file, args.run.as_ref())? {
         Some(checkpoint) => checkpoint,
-        None => imported(file, Standing::File)?,
+        None => imported(file, ReferenceKind::File)?,
     };
     let name = file.path.display().to_string();
     let report = self_test(
         &Subject {
             name: &name,
             model: &network.model,
-            frame: own_frame(file)?,
+            image: image_input(file, None)?,
             engine,
             threads: usable_threads(),
             seed: args.seed,

@@ -6,11 +6,12 @@ use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD};
 
 use crate::config::load_pipeline;
-use crate::data::{Dataset, Normalization, Preparation, Split, load};
+use crate::contract::{Element, ImageInput, Normalization, Preparation};
+use crate::data::{Dataset, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
-use crate::onnx::{Element, Metadata, OnnxFile, ScoredSplit};
-use crate::verify::{Frame, InputSet, images_of, input_sets, pool_size};
+use crate::onnx::{OnnxFile, ScoredSplit};
+use crate::verify::{InputSet, images_of, input_sets, pool_size};
 
 use super::numpy::read_array;
 
@@ -30,7 +31,7 @@ impl Images {
     pub fn open(pipeline: &Path, file: &OnnxFile) -> Result<Self> {
         let loaded = load_pipeline(pipeline, &[])?;
         let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
-        let wanted = file.layout().planar(image_shape(file)?);
+        let wanted = file.contract.layout.planar(image_shape(file)?);
         if data.info.shape != wanted {
             let problem = format!(
                 "the images of {} are {:?}, {} takes {wanted:?} (channels, height, width)",
@@ -40,16 +41,11 @@ impl Images {
             );
             return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
         }
-        let inside = file.metadata.as_ref().and_then(|metadata| metadata.normalizes.as_ref());
-        let own = match inside {
-            Some(_) => Preparation::of(&Normalization::none(wanted[0]), file.layout()),
-            None => Preparation::of(&data.normalization, file.layout()),
-        };
-        let (preparation, own) = match (&file.metadata, file.input.element) {
-            (Some(metadata), _) => (metadata.preparation(), Some(own)),
-            (None, Element::Integer { .. }) => (Preparation::bytes(wanted[0], file.layout()), None),
-            (None, Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64) => (own, None),
-        };
+        let preparation = file.contract.preparation_or(&data.normalization);
+        let own = file.metadata.as_ref().map(|metadata| match &metadata.normalizes {
+            Some(_) => Preparation::of(&Normalization::none(wanted[0]), file.contract.layout),
+            None => Preparation::of(&data.normalization, file.contract.layout),
+        });
         Ok(Self { data, preparation, own })
     }
 
@@ -95,7 +91,7 @@ impl Images {
     pub fn sets(&self, file: &OnnxFile, images: usize, seed: u64) -> Result<Vec<InputSet>> {
         let split = self.data.validation.spread(images.max(1));
         let images = images_of(&split, &self.preparation)?;
-        Ok(input_sets(Some(images), &frame(file, Some(&self.preparation))?, seed))
+        Ok(input_sets(Some(images), &image_input(file, Some(self))?, seed))
     }
 }
 
@@ -104,38 +100,24 @@ impl Images {
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
 pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
-    Ok(input_sets(None, &own_frame(file)?, seed))
+    Ok(input_sets(None, &image_input(file, None)?, seed))
 }
 
-/// What the file takes for an image of the data set, or by its own word.
+/// What the file takes for an image: prepared as for the data set, or as its own contract says.
 ///
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
-pub fn frame_of(file: &OnnxFile, images: Option<&Images>) -> Result<Frame, InputError> {
-    match images {
-        Some(images) => frame(file, Some(&images.preparation)),
-        None => own_frame(file),
-    }
-}
-
-/// What the file takes for an image, by its own word.
-///
-/// # Errors
-/// [`InputError`] if the file does not fix the size of its images.
-pub fn own_frame(file: &OnnxFile) -> Result<Frame, InputError> {
-    frame(file, file.metadata.as_ref().map(Metadata::preparation).as_ref())
-}
-
-fn frame(file: &OnnxFile, preparation: Option<&Preparation>) -> Result<Frame, InputError> {
-    Frame::of_file(file, preparation).ok_or_else(|| no_size(file))
+pub fn image_input(file: &OnnxFile, images: Option<&Images>) -> Result<ImageInput, InputError> {
+    let preparation = images.map(|images| &images.preparation).or(file.contract.preparation.as_ref());
+    file.contract.image_input(preparation).ok_or_else(|| no_size(file))
 }
 
 fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {
-    file.image_shape().ok_or_else(|| no_size(file))
+    file.contract.image_shape().ok_or_else(|| no_size(file))
 }
 
 fn no_size(file: &OnnxFile) -> InputError {
-    let axes = file.input.dims.len();
+    let axes = file.contract.input.dims.len();
     if axes != 4 {
         return InputError::new(format!("{}: an input of {axes} axes is no image", file.path.display()))
             .hint("images are [batch, channels, height, width]; `cohort bench` takes other inputs too");
@@ -157,8 +139,8 @@ pub fn recorded(
     let (images, logits) = match expected {
         Some(expected) => (read_array(inputs, None)?, read_array(expected, None)?),
         None => {
-            let output = file.outputs.first().context("a file has an output")?;
-            (read_array(inputs, Some(&file.input.name))?, read_array(inputs, Some(&output.name))?)
+            let output = &file.contract.outputs.first().context("a file has an output")?.tensor;
+            (read_array(inputs, Some(&file.contract.input.name))?, read_array(inputs, Some(&output.name))?)
         }
     };
     let wanted = image_shape(file)?;
@@ -188,7 +170,7 @@ pub fn recorded(
 
 /// Whole numbers are cut by each engine in its own way if they are none, or out of range.
 fn whole(file: &OnnxFile, images: &ArrayD<f64>) -> Option<String> {
-    let Element::Integer { least, most } = file.input.element else { return None };
+    let Element::Integer { least, most } = file.contract.input.element else { return None };
     let fits = |value: f64| value.fract() == 0.0 && (least as f64..=most as f64).contains(&value);
     let odd = images.iter().find(|value| !fits(**value))?;
     Some(format!("{odd} among the inputs, the model takes whole numbers from {least} to {most}"))

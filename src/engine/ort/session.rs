@@ -13,6 +13,7 @@ use ort::session::{IoBinding, NoSelectedOutputs, RunOptions, Session};
 use ort::value::{Tensor, TensorRef};
 
 use crate::config::{ConvSearch, EngineName};
+use crate::contract::Precision;
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
 
@@ -73,7 +74,7 @@ impl OrtEngine {
             .map_err(|problem| refusal(&options.name(EngineName::OrtCuda), file, &problem, true))?;
         // By its source ONNX Runtime keeps half precision, too, off the tensor cores where TF32 is off.
         let provider = ep::CUDA::default()
-            .with_tf32(options.cuda.tf32 || file.computes_in_half())
+            .with_tf32(options.cuda.tf32 || file.contract.precision == Precision::Float16)
             .with_cuda_graph(options.cuda.graph)
             .with_conv_algorithm_search(search(options.cuda.conv_search))
             .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)

@@ -120,7 +120,7 @@ mod tests {
 
     use crate::engine::{Engine, EngineOptions};
     use crate::graph::{Builder, Conv2d, Graph, Model, Op};
-    use crate::onnx::{EmitOptions, OnnxFile, emit};
+    use crate::onnx::{OnnxFile, emit, plain_contract};
 
     use super::super::TractEngine;
 
@@ -137,7 +137,7 @@ mod tests {
         let flat = builder.add("flat", Op::Flatten, &[last]).unwrap();
         let logits = builder.add("fc", Op::Linear { out_features: logits, bias: true }, &[flat]).unwrap();
         let graph = builder.finish(&[(Graph::LOGITS, logits)]);
-        let bytes = emit(&Model::untrained(graph, 1), None, &EmitOptions::default()).unwrap();
+        let bytes = emit(&Model::untrained(graph.clone(), 1), &plain_contract(&graph), None).unwrap();
         OnnxFile::from_bytes(bytes, Path::new("planned.onnx")).unwrap()
     }
 

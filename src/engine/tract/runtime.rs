@@ -45,10 +45,10 @@ impl TractEngine {
     pub fn new(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
         Ok(Self {
             model: read(file)?,
-            outputs: file.outputs.iter().map(|output| output.name.clone()).collect(),
+            outputs: file.contract.outputs.iter().map(|output| output.tensor.name.clone()).collect(),
             options: options.clone(),
             pool: (options.threads > 1).then(|| Executor::multithread(options.threads)),
-            any_batch: file.fixed_batch().is_none(),
+            any_batch: file.contract.batch().is_none(),
             plans: HashMap::new(),
             apart: HashMap::new(),
             bound: None,

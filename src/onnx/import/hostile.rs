@@ -10,13 +10,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::type_proto::Value;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
 
-use super::super::emit::{EmitOptions, emit};
-use super::super::proto::{batched, float, floats, indices, int, ints, node};
+use super::super::emit::emit;
+use super::super::interface::plain_contract;
+use super::super::proto::{float, floats, indices, int, ints, node, value_info};
 use super::super::read::OnnxFile;
 use super::import;
+use crate::contract::TensorInfo;
 use crate::error::{InputError, hint_of};
+
+fn value(name: &str, shape: &[usize]) -> ValueInfoProto {
+    value_info(&TensorInfo::batched(name, shape))
+}
 
 /// A convolution and a linear layer, and whatever nodes and tensors a test puts between them: it reads
 /// `a` of `[batch, 4, 6, 6]` and gives `b` of the same shape.
@@ -32,8 +38,8 @@ fn model(between: Vec<NodeProto>, tensors: Vec<TensorProto>) -> ModelProto {
     let graph = GraphProto {
         node: nodes,
         initializer: initializers,
-        input: vec![batched("input", &[3, 6, 6])],
-        output: vec![batched("logits", &[5])],
+        input: vec![value("input", &[3, 6, 6])],
+        output: vec![value("logits", &[5])],
         ..GraphProto::default()
     };
     let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
@@ -289,7 +295,7 @@ fn no_node_has_the_name_of_what_emission_adds_to_another() {
         floats("k", &ArrayD::from_elem(vec![4, 4, 1, 1], 0.5)),
     ];
     let first = result(&model(vec![clip, relu, conv, constant], tensors)).unwrap();
-    let bytes = emit(&first.model, None, &EmitOptions::default()).unwrap();
+    let bytes = emit(&first.model, &plain_contract(first.model.graph()), None).unwrap();
     let second = import(&OnnxFile::from_bytes(bytes, Path::new("m.onnx")).unwrap()).unwrap();
     assert_eq!((first.model.graph(), first.model.weights()), (second.model.graph(), second.model.weights()));
 }
@@ -360,11 +366,11 @@ fn opsets_and_outputs_are_checked() {
     old.opset_import.clear();
     refused(&old, "opset 0");
     let mut image = model(one("Relu", &["a"]), vec![]);
-    image.graph.as_mut().unwrap().output[0] = batched("b", &[4, 6, 6]);
+    image.graph.as_mut().unwrap().output[0] = value("b", &[4, 6, 6]);
     refused(&image, "not a row of classes");
-    image.graph.as_mut().unwrap().output[0] = batched("w", &[4]);
+    image.graph.as_mut().unwrap().output[0] = value("w", &[4]);
     refused(&image, "same for every image");
-    image.graph.as_mut().unwrap().output[0] = batched("input", &[3, 6, 6]);
+    image.graph.as_mut().unwrap().output[0] = value("input", &[3, 6, 6]);
     refused(&image, "not a row of classes");
 }
 

@@ -13,7 +13,6 @@
 mod arguments;
 mod constant;
 mod draft;
-mod ending;
 mod fold;
 mod known;
 mod layers;
@@ -21,6 +20,7 @@ mod node;
 mod pointwise;
 mod rearrange;
 mod shapes;
+mod softmax;
 mod strided;
 mod value;
 mod walk;
@@ -29,9 +29,9 @@ mod windows;
 #[cfg(test)]
 mod hostile;
 
-pub use ending::Ending;
 pub use walk::import;
 
+use crate::contract::Contract;
 use crate::graph::{Model, NodeId};
 
 /// A file as a graph.
@@ -40,14 +40,13 @@ pub struct Import {
     /// Nodes carry the names of the file's nodes where those are unique. The image is `[channels, height,
     /// width]` in the file's own order; whole numbers are taken as they are.
     pub model: Model,
+    /// The file's own interface. The model's logits are its answer before any softmax: the answer's kind says
+    /// whether the file has one.
+    pub contract: Contract,
     /// For each node of the graph, the node of the file it comes from; for constants the tensor.
     pub origins: Vec<String>,
     /// The file's tensors that nodes of the graph stand for, in the graph's order.
     pub tensors: Vec<(String, NodeId)>,
-    /// The file's output that the logits stand for.
-    pub output: String,
-    /// What the file does with the logits at its end.
-    pub ending: Ending,
-    /// The file's tensor that holds the logits, where it does something with them and such a tensor is there.
-    pub before_ending: Option<String>,
+    /// The file's tensor that holds the logits, where a softmax follows and such a tensor is there.
+    pub before_softmax: Option<String>,
 }

@@ -7,19 +7,19 @@ use anyhow::Result;
 use ndarray::{ArrayD, IxDyn};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
+use crate::contract::{Element, OutputKind};
 use crate::error::InputError;
 use crate::graph::{Graph, NodeId, Op, Shape};
 
-use super::super::info::Element;
 use super::super::read::OnnxFile;
 use super::super::tensor::{elements, floats};
 use super::Import;
 use super::arguments::known;
 use super::constant::constant;
 use super::draft::{Draft, Finished, Params};
-use super::ending::{Ending, before_softmax, embedding};
 use super::fold::fold;
 use super::node::{FileNode, Input};
+use super::softmax::{before_softmax, embedding};
 use super::value::{Budget, Data, MAX_FOLDED, Value};
 
 /// Operator sets that are read. Before 7 operators broadcast by other rules.
@@ -42,7 +42,8 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
     let fail = |problem: String| {
         InputError::new(format!("{} cannot be imported: {problem}", file.path.display())).hint(HINT)
     };
-    let image = file.image_shape().ok_or_else(|| fail("the image size is not fixed in the file".into()))?;
+    let image =
+        file.contract.image_shape().ok_or_else(|| fail("the image size is not fixed in the file".into()))?;
     let graph = file.model.graph.as_ref().ok_or_else(|| fail("it holds no graph".into()))?;
     let mut sets = file.model.opset_import.iter().filter(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
     let opset = sets.next().map_or(0, |set| set.version);
@@ -52,30 +53,33 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
     }
     // A stored value takes a byte at least.
     let most_stored = file.bytes.len().saturating_add(MAX_FOLDED);
-    let draft = Draft::new(image.to_vec(), &file.input.name, most_stored).map_err(fail)?;
+    let draft = Draft::new(image.to_vec(), &file.contract.input.name, most_stored).map_err(fail)?;
     let mut walk = Walk {
         draft,
         budget: Budget::new(MAX_FOLDED, file.bytes.len()),
-        fixed_batch: file.fixed_batch(),
+        fixed_batch: file.contract.batch(),
         arrays: HashMap::new(),
         constants: HashMap::new(),
     };
-    let named = |name: &str| file.outputs.iter().find(|output| output.name == name);
-    let logits = &named(Graph::LOGITS).unwrap_or(&file.outputs[0]).name;
-    let features = named(Graph::EMBEDDING).map(|output| &output.name).filter(|&name| name != logits);
+    let logits = &file.contract.answer().tensor.name;
+    let embedding = file.contract.outputs.iter().find(|output| output.kind == OutputKind::Embedding);
+    let features = embedding.map(|output| &output.tensor.name);
     let wanted: Vec<&str> = std::iter::once(logits).chain(features).map(String::as_str).collect();
     let values = walk.all(graph, file, opset, &wanted).map_err(fail)?;
-    finish(walk, graph, &values, logits, features.map(String::as_str)).map_err(|problem| fail(problem).into())
+    finish(walk, file, graph, &values, features.map(String::as_str)).map_err(|problem| fail(problem).into())
 }
 
 /// Names the outputs and closes the graph.
 fn finish(
     mut walk: Walk<'_>,
-    file: &GraphProto,
+    file: &OnnxFile,
+    proto: &GraphProto,
     values: &HashMap<&str, Value<'_>>,
-    output: &str,
     features: Option<&str>,
 ) -> Result<Import, String> {
+    let mut contract = file.contract.clone();
+    let place = contract.answer_place();
+    let output = contract.answer().tensor.name.as_str();
     let computed = |name: &str| match values.get(name) {
         Some(Value::Data(Data { node, integers: false })) => Ok(*node),
         Some(Value::Data(_)) => Err(format!("its output '{name}' is the image or a rearrangement of it")),
@@ -87,10 +91,10 @@ fn finish(
         }
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
     };
-    let (last, ending) = before_softmax(&walk.draft, computed(output)?);
-    let before_ending = match ending {
-        Ending::Logits => None,
-        Ending::Softmax | Ending::LogSoftmax => tensor_of(file, values, last),
+    let (last, kind) = before_softmax(&walk.draft, computed(output)?);
+    let before_softmax = match kind {
+        OutputKind::Logits | OutputKind::Embedding => None,
+        OutputKind::Probabilities | OutputKind::LogProbabilities => tensor_of(proto, values, last),
     };
     let shape = walk.draft.node(last).shape.clone();
     let classes: usize = shape.iter().product();
@@ -124,7 +128,8 @@ fn finish(
     };
     let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
     tensors.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-    Ok(Import { model, origins, tensors, output: output.to_string(), ending, before_ending })
+    contract.outputs[place].kind = kind;
+    Ok(Import { model, contract, origins, tensors, before_softmax })
 }
 
 /// The file's first tensor that a node stands for.
@@ -158,8 +163,8 @@ impl<'a> Walk<'a> {
         for tensor in &graph.initializer {
             values.insert(&tensor.name, Value::Initializer(tensor));
         }
-        let integers = matches!(file.input.element, Element::Integer { .. });
-        values.insert(&file.input.name, Value::Data(Data { node: 0, integers }));
+        let integers = matches!(file.contract.input.element, Element::Integer { .. });
+        values.insert(&file.contract.input.name, Value::Data(Data { node: 0, integers }));
         let needed = needed(graph, wanted);
         let mut problems = Problems::default();
         for (place, proto) in graph.node.iter().enumerate().filter(|(place, _)| needed[*place]) {

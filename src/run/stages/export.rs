@@ -3,11 +3,12 @@
 use anyhow::{Context as _, Result};
 use tracing::debug;
 
-use crate::config::{Export, ExportPrecision};
-use crate::data::{Dataset, Layout, Normalization, Preparation};
+use crate::config::Export;
+use crate::contract::{Contract, Layout, Normalization, Preparation};
+use crate::data::Dataset;
 use crate::files::write_atomic;
-use crate::graph::{fold_batch_norm, fold_normalization};
-use crate::onnx::{EmitOptions, Metadata, Scored, emit};
+use crate::graph::{Graph, fold_batch_norm, fold_normalization};
+use crate::onnx::{Metadata, Scored, emit};
 use crate::plan::Peer;
 
 use super::{Context, Done};
@@ -43,24 +44,21 @@ pub(super) fn bytes(
     settings: &Export,
     accuracy: Scored,
 ) -> Result<Vec<u8>> {
-    let info = &context.data.info;
-    let Preparation { resize, order, range, normalization, .. } = prepared(context.data, settings);
+    let preparation = prepared(context.data, settings);
+    let normalizes = settings.fold_normalization.then(|| context.data.normalization.clone());
+    let Preparation { resize, order, range, normalization, .. } = preparation.clone();
     let metadata = Metadata {
-        classes: info.classes.clone(),
-        input: info.shape,
+        classes: context.plan.contract.classes.clone(),
+        input: context.data.info.shape,
         channel_order: order,
         resize,
         range,
         mean: normalization.mean,
         std: normalization.std,
-        normalizes: settings.fold_normalization.then(|| context.data.normalization.clone()),
+        normalizes,
         accuracy: Some(accuracy),
         student: peer.name.clone(),
         run: context.plan.pipeline.name.clone(),
-    };
-    let half = match settings.precision {
-        ExportPrecision::Float32 => false,
-        ExportPrecision::Float16 => true,
     };
     let mut model = context.trained(peer)?;
     if settings.fold_batch_norm {
@@ -69,6 +67,10 @@ pub(super) fn bytes(
     if let Some(Normalization { mean, std }) = &metadata.normalizes {
         model = fold_normalization(&model, mean, std)?;
     }
-    let options = EmitOptions { embedding: settings.embedding, half };
-    emit(&model, Some(&metadata), &options).with_context(|| format!("cannot export '{}'", peer.name))
+    let mut contract = Contract { preparation: Some(preparation), ..context.plan.contract.clone() };
+    if settings.embedding {
+        let embedding = model.graph().output(Graph::EMBEDDING).context("a student has an embedding")?;
+        contract = contract.with_embedding(&model.graph().node(embedding).shape);
+    }
+    emit(&model, &contract, Some(&metadata)).with_context(|| format!("cannot export '{}'", peer.name))
 }

@@ -5,19 +5,19 @@ use ndarray::{Axis, Slice};
 
 use crate::bench::usable_threads;
 use crate::config::{Device, EngineName, Export, Verify};
-use crate::data::Normalization;
+use crate::contract::Normalization;
 use crate::engine::torch::Truth;
 use crate::engine::{self, EngineOptions};
 use crate::error::GateFailed;
 use crate::files::write_npy;
 use crate::folder::write_json;
 use crate::graph::{Model, fold_normalization, normalizing};
-use crate::onnx::{OnnxFile, findings};
+use crate::onnx::OnnxFile;
 use crate::plan::Peer;
 use crate::seed::derive_seed;
 use crate::verify::{
-    self, Accuracy, Candidate, Evidence, Frame, Hardening, InputSet, Job as Verification, Standing, Truths,
-    blame, harden, images_of, input_sets, pool_size, save_case,
+    Accuracy, Adversary, Candidate, Examination, Examined, InputSet, ReferenceKind, Truths, examine,
+    images_of, input_sets, pool_size,
 };
 
 use super::engines::open;
@@ -36,49 +36,43 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let [model, folded] = models(context, chosen, &export)?;
     let truth = Truth::new(&model)?;
     let threads = usable_threads();
-    let mut engines = candidates(context, settings, &model, &file, threads)?;
     let own = prepared(data, &export);
     let preparation =
-        file.metadata.as_ref().context("an exported file says how images are prepared")?.preparation();
+        file.contract.preparation.clone().context("an exported file says how images are prepared")?;
     let seed = derive_seed(context.plan.pipeline.seed, &["verify"]);
-    let frame = Frame::of_file(&file, Some(&preparation)).context("an exported file fixes its images")?;
+    let image = file.contract.image_input(Some(&preparation)).context("an exported file fixes its images")?;
     let images = images_of(&data.validation.spread(settings.images), &preparation)?;
-    let mut inputs = input_sets(Some(images), &frame, seed);
+    let inputs = input_sets(Some(images), &image, seed);
     let name = "checkpoint, unfolded, libtorch float64";
-    let mut truths =
-        Truths::of(name, Standing::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
+    let truths =
+        Truths::of(name, ReferenceKind::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
     let pool = images_of(&data.validation.spread(pool_size(data.info.shape)), &preparation)?;
-    let (model, candidates) = (&model, &mut engines);
-    let hardening = Hardening { model, file: &file, candidates, pool, frame, threads };
-    harden(&mut inputs, &mut truths, hardening)?;
     let (name, split) = context.scored_on();
-    let mut report = verify::verify(&mut Verification {
-        model: folder.chosen_onnx().display().to_string(),
-        findings: findings(&file),
-        truths: &truths,
-        engines,
-        inputs: &inputs,
+    let reference = Some(context.scored(&chosen.name)?.share());
+    let Examined { report, inputs, truths, case } = examine(Examination {
+        file: &file,
+        whole: &file,
+        candidates: candidates(context, settings, &model, &file, threads)?,
+        inputs,
+        truths,
+        adversary: Some(Adversary { model: &model, pool, image }),
+        reference: Some(&folded),
         accuracy: Some(Accuracy {
             name: name.name(),
             split,
             preparation: &preparation,
             own: Some(&own),
-            reference: Some(context.scored(&chosen.name)?.share()),
+            reference,
         }),
-        fixed_batch: None,
-        half: file.computes_in_half(),
+        case: Some(&folder.failing_case()),
+        open: &engine::open,
+        threads,
         progress: context.options.progress,
     });
-    let reference = Some(&folded);
-    let open = &engine::open;
-    let evidence = Evidence { file: &file, reference, inputs: &inputs, truths: &truths, open, threads };
-    blame(&mut report, &evidence, context.options.progress);
     write_json(&folder.verify_report(), &report)?;
     let mut files = vec![folder.verify_report()];
     files.extend(keep_samples(context, &inputs, &truths)?);
-    if !report.passed {
-        files.extend(save_case(&folder.failing_case(), &report, &file, &inputs, &truths)?);
-    }
+    files.extend(case?);
     let gate = (!report.passed)
         .then(|| GateFailed(format!("the export is not what was trained{}", report.problems())));
     Ok(Done { files, gate })

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
 
 use crate::config::{CudaSettings, EngineName};
+use crate::contract::Precision;
 use crate::engine::torch::Truth;
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{Graph, Model, Node, Op, fold_batch_norm};
@@ -17,7 +18,7 @@ use super::super::compare::compare;
 use super::super::inputs::{InputSet, padded};
 use super::super::report::{Blame, EngineReport, NodeError, VerifyReport};
 use super::super::tolerance::Tolerance;
-use super::super::truth::{Standing, Truths};
+use super::super::truth::{ReferenceKind, Truths};
 use super::align::{align, score};
 use super::cause::{cause, folded_norm};
 use super::guess::guess;
@@ -69,7 +70,7 @@ pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, progress: &dyn 
 ///
 /// # Errors
 /// [`crate::error::InputError`] if the file cannot be imported; others if libtorch or an engine fails.
-pub fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
+fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
     let runs_files = report.engines.iter().filter(|engine| engine.engine != EngineName::Torch);
     let failed = runs_files.filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
     let mut failed: Vec<(&EngineReport, Case<'_>)> = failed.collect();
@@ -97,12 +98,12 @@ struct FileUnderTest<'a> {
 impl FileUnderTest<'_> {
     /// The file's own fault, if its nodes do not compute what they should within the limits of an engine.
     fn file(&self, case: &Case<'_>, tolerance: &Tolerance) -> Result<Option<Blame>> {
-        let Truths { logits, standing, .. } = self.evidence.truths;
-        if let Standing::File | Standing::Engine = standing {
+        let Truths { logits, kind, .. } = self.evidence.truths;
+        if let ReferenceKind::File | ReferenceKind::Engine = kind {
             return Ok(None);
         }
         let expected = logits[case.place].select(Axis(0), &case.samples);
-        let found = self.imported.ending.apply(self.network.logits(case.images().view())?);
+        let found = self.given(self.network.logits(case.images().view())?);
         if agree(&expected, &found, tolerance)? {
             return Ok(None);
         }
@@ -134,7 +135,11 @@ impl FileUnderTest<'_> {
             Ok(None)
         })?;
         let found = errors(&self.network, images.view(), &others)?;
-        let limit = if self.evidence.file.computes_in_half() { HALF_ROUNDING } else { FILE_ROUNDING };
+        let limit = if self.evidence.file.contract.precision == Precision::Float16 {
+            HALF_ROUNDING
+        } else {
+            FILE_ROUNDING
+        };
         let mut blame = self.told(None, case, &found, limit, |place| {
             pairs[place].map(|partner| expected.graph().nodes()[partner].name.clone())
         });
@@ -178,7 +183,7 @@ impl FileUnderTest<'_> {
         }
         let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
         let samples = images.shape()[0];
-        let given = self.exposed(report, &images, &names)?.split_off(file.outputs.len());
+        let given = self.exposed(report, &images, &names)?.split_off(file.contract.outputs.len());
         let mut others = Values::new();
         for ((_, place), value) in tensors.iter().zip(given) {
             let mut shape = vec![samples];
@@ -221,11 +226,11 @@ impl FileUnderTest<'_> {
         };
         let mut engine = (self.evidence.open)(&file.exposing(names)?, report.engine, &options)?;
         let mut given: Vec<ArrayD<f32>> = Vec::new();
-        for batch in images.axis_chunks_iter(Axis(0), file.fixed_batch().unwrap_or(images.shape()[0])) {
+        for batch in images.axis_chunks_iter(Axis(0), file.contract.batch().unwrap_or(images.shape()[0])) {
             let keep = batch.shape()[0];
-            let outputs = engine.run(padded(batch, file.fixed_batch().unwrap_or(keep)).view())?;
+            let outputs = engine.run(padded(batch, file.contract.batch().unwrap_or(keep)).view())?;
             ensure!(
-                outputs.len() == file.outputs.len() + names.len(),
+                outputs.len() == file.contract.outputs.len() + names.len(),
                 "the engine does not give every tensor"
             );
             let kept =
@@ -251,9 +256,8 @@ impl FileUnderTest<'_> {
         tensors: &[(&str, usize)],
         limit: f64,
     ) -> Result<usize> {
-        let truth = self.imported.ending.apply(self.network.logits(images.view())?);
-        let outputs = &self.evidence.file.outputs;
-        let place = outputs.iter().position(|output| output.name == Graph::LOGITS).unwrap_or(0);
+        let truth = self.given(self.network.logits(images.view())?);
+        let place = self.evidence.file.contract.answer_place();
         let (mut wrong, mut right) = (0, tensors.len());
         while right - wrong > 1 {
             let middle = usize::midpoint(wrong, right);
@@ -278,12 +282,17 @@ impl FileUnderTest<'_> {
         without.remove(&place);
         let own = values(&self.network, images.view(), &without, &[place])?.swap_remove(0);
         let guessed = guess(&self.imported.model, place, &inputs, &others[&place], &own);
-        let rounding = match (report.tf32, self.evidence.file.computes_in_half()) {
+        let rounding = match (report.tf32, self.evidence.file.contract.precision == Precision::Float16) {
             (true, _) => Some("products in TF32"),
             (false, true) => Some("sums in float16"),
             (false, false) => None,
         };
         Ok(guessed.or(rounding.map(String::from)))
+    }
+
+    /// What the file gives where its logits are those.
+    fn given(&self, logits: ArrayD<f64>) -> ArrayD<f64> {
+        self.imported.contract.answer().kind.of_logits(logits)
     }
 
     /// Samples of which all values can be held.

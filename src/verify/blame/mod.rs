@@ -15,4 +15,4 @@ mod guess;
 mod passes;
 mod weights;
 
-pub use find::{Evidence, blame, find};
+pub use find::{Evidence, Open, blame};

@@ -6,19 +6,20 @@ use anyhow::Result;
 use ndarray::{Array2, Axis, Slice};
 
 use crate::config::EngineName;
+use crate::contract::{ImageInput, Precision};
 use crate::engine::torch::Truth;
 use crate::engine::{EngineOptions, open};
 use crate::graph::{Graph, Model, Op, fold_batch_norm};
-use crate::onnx::{EmitOptions, OnnxFile, emit, import};
+use crate::onnx::{OnnxFile, emit, import, plain_contract};
 use crate::progress::{Progress, Silent};
 
-use super::super::blame::{Evidence, find};
-use super::super::check::{Candidate, Job, verify};
+use super::super::check::Candidate;
 use super::super::compare::compare;
-use super::super::inputs::{Frame, InputSet, input_sets};
+use super::super::examine::{Examination, examine};
+use super::super::inputs::{InputSet, input_sets};
 use super::super::report::VerifyReport;
 use super::super::tolerance::Tolerance;
-use super::super::truth::{Standing, Truths};
+use super::super::truth::{ReferenceKind, Truths};
 use super::faults::{FaultKind, Faulty, plant};
 use super::report::{FaultReport, Outcome, SelfTestReport};
 
@@ -33,7 +34,7 @@ pub struct Subject<'a> {
     pub name: &'a str,
     pub model: &'a Model,
     /// What it takes for an image.
-    pub frame: Frame,
+    pub image: ImageInput,
     /// The engine that runs the copies.
     pub engine: EngineName,
     pub threads: usize,
@@ -50,7 +51,7 @@ pub fn self_test(subject: &Subject<'_>, progress: &dyn Progress) -> Result<SelfT
         let inputs = inputs(subject, seed)?;
         let mut logits = |images: ndarray::ArrayViewD<'_, f32>| truth.logits(images);
         let truths =
-            Truths::of("untouched network, float64", Standing::Checkpoint, &inputs, None, &mut logits)?;
+            Truths::of("untouched network, float64", ReferenceKind::Checkpoint, &inputs, None, &mut logits)?;
         Ok(Known { inputs, truths })
     };
     let usual = EngineOptions { threads: subject.threads, ..EngineOptions::default() };
@@ -97,7 +98,7 @@ struct Known {
 }
 
 fn inputs(subject: &Subject<'_>, seed: u64) -> Result<Vec<InputSet>> {
-    let mut sets = input_sets(None, &subject.frame, seed);
+    let mut sets = input_sets(None, &subject.image, seed);
     sets.retain(|set| set.gates);
     for set in &mut sets {
         let samples = set.images.shape()[0].min(SAMPLES);
@@ -114,7 +115,7 @@ fn tried(
     known: &Known,
     usual: &EngineOptions,
 ) -> Result<FaultReport> {
-    let moved = moved(faulty, known, &Tolerance::of(subject.engine, usual))?;
+    let moved = moved(faulty, known, &Tolerance::of(subject.engine, usual, Precision::Float32))?;
     let mut report = FaultReport {
         kind,
         layer: faulty.node.clone(),
@@ -134,15 +135,7 @@ fn tried(
         return Ok(report);
     }
     report.outcome = Outcome::Caught;
-    let evidence = Evidence {
-        file: &file,
-        reference: Some(subject.model),
-        inputs: &known.inputs,
-        truths: &known.truths,
-        open: &open,
-        threads: subject.threads,
-    };
-    if let Some(blame) = find(&verified, &evidence)?.into_iter().next() {
+    if let Some(blame) = verified.blame.into_iter().next() {
         let node = blame.node.map(|node| node.layer.unwrap_or(node.node));
         report.blamed_rightly =
             node.as_ref().is_some_and(|node| is_right(subject.model.graph(), &faulty.node, node));
@@ -177,22 +170,26 @@ fn moved(faulty: &Faulty, known: &Known, tolerance: &Tolerance) -> Result<f64> {
 }
 
 fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[EngineOptions]) -> VerifyReport {
-    let engines = ways.iter().map(|options| Candidate {
+    let candidates = ways.iter().map(|options| Candidate {
         engine: subject.engine,
         options: options.clone(),
         loaded: open(file, subject.engine, options),
     });
-    verify(&mut Job {
-        model: subject.name.to_string(),
-        findings: Vec::new(),
-        truths: &known.truths,
-        engines: engines.collect(),
-        inputs: &known.inputs,
+    let examined = examine(Examination {
+        file,
+        whole: file,
+        candidates: candidates.collect(),
+        inputs: known.inputs.clone(),
+        truths: known.truths.clone(),
+        adversary: None,
+        reference: Some(subject.model),
         accuracy: None,
-        fixed_batch: None,
-        half: false,
+        case: None,
+        open: &open,
+        threads: subject.threads,
         progress: &Silent,
-    })
+    });
+    examined.report
 }
 
 /// The network's file in every form it may have without a fault.
@@ -210,9 +207,10 @@ fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
 }
 
 fn exported(model: &Model, fold: bool) -> Result<OnnxFile> {
+    let contract = plain_contract(model.graph());
     let bytes = match fold {
-        true => emit(&fold_batch_norm(model)?, None, &EmitOptions::default())?,
-        false => emit(model, None, &EmitOptions::default())?,
+        true => emit(&fold_batch_norm(model)?, &contract, None)?,
+        false => emit(model, &contract, None)?,
     };
     OnnxFile::from_bytes(bytes, Path::new("copy.onnx"))
 }

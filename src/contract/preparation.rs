@@ -1,17 +1,10 @@
 //! How a network wants its images: filter, channel order, range, mean, deviation, order of axes. From a file's
 //! word to the values it reads.
 
-use std::io::Cursor;
-use std::path::Path;
-
-use anyhow::Result;
-use ndarray::{ArrayD, Axis, IxDyn};
+use ndarray::{ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::batches::{Batch, batches_by};
-use super::decode::{decode_from, decode_image};
 use super::normalization::{Normalization, Table};
-use super::store::Split;
 
 /// Differences of a mean, in deviations, or of a deviation, as a share, that another cut of the same images makes.
 const SAME: f32 = 0.02;
@@ -141,44 +134,6 @@ impl Preparation {
         })
     }
 
-    /// An image file as a batch of one, for a network of images `[channels, height, width]`.
-    ///
-    /// # Errors
-    /// [`crate::error::InputError`] with the file's path if it cannot be read.
-    pub fn image(&self, path: &Path, shape: [usize; 3]) -> Result<ArrayD<f32>> {
-        let pixels = match self.resize {
-            Resize::BilinearAntialiased => decode_image(path, shape)?,
-        };
-        self.prepared(&pixels, shape)
-    }
-
-    /// As [`Preparation::image`], from the bytes of a file; `name` is for errors.
-    ///
-    /// # Errors
-    /// As [`Preparation::image`].
-    pub fn image_from(&self, file: &[u8], name: &str, shape: [usize; 3]) -> Result<ArrayD<f32>> {
-        let pixels = match self.resize {
-            Resize::BilinearAntialiased => decode_from(Cursor::new(file), name, shape)?,
-        };
-        self.prepared(&pixels, shape)
-    }
-
-    /// Decoded bytes, planar, as a batch of one.
-    fn prepared(&self, pixels: &[u8], shape: [usize; 3]) -> Result<ArrayD<f32>> {
-        let table = self.table();
-        let planes = pixels.chunks_exact(shape[1] * shape[2]).zip(&table);
-        let values = planes.flat_map(|(plane, table)| plane.iter().map(|&byte| table[usize::from(byte)]));
-        let [channels, height, width] = shape;
-        let image = ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), values.collect())?;
-        Ok(self.arranged(image))
-    }
-
-    /// All images of a split, in its order.
-    pub fn batches<'a>(&'a self, split: &'a Split, batch: usize) -> impl Iterator<Item = Result<Batch>> + 'a {
-        batches_by(split, self.table(), batch)
-            .map(|batch| batch.map(|batch| Batch { images: self.arranged(batch.images), ..batch }))
-    }
-
     /// What this says otherwise than `other`, with both values.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
@@ -206,7 +161,7 @@ impl Preparation {
     }
 
     /// The value of every byte, by channel as images are decoded.
-    fn table(&self) -> Table {
+    pub fn table(&self) -> Table {
         let Normalization { mean, std } = &self.normalization;
         let value = |byte: usize, channel: usize| {
             let pixel = byte as f64 * self.range.white() / 255.0;
@@ -221,7 +176,7 @@ impl Preparation {
     }
 
     /// A batch `[batch, channels, height, width]`, channels as decoded, in the network's order of both.
-    fn arranged(&self, mut images: ArrayD<f32>) -> ArrayD<f32> {
+    pub fn arranged(&self, mut images: ArrayD<f32>) -> ArrayD<f32> {
         if self.order == ChannelOrder::Bgr {
             images.invert_axis(Axis(1));
         }
@@ -235,37 +190,11 @@ impl Preparation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::Store;
     use super::*;
 
     fn preparation(order: ChannelOrder, range: PixelRange, layout: Layout) -> Preparation {
         let normalization = Normalization { mean: vec![0.1, 0.2, 0.3], std: vec![0.5, 0.25, 1.0] };
         Preparation { order, range, ..Preparation::of(&normalization, layout) }
-    }
-
-    #[test]
-    fn what_is_prepared_is_what_is_said() {
-        let split = Split::whole(Store::memory([3, 1, 2], vec![0, 51, 102, 153, 204, 255]), vec![0]);
-        let values = |preparation: &Preparation| {
-            let batch = preparation.batches(&split, 4).next().unwrap().unwrap();
-            (batch.images.shape().to_vec(), batch.images.iter().copied().collect::<Vec<f32>>())
-        };
-        let near = |(shape, found): (Vec<usize>, Vec<f32>), wanted: [usize; 4], expected: [f32; 6]| {
-            assert_eq!(shape, wanted);
-            found.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{found:?}"));
-        };
-        let first = Layout::ChannelsFirst;
-        let rgb = preparation(ChannelOrder::Rgb, PixelRange::Unit, first);
-        near(values(&rgb), [1, 3, 1, 2], [-0.2, 0.2, 0.8, 1.6, 0.5, 0.7]);
-        // Blue first: the first mean and deviation are blue's.
-        let bgr = preparation(ChannelOrder::Bgr, PixelRange::Unit, first);
-        near(values(&bgr), [1, 3, 1, 2], [1.4, 1.8, 0.8, 1.6, -0.3, -0.1]);
-        let byte = preparation(ChannelOrder::Rgb, PixelRange::Byte, first);
-        near(values(&byte), [1, 3, 1, 2], [-0.2, 101.8, 407.2, 611.2, 203.7, 254.7]);
-        let last = preparation(ChannelOrder::Rgb, PixelRange::Unit, Layout::ChannelsLast);
-        near(values(&last), [1, 1, 2, 3], [-0.2, 0.8, 0.5, 0.2, 1.6, 0.7]);
-        near(values(&Preparation::bytes(3, first)), [1, 3, 1, 2], [0.0, 51.0, 102.0, 153.0, 204.0, 255.0]);
-        assert_eq!(rgb.black_and_white(), (-0.8, 3.2));
     }
 
     #[test]

@@ -5,15 +5,16 @@ use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice, Zip};
 
 use crate::config::{Device, EngineName};
+use crate::contract::{ImageInput, Pixels, Precision};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::graph::Model;
 use crate::onnx::{OnnxFile, import};
 
 use super::check::Candidate;
 use super::compare::scale;
-use super::inputs::{Frame, InputSet, Pixels};
+use super::inputs::InputSet;
 use super::tolerance::Tolerance;
-use super::truth::{Standing, Truths};
+use super::truth::{ReferenceKind, Truths};
 
 /// Samples with the smallest margins that are kept of a pool.
 const NARROW: usize = 16;
@@ -38,7 +39,7 @@ const BATCH: usize = 32;
 const TRUE_BATCH: usize = 8;
 
 /// What harder inputs are made with.
-pub struct Hardening<'a> {
+pub struct AdversarialSearch<'a> {
     /// The network that is the truth.
     pub model: &'a Model,
     /// The verified file. Where the truth is another network, its own nodes say where the two differ.
@@ -46,7 +47,7 @@ pub struct Hardening<'a> {
     pub candidates: &'a mut [Candidate],
     /// Samples among which those with the smallest margins are looked for.
     pub pool: ArrayD<f32>,
-    pub frame: Frame,
+    pub image: ImageInput,
     pub threads: usize,
 }
 
@@ -55,14 +56,18 @@ pub struct Hardening<'a> {
 ///
 /// # Errors
 /// If libtorch fails, or the engine once it has run.
-pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Hardening<'_>) -> Result<()> {
-    let Hardening { model, file, candidates, pool, frame, threads } = hardening;
+pub fn add_adversarial_inputs(
+    inputs: &mut Vec<InputSet>,
+    truths: &mut Truths,
+    search: AdversarialSearch<'_>,
+) -> Result<()> {
+    let AdversarialSearch { model, file, candidates, pool, image, threads } = search;
     let usual = |candidate: &&mut Candidate| {
         candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded.is_ok()
     };
     let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
     let truth = Truth::new(model)?;
-    let fixed_batch = file.fixed_batch();
+    let fixed_batch = file.contract.batch();
     // That the engine fails, or gives another number of classes, is for the verification to tell.
     let logits = match all_logits(candidate, pool.view(), fixed_batch) {
         Ok(logits) if logits.ncols() == model.graph().classes() => logits,
@@ -77,15 +82,15 @@ pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Harden
     if narrow.shape()[0] > 0 {
         add("narrow", narrow)?;
     }
-    let other = match truths.standing {
-        Standing::Checkpoint | Standing::Reference => import(file).ok(),
-        Standing::File | Standing::Recorded | Standing::Engine => None,
+    let other = match truths.kind {
+        ReferenceKind::Checkpoint | ReferenceKind::Reference => import(file).ok(),
+        ReferenceKind::File | ReferenceKind::Recorded | ReferenceKind::Engine => None,
     };
     let mut networks = vec![TorchEngine::new(model, Device::Cpu, threads)?];
     if let Some(other) = &other {
         networks.push(TorchEngine::new(&other.model, Device::Cpu, threads)?);
     }
-    let tolerance = Tolerance::of(candidate.engine, &candidate.options);
+    let tolerance = Tolerance::of(candidate.engine, &candidate.options, Precision::Float32);
     let start = inputs.iter().position(|set| set.gates).context("some inputs decide")?;
     let (images, known) = (&inputs[start].images, &truths.logits[start]);
     let first = Slice::from(..known.nrows().min(CONSIDERED));
@@ -93,7 +98,7 @@ pub fn harden(inputs: &mut Vec<InputSet>, truths: &mut Truths, hardening: Harden
     let found = all_logits(candidate, considered.view(), fixed_batch)?;
     let scores = disagreement(&known.slice_axis(Axis(0), first).to_owned(), &found, &tolerance)?.scores;
     let mut search = Search {
-        frame,
+        image,
         differs: &mut |images: ArrayViewD<'_, f32>| {
             let found = all_logits(candidate, images.view(), fixed_batch)?;
             disagreement(&true_logits(&truth, images)?, &found, &tolerance)
@@ -145,7 +150,7 @@ type Ascent<'a> = dyn FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<
 /// Gradient ascent by signs, as in the projected gradient method of Madry et al. (2018), with a disagreement that is
 /// measured: a step is kept where that has grown.
 struct Search<'a> {
-    frame: Frame,
+    image: ImageInput,
     differs: &'a mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<Disagreement>,
     /// The gradient of `Σ direction · difference` by the images.
     ascent: &'a mut Ascent<'a>,
@@ -156,7 +161,7 @@ impl Search<'_> {
     fn run(&mut self, considered: ArrayViewD<'_, f32>, scores: &[f64]) -> Result<ArrayD<f32>> {
         let (Pixels::Single { black, white }
         | Pixels::Half { black, white }
-        | Pixels::Whole { black, white }) = self.frame.pixels;
+        | Pixels::Whole { black, white }) = self.image.pixels;
         let (low, high) = (black.min(white), black.max(white));
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -172,7 +177,7 @@ impl Search<'_> {
                 Zip::from(&mut image).and(&gradient).for_each(|value, &slope| {
                     let sign = if slope == 0.0 { 0.0 } else { slope.signum() };
                     let moved = (*value + size * sign).clamp(low, high);
-                    *value = if let Pixels::Whole { .. } = self.frame.pixels { moved.round() } else { moved };
+                    *value = if let Pixels::Whole { .. } = self.image.pixels { moved.round() } else { moved };
                 });
             }
             let there = (self.differs)(next.view())?;
@@ -239,7 +244,7 @@ fn true_logits(truth: &Truth, images: ArrayViewD<'_, f32>) -> Result<Array2<f64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Layout;
+    use crate::contract::Layout;
     use ndarray::array;
 
     #[test]
@@ -251,14 +256,14 @@ mod tests {
     #[test]
     fn the_search_climbs_and_stays_within_the_range() {
         // The disagreement is the sum of the pixels: the search ends at white, and starts at the largest.
-        let frame = Frame {
+        let image = ImageInput {
             shape: [1, 1, 2],
             layout: Layout::ChannelsFirst,
             pixels: Pixels::Single { black: -1.0, white: 1.0 },
         };
         let considered = ArrayD::from_shape_fn(vec![6, 1, 1, 2], |at| 0.15 * at[0] as f32);
         let mut search = Search {
-            frame,
+            image,
             differs: &mut |images: ArrayViewD<'_, f32>| {
                 let sum = |image: ArrayViewD<'_, f32>| f64::from(image.sum());
                 let scores = images.outer_iter().map(sum).collect();

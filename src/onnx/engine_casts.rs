@@ -9,7 +9,7 @@ use tract_onnx::pb::{GraphProto, ValueInfoProto};
 
 use super::proto::{int, node};
 
-/// Puts a Cast behind an input and before every output of another type than float32. The outputs keep
+/// Puts a Cast after an input and before every output of another type than float32. The outputs keep
 /// their names. Returns whether there was any.
 ///
 /// # Errors
@@ -18,6 +18,8 @@ pub fn as_float32(graph: &mut GraphProto, input: &str) -> Result<bool, String> {
     let mut taken: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name.clone()).collect();
     taken.extend(graph.input.iter().map(|input| input.name.clone()));
     taken.extend(graph.node.iter().flat_map(|node| &node.output).cloned());
+    // ONNX Runtime refuses two nodes of one name.
+    taken.extend(graph.node.iter().map(|node| node.name.clone()));
     let mut fresh = |name: &str| {
         let mut free = format!("{name}.float32");
         while !taken.insert(free.clone()) {
@@ -29,7 +31,8 @@ pub fn as_float32(graph: &mut GraphProto, input: &str) -> Result<bool, String> {
     for value in graph.input.iter_mut().filter(|value| value.name == input) {
         let Some(element) = set_float32(value) else { continue };
         let name = std::mem::replace(&mut value.name, fresh(input));
-        graph.node.insert(0, node(&name, "Cast", &[&value.name], &name, vec![int("to", element)]));
+        let cast = fresh(input);
+        graph.node.insert(0, node(&cast, "Cast", &[&value.name], &name, vec![int("to", element)]));
         changed = true;
     }
     let (mut casts, mut renamed) = (Vec::new(), HashMap::new());

@@ -1,0 +1,97 @@
+//! Images as a contract wants them: from files and splits to the values a network reads.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::Result;
+use ndarray::{ArrayD, IxDyn};
+
+use crate::contract::{Preparation, Resize};
+
+use super::batches::{Batch, batches_by};
+use super::decode::{decode_from, decode_image};
+use super::store::Split;
+
+/// An image file as a batch of one, for a network of images `[channels, height, width]`.
+///
+/// # Errors
+/// [`crate::error::InputError`] with the file's path if it cannot be read.
+pub fn prepared_image(preparation: &Preparation, path: &Path, shape: [usize; 3]) -> Result<ArrayD<f32>> {
+    let pixels = match preparation.resize {
+        Resize::BilinearAntialiased => decode_image(path, shape)?,
+    };
+    prepared(preparation, &pixels, shape)
+}
+
+/// As [`prepared_image`], from the bytes of a file; `name` is for errors.
+///
+/// # Errors
+/// As [`prepared_image`].
+pub fn prepared_bytes(
+    preparation: &Preparation,
+    file: &[u8],
+    name: &str,
+    shape: [usize; 3],
+) -> Result<ArrayD<f32>> {
+    let pixels = match preparation.resize {
+        Resize::BilinearAntialiased => decode_from(Cursor::new(file), name, shape)?,
+    };
+    prepared(preparation, &pixels, shape)
+}
+
+/// Decoded bytes, planar, as a batch of one.
+fn prepared(preparation: &Preparation, pixels: &[u8], shape: [usize; 3]) -> Result<ArrayD<f32>> {
+    let table = preparation.table();
+    let planes = pixels.chunks_exact(shape[1] * shape[2]).zip(&table);
+    let values = planes.flat_map(|(plane, table)| plane.iter().map(|&byte| table[usize::from(byte)]));
+    let [channels, height, width] = shape;
+    let image = ArrayD::from_shape_vec(IxDyn(&[1, channels, height, width]), values.collect())?;
+    Ok(preparation.arranged(image))
+}
+
+/// All images of a split, in its order.
+pub fn prepared_batches<'a>(
+    preparation: &'a Preparation,
+    split: &'a Split,
+    batch: usize,
+) -> impl Iterator<Item = Result<Batch>> + 'a {
+    batches_by(split, preparation.table(), batch)
+        .map(|batch| batch.map(|batch| Batch { images: preparation.arranged(batch.images), ..batch }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Store;
+    use super::*;
+    use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange};
+
+    fn preparation(order: ChannelOrder, range: PixelRange, layout: Layout) -> Preparation {
+        let normalization = Normalization { mean: vec![0.1, 0.2, 0.3], std: vec![0.5, 0.25, 1.0] };
+        Preparation { order, range, ..Preparation::of(&normalization, layout) }
+    }
+
+    #[test]
+    fn what_is_prepared_is_what_is_said() {
+        let split = Split::whole(Store::memory([3, 1, 2], vec![0, 51, 102, 153, 204, 255]), vec![0]);
+        let values = |preparation: &Preparation| {
+            let batch = prepared_batches(preparation, &split, 4).next().unwrap().unwrap();
+            (batch.images.shape().to_vec(), batch.images.iter().copied().collect::<Vec<f32>>())
+        };
+        let near = |(shape, found): (Vec<usize>, Vec<f32>), wanted: [usize; 4], expected: [f32; 6]| {
+            assert_eq!(shape, wanted);
+            found.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-4, "{found:?}"));
+        };
+        let first = Layout::ChannelsFirst;
+        let rgb = preparation(ChannelOrder::Rgb, PixelRange::Unit, first);
+        near(values(&rgb), [1, 3, 1, 2], [-0.2, 0.2, 0.8, 1.6, 0.5, 0.7]);
+        // Blue first: the first mean and deviation are blue's.
+        let bgr = preparation(ChannelOrder::Bgr, PixelRange::Unit, first);
+        near(values(&bgr), [1, 3, 1, 2], [1.4, 1.8, 0.8, 1.6, -0.3, -0.1]);
+        let byte = preparation(ChannelOrder::Rgb, PixelRange::Byte, first);
+        near(values(&byte), [1, 3, 1, 2], [-0.2, 101.8, 407.2, 611.2, 203.7, 254.7]);
+        let last = preparation(ChannelOrder::Rgb, PixelRange::Unit, Layout::ChannelsLast);
+        near(values(&last), [1, 1, 2, 3], [-0.2, 0.8, 0.5, 0.2, 1.6, 0.7]);
+        near(values(&Preparation::bytes(3, first)), [1, 3, 1, 2], [0.0, 51.0, 102.0, 153.0, 204.0, 255.0]);
+        assert_eq!(rgb.black_and_white(), (-0.8, 3.2));
+    }
+}
