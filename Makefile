@@ -6,7 +6,7 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 # Of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
-.PHONY: help setup build without-libtorch quickstart test check-export check-latency foreign foreign-latency fuzz sanitize \
+.PHONY: help setup build without-libtorch quickstart picture test check-export check-latency foreign foreign-latency fuzz sanitize \
 	gpu-pack check-gpu-script lint
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
 	@echo "make without-libtorch   build target/without-libtorch/cohort, which verifies and benches but does not train"
+	@echo "make picture      draw README's picture from the quick start's tables (docs/quickstart.svg)"
 	@echo "make lint         formatting, clippy, and links in the documentation"
 
 setup:
@@ -46,6 +47,10 @@ without-libtorch:
 
 quickstart: build
 	target/release/cohort run pipelines/quickstart.yaml
+
+# The picture in README.md, from the tables of the quick start.
+picture: quickstart
+	PATH=target/release:$$PATH python3 scripts/terminal_picture.py docs/quickstart.svg cohort run pipelines/quickstart.yaml
 
 test: setup
 	cargo test $(CARGO_FLAGS)
