@@ -7,10 +7,10 @@
 //! Errors and the exit codes they carry are in `error`. Nothing prints but `ui`, which `commands` alone uses: what takes
 //! long tells `progress`.
 
-/// The code in the README compiles.
+/// The code in the documentation compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct Readme;
+#[doc = include_str!("../docs/library.md")]
+pub struct LibraryGuide;
 
 pub mod bench;
 pub mod cli;

@@ -16,6 +16,18 @@ at::Tensor* owned(at::Tensor tensor) {
   return tensor.defined() ? new at::Tensor(std::move(tensor)) : nullptr;
 }
 
+// Says whether libtorch may use oneDNN, until it goes out of scope.
+class OneDnn {
+ public:
+  explicit OneDnn(bool allowed) : before_(at::globalContext().userEnabledMkldnn()) {
+    at::globalContext().setUserEnabledMkldnn(allowed);
+  }
+  ~OneDnn() { at::globalContext().setUserEnabledMkldnn(before_); }
+
+ private:
+  bool before_;
+};
+
 }  // namespace
 
 extern "C" {
@@ -34,7 +46,7 @@ const char* cohort_allow_tf32(bool allowed) {
 }
 
 // geometry: stride, padding, dilation, two numbers each. out: gradients of input (or null), weight,
-// bias (or null).
+// bias (or null). Without oneDNN libtorch's own code computes them.
 const char* cohort_convolution_backward(
     const at::Tensor* gradient,
     const at::Tensor* input,
@@ -43,7 +55,9 @@ const char* cohort_convolution_backward(
     int64_t groups,
     bool of_input,
     bool of_bias,
+    bool with_onednn,
     at::Tensor** out) {
+  const OneDnn switched(with_onednn && at::globalContext().userEnabledMkldnn());
   try {
     const int64_t none[] = {0, 0};
     const int64_t bias[] = {weight->size(0)};

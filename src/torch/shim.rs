@@ -19,6 +19,7 @@ unsafe extern "C" {
         groups: i64,
         of_input: bool,
         of_bias: bool,
+        with_onednn: bool,
         out: *mut *mut C_tensor,
     ) -> *const c_char;
     fn cohort_batch_norm_backward(
@@ -67,10 +68,31 @@ pub(super) fn convolution_backward(
             conv.groups as i64,
             of_input,
             conv.bias,
+            !writes_out_of_bounds(conv, input),
             out.as_mut_ptr(),
         )
     };
     taken(problem, out)
+}
+
+/// Whether oneDNN, as libtorch 2.11 has it, computes this convolution's weight gradient with its AVX2 code for 1 × 1
+/// kernels and a number of channels that is no multiple of the eight in a register: that code writes past the end of
+/// the gradient (valgrind: `jit_avx2_1x1_convolution_bwd_weights_t`), so that results differ from run to run.
+fn writes_out_of_bounds(conv: &Conv2d, input: &Tensor) -> bool {
+    const LANES: usize = 8;
+    let channels = [input.size()[1] as usize / conv.groups, conv.out_channels / conv.groups];
+    let partly_filled = channels.iter().any(|channels| !channels.is_multiple_of(LANES));
+    conv.kernel == [1, 1] && partly_filled && input.device() == tch::Device::Cpu && !has_avx512()
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    std::is_x86_feature_detected!("avx512f")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512() -> bool {
+    false
 }
 
 /// Gradients of a normalisation's input, weight and bias, with the batch's own statistics.

@@ -28,6 +28,8 @@ mod windows;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod operators;
 
 pub use walk::import;
 
