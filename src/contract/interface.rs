@@ -6,44 +6,51 @@ use super::precision::Precision;
 use super::preparation::{Layout, Preparation};
 use super::tensor::{Dim, Element, TensorInfo};
 
-/// What a network takes, how images are prepared for it, and what it answers.
+/// The input of a network, the preparation of its images, and its outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contract {
-    /// The images, the batch first, axes in the order of `layout`.
+    /// The images: the batch first, the other axes in the order of `layout`.
     pub input: TensorInfo,
     pub layout: Layout,
-    /// `None` where nobody says how images are prepared.
+    /// `None` if nothing says how images are prepared.
     pub preparation: Option<Preparation>,
-    /// At least one.
+    /// The outputs, at least one.
     pub outputs: Vec<Output>,
-    /// Class names in the order of the answer's numbers; empty where nobody names them.
+    /// Class names in the order of the output's numbers; empty if they are not named.
     pub classes: Vec<String>,
     pub precision: Precision,
 }
 
 impl Contract {
-    /// Name of the images in files that this program defines.
+    /// Name of the images in files whose contract is made here.
     pub const IMAGE: &'static str = "image";
-    /// Name of the logits in files that this program defines.
+    /// Name of the logits in files whose contract is made here.
     pub const LOGITS: &'static str = "logits";
-    /// Name of the pooled features in files that this program defines.
+    /// Name of the pooled features in files whose contract is made here.
     pub const EMBEDDING: &'static str = "embedding";
 
-    /// The contract of the files that this program defines: images `[batch, channels, height, width]` of float32 under
-    /// the name `image`, and `logits` `[batch, classes]`, with a free batch. How images are prepared is left open.
+    /// The contract of files for which nobody asks for another one: images `[batch, channels, height, width]`
+    /// of float32 under the name `image`, and `logits` `[batch, classes]`, with a free batch. The preparation
+    /// of images is left open.
     pub fn classifier(image: [usize; 3], classes: Vec<String>) -> Self {
-        let logits = TensorInfo::batched(Self::LOGITS, &[classes.len()]);
+        let plain = Self::plain(&image, &[classes.len()]);
+        Self { classes, ..plain }
+    }
+
+    /// The same for images and logits of any shape (for one image, without the batch), and without class names.
+    pub fn plain(image: &[usize], logits: &[usize]) -> Self {
+        let logits = TensorInfo::batched(Self::LOGITS, logits);
         Self {
-            input: TensorInfo::batched(Self::IMAGE, &image),
+            input: TensorInfo::batched(Self::IMAGE, image),
             layout: Layout::ChannelsFirst,
             preparation: None,
             outputs: vec![Output { tensor: logits, kind: OutputKind::Logits }],
-            classes,
+            classes: Vec::new(),
             precision: Precision::default(),
         }
     }
 
-    /// The same with the embedding of so many features as one more output.
+    /// The same contract with an embedding of the given shape (for one image) as one more output.
     pub fn with_embedding(mut self, features: &[usize]) -> Self {
         let tensor = TensorInfo::batched(Self::EMBEDDING, features);
         self.outputs.push(Output { tensor, kind: OutputKind::Embedding });
@@ -63,23 +70,23 @@ impl Contract {
         self.input.sample_shape()
     }
 
-    /// The sizes of one image's axes, in the order of `layout`, if the input is images of fixed size.
+    /// The sizes of one image's axes, in the order of `layout`, if the input is images of a fixed size.
     pub fn image_shape(&self) -> Option<[usize; 3]> {
         self.sample_shape()?.try_into().ok()
     }
 
-    /// Place of the output that classes are decided by: the one that is called `logits`, else the first.
+    /// Place of the output by which classes are decided: the one called `logits`, else the first.
     pub fn answer_place(&self) -> usize {
         self.outputs.iter().position(|output| output.tensor.name == Self::LOGITS).unwrap_or(0)
     }
 
-    /// The output that classes are decided by.
+    /// The output by which classes are decided.
     pub fn answer(&self) -> &Output {
         &self.outputs[self.answer_place()]
     }
 
-    /// How images are prepared where `data` says how a data set normalises its own: as the contract says; where it
-    /// does not, bytes for an input of whole numbers, and otherwise as the data set has it.
+    /// The preparation of images, where `data` is a data set's own normalisation: what the contract says; if
+    /// it does not say, bytes for an integer input, and otherwise the data set's normalisation.
     pub fn preparation_or(&self, data: &Normalization) -> Preparation {
         match (&self.preparation, self.input.element) {
             (Some(preparation), _) => preparation.clone(),

@@ -7,27 +7,28 @@ use super::model::{Model, ModelError};
 use super::op::{Binary, Op};
 use super::weights::Weights;
 
-/// The network with `(pixel − mean) / std` by channel before everything else: on pixels it gives what `model` gives
-/// on normalised ones.
+/// The network with `(pixel − mean) / std` per channel before everything else: on pixels it computes what `model`
+/// computes on normalised pixels.
 ///
 /// # Errors
-/// [`ModelError`] if there are not as many means and deviations as channels.
+/// [`ModelError`] if the numbers of means and deviations are not the number of channels.
 pub fn normalizing(model: &Model, mean: &[f32], std: &[f32]) -> Result<Model, ModelError> {
-    let graph = insert_after_input(model.graph(), &|_, op| op.clone(), &mut |builder, image| {
+    let graph = insert_after_input(model.graph(), &|_, op| op.clone(), &|builder, image| {
         let centred = by_channel(builder, image, Binary::Sub, "mean", "centred", mean)?;
         by_channel(builder, centred, Binary::Div, "std", "normalised", std)
     })?;
     Ok(Model::new(graph, model.weights().clone())?)
 }
 
-/// The same with as few nodes as give the same numbers. Where nothing but one convolution reads the image, the
-/// division is in its weights; the subtraction is in its bias if it pads nothing, and otherwise a node of its own:
-/// after that node the padded zeros are what they are to the normalised image.
+/// The same with as few nodes as give the same numbers. If a single convolution is all that reads the image, the
+/// division is folded into its weights; the subtraction is folded into its bias if it has no padding, and is
+/// otherwise a node of its own, after which padded zeros mean the same as in the normalised image.
 ///
-/// `W' = W / std` by input channel, `b' = b − Σ W' · mean`.
+/// `W' = W / std` per input channel, `b' = b − Σ W' · mean`.
 ///
 /// # Errors
-/// [`ModelError`] if there are not as many means and deviations as channels, or if a folded weight is not finite.
+/// [`ModelError`] if the numbers of means and deviations are not the number of channels, or if a folded weight is
+/// not finite.
 pub fn fold_normalization(model: &Model, mean: &[f32], std: &[f32]) -> Result<Model, ModelError> {
     let (graph, weights) = (model.graph(), model.weights());
     let reads = |node: &super::build::Node| node.inputs.iter().any(|id| id.index() == 0);
@@ -45,35 +46,29 @@ pub fn fold_normalization(model: &Model, mean: &[f32], std: &[f32]) -> Result<Mo
         }
         op
     };
-    let rewritten = insert_after_input(graph, &write, &mut |builder, image| match padded {
+    let rewritten = insert_after_input(graph, &write, &|builder, image| match padded {
         true => by_channel(builder, image, Binary::Sub, "mean", "centred", mean),
         false => Ok(image),
     })?;
     Ok(Model::new(rewritten, folded)?)
 }
 
-/// The graph with new nodes between its image and everything that reads it: `first` adds them and gives back the
-/// last one, and `write` says what becomes of the graph's own operations.
+/// The graph with new nodes between its image and everything that reads it: `first` adds them and returns the
+/// last one, and `write` gives the replacement of each of the graph's own operations.
 fn insert_after_input(
     graph: &Graph,
     write: &dyn Fn(NodeId, &Op) -> Op,
-    first: &mut dyn FnMut(&mut Builder, NodeId) -> Result<NodeId, GraphError>,
+    first: &dyn Fn(&mut Builder, NodeId) -> Result<NodeId, GraphError>,
 ) -> Result<Graph, GraphError> {
-    let image = graph.id(0);
-    let mut normalised = None;
-    graph.rewritten(&mut |builder, id, inputs| {
-        let instead = match normalised {
-            Some(instead) => instead,
-            None => *normalised.insert(first(builder, image)?),
-        };
-        let inputs: Vec<NodeId> =
-            inputs.iter().map(|&input| if input == image { instead } else { input }).collect();
+    let (mut builder, image) = Builder::new(graph.input_shape().clone())?;
+    let normalised = first(&mut builder, image)?;
+    graph.rewritten_on(builder, normalised, &mut |builder, id, inputs| {
         let node = graph.node(id);
-        builder.add(&node.name, write(id, &node.op), &inputs)
+        builder.add(&node.name, write(id, &node.op), inputs)
     })
 }
 
-/// `values`, one for each channel, and what `function` makes of them and of the image.
+/// Adds `values`, one per channel, and `function` of the image and these values.
 fn by_channel(
     builder: &mut Builder,
     image: NodeId,
@@ -87,7 +82,8 @@ fn by_channel(
     builder.add(format!("image.{result}"), Op::Binary(function), &[image, operand])
 }
 
-/// The weights with those of the convolution `id` divided, and, where there are means, with a bias less their share.
+/// The weights, with those of the convolution `id` divided; where means are given, its bias is reduced by their
+/// share.
 fn fold_weights(
     graph: &Graph,
     id: NodeId,
@@ -105,7 +101,7 @@ fn fold_weights(
         return Err(fail(format!("{channels} channels are normalised by {} numbers", std.len())));
     }
     let (filters, share) = (kernel.shape()[0], kernel.shape()[1]);
-    // Of a grouped convolution each filter reads a share of the channels.
+    // In a grouped convolution each filter reads only its group's channels.
     let channel = |filter: usize, input: usize| filter * (channels / share) / filters * share + input;
     for (at, value) in kernel.indexed_iter_mut() {
         *value = (f64::from(*value) / f64::from(std[channel(at[0], at[1])])) as f32;
@@ -153,7 +149,7 @@ mod tests {
         let weights = model.weights();
         assert_eq!(names(&folded), ["image", "conv"]);
         let value = |weights: &Weights, at: [usize; 4]| weights.get("conv.weight").unwrap()[at.as_slice()];
-        // Two filters a group, so the third filter reads the second channel.
+        // There are two filters per group, so the third filter reads the second channel.
         assert_eq!(value(&new, [1, 0, 2, 0]), value(weights, [1, 0, 2, 0]) / STD[0]);
         assert_eq!(value(&new, [2, 0, 2, 0]), value(weights, [2, 0, 2, 0]) / STD[1]);
         let filter = new.get("conv.weight").unwrap().index_axis(ndarray::Axis(0), 3).sum();

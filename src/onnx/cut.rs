@@ -1,10 +1,11 @@
-//! A file cut short: with one of its inner tensors as the only output.
+//! Shortens a file's graph so that one of its inner tensors is the only output.
 
 use std::collections::HashSet;
 
 use tract_onnx::pb::GraphProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use super::names::Names;
 use super::proto::{int, node, value_info};
 use crate::contract::{Dim, Element, TensorInfo};
 
@@ -21,15 +22,9 @@ pub fn cut_after(graph: &mut GraphProto, tensor: &str, batch: &Dim, values: usiz
     let mut keep = keep.into_iter();
     graph.node.retain(|_| keep.next().unwrap_or(true));
     graph.initializer.retain(|initializer| needed.contains(&initializer.name));
-    let mut free = |suffix: &str| {
-        let mut name = format!("{tensor}.{suffix}");
-        while !needed.insert(name.clone()) {
-            name.push('_');
-        }
-        name
-    };
-    let (flat, output) = (free("flat"), free("float32"));
-    // Of half precision it may be, and of more axes than two.
+    let mut names = Names::of(graph);
+    let (flat, output) = (names.fresh(tensor, "flat"), names.fresh(tensor, "float32"));
+    // The tensor may be of half precision, and may have more axes than two.
     graph.node.push(node(&flat, "Flatten", &[tensor], &flat, vec![int("axis", 1)]));
     graph.node.push(node(&output, "Cast", &[&flat], &output, vec![int("to", DataType::Float as i64)]));
     graph.value_info.clear();

@@ -1,5 +1,4 @@
-//! Files whose input or outputs are not float32, as engines get them: with casts at both ends, so that
-//! every engine is fed and read alike.
+//! Adds casts to files whose input or outputs are not float32, so that every engine is fed and read alike.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,26 +6,17 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, ValueInfoProto};
 
+use super::names::Names;
 use super::proto::{int, node};
 
-/// Puts a Cast after an input and before every output of another type than float32. The outputs keep
-/// their names. Returns whether there was any.
+/// Puts a Cast after an input and before every output whose type is not float32. The outputs keep their names.
+/// Returns whether a Cast was added.
 ///
 /// # Errors
 /// If an output is a graph's input or an initializer itself.
 pub fn as_float32(graph: &mut GraphProto, input: &str) -> Result<bool, String> {
-    let mut taken: HashSet<String> = graph.initializer.iter().map(|tensor| tensor.name.clone()).collect();
-    taken.extend(graph.input.iter().map(|input| input.name.clone()));
-    taken.extend(graph.node.iter().flat_map(|node| &node.output).cloned());
-    // ONNX Runtime refuses two nodes of one name.
-    taken.extend(graph.node.iter().map(|node| node.name.clone()));
-    let mut fresh = |name: &str| {
-        let mut free = format!("{name}.float32");
-        while !taken.insert(free.clone()) {
-            free.push('_');
-        }
-        free
-    };
+    let mut names = Names::of(graph);
+    let mut fresh = |name: &str| names.fresh(name, "float32");
     let mut changed = false;
     for value in graph.input.iter_mut().filter(|value| value.name == input) {
         let Some(element) = set_float32(value) else { continue };
@@ -62,13 +52,13 @@ pub fn as_float32(graph: &mut GraphProto, input: &str) -> Result<bool, String> {
     }
     graph.node.extend(casts);
     if changed {
-        // What was said of the tensors in between may now be said of others.
+        // The recorded types of inner tensors may now belong to tensors of other names.
         graph.value_info.clear();
     }
     Ok(changed)
 }
 
-/// Makes a tensor one of float32; gives the type it had, if that was another.
+/// Sets a tensor's type to float32 and returns the type it had, if that was another.
 fn set_float32(value: &mut ValueInfoProto) -> Option<i64> {
     let Some(Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|kind| kind.value.as_mut()) else {
         return None;

@@ -1,27 +1,25 @@
-//! The ends of an emitted file, as its contract has them: names, types, shapes, batch, softmax.
+//! Gives an emitted file the interface of its contract: names, types, shapes, batch, final softmax.
 //!
-//! Emission writes a graph whose ends are plain: float32, called as the graph calls them. Here they become those of
-//! the contract; where the contract is plain as well, nothing changes.
+//! Emission writes a graph with a plain interface: float32, with the graph's own names. Here the input and the outputs
+//! become those of the contract; where the contract is plain as well, nothing changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use crate::contract::{Contract, Dim, Element, OutputKind, Precision, TensorInfo};
-use crate::graph::{Graph, Shape};
+use crate::graph::{Graph, NodeId, Shape};
 
+use super::names::Names;
 use super::proto::{indices, int, node, value_info};
 
 /// The contract of a graph's file where nobody asks for another: the graph's own names and shapes, float32, a free
 /// batch, and the logits as the only output.
 pub fn plain_contract(graph: &Graph) -> Contract {
-    let shape = |name: &str| graph.output(name).map(|id| graph.node(id).shape.clone()).unwrap_or_default();
-    let mut contract = Contract::classifier([0; 3], Vec::new());
-    contract.input = TensorInfo::batched(Contract::IMAGE, graph.input_shape());
-    contract.outputs[0].tensor = TensorInfo::batched(Contract::LOGITS, &shape(Graph::LOGITS));
-    contract
+    let logits = graph.output(Graph::LOGITS).map(|id| graph.node(id).shape.clone()).unwrap_or_default();
+    Contract::plain(graph.input_shape(), &logits)
 }
 
 /// The same with the embedding as one more output, if the graph has one.
@@ -37,22 +35,23 @@ pub fn contract_with_embedding(graph: &Graph) -> Contract {
 ///
 /// # Errors
 /// If the graph has no such output, or if two outputs would be the same.
-pub fn graph_outputs(graph: &Graph, contract: &Contract) -> Result<Vec<&'static str>> {
-    let mut names = Vec::new();
+pub fn graph_outputs(graph: &Graph, contract: &Contract) -> Result<Vec<(&'static str, NodeId)>> {
+    let mut outputs: Vec<(&str, NodeId)> = Vec::new();
     for output in &contract.outputs {
         let name = match output.kind {
             OutputKind::Embedding => Graph::EMBEDDING,
             OutputKind::Logits | OutputKind::Probabilities | OutputKind::LogProbabilities => Graph::LOGITS,
         };
-        ensure!(graph.output(name).is_some(), "the graph has no output '{name}'");
-        ensure!(!names.contains(&name), "the model has nothing for the output '{}'", output.tensor.name);
-        names.push(name);
+        let id = graph.output(name).with_context(|| format!("the graph has no output '{name}'"))?;
+        let taken = outputs.iter().any(|(other, _)| *other == name);
+        ensure!(!taken, "the model has nothing for the output '{}'", output.tensor.name);
+        outputs.push((name, id));
     }
-    Ok(names)
+    Ok(outputs)
 }
 
-/// Gives the graph the ends of the contract. `shapes` are those of the model's outputs for one image, in the
-/// contract's order; the plain input is of `image`.
+/// Gives the graph the contract's input and outputs. `shapes` are those of the model's outputs for one image, in the
+/// contract's order; `image` is the shape of its input for one image.
 ///
 /// # Errors
 /// If the contract's image or an output is of another size than the model's.
@@ -61,33 +60,33 @@ pub fn keep(graph: &mut GraphProto, contract: &Contract, image: &Shape, shapes: 
         ensure!(wanted == *image, "the contract takes images {wanted:?} and the model {image:?}");
     }
     rename(graph, contract);
-    let mut ends = Ends { taken: names(graph) };
+    let mut boundary = Boundary { names: Names::of(graph) };
     for (output, shape) in contract.outputs.iter().zip(shapes) {
         let name = &output.tensor.name;
         match output.kind {
-            OutputKind::Probabilities => ends.finish(graph, name, "Softmax"),
-            OutputKind::LogProbabilities => ends.finish(graph, name, "LogSoftmax"),
+            OutputKind::Probabilities => boundary.finish(graph, name, "Softmax"),
+            OutputKind::LogProbabilities => boundary.finish(graph, name, "LogSoftmax"),
             OutputKind::Logits | OutputKind::Embedding => {}
         }
-        ends.reshape(graph, &output.tensor, shape)?;
+        boundary.reshape(graph, &output.tensor, shape)?;
     }
-    ends.cast(graph, contract);
+    boundary.cast(graph, contract);
     graph.input = vec![value_info(&contract.input)];
     graph.output = contract.outputs.iter().map(|output| value_info(&output.tensor)).collect();
     Ok(())
 }
 
-/// Calls the plain ends as the contract does, and what else has such a name something new.
+/// Gives the input and outputs the contract's names, and new names to inner tensors that had those.
 fn rename(graph: &mut GraphProto, contract: &Contract) {
     let plain = graph.input.iter().chain(&graph.output).map(|end| end.name.clone());
     let wanted = std::iter::once(&contract.input).chain(contract.outputs.iter().map(|output| &output.tensor));
     let mut new: HashMap<String, String> =
         plain.zip(wanted.clone().map(|tensor| tensor.name.clone())).collect();
-    let mut taken = names(graph);
-    taken.extend(wanted.clone().map(|tensor| tensor.name.clone()));
+    let mut names = Names::of(graph);
+    wanted.clone().for_each(|tensor| names.reserve(&tensor.name));
     for tensor in wanted {
         if !new.contains_key(&tensor.name) {
-            let inner = fresh(&mut taken, &tensor.name, "inner");
+            let inner = names.fresh(&tensor.name, "inner");
             new.insert(tensor.name.clone(), inner);
         }
     }
@@ -100,44 +99,27 @@ fn rename(graph: &mut GraphProto, contract: &Contract) {
     }
 }
 
-/// All names of tensors and nodes. ONNX Runtime refuses two nodes of one name.
-fn names(graph: &GraphProto) -> HashSet<String> {
-    let named =
-        |node: &NodeProto| node.input.iter().chain(&node.output).chain([&node.name]).cloned().collect();
-    let nodes = graph.node.iter().flat_map(|node| -> Vec<String> { named(node) });
-    nodes.chain(graph.initializer.iter().map(|tensor| tensor.name.clone())).collect()
+/// Adds nodes at the boundary.
+struct Boundary {
+    names: Names,
 }
 
-/// A name that nothing has.
-fn fresh(taken: &mut HashSet<String>, name: &str, suffix: &str) -> String {
-    let mut fresh = format!("{name}.{suffix}");
-    while !taken.insert(fresh.clone()) {
-        fresh.push('_');
-    }
-    fresh
-}
-
-/// Adds nodes at the ends.
-struct Ends {
-    taken: HashSet<String>,
-}
-
-impl Ends {
-    /// Gives what an output was so far another name, and returns it.
+impl Boundary {
+    /// Renames the tensor that is an output so far, and returns its new name.
     fn set_aside(&mut self, graph: &mut GraphProto, output: &str, suffix: &str) -> String {
-        let inner = fresh(&mut self.taken, output, suffix);
+        let inner = self.names.fresh(output, suffix);
         replace(graph.node.iter_mut(), output, &inner);
         inner
     }
 
-    /// A softmax over the classes.
+    /// Adds a softmax over the classes.
     fn finish(&mut self, graph: &mut GraphProto, output: &str, op: &str) {
         let logits = self.set_aside(graph, output, "logits");
-        let name = fresh(&mut self.taken, output, "softmax");
+        let name = self.names.fresh(output, "softmax");
         graph.node.push(node(&name, op, &[&logits], output, vec![int("axis", -1)]));
     }
 
-    /// The same numbers in the shape of the contract, where it gives another.
+    /// Gives an output the shape of the contract, if that is another.
     fn reshape(&mut self, graph: &mut GraphProto, wanted: &TensorInfo, shape: &Shape) -> Result<()> {
         let same = |(dim, size): (&Dim, &usize)| match dim {
             Dim::Fixed(fixed) => fixed == size,
@@ -155,14 +137,14 @@ impl Ends {
         let fits = if free == 0 { fixed == all } else { free == 1 && all % fixed.max(1) == 0 };
         ensure!(fits, "the contract's output '{}' is {dims:?} and the model's {shape:?}", wanted.name);
         let flat = self.set_aside(graph, &wanted.name, "flat");
-        let to = fresh(&mut self.taken, &wanted.name, "shape");
+        let to = self.names.fresh(&wanted.name, "shape");
         graph.initializer.push(indices(&to, &[&[0], sizes.as_slice()].concat()));
-        let name = fresh(&mut self.taken, &wanted.name, "reshaped");
+        let name = self.names.fresh(&wanted.name, "reshaped");
         graph.node.push(node(&name, "Reshape", &[&flat, &to], &wanted.name, vec![]));
         Ok(())
     }
 
-    /// Casts where an end is of another type than what is computed in.
+    /// Adds a Cast where the type of the input or of an output is not the type that is computed in.
     fn cast(&mut self, graph: &mut GraphProto, contract: &Contract) {
         let computed = match contract.precision {
             Precision::Float32 | Precision::Int8 => Element::Float32,
@@ -173,7 +155,7 @@ impl Ends {
         };
         let input = &contract.input;
         if input.element != computed {
-            let inner = fresh(&mut self.taken, &input.name, suffix(computed));
+            let inner = self.names.fresh(&input.name, suffix(computed));
             for name in graph.node.iter_mut().flat_map(|node| &mut node.input) {
                 if *name == input.name {
                     name.clone_from(&inner);
@@ -184,14 +166,14 @@ impl Ends {
         for output in contract.outputs.iter().map(|output| &output.tensor) {
             if output.element != computed {
                 let inner = self.set_aside(graph, &output.name, suffix(computed));
-                let name = fresh(&mut self.taken, &output.name, suffix(output.element));
+                let name = self.names.fresh(&output.name, suffix(output.element));
                 graph.node.push(cast(&name, &inner, &output.name, output.element));
             }
         }
     }
 }
 
-/// Calls a tensor something else, wherever it is written or read.
+/// Renames a tensor wherever it is written or read.
 fn replace<'a>(nodes: impl Iterator<Item = &'a mut NodeProto>, name: &str, new: &str) {
     for tensor in nodes.flat_map(|node| node.input.iter_mut().chain(&mut node.output)) {
         if tensor == name {
@@ -200,7 +182,7 @@ fn replace<'a>(nodes: impl Iterator<Item = &'a mut NodeProto>, name: &str, new: 
     }
 }
 
-/// What a type is called at the end of a name.
+/// The suffix by which names of casts tell the type.
 fn suffix(element: Element) -> &'static str {
     match element {
         Element::Float32 => "float32",
@@ -211,7 +193,7 @@ fn suffix(element: Element) -> &'static str {
     }
 }
 
-/// The type of a tensor of such numbers.
+/// ONNX's type for tensors of such elements.
 pub fn data_type(element: Element) -> DataType {
     match element {
         Element::Float32 => DataType::Float,
@@ -227,5 +209,21 @@ pub fn data_type(element: Element) -> DataType {
             (true, 0..=0x7fff_ffff) => DataType::Int32,
             (_, _) => DataType::Int64,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read::element;
+    use super::*;
+
+    #[test]
+    fn a_type_that_can_be_read_is_written_as_itself() {
+        use DataType::*;
+        let types = [Float, Float16, Bfloat16, Double, Uint8, Int8, Uint16, Int16, Uint32, Int32, Int64];
+        for expected in types {
+            let read = element(expected as i32).unwrap();
+            assert_eq!(data_type(read), expected, "{read:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! ONNX files: the only place that names protobuf.
 //!
-//! Emission reads the graph's node list; reading a foreign file checks its structure before any
-//! runtime sees it; import makes a node list of such a file. Knows no runtime.
+//! Emission reads the graph's node list; reading a foreign file checks its structure before any runtime sees it;
+//! import makes a node list from such a file. Knows no runtime.
 
 mod cut;
 mod emit;
@@ -14,6 +14,7 @@ mod idioms;
 mod import;
 mod interface;
 mod metadata;
+mod names;
 mod outputs;
 mod proto;
 mod read;

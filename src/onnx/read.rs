@@ -1,4 +1,4 @@
-//! An ONNX file as found, with its structure checked before any runtime sees it.
+//! An ONNX file as found, whose structure is checked before any runtime sees it.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -21,17 +21,18 @@ use super::metadata::Metadata;
 use super::outputs::outputs;
 use super::tensor;
 
-/// Bytes of a file, and of the files beside it that hold its weights, at most: protobuf's own limit.
+/// Maximum bytes of a file, including the files beside it that hold its weights: protobuf's own limit.
 const MAX_BYTES: u64 = 2 << 30;
 
-/// An ONNX file of one input, the batch first: of images `[batch, channels, height, width]`, or channels last.
+/// An ONNX file with one input whose first axis is the batch: images `[batch, channels, height, width]`, or
+/// channels last.
 #[derive(Debug, Clone)]
 pub struct OnnxFile {
     pub path: PathBuf,
-    /// What engines load: the file, with weights from other files brought in, and with casts where its
-    /// input or an output is not float32. Images of whole numbers must then be given as such.
+    /// What engines load: the file, including weights from other files, and with casts where its input or an
+    /// output is not float32. Images of integers must then be given as integers in float32.
     pub bytes: Vec<u8>,
-    /// What it takes and gives. Its classes and how its images are prepared are what its metadata says.
+    /// The file's interface. Its classes and the preparation of its images come from its metadata.
     pub contract: Contract,
     pub metadata: Option<Metadata>,
     pub(super) model: ModelProto,
@@ -41,8 +42,8 @@ impl OnnxFile {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// [`InputError`] if it is missing, truncated, no ONNX, or not an image network; if weights in other
-    /// files are not whole, or not in the file's own folder; if its metadata cannot be followed.
+    /// [`InputError`] if it is missing, truncated, not ONNX, or not an image network; if weights in other
+    /// files are incomplete, or not in the file's own folder; if its metadata cannot be used.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |problem: String| InputError::new(format!("cannot read {}: {problem}", path.display()));
         let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
@@ -53,7 +54,7 @@ impl OnnxFile {
         Self::from_bytes(bytes, path)
     }
 
-    /// Checks the bytes of a file; `path` names it in errors.
+    /// Checks the bytes of a file; `path` is its name in errors.
     ///
     /// # Errors
     /// As [`OnnxFile::load`].
@@ -62,12 +63,13 @@ impl OnnxFile {
             InputError::new(format!("{}: {problem}", path.display()))
                 .hint("export the model again, with one image input [batch, channels, height, width]")
         };
-        let mut model =
-            ModelProto::decode(bytes.as_slice()).map_err(|error| fail(format!("no ONNX file ({error})")))?;
+        let mut model = ModelProto::decode(bytes.as_slice())
+            .map_err(|error| fail(format!("not an ONNX file ({error})")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let left = MAX_BYTES.saturating_sub(bytes.len() as u64);
         let brought_in = external::bring_in(&mut model, folder, left).map_err(fail)?;
-        let graph = model.graph.as_ref().ok_or_else(|| fail("no ONNX file (it holds no graph)".into()))?;
+        let graph =
+            model.graph.as_ref().ok_or_else(|| fail("not an ONNX file (it holds no graph)".into()))?;
         check(graph).map_err(fail)?;
         let input = only_input(graph).map_err(fail)?;
         let tensors = graph.output.iter().map(tensor_info).collect::<Result<Vec<_>, _>>().map_err(fail)?;
@@ -100,7 +102,7 @@ impl OnnxFile {
         Ok(Self { path: path.to_path_buf(), bytes, contract, metadata, model })
     }
 
-    /// A copy for engines that ends with one of the file's tensors, `values` numbers an image, as its only output:
+    /// A copy for engines whose only output is one of the file's tensors, with `values` numbers per image:
     /// float32 `[batch, values]`.
     ///
     /// # Errors
@@ -113,8 +115,8 @@ impl OnnxFile {
         Self::from_bytes(model.encode_to_vec(), &self.path)
     }
 
-    /// What engines load, without the shapes the file claims for tensors inside it. An engine that works shapes
-    /// out itself, for a batch it is given, would find a symbol there that contradicts it.
+    /// What engines load, without the shapes that the file declares for inner tensors. An engine that infers
+    /// shapes itself for a given batch would find a symbol there that contradicts it.
     pub fn bytes_without_inner_shapes(&self) -> Cow<'_, [u8]> {
         if self.model.graph.as_ref().is_none_or(|graph| graph.value_info.is_empty()) {
             return Cow::Borrowed(&self.bytes);
@@ -126,13 +128,14 @@ impl OnnxFile {
         Cow::Owned(model.encode_to_vec())
     }
 
-    /// Size of the file with its weights.
+    /// Size of the file, including its weights.
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
     }
 }
 
-/// The order of an input's axes: channels last where only the last can be one of grey or colour images.
+/// The order of an input's axes: channels last if only the last axis can be the channels of a grey or colour
+/// image.
 fn layout(input: &TensorInfo) -> Layout {
     let colours = |channels: usize| matches!(channels, 1 | 3);
     match input.sample_shape().as_deref() {
@@ -141,7 +144,7 @@ fn layout(input: &TensorInfo) -> Layout {
     }
 }
 
-/// Float16 where anything is: input, outputs or weights. What is computed with them then is, too.
+/// Float16 if any input, output or weight is, because everything computed with it is float16 too.
 fn precision(graph: &GraphProto, input: &TensorInfo, outputs: &[Output]) -> Precision {
     let half = |data_type: i32| data_type == DataType::Float16 as i32;
     let mut tensors = std::iter::once(input).chain(outputs.iter().map(|output| &output.tensor));
@@ -153,13 +156,13 @@ fn precision(graph: &GraphProto, input: &TensorInfo, outputs: &[Output]) -> Prec
     }
 }
 
-/// Checks what a runtime takes for granted: nodes in order, tensors made once, initializers whole.
+/// Checks what runtimes take for granted: nodes in order, every tensor written once, initializers complete.
 fn check(graph: &GraphProto) -> Result<(), String> {
     let mut known: HashSet<&str> = HashSet::from([""]);
     for tensor in &graph.initializer {
         tensor::check(tensor)?;
         if !known.insert(&tensor.name) {
-            return Err(format!("initializer '{}' is there already", tensor.name));
+            return Err(format!("initializer '{}' is already defined", tensor.name));
         }
     }
     known.extend(
@@ -170,11 +173,11 @@ fn check(graph: &GraphProto) -> Result<(), String> {
         let name = if node.name.is_empty() { format!("number {index}") } else { format!("'{}'", node.name) };
         if let Some(input) = node.input.iter().find(|input| !known.contains(input.as_str())) {
             let op = &node.op_type;
-            return Err(format!("node {name} ({op}) reads '{input}', which nothing before it gives"));
+            return Err(format!("node {name} ({op}) reads '{input}', which no earlier node writes"));
         }
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if !known.insert(output) {
-                return Err(format!("node {name} gives '{output}', which is there already"));
+                return Err(format!("node {name} gives '{output}', which is already defined"));
             }
         }
     }
@@ -203,10 +206,13 @@ fn only_input(graph: &GraphProto) -> Result<TensorInfo, String> {
 fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
     let name = value.name.clone();
     let Some(Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
-        return Err(format!("'{name}' is no tensor"));
+        return Err(format!("'{name}' is not a tensor"));
     };
     let element = element(tensor.elem_type).ok_or_else(|| {
-        format!("'{name}' is of type {}, which is no plain number", tensor::type_name(tensor.elem_type))
+        format!(
+            "'{name}' is of type {}, which is not a plain number type",
+            tensor::type_name(tensor.elem_type)
+        )
     })?;
     let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
     let dims = shape.iter().map(|dim| match &dim.value {
@@ -220,7 +226,8 @@ fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "ONNX's types, of which these are read")]
-fn element(data_type: i32) -> Option<Element> {
+/// The element type of a tensor of an ONNX type; `None` for types that no input or output may have here.
+pub(super) fn element(data_type: i32) -> Option<Element> {
     let integer = |least: i64, most: i64| Some(Element::Integer { least, most });
     match DataType::try_from(data_type).ok()? {
         DataType::Float => Some(Element::Float32),
@@ -257,7 +264,7 @@ mod tests {
             mean: vec![0.5],
             std: vec![0.5],
             normalizes: None,
-            accuracy: None,
+            score: None,
             student: "one".into(),
             run: "test".into(),
         };
@@ -268,7 +275,7 @@ mod tests {
         ModelProto::decode(bytes.as_slice()).unwrap()
     }
 
-    /// Breaks a graph somewhere.
+    /// Breaks a graph in some place.
     type Spoil = fn(&mut GraphProto);
 
     fn load(model: &ModelProto) -> Result<OnnxFile> {
@@ -286,12 +293,12 @@ mod tests {
     #[test]
     fn hostile_graphs_are_refused_before_a_runtime_sees_them() {
         let breaks: [(&str, Spoil); 11] = [
-            ("which nothing before it gives", |graph| graph.node.reverse()),
-            ("which nothing before it gives", |graph| {
+            ("which no earlier node writes", |graph| graph.node.reverse()),
+            ("which no earlier node writes", |graph| {
                 let last = graph.node.last().unwrap().output[0].clone();
                 graph.node[0].input[0] = last;
             }),
-            ("is there already", |graph| graph.node[1].output[0] = graph.node[0].output[0].clone()),
+            ("is already defined", |graph| graph.node[1].output[0] = graph.node[0].output[0].clone()),
             ("and holds", |graph| graph.initializer[0].dims[0] = 1 << 40),
             ("impossible dimensions", |graph| graph.initializer[0].dims[0] = -1),
             ("impossible dimensions", |graph| graph.initializer[0].dims = vec![i64::MAX, i64::MAX]),
@@ -305,7 +312,7 @@ mod tests {
                 second.name = "second".into();
                 graph.input.push(second);
             }),
-            ("which nothing before it gives", |graph| graph.initializer.clear()),
+            ("which no earlier node writes", |graph| graph.initializer.clear()),
         ];
         for (problem, spoil) in breaks {
             let mut model = model();
