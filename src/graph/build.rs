@@ -1,4 +1,4 @@
-//! A checked graph, and the builder that is the only way to one.
+//! A checked graph, and the builder that is the only way to make one.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ impl NodeId {
     }
 }
 
-/// One operation with a name of its own, the nodes it reads and the shape it gives (without batch).
+/// One operation with a name, the nodes that it reads and the shape of its value (without the batch).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     pub name: String,
@@ -24,7 +24,7 @@ pub struct Node {
     pub shape: Shape,
 }
 
-/// A named result of a graph.
+/// A named output of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     pub name: String,
@@ -80,7 +80,7 @@ impl Graph {
         self.outputs.iter().find(|output| output.name == name).map(|output| output.node)
     }
 
-    /// Shape of one image, `[channels, height, width]`, or as a foreign file has it.
+    /// Shape of one image: `[channels, height, width]`, or whatever a foreign file has.
     pub fn input_shape(&self) -> &Shape {
         &self.nodes[0].shape
     }
@@ -90,18 +90,32 @@ impl Graph {
         self.output(Self::LOGITS).map_or(0, |id| self.node(id).shape.iter().product())
     }
 
-    /// The shapes a node reads.
+    /// The shapes that a node reads.
     pub fn input_shapes(&self, node: &Node) -> Vec<&Shape> {
         node.inputs.iter().map(|id| &self.nodes[id.0].shape).collect()
     }
 
-    /// The graph built anew: `write` adds what stands for each node, given the node's place and what stands for its
-    /// inputs, and gives back what stands for its value. The image and the outputs' names stay.
+    /// Builds the graph again: `write` adds the replacement of each node, given the node's place and the
+    /// replacements of its inputs, and returns the node that has its value. The image and the names of the
+    /// outputs stay.
     ///
     /// # Errors
-    /// If what `write` adds does not fit.
+    /// If what `write` adds is not valid.
     pub fn rewritten(&self, write: &mut Write<'_>) -> Result<Self, GraphError> {
-        let (mut builder, image) = Builder::new(self.input_shape().clone())?;
+        let (builder, image) = Builder::new(self.input_shape().clone())?;
+        self.rewritten_on(builder, image, write)
+    }
+
+    /// The same, on top of nodes that are already there, one of which replaces the image.
+    ///
+    /// # Errors
+    /// If what `write` adds is not valid.
+    pub(super) fn rewritten_on(
+        &self,
+        mut builder: Builder,
+        image: NodeId,
+        write: &mut Write<'_>,
+    ) -> Result<Self, GraphError> {
         let mut written = vec![image];
         for (index, node) in self.nodes.iter().enumerate().skip(1) {
             let inputs: Vec<NodeId> = node.inputs.iter().map(|id| written[id.0]).collect();
@@ -112,7 +126,7 @@ impl Graph {
         Ok(builder.finish(&outputs))
     }
 
-    /// For every node, how many nodes and outputs read it.
+    /// For every node, the number of nodes and outputs that read it.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];
         let reads = self.nodes.iter().flat_map(|node| &node.inputs);
@@ -123,10 +137,10 @@ impl Graph {
     }
 }
 
-/// Adds what stands for a node, given its place and what stands for its inputs.
+/// Adds the replacement of a node, given its place and the replacements of its inputs.
 pub type Write<'a> = dyn FnMut(&mut Builder, NodeId, &[NodeId]) -> Result<NodeId, GraphError> + 'a;
 
-/// Adds nodes one after another and infers each shape as it goes.
+/// Adds nodes one after another and infers each shape.
 pub struct Builder {
     nodes: Vec<Node>,
     names: HashSet<String>,
@@ -143,12 +157,15 @@ impl Builder {
         Ok((builder, input))
     }
 
-    /// Appends a node and returns its id.
+    /// Appends a node with the canonical form of an operation ([`Op::canonical`]) and returns its id.
     ///
     /// # Errors
     /// If the name is taken or empty, or the input shapes do not fit the operation.
     pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Result<NodeId, GraphError> {
         let name = name.into();
+        let reads: Vec<(&Op, &Shape)> =
+            inputs.iter().map(|id| &self.nodes[id.0]).map(|node| (&node.op, &node.shape)).collect();
+        let op = op.canonical(&reads);
         let fail = |problem: String| GraphError { node: name.clone(), op: op.kind(), problem };
         if name.is_empty() {
             return Err(fail("a node needs a name".into()));
@@ -159,14 +176,14 @@ impl Builder {
         if self.names.contains(&name) {
             return Err(fail("the name is used twice".into()));
         }
-        let shapes: Vec<&Shape> = inputs.iter().map(|id| &self.nodes[id.0].shape).collect();
+        let shapes: Vec<&Shape> = reads.iter().map(|(_, shape)| *shape).collect();
         let shape = op.infer(&shapes).map_err(fail)?;
         self.names.insert(name.clone());
         self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape });
         Ok(NodeId(self.nodes.len() - 1))
     }
 
-    /// Shape of a node already added, without the batch.
+    /// Shape of a node that was added before, without the batch.
     pub fn shape(&self, id: NodeId) -> &Shape {
         &self.nodes[id.0].shape
     }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::build::{Graph, Node};
-use super::op::Op;
-use super::params::{Role, node_params};
+use super::facts::elements;
+use super::params::Role;
 
 /// Cost of a whole graph for one image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,42 +41,7 @@ pub fn layer_costs(graph: &Graph) -> Vec<LayerCost> {
 }
 
 fn layer_cost(graph: &Graph, node: &Node) -> LayerCost {
-    let trainable = node_params(graph, node).into_iter().filter(|spec| spec.role != Role::Buffer);
-    let params = trainable.map(|spec| elements(&spec.shape)).sum();
-    let channels_in = || graph.input_shapes(node)[0][0] as u64;
-    let macs = match &node.op {
-        Op::Conv2d(conv) => {
-            let window = (conv.kernel[0] * conv.kernel[1]) as u64;
-            elements(&node.shape) * window * (channels_in() / conv.groups as u64)
-        }
-        Op::Linear { .. } | Op::MatMul => {
-            elements(&node.shape) * graph.input_shapes(node)[0].last().map_or(1, |&depth| depth as u64)
-        }
-        Op::Input { .. }
-        | Op::Constant { .. }
-        | Op::BatchNorm { .. }
-        | Op::Relu
-        | Op::Clip { .. }
-        | Op::MaxPool(_)
-        | Op::AvgPool { .. }
-        | Op::GlobalAvgPool
-        | Op::Flatten
-        | Op::Add
-        | Op::Concat { .. }
-        | Op::Slice { .. }
-        | Op::ChannelShuffle { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Softmax { .. }
-        | Op::LayerNorm { .. }
-        | Op::Mean { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Pad { .. } => 0,
-    };
-    LayerCost { params, macs }
-}
-
-fn elements(shape: &[usize]) -> u64 {
-    shape.iter().map(|&dim| dim as u64).product()
+    let facts = node.op.facts(&graph.input_shapes(node), &node.shape);
+    let trainable = facts.params.iter().filter(|param| param.role != Role::Buffer);
+    LayerCost { params: trainable.map(|param| elements(&param.shape)).sum(), macs: facts.macs }
 }

@@ -1,10 +1,10 @@
-//! One hash for all that a graph computes, so that results can be kept by it.
+//! One hash of everything that a graph computes, by which results can be reused.
 
 use super::build::Graph;
 use super::op::Op;
 
-/// blake3 of everything in a graph, in hex: equal graphs have equal fingerprints. Constants count with the bytes of
-/// every value; their `Debug` form leaves out the middle of long arrays.
+/// BLAKE3 hash of everything in a graph, in hex: equal graphs have equal fingerprints. Constants count with the
+/// bytes of every value, because their `Debug` form leaves out the middle of long arrays.
 pub fn fingerprint(graph: &Graph) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut field = |bytes: &[u8]| {
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
     use crate::graph::{Binary, Builder};
 
-    /// A graph that adds a long constant with one value of its own in the middle.
+    /// A graph that adds a long constant with a given value in its middle.
     fn with_constant(middle: f32) -> Graph {
         let (mut builder, image) = Builder::new(vec![1, 64, 64]).unwrap();
         let mut values = ArrayD::zeros(vec![1, 64, 64]);

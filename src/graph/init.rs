@@ -8,8 +8,8 @@ use super::build::Graph;
 use super::params::{Init, params};
 use super::weights::Weights;
 
-/// Every parameter and buffer of `graph` at its start. Each parameter has a random stream of its
-/// own, so that adding a layer changes no other layer's start.
+/// Initial values of every parameter and buffer of `graph`. Each parameter has a random stream of its own, so
+/// that adding a layer does not change the initial values of other layers.
 pub fn initial_weights(graph: &Graph, seed: u64) -> Weights {
     let mut weights = Weights::new();
     for (stream, spec) in params(graph).into_iter().enumerate() {

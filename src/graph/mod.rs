@@ -1,11 +1,12 @@
 //! A network as data: a list of nodes in topological order, over a closed set of operations.
 //!
-//! Everything else is a reading of that one list: shapes, parameters, cost, the libtorch forward
-//! pass, ONNX emission, BatchNorm folding. This folder knows no runtime, no file format but
-//! safetensors, and no data set.
+//! Everything else is a reading of that one list: shapes, parameters, cost, the libtorch forward pass, ONNX
+//! emission, BatchNorm folding. This folder knows no runtime, no file format except safetensors, and no data set.
 
 mod build;
+mod canonical;
 mod cost;
+mod facts;
 mod fingerprint;
 mod fold;
 mod init;

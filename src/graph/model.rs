@@ -4,8 +4,8 @@ use super::build::{Graph, GraphError};
 use super::init::initial_weights;
 use super::weights::{Weights, WeightsError};
 
-/// A network with its weights, checked when it was made: every parameter of the graph is there, with its shape and
-/// finite values, and nothing else.
+/// A network with its weights, checked when it is made: every parameter of the graph is present, with its shape
+/// and finite values, and nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     graph: Graph,
@@ -31,7 +31,7 @@ impl Model {
         Ok(Self { graph, weights })
     }
 
-    /// A network before any training, with the weights that a seed gives.
+    /// A network before any training, with initial weights from a seed.
     pub fn untrained(graph: Graph, seed: u64) -> Self {
         let weights = initial_weights(&graph, seed);
         Self { graph, weights }
@@ -45,7 +45,7 @@ impl Model {
         &self.weights
     }
 
-    /// The two parts, for those who make another model of them.
+    /// The two parts, to make another model of them.
     pub fn into_parts(self) -> (Graph, Weights) {
         (self.graph, self.weights)
     }

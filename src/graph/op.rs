@@ -1,7 +1,7 @@
 //! The closed set of operations.
 //!
-//! Every number that decides what an operation computes (eps, padding, ceil mode) is written here,
-//! so that no interpreter has a default of its own. What shape each gives is in `shape.rs`.
+//! Every number that decides what an operation computes (eps, padding, ceil mode) is written here, so that no
+//! interpreter has a default of its own. The shape of each operation's value is in `shape.rs`.
 
 use ndarray::ArrayD;
 
@@ -11,9 +11,9 @@ pub type Shape = Vec<usize>;
 /// One operation. Each has exactly one output.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// The image, normalised, `[channels, height, width]`; of a foreign file as that has it.
+    /// The image, `[channels, height, width]`, normalised; for a foreign file, whatever its input is.
     Input { shape: Shape },
-    /// The same values for every image, broadcast over the batch; training leaves them as they are.
+    /// The same values for every image, broadcast over the batch; training does not change them.
     Constant { values: ArrayD<f32> },
     /// 2-D cross-correlation over `[channels, height, width]`.
     Conv2d(Conv2d),
@@ -30,37 +30,38 @@ pub enum Op {
     AvgPool { pool: Pool, count_include_pad: bool },
     /// Mean over height and width: `[channels, height, width]` to `[channels, 1, 1]`.
     GlobalAvgPool,
-    /// All dimensions of a sample to one: `[features]`.
+    /// Flattens a sample to one dimension: `[features]`.
     Flatten,
     /// `x · Wᵀ + b` over the last axis, with `W` of `[out_features, in_features]`.
     Linear { out_features: usize, bias: bool },
     /// Elementwise sum of inputs of equal shape.
     Add,
-    /// Joins the inputs along an axis; 0 are the channels.
+    /// Concatenates the inputs along an axis; axis 0 is the channels.
     Concat { axis: usize },
-    /// Every `step`-th index from `start` to before `end` along an axis; 0 are the channels.
+    /// Every `step`-th index from `start` to before `end` along an axis; axis 0 is the channels.
     Slice { axis: usize, start: usize, end: usize, step: usize },
-    /// Channel shuffle (ShuffleNet, Zhang et al. 2018): channels seen as `[groups, c / groups]`,
+    /// Channel shuffle (ShuffleNet, Zhang et al. 2018): channels are viewed as `[groups, c / groups]` and
     /// transposed.
     ChannelShuffle { groups: usize },
     /// A function of each element.
     Unary(Unary),
-    /// A function of two elements. Shapes have as many axes; an axis of 1 is repeated.
+    /// A function of two elements. Both shapes have the same number of axes; an axis of length 1 is
+    /// broadcast.
     Binary(Binary),
     /// `exp(x) / Σ exp(x)` along an axis.
     Softmax { axis: usize },
     /// Layer normalisation (Ba et al. 2016) over the last `axes` axes, with a weight and a bias of their
     /// shape.
     LayerNorm { axes: usize, eps: f64 },
-    /// Mean over some axes, which stay with length 1. Axes ascend.
+    /// Mean over some axes, which keep length 1. The axes ascend.
     Mean { axes: Vec<usize> },
     /// The same elements in the same order, in another shape.
     Reshape { shape: Shape },
     /// Axis `i` of the result is axis `order[i]` of the input.
     Transpose { order: Vec<usize> },
-    /// `value` put before and after each axis.
+    /// `value` padded before and after each axis.
     Pad { before: Vec<usize>, after: Vec<usize>, value: f64 },
-    /// Matrix product over the last two axes; the others are equal.
+    /// Matrix product over the last two axes; the others must be equal.
     MatMul,
 }
 
@@ -101,7 +102,7 @@ pub enum Binary {
     Min,
 }
 
-/// Numbers of a convolution. Pairs are `[vertical, horizontal]`; padding is the same on both sides.
+/// Settings of a convolution. Pairs are `[vertical, horizontal]`; padding is the same on both sides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Conv2d {
     pub out_channels: usize,
@@ -128,7 +129,7 @@ impl Conv2d {
     }
 }
 
-/// Numbers of a pooling window. Pairs are `[vertical, horizontal]`.
+/// Settings of a pooling window. Pairs are `[vertical, horizontal]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
     pub kernel: [usize; 2],
@@ -145,7 +146,7 @@ impl Pool {
 }
 
 impl Op {
-    /// The operation's name as people say it.
+    /// The operation's usual name.
     pub fn kind(&self) -> &'static str {
         match self {
             Op::Input { .. } => "input",
@@ -177,7 +178,7 @@ impl Op {
 }
 
 impl Unary {
-    /// The function's name as people say it.
+    /// The function's usual name.
     pub fn kind(self) -> &'static str {
         match self {
             Unary::LeakyRelu { .. } => "leaky_relu",
@@ -197,7 +198,7 @@ impl Unary {
 }
 
 impl Binary {
-    /// The function's name as people say it.
+    /// The function's usual name.
     pub fn kind(self) -> &'static str {
         match self {
             Binary::Add => "add",

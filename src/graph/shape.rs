@@ -1,9 +1,9 @@
-//! The shape each operation gives, with what does not fit said in a sentence.
+//! The shape of each operation's value, and error messages for inputs that do not fit.
 
 use super::op::{Binary, Conv2d, Op, Pool, Shape, Unary};
 
 impl Op {
-    /// The shape this operation gives for inputs of these shapes.
+    /// The shape of this operation's value for inputs of the given shapes.
     ///
     /// # Errors
     /// A sentence that says what does not fit; the caller adds the node's name.
@@ -116,7 +116,7 @@ impl Op {
                 let mut sorted = order.clone();
                 sorted.sort_unstable();
                 if sorted.iter().copied().ne(0..shape.len()) {
-                    return Err(format!("{order:?} is no order of the axes of {shape:?}"));
+                    return Err(format!("{order:?} is not a permutation of the axes of {shape:?}"));
                 }
                 Ok(order.iter().map(|&axis| shape[axis]).collect())
             }
@@ -249,8 +249,8 @@ fn infer_pool(pool: &Pool, [c, h, w]: [usize; 3]) -> Result<Shape, String> {
     Ok(vec![c, side(h, 0)?, side(w, 1)?])
 }
 
-/// Number of windows of `reach` along `dim`. In ceil mode the last one must start inside the
-/// image or its leading padding, as PyTorch and ONNX (opset 19 on) have it.
+/// Number of windows of length `reach` along `dim`. In ceil mode the last one must start inside the image or its
+/// leading padding, as in PyTorch and ONNX (from opset 19).
 fn window(dim: usize, reach: usize, stride: usize, padding: usize, ceil: bool) -> Result<usize, String> {
     if stride == 0 || reach == 0 {
         return Err("window and stride must be at least 1".into());
@@ -330,7 +330,7 @@ mod tests {
         let far = Op::Pad { before: vec![usize::MAX, 0, 0], after: vec![0; 3], value: 0.0 };
         assert!(far.infer(&[&image]).unwrap_err().contains("too much"));
         let order = Op::Transpose { order: vec![0, 0, 1] };
-        assert!(order.infer(&[&image]).unwrap_err().contains("no order"));
+        assert!(order.infer(&[&image]).unwrap_err().contains("not a permutation"));
         assert!(Op::MatMul.infer(&[&image, &image]).is_ok());
         assert!(Op::MatMul.infer(&[&image, &vec![3, 7, 8]]).unwrap_err().contains("no matrix product"));
         assert_eq!(Op::Binary(Binary::Mul).infer(&[&image, &vec![3, 1, 1]]), Ok(image.clone()));

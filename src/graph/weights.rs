@@ -1,4 +1,4 @@
-//! Named float32 arrays: what a checkpoint, an ONNX initializer and a libtorch variable share.
+//! Named float32 arrays, which checkpoints, ONNX initializers and libtorch variables share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -43,11 +43,11 @@ impl Weights {
         self.0.iter().map(|(name, array)| (name.as_str(), array))
     }
 
-    /// Checks that exactly the graph's parameters are here, each with its shape and all finite.
+    /// Checks that exactly the graph's parameters are present, each with its shape and with finite values.
     ///
     /// # Errors
-    /// [`WeightsError::Mismatch`] names the first parameter that is missing, unknown, of another
-    /// shape, or not finite.
+    /// [`WeightsError::Mismatch`] names the first parameter that is missing, unknown, of another shape, or
+    /// not finite.
     pub fn fit(&self, graph: &Graph) -> Result<(), WeightsError> {
         let specs = params(graph);
         for spec in &specs {

@@ -1,4 +1,4 @@
-//! From a graph and its weights to the bytes of an ONNX file.
+//! Writes a graph and its weights as an ONNX file.
 
 use std::collections::HashSet;
 
@@ -16,17 +16,17 @@ use super::interface::{self, graph_outputs};
 use super::metadata::Metadata;
 use super::proto::{float, floats, indices, int, ints, node, value_info};
 
-/// Operator set of emitted files, taken by ONNX Runtime since 1.12 and by tract.
+/// Operator set of emitted files, which ONNX Runtime from 1.12 on and tract read.
 pub const OPSET: i64 = 17;
 
-/// IR version of emitted files, the one of that operator set.
+/// IR version of emitted files, which belongs to that operator set.
 pub const IR_VERSION: i64 = 8;
 
 /// Writes a model as an ONNX file with the interface of a contract; nodes and inner tensors carry the graph's names.
 ///
 /// # Errors
-/// [`crate::error::InputError`] if the contract asks for a precision that cannot be written; others if a weight does
-/// not fit into it, if the contract's image or outputs are not the model's.
+/// [`crate::error::InputError`] if the contract asks for a precision that cannot be written; other errors if a
+/// weight does not fit that precision, or if the contract's image or outputs are not the model's.
 pub fn emit(model: &Model, contract: &Contract, metadata: Option<&Metadata>) -> Result<Vec<u8>> {
     contract.precision.check_writable()?;
     let (graph, weights) = (model.graph(), model.weights());
@@ -45,8 +45,7 @@ pub fn emit(model: &Model, contract: &Contract, metadata: Option<&Metadata>) -> 
         emitter.node(graph.id(index), node)?;
     }
     let (mut plain, mut shapes) = (Vec::new(), Vec::new());
-    for name in outputs {
-        let id = graph.output(name).with_context(|| format!("the graph has no output '{name}'"))?;
+    for (name, id) in outputs {
         emitter.nodes.push(node(&format!("{name}.output"), "Identity", &[emitter.tensor(id)], name, vec![]));
         plain.push(value_info(&TensorInfo::batched(name, &graph.node(id).shape)));
         shapes.push(&graph.node(id).shape);
@@ -76,50 +75,20 @@ pub fn emit(model: &Model, contract: &Contract, metadata: Option<&Metadata>) -> 
     Ok(proto.encode_to_vec())
 }
 
-/// The endings of tensors that are written for a node beside the one of its own name.
-pub fn emitted_parts(op: &Op) -> &'static [&'static str] {
-    match op {
-        Op::Conv2d(_) | Op::LayerNorm { .. } => &["weight", "bias"],
-        Op::BatchNorm { .. } => &["weight", "bias", "running_mean", "running_var"],
-        Op::Linear { .. } => &["weight", "bias", "product"],
-        Op::Clip { .. } => &["min", "max"],
-        Op::Slice { .. } => &["starts", "ends", "axes", "steps"],
-        Op::ChannelShuffle { .. } => &["grouped", "swapped", "grouped.shape", "shape"],
-        Op::Reshape { .. } => &["shape"],
-        Op::Pad { .. } => &["pads", "value"],
-        // A sum of more than two has parts by number; import makes none.
-        Op::Add
-        | Op::Input { .. }
-        | Op::Constant { .. }
-        | Op::Relu
-        | Op::MaxPool(_)
-        | Op::AvgPool { .. }
-        | Op::GlobalAvgPool
-        | Op::Flatten
-        | Op::Concat { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::Softmax { .. }
-        | Op::Mean { .. }
-        | Op::Transpose { .. }
-        | Op::MatMul => &[],
-    }
-}
-
 struct Emitter<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
     half: bool,
-    /// Nodes that the product behind them is written with.
+    /// Nodes that are written as part of the product after them.
     gates: HashSet<NodeId>,
-    /// Constants that are written without axes.
+    /// Constants that are written as scalars.
     numbers: HashSet<NodeId>,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
 }
 
 impl<'a> Emitter<'a> {
-    /// The tensor a node gives, which has the node's name.
+    /// The tensor that holds a node's value, which has the node's name.
     fn tensor(&self, id: NodeId) -> &'a str {
         &self.graph.node(id).name
     }
@@ -130,7 +99,7 @@ impl<'a> Emitter<'a> {
         }
         let name = &written.name;
         let mut inputs: Vec<String> = written.inputs.iter().map(|id| self.tensor(*id).to_string()).collect();
-        // tract takes a Gemm of float16 for one of float32.
+        // tract reads a Gemm of float16 as one of float32.
         if let Op::Linear { .. } = written.op
             && (written.shape.len() > 1 || self.half)
         {
@@ -234,14 +203,15 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// An initializer of indices as one more input of a node.
+    /// Adds an initializer of indices as one more input of a node.
     fn index(&mut self, inputs: &mut Vec<String>, node: &str, suffix: &str, values: &[i64]) {
         let name = format!("{node}.{suffix}");
         self.initializers.push(indices(&name, values));
         inputs.push(name);
     }
 
-    /// A linear layer that Gemm does not take, such as one over more than features: a matrix product and a sum.
+    /// Writes a linear layer for which Gemm is not suitable, such as one over more than one axis: a matrix
+    /// product and a sum.
     fn linear(&mut self, written: &Node, input: &str) -> Result<()> {
         let name = &written.name;
         let mut specs = node_params(self.graph, written).into_iter();
@@ -264,7 +234,7 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// A sum as a chain of two-input additions, which every runtime fuses.
+    /// Writes a sum as a chain of two-input additions, which every runtime fuses.
     fn add(&mut self, name: &str, inputs: &[String]) -> Result<()> {
         let mut sum = inputs[0].clone();
         for (index, input) in inputs.iter().enumerate().skip(1) {
@@ -276,12 +246,12 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// `[b, c, h, w]` seen as `[b, groups, c / groups, h, w]`, groups and channels swapped. Height and
-    /// width stay axes of their own: tract cannot move a stride through a Reshape that joins them.
+    /// `[b, c, h, w]` viewed as `[b, groups, c / groups, h, w]`, with groups and channels swapped. Height and
+    /// width stay axes of their own, because tract cannot move a stride through a Reshape that joins them.
     fn shuffle(&mut self, id: NodeId, groups: usize, input: &str) -> Result<()> {
         let written = self.graph.node(id);
         let [channels, height, width] = written.shape[..] else {
-            anyhow::bail!("node '{}' shuffles something that is no image", written.name)
+            anyhow::bail!("node '{}' shuffles channels of something that is not an image", written.name)
         };
         let name = &written.name;
         let names = ["grouped", "swapped", "grouped.shape", "shape"].map(|suffix| format!("{name}.{suffix}"));
@@ -349,7 +319,7 @@ fn window(pool: &Pool) -> Vec<tract_onnx::pb::AttributeProto> {
     ]
 }
 
-/// Gives a tensor that only an output's Identity reads the output's name, and drops the Identity.
+/// If only an output's Identity reads a tensor, gives that tensor the output's name and drops the Identity.
 fn without_identities(mut nodes: Vec<NodeProto>) -> Vec<NodeProto> {
     while let Some(place) = nodes.iter().position(|node| {
         node.op_type == "Identity" && reads(&nodes, &node.input[0]) == 1 && produced(&nodes, &node.input[0])

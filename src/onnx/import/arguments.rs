@@ -1,15 +1,15 @@
-//! Arguments that operators have had as attributes in one operator set and as inputs in another: axes,
-//! cuts, orders, new shapes. The same for tensors that are known and for those that are not.
+//! Arguments that operators have as attributes in one operator set and as inputs in another: axes, cuts, orders,
+//! new shapes. They are read in the same way for known tensors and for data.
 
 use std::rc::Rc;
 
 use super::node::{FileNode, Input, axis_of};
 use super::value::{Array, Budget, MAX_AXES, Value, Whole, look_into};
 
-/// Stands for the length of a batch that is free.
+/// Represents the size of a free batch.
 pub const ANY_BATCH: usize = i32::MAX as usize;
 
-/// A part of an axis: every `step`-th index from `start` to before `end`.
+/// A range of an axis: every `step`-th index from `start` to before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     pub axis: usize,
@@ -21,7 +21,7 @@ pub struct Cut {
 /// The numbers of an input that must not depend on the image.
 ///
 /// # Errors
-/// If it does, or is too large to look into.
+/// If it does, or if it is too large to read.
 pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String> {
     match &input.value {
         Value::Known(array) => {
@@ -35,7 +35,7 @@ pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String
     }
 }
 
-/// Integers of an attribute, or else of an input, or `None`.
+/// The integers of an attribute, or else of an input, or `None`.
 ///
 /// # Errors
 /// If they are not known.
@@ -70,22 +70,22 @@ pub fn axes(
     Ok(Some(axes))
 }
 
-/// The order of axes that a Transpose asks for.
+/// The order of axes in a Transpose.
 ///
 /// # Errors
-/// If it is no order of so many axes.
+/// If it is not a permutation of the axes.
 pub fn order(node: &FileNode<'_>, count: usize) -> Result<Vec<usize>, String> {
     let Some(order) = node.ints("perm")? else { return Ok((0..count).rev().collect()) };
     let order = order.iter().map(|&axis| axis_of(axis, count)).collect::<Result<Vec<_>, _>>()?;
     let mut sorted = order.clone();
     sorted.sort_unstable();
     if sorted.iter().copied().ne(0..count) {
-        return Err(format!("{order:?} is no order of {count} axes"));
+        return Err(format!("{order:?} is not a permutation of {count} axes"));
     }
     Ok(order)
 }
 
-/// What a Slice leaves of a tensor; axes that stay whole are left out.
+/// The ranges that a Slice keeps; axes that stay whole are left out.
 ///
 /// # Errors
 /// If a step is not positive, nothing is left, or the numbers are not known.
@@ -116,7 +116,7 @@ pub fn cuts(node: &FileNode<'_>, dims: &[usize], budget: &mut Budget) -> Result<
     Ok(cuts)
 }
 
-/// The parts a Split makes along an axis of `size`: their lengths.
+/// The lengths of the parts into which a Split divides an axis of `size`.
 ///
 /// # Errors
 /// If they do not add up.
@@ -138,10 +138,10 @@ pub fn parts(node: &FileNode<'_>, size: usize, budget: &mut Budget) -> Result<Ve
     Ok(lengths)
 }
 
-/// The shape a Reshape asks for, its zeros and its -1 worked out.
+/// The shape that a Reshape asks for, with its zeros and its -1 resolved.
 ///
 /// # Errors
-/// If it holds another number of elements, or what it asks for is not defined.
+/// If the number of elements differs, or if the shape is not defined.
 pub fn new_shape(asked: &[Whole], from: &[Whole], keep_zeros: bool) -> Result<Vec<Whole>, String> {
     let problem = || format!("cannot see {} as {}", text(from), text(asked));
     let mut shape = Vec::with_capacity(asked.len());
@@ -179,7 +179,8 @@ pub fn multiply(a: Whole, b: Whole) -> Option<Whole> {
     }
 }
 
-/// `None` if there is a remainder, or the result would not be a multiple of the batch or free of it.
+/// `None` if there is a remainder, or if the result would be neither a multiple of the batch nor independent of
+/// it.
 pub fn divide(a: Whole, b: Whole) -> Option<Whole> {
     let exact = |a: i64, b: i64| (a.checked_rem(b)? == 0).then(|| a.checked_div(b)).flatten();
     match (a, b) {
@@ -190,7 +191,7 @@ pub fn divide(a: Whole, b: Whole) -> Option<Whole> {
     }
 }
 
-/// A shape as people write it, the batch as `N`; of a long one the start.
+/// A shape for messages, with the batch as `N`; a long one is cut.
 pub fn text(shape: &[Whole]) -> String {
     let (start, more) = match shape.split_at_checked(2 * MAX_AXES) {
         Some((start, [_, ..])) => (start, ", …"),

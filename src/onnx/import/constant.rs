@@ -1,17 +1,17 @@
-//! What a Constant node holds.
+//! The value of a Constant node.
 
 use std::rc::Rc;
 
 use super::node::FileNode;
 use super::value::{Array, Budget, Numbers, Value, Whole};
 
-/// What a Constant gives.
+/// The value of a Constant.
 ///
 /// # Errors
-/// If it holds none of the kinds of numbers that are read.
+/// If it holds none of the kinds of numbers that can be imported.
 pub fn constant<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Value<'a>, String> {
     if let Some(tensor) = node.tensor("value")? {
-        // Large ones are weights, which nobody may want to look into.
+        // Large constants are weights, whose values may never be needed here.
         return Ok(Value::Initializer(tensor));
     }
     let attribute = node.proto.attribute.first().ok_or("holds no value")?;

@@ -1,36 +1,35 @@
-//! The graph under construction: nodes are added one after another, and what the outputs do not need is
-//! left out at the end.
+//! The graph under construction: nodes are added one after another, and those that no output needs are left out
+//! at the end.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use ndarray::ArrayD;
 
-use super::super::emit::emitted_parts;
 use crate::graph::{Builder, Graph, Model, NodeId, Op, Shape, Weights, node_params};
 
-/// Values of one activation for one image, at most: 1 GiB in float32.
+/// Maximum values of one activation for one image: 1 GiB in float32.
 const MAX_ACTIVATION: usize = 1 << 28;
 
-/// Values of all parameters and constants, at most: 2 GiB in float32, protobuf's own limit.
+/// Maximum values of all parameters and constants: 2 GiB in float32, protobuf's own limit.
 const MAX_STORED: usize = 1 << 29;
 
-/// Nodes, at most.
+/// Maximum number of nodes.
 const MAX_NODES: usize = 1 << 17;
 
-/// Bytes of a node's name and of its origin, at most; what is longer is cut.
+/// Maximum bytes of a node's name and of its origin; longer ones are cut.
 const MAX_NAME: usize = 512;
 
 /// Parameters in the order of [`node_params`].
 pub type Params = Vec<Rc<ArrayD<f32>>>;
 
-/// A node that may become one of the graph.
+/// A node that may become part of the graph.
 pub struct Sketch {
-    /// Others may want it, too.
+    /// The wanted name; it need not be unique.
     pub name: String,
     pub op: Op,
     pub inputs: Vec<usize>,
-    /// Of one image, without the batch.
+    /// Shape for one image, without the batch.
     pub shape: Shape,
     pub params: Params,
     pub origin: String,
@@ -39,31 +38,32 @@ pub struct Sketch {
 /// The finished model.
 pub struct Finished {
     pub model: Model,
-    /// By node of the graph.
+    /// The origin of each node of the graph.
     pub origins: Vec<String>,
-    /// What became of each node of the draft.
+    /// The node of the graph for each node of the draft, if it was kept.
     pub ids: Vec<Option<NodeId>>,
 }
 
-/// The start of a name.
+/// The beginning of a name.
 fn cut(name: &str) -> &str {
     &name[..name.floor_char_boundary(MAX_NAME)]
 }
 
-/// Nodes so far. Node 0 is the image.
+/// The nodes so far. Node 0 is the image.
 pub struct Draft {
     nodes: Vec<Sketch>,
-    /// Values of all parameters and constants, and what they may come to.
+    /// Number of values of all parameters and constants, and its maximum.
     stored: usize,
     most_stored: usize,
 }
 
 impl Draft {
-    /// Starts with the image, which the file calls `origin`. Parameters and constants may have `most_stored`
-    /// values, so that a small file that reads one tensor over and over does not grow without bound.
+    /// Starts with the image, whose name in the file is `origin`. Parameters and constants may have
+    /// `most_stored` values, so that a small file that reads one tensor over and over does not grow without
+    /// bound.
     ///
     /// # Errors
-    /// If the shape is no image.
+    /// If the shape is not a valid image.
     pub fn new(image: Shape, origin: &str, most_stored: usize) -> Result<Self, String> {
         let mut draft = Self { nodes: Vec::new(), stored: 0, most_stored: most_stored.min(MAX_STORED) };
         draft.add("image", origin, Op::Input { shape: image }, &[], Vec::new())?;
@@ -74,6 +74,8 @@ impl Draft {
         &self.nodes[node]
     }
 
+    /// Adds a node with the canonical form of an operation, and returns its place.
+    ///
     /// # Errors
     /// If the shapes do not fit the operation, or something is too large.
     pub fn add(
@@ -84,7 +86,10 @@ impl Draft {
         inputs: &[usize],
         params: Params,
     ) -> Result<usize, String> {
-        let shapes: Vec<&Shape> = inputs.iter().map(|&input| &self.nodes[input].shape).collect();
+        let reads: Vec<(&Op, &Shape)> =
+            inputs.iter().map(|&input| &self.nodes[input]).map(|node| (&node.op, &node.shape)).collect();
+        let op = op.canonical(&reads);
+        let shapes: Vec<&Shape> = reads.iter().map(|(_, shape)| *shape).collect();
         let shape = op.infer(&shapes)?;
         let elements = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
         if elements.is_none_or(|elements| elements > MAX_ACTIVATION) {
@@ -135,7 +140,8 @@ impl Draft {
         for index in order {
             let Some(node) = nodes[index].take() else { continue };
             let inputs: Vec<NodeId> = node.inputs.iter().filter_map(|&input| ids[input]).collect();
-            let name = names.unique(&node.name, emitted_parts(&node.op));
+            let shapes: Vec<&Shape> = inputs.iter().map(|id| builder.shape(*id)).collect();
+            let name = names.unique(&node.name, node.op.facts(&shapes, &node.shape).parts);
             let id = builder.add(&name, node.op, &inputs).map_err(|error| error.to_string())?;
             ids[index] = Some(id);
             origins.push(node.origin);
@@ -154,8 +160,8 @@ impl Draft {
         Ok(Finished { model, origins, ids })
     }
 
-    /// The wanted nodes behind the image, each constant just before what reads it first: where it was met first may
-    /// be a node that is left out.
+    /// The wanted nodes after the image, each constant just before its first reader: the node at which the
+    /// constant was first met may have been left out.
     fn order(&self, wanted: &[bool]) -> Vec<usize> {
         let constant = |&index: &usize| matches!(self.nodes[index].op, Op::Constant { .. });
         let kept = || (1..self.nodes.len()).filter(|&index| wanted[index]);
@@ -171,15 +177,15 @@ impl Draft {
     }
 }
 
-/// Names of a graph's nodes, and what emission will call tensors of theirs.
+/// Names of a graph's nodes, and of the tensors that emission will write for them.
 struct Names {
     taken: HashSet<String>,
-    /// How often a name was wanted again.
+    /// How often a name was asked for again.
     again: HashMap<String, usize>,
 }
 
 impl Default for Names {
-    /// What the outputs will be called is nobody else's name.
+    /// The names of the outputs are taken from the start.
     fn default() -> Self {
         let taken = HashSet::from([Graph::LOGITS, Graph::EMBEDDING].map(String::from));
         Self { taken, again: HashMap::new() }
@@ -187,8 +193,8 @@ impl Default for Names {
 }
 
 impl Names {
-    /// The name, with a number behind it if it is taken, or one of those that emission makes of it with `parts`
-    /// behind it.
+    /// The name, with a number added if it is taken, or if one of the names `name.part` that emission writes
+    /// is taken.
     fn unique(&mut self, name: &str, parts: &[&str]) -> String {
         let mut unique = name.to_string();
         while self.taken.contains(&unique)

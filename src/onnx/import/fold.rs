@@ -1,4 +1,4 @@
-//! Nodes that read nothing but known tensors: what they give is worked out at once.
+//! Nodes that only read known tensors: their values are computed during import.
 
 use std::rc::Rc;
 
@@ -7,11 +7,10 @@ use super::known::{cast, elementwise, is_elementwise, range, reduce};
 use super::node::{FileNode, axis_of, size};
 use super::value::{Array, Budget, Numbers, Value, Whole, look_into};
 
-/// What a node gives whose inputs are all known; `None` if its operator is not one that is worked out
-/// in advance.
+/// The value of a node whose inputs are all known; `None` if its operator is not computed during import.
 ///
 /// # Errors
-/// If its arguments make no sense, or the result is too large.
+/// If its arguments are not valid, or the result is too large.
 pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<Value<'a>>>, String> {
     if node.op() == "Split" {
         return split(node, budget).map(Some);
@@ -19,7 +18,7 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
     let array = if is_elementwise(node.op()) {
         let inputs = arrays(node, budget)?;
         let shape = inputs.iter().try_fold(Vec::new(), |shape, array| broadcast(&shape, &array.dims))?;
-        // Each input is repeated to the shape of the result.
+        // Each input is broadcast to the shape of the result.
         inputs.iter().try_for_each(|_| budget.take(&shape).map(|_| ()))?;
         let inputs: Vec<Array> = inputs.iter().map(|array| expanded(array, &shape)).collect();
         elementwise(node.op(), &inputs)?
@@ -38,7 +37,7 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
     Ok(Some(vec![Value::Known(Rc::new(array))]))
 }
 
-/// The same numbers in another shape or order, or some of them.
+/// Operators that give the same numbers in another shape or order, or a part of them.
 fn rearranged(node: &FileNode<'_>, budget: &mut Budget) -> Result<Option<Array>, String> {
     let names = ["Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"];
     if !names.contains(&node.op()) {
@@ -139,12 +138,12 @@ fn arrays(node: &FileNode<'_>, budget: &mut Budget) -> Result<Vec<Rc<Array>>, St
     node.all()?.into_iter().map(|input| known(input, budget)).collect()
 }
 
-/// Dimensions free of the batch.
+/// Dimensions that do not depend on the batch.
 pub fn plain(dims: &[usize]) -> Vec<Whole> {
     dims.iter().map(|&dim| Whole::Plain(dim as i64)).collect()
 }
 
-/// Sizes that are no multiples of the batch.
+/// Sizes that are not multiples of the batch.
 fn plain_dims(shape: &[Whole]) -> Result<Vec<usize>, String> {
     let dim = |dim: &Whole| match dim {
         Whole::Plain(dim) => size("a dimension", *dim),
@@ -153,7 +152,7 @@ fn plain_dims(shape: &[Whole]) -> Result<Vec<usize>, String> {
     shape.iter().map(dim).collect()
 }
 
-/// Dimensions without those axes of length 1, or without all such.
+/// Dimensions without the given axes of length 1, or without all axes of length 1.
 ///
 /// # Errors
 /// If a named axis is longer.
@@ -165,7 +164,7 @@ pub fn squeezed(dims: &[usize], named: Option<Vec<usize>>) -> Result<Vec<usize>,
     Ok((0..dims.len()).filter(|axis| !gone.contains(axis)).map(|axis| dims[axis]).collect())
 }
 
-/// Dimensions with axes of length 1 put in at places of the result.
+/// Dimensions with axes of length 1 inserted at the given places of the result.
 ///
 /// # Errors
 /// If a place is out of range or named twice.
@@ -190,7 +189,7 @@ pub fn unsqueezed(dims: &[usize], named: &[i64]) -> Result<Vec<usize>, String> {
 /// The shape two shapes broadcast to.
 ///
 /// # Errors
-/// If they do not.
+/// If they cannot be broadcast.
 pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
     let count = a.len().max(b.len());
     let dim =
@@ -204,7 +203,7 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
         .collect()
 }
 
-/// For each element of `dims` in order, its place in an array of which axis `i` has that stride.
+/// For each element of `dims` in order, its offset in an array whose axis `i` has the stride `strides[i]`.
 fn places(dims: &[usize], strides: &[usize]) -> Vec<usize> {
     let count = dims.iter().product();
     let mut places = Vec::with_capacity(count);
@@ -233,7 +232,7 @@ fn strides(dims: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// An array repeated along its axes of length 1, to a shape it broadcasts to.
+/// An array broadcast along its axes of length 1 to a larger shape.
 pub fn expanded(array: &Array, shape: &[usize]) -> Array {
     if array.dims == shape {
         return array.clone();
@@ -273,7 +272,7 @@ fn taken(array: &Array, axis: usize, indices: &[usize], budget: &mut Budget) -> 
     Ok(array.pick(dims, &places))
 }
 
-/// Indices of a Gather, none negative, and the dimensions they come in.
+/// Indices of a Gather, none of them negative, and their dimensions.
 ///
 /// # Errors
 /// If one is out of range.

@@ -24,8 +24,8 @@ fn value(name: &str, shape: &[usize]) -> ValueInfoProto {
     value_info(&TensorInfo::batched(name, shape))
 }
 
-/// A convolution and a linear layer, and whatever nodes and tensors a test puts between them: it reads
-/// `a` of `[batch, 4, 6, 6]` and gives `b` of the same shape.
+/// A convolution and a linear layer, with the nodes and tensors of a test between them, which read `a` of
+/// `[batch, 4, 6, 6]` and give `b` of the same shape.
 fn model(between: Vec<NodeProto>, tensors: Vec<TensorProto>) -> ModelProto {
     let weights = |name: &str, shape: &[usize]| floats(name, &ArrayD::from_elem(shape, 0.1));
     let mut nodes = vec![node("conv", "Conv", &["input", "w"], "a", vec![])];
@@ -100,12 +100,12 @@ fn what_the_output_does_not_need_may_be_anything() {
 #[test]
 fn cycles_missing_tensors_and_doubles_are_refused() {
     let cycle = vec![node("x", "Add", &["a", "y"], "b", vec![]), node("z", "Relu", &["b"], "y", vec![])];
-    refused(&model(cycle, vec![]), "which nothing before it gives");
-    refused(&model(one("Add", &["a", "absent"]), vec![]), "which nothing before it gives");
+    refused(&model(cycle, vec![]), "which no earlier node writes");
+    refused(&model(one("Add", &["a", "absent"]), vec![]), "which no earlier node writes");
     let twice = vec![node("x", "Relu", &["a"], "b", vec![]), node("y", "Relu", &["a"], "b", vec![])];
-    refused(&model(twice, vec![]), "is there already");
+    refused(&model(twice, vec![]), "is already defined");
     let tensor = indices("two", &[1]);
-    refused(&model(one("Relu", &["a"]), vec![tensor.clone(), tensor]), "is there already");
+    refused(&model(one("Relu", &["a"]), vec![tensor.clone(), tensor]), "is already defined");
     let same_names = vec![node("x", "Relu", &["a"], "r", vec![]), node("x", "Relu", &["r"], "b", vec![])];
     let names: Vec<String> = result(&model(same_names, vec![]))
         .unwrap()
@@ -162,8 +162,8 @@ fn impossible_sizes_are_refused() {
     }
 }
 
-/// All values of a batch in one row, and taken from it by indices that count on from image to image, as PyTorch
-/// writes `as_strided`.
+/// Flattens all values of a batch to one row and gathers from it by indices that continue from image to image, as
+/// PyTorch writes `as_strided`.
 fn strided(step: i64, offsets: impl Iterator<Item = i64>) -> ModelProto {
     let offsets: Vec<i64> = offsets.collect();
     let nodes = vec![
@@ -188,7 +188,7 @@ fn a_view_over_the_batch_is_one_of_each_image_or_refused() {
     let own = 4 * 6 * 6;
     let fixed = |mut model: ModelProto| {
         let value = model.graph.as_mut().and_then(|graph| graph.input[0].r#type.as_mut()?.value.as_mut());
-        let Some(Value::TensorType(tensor)) = value else { panic!("the input is no tensor") };
+        let Some(Value::TensorType(tensor)) = value else { panic!("the input is not a tensor") };
         tensor.shape.as_mut().unwrap().dim[0].value = Some(dimension::Value::DimValue(2));
         model
     };
@@ -211,7 +211,7 @@ fn small_files_cannot_claim_much() {
         node("x", "Add", &["a", "f"], "b", vec![]),
     ];
     refused(&model(nodes, vec![indices("huge", &[1 << 20, 1 << 20])]), "more than can be worked out");
-    // Each doubles what the one before made.
+    // Each node doubles the result of the one before.
     let mut doubling = vec![node("d0", "Concat", &["one", "one"], "d0", vec![int("axis", 0)])];
     for step in 1..60 {
         let (from, to) = (format!("d{}", step - 1), format!("d{step}"));
@@ -233,7 +233,7 @@ fn small_files_cannot_claim_much() {
         ..TensorProto::default()
     };
     refused(&model(one("Add", &["a", "t"]), vec![claims]), "and holds 0");
-    // One stored array read by very many nodes.
+    // One stored array that very many nodes read.
     let mut reuse = Vec::new();
     for step in 0..200 {
         let from = if step == 0 { "a".to_string() } else { format!("r{step}") };
@@ -252,7 +252,7 @@ fn small_files_cannot_claim_much() {
 
 #[test]
 fn work_and_memory_do_not_multiply() {
-    // A large constant looked at by many nodes.
+    // A large constant that many nodes read.
     let mut nodes = vec![node("fill", "ConstantOfShape", &["large"], "fill", vec![])];
     for step in 0..100 {
         let name = format!("s{step}");
@@ -324,14 +324,14 @@ fn types_that_do_not_fit_are_refused() {
         (one("BatchNormalization", &["a", "half", "half", "half", "half"]), "statistics of"),
         (one("BatchNormalization", &["a"]), "input 1 is missing"),
         (one("Add", &["a", "half"]), "not defined"),
-        (one("MatMul", &["a", "half"]), "no matrix"),
+        (one("MatMul", &["a", "half"]), "not a matrix"),
         (one("Gemm", &["a", "half"]), "not a row of features"),
         (one("Relu", &[]), "an input is missing"),
         (one("Clip", &["a", "half"]), "not one number"),
         (one("Gather", &["a", "half"]), "expected integers"),
         (vec![node("x", "Cast", &["a"], "b", vec![int("to", 7)])], "turns values into INT64"),
         (vec![node("x", "Cast", &["a"], "b", vec![int("to", i64::MAX)])], "unknown type"),
-        (vec![node("x", "Transpose", &["a"], "b", vec![ints("perm", [0, 1, 1, 2])])], "no order"),
+        (vec![node("x", "Transpose", &["a"], "b", vec![ints("perm", [0, 1, 1, 2])])], "not a permutation"),
         (
             vec![node("x", "Transpose", &["a"], "b", vec![ints("perm", [1, 0, 2, 3])])],
             "moves the batch's axis",
@@ -374,8 +374,8 @@ fn opsets_and_outputs_are_checked() {
     refused(&image, "not a row of classes");
 }
 
-/// Random changes to the structure, where changed bytes seldom come through: names, numbers, types and
-/// places are exchanged.
+/// Random changes to the structure, which get further than changed bytes: names, numbers, types and places are
+/// exchanged.
 #[test]
 fn changed_structures_do_no_harm() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");

@@ -44,7 +44,7 @@ const ELEMENTWISE: [&str; 31] = [
     "Identity",
 ];
 
-/// Whether an operator works on each element by itself, and is known here.
+/// Whether an operator is elementwise and can be computed here.
 pub fn is_elementwise(op: &str) -> bool {
     ELEMENTWISE.contains(&op)
 }
@@ -52,8 +52,8 @@ pub fn is_elementwise(op: &str) -> bool {
 /// Applies an operator to arrays of equal shape.
 ///
 /// # Errors
-/// If the number of arrays or their types are not the operator's, integers overflow, or the result
-/// would depend on the batch size other than as a multiple.
+/// If the number of arrays or their types do not suit the operator, if integers overflow, or if the result would
+/// depend on the batch size in another way than as a multiple.
 pub fn elementwise(op: &str, inputs: &[Array]) -> Result<Array, String> {
     let dims = inputs.first().ok_or("an input is missing")?.dims.clone();
     let numbers = match inputs {
@@ -140,7 +140,7 @@ fn compare(op: &str, order: Option<std::cmp::Ordering>) -> Result<bool, String> 
         "LessOrEqual" => Ok(order.is_le()),
         "Greater" => Ok(order.is_gt()),
         "GreaterOrEqual" => Ok(order.is_ge()),
-        other => Err(format!("{other} is no comparison")),
+        other => Err(format!("{other} is not a comparison")),
     }
 }
 
@@ -153,7 +153,7 @@ fn of_wholes(op: &str, a: Whole, b: Whole) -> Result<Whole, String> {
         ("Sub", Whole::Batches(a), Whole::Batches(b)) => a.checked_sub(b).map(Whole::Batches),
         ("Add" | "Sub", Whole::Batches(_), Whole::Plain(0)) => Some(a),
         ("Add", Whole::Plain(0), Whole::Batches(_)) => Some(b),
-        // A batch is at least one image.
+        // A batch has at least one image.
         ("Equal", Whole::Batches(many), Whole::Plain(few))
         | ("Equal", Whole::Plain(few), Whole::Batches(many))
             if many > 0 && few <= 0 =>
@@ -199,10 +199,10 @@ fn choose(condition: &Array, then: &Array, other: &Array) -> Result<Numbers, Str
     Ok(Numbers::Floats(condition.iter().zip(&then).zip(&other).map(pick).collect()))
 }
 
-/// Numbers as another type.
+/// Numbers converted to another type.
 ///
 /// # Errors
-/// If that is no plain type, or a float does not fit.
+/// If that is not a plain type, or if a float does not fit.
 pub fn cast(array: &Array, to: i64) -> Result<Array, String> {
     let to = i32::try_from(to).map_err(|_| "casts to an unknown type")?;
     let numbers = match (DataType::try_from(to), &array.numbers) {
@@ -217,7 +217,7 @@ pub fn cast(array: &Array, to: i64) -> Result<Array, String> {
         (Ok(DataType::Int64 | DataType::Int32), Numbers::Floats(values)) => {
             let whole = |&value: &f64| {
                 let fits = value.is_finite() && value.abs() < 2f64.powi(62);
-                fits.then_some(Whole::Plain(value as i64)).ok_or_else(|| format!("{value} is no integer"))
+                fits.then_some(Whole::Plain(value as i64)).ok_or_else(|| format!("{value} is not an integer"))
             };
             Numbers::Whole(values.iter().map(whole).collect::<Result<_, _>>()?)
         }
@@ -226,7 +226,7 @@ pub fn cast(array: &Array, to: i64) -> Result<Array, String> {
     Ok(Array { dims: array.dims.clone(), numbers })
 }
 
-/// All numbers joined to one.
+/// All numbers reduced to one.
 ///
 /// # Errors
 /// If there are none, or as [`elementwise`].
@@ -257,10 +257,10 @@ pub fn reduce(op: &str, array: &Array) -> Result<Array, String> {
     Ok(Array { dims: Vec::new(), numbers })
 }
 
-/// Numbers from a start to before an end.
+/// The numbers from a start to before an end.
 ///
 /// # Errors
-/// If the three numbers are none, or the result is too long.
+/// If the three are not single numbers, or if the result is too long.
 pub fn range(ends: &[Rc<Array>], budget: &mut Budget) -> Result<Array, String> {
     let [start, end, step] = ends else { return Err("takes a start, an end and a step".into()) };
     if [start, end, step].iter().any(|array| array.len() != 1) {

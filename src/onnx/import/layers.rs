@@ -11,7 +11,7 @@ use super::value::{Data, Value};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
-    /// What a node gives that reads something that differs from image to image.
+    /// The value of a node that reads something that differs from image to image.
     pub fn layer(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
         if let Some(values) = self.rearrange(node)? {
             return Ok(values);
@@ -31,7 +31,7 @@ impl<'a> Walk<'a> {
             "Pad" => self.pad(node)?,
             _ => match self.pointwise(node)? {
                 Some(result) => result,
-                None => return Err("there is no such operator here".into()),
+                None => return Err("this operator is not supported".into()),
             },
         };
         Ok(vec![Value::Data(Data { node: result, integers: false })])
@@ -83,7 +83,7 @@ impl<'a> Walk<'a> {
         if shape.len() == 3 {
             return self.add(node, op, &[x], params);
         }
-        // Over features, or features of a sequence: an image one pixel wide.
+        // Over features, or over the features of a sequence, which is an image of width one.
         let image: Shape = shape.iter().copied().chain(std::iter::repeat(1)).take(3).collect();
         let seen = self.add_part(node, "image", Op::Reshape { shape: image }, &[x])?;
         let name = format!("{}.norm", node.name);
@@ -124,7 +124,7 @@ impl<'a> Walk<'a> {
         let weight = match (weight.ndim(), node.flag("transB", false)?) {
             (2, true) => weight,
             (2, false) => Rc::new(weight.t().as_standard_layout().into_owned()),
-            _ => return Err(format!("weights of {:?} are no matrix", weight.shape())),
+            _ => return Err(format!("weights of {:?} are not a matrix", weight.shape())),
         };
         let outputs = weight.shape()[0];
         let bias = match node.optional(2) {
@@ -153,7 +153,7 @@ impl<'a> Walk<'a> {
         weight: Rc<ArrayD<f32>>,
         bias: Option<Rc<ArrayD<f32>>>,
     ) -> Result<usize, String> {
-        let &[out_features, features] = weight.shape() else { return Err("weights are no matrix".into()) };
+        let &[out_features, features] = weight.shape() else { return Err("weights are not a matrix".into()) };
         if self.shape_of(x).last() != Some(&features) {
             return Err(format!("weights for {features} features meet {:?}", self.shape_of(x)));
         }
@@ -170,13 +170,14 @@ impl<'a> Walk<'a> {
         }
         let weight = self.weights(second)?;
         if weight.ndim() != 2 {
-            return Err(format!("weights of {:?} are no matrix", weight.shape()));
+            return Err(format!("weights of {:?} are not a matrix", weight.shape()));
         }
         let transposed = Rc::new(weight.t().as_standard_layout().into_owned());
         self.linear(node, x, transposed, None)
     }
 
-    /// A sum with what is a bias, of a convolution or linear layer without one: the layer again, with it.
+    /// A sum in which one side is a bias of a convolution or linear layer without one: the same layer with
+    /// that bias.
     pub fn with_bias(
         &mut self,
         node: &FileNode<'a>,
@@ -210,7 +211,7 @@ impl<'a> Walk<'a> {
         let shape = self.shape_of(x).clone();
         let axis = node.int("axis", if node.opset < 13 { 1 } else { -1 })?;
         let axis = axis_of(axis, shape.len() + 1)?.checked_sub(1).ok_or("runs over the images of a batch")?;
-        // Before opset 13 all axes from this one on are one.
+        // Before opset 13 all axes from this one on are treated as one.
         let together: usize = shape[axis..].iter().product();
         if node.opset < 13 && together != shape[axis] {
             return Err(format!("runs over several axes of {shape:?}, as before opset 13"));

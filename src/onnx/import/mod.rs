@@ -1,14 +1,14 @@
-//! From an ONNX file to the node list: a foreign image classifier as a graph with its weights.
+//! Imports an ONNX file: a foreign image classifier as a graph with its weights.
 //!
-//! The file's nodes are walked through once, in order. Each tensor is either known (an initializer, a
-//! constant, a shape), and then what is computed from known tensors is known too, or it differs from
-//! image to image, and then it stands for a node of the graph under construction (`draft.rs`). Shapes may
-//! hold the batch size, which is a symbol. Operators that have no operation of their own are written with
-//! those there are: Gelu as its formula, asymmetric padding as a padding before. What cannot be said is
-//! collected and refused in one message.
+//! The file's nodes are visited once, in order. Each tensor is either known (an initializer, a constant, a
+//! shape), in which case everything computed from known tensors is known too, or it is data that differs from
+//! image to image, in which case it corresponds to a node of the graph under construction (`draft.rs`). Shapes
+//! may contain the batch size as a symbol. Operators without an operation of their own are written with others:
+//! Gelu as its formula, asymmetric padding as a padding before. Everything that cannot be expressed is collected
+//! and refused in one message.
 //!
-//! Nothing here recurses, every size is checked before memory is taken for it, and what folding may
-//! make is bounded (`value.rs`). Knows no runtime.
+//! Nothing here recurses, every size is checked before memory is allocated for it, and the size of folded
+//! constants is bounded (`value.rs`). Knows no runtime.
 
 mod arguments;
 mod constant;
@@ -39,16 +39,16 @@ use crate::graph::{Model, NodeId};
 /// A file as a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Import {
-    /// Nodes carry the names of the file's nodes where those are unique. The image is `[channels, height,
-    /// width]` in the file's own order; whole numbers are taken as they are.
+    /// The model. Nodes carry the names of the file's nodes where those are unique. The image is `[channels,
+    /// height, width]` in the file's own channel order; integers are taken unchanged.
     pub model: Model,
-    /// The file's own interface. The model's logits are its answer before any softmax: the answer's kind says
+    /// The file's own interface. The model's logits are its answer before any softmax; the answer's kind says
     /// whether the file has one.
     pub contract: Contract,
-    /// For each node of the graph, the node of the file it comes from; for constants the tensor.
+    /// For each node of the graph, the file's node from which it comes; for constants, the tensor.
     pub origins: Vec<String>,
-    /// The file's tensors that nodes of the graph stand for, in the graph's order.
+    /// The file's tensors that correspond to nodes of the graph, in the graph's order.
     pub tensors: Vec<(String, NodeId)>,
-    /// The file's tensor that holds the logits, where a softmax follows and such a tensor is there.
+    /// The file's tensor that holds the logits, if a softmax follows and there is such a tensor.
     pub before_softmax: Option<String>,
 }

@@ -1,11 +1,11 @@
-//! A node of the file with its attributes and inputs, read with their types checked.
+//! A node of the file with its attributes and inputs, whose types are checked when they are read.
 
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
 use super::value::Value;
 
-/// A node, and what its inputs are.
+/// A node, with its inputs.
 pub struct FileNode<'a> {
     pub proto: &'a NodeProto,
     /// Version of the operator set.
@@ -15,7 +15,7 @@ pub struct FileNode<'a> {
     pub inputs: Vec<Option<Input<'a>>>,
 }
 
-/// One input that is there.
+/// One input that is present.
 #[derive(Debug, Clone)]
 pub struct Input<'a> {
     pub name: &'a str,
@@ -27,10 +27,10 @@ impl<'a> FileNode<'a> {
         &self.proto.op_type
     }
 
-    /// An input that must be there.
+    /// An input that must be present.
     ///
     /// # Errors
-    /// If it is not.
+    /// If it is missing.
     pub fn input(&self, place: usize) -> Result<&Input<'a>, String> {
         self.optional(place).ok_or_else(|| format!("input {place} is missing"))
     }
@@ -39,7 +39,7 @@ impl<'a> FileNode<'a> {
         self.inputs.get(place).and_then(Option::as_ref)
     }
 
-    /// Every input, none left out.
+    /// Every input; none may be left out.
     ///
     /// # Errors
     /// If there is none, or one is left out.
@@ -77,7 +77,7 @@ impl<'a> FileNode<'a> {
 
     pub fn text(&self, name: &str, default: &'a str) -> Result<&'a str, String> {
         let Some(found) = self.attribute(name, AttributeType::String)? else { return Ok(default) };
-        std::str::from_utf8(&found.s).map_err(|_| format!("attribute '{name}' is no text"))
+        std::str::from_utf8(&found.s).map_err(|_| format!("attribute '{name}' is not text"))
     }
 
     pub fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>, String> {
@@ -85,7 +85,7 @@ impl<'a> FileNode<'a> {
     }
 }
 
-/// An axis, which may count from the end, of so many.
+/// An axis out of this many; negative ones count from the end.
 ///
 /// # Errors
 /// If there is no such axis.
@@ -98,7 +98,7 @@ pub fn axis_of(axis: i64, axes: usize) -> Result<usize, String> {
     }
 }
 
-/// A number that must be at least 0 and not absurd.
+/// A number that must be at least 0 and within reason.
 ///
 /// # Errors
 /// If it is negative or beyond 2^31.

@@ -1,4 +1,4 @@
-//! Which operators of ONNX can be imported: the table in `docs/operators.md`, made by asking the importer.
+//! The ONNX operators that can be imported: the table in `docs/operators.md`, made by asking the importer.
 
 use std::path::Path;
 
@@ -28,10 +28,10 @@ const OPERATORS: &str = "Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin As
     Sin Sinh Size Slice Softmax SoftmaxCrossEntropyLoss Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish \
     Tan Tanh TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Where Xor";
 
-/// What the importer says of an operator that it does not know.
-const UNKNOWN: &str = "there is no such operator here";
+/// The importer's message for an operator that it does not know.
+const UNKNOWN: &str = "this operator is not supported";
 
-/// Whether an operator is known where it reads what differs from image to image.
+/// Whether an operator is known when it reads data.
 fn is_known(operator: &str) -> bool {
     let graph = GraphProto {
         node: vec![node("node", operator, &["image"], "logits", vec![])],
@@ -50,7 +50,7 @@ fn list(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// With `COHORT_WRITE_DOCS=1` in the environment the page is written anew.
+/// With `COHORT_WRITE_DOCS=1` in the environment, the page is written again.
 #[test]
 fn the_table_of_operators_is_what_the_importer_knows() {
     let (known, unknown): (Vec<&str>, Vec<&str>) =
@@ -59,10 +59,11 @@ fn the_table_of_operators_is_what_the_importer_knows() {
     let page = format!(
         "# ONNX operators\n\nThis page is generated from the importer and checked by a test. To write it anew:\n\n\
          ```sh\nCOHORT_WRITE_DOCS=1 cargo test --release --locked --lib table_of_operators\n```\n\n\
-         Whatever an engine knows can be verified and measured; an operator must be known here for a file to be \
-         *imported*: for the truth in float64 from the file's own nodes, for blame, and for the self-test. Arithmetic \
-         on shapes and on constants is worked out in advance and may use more operators than these. An operator may \
-         be known in a usual form alone; what is missing is named with the node.\n\n\
+         `verify` and `bench` take files with any operator that the engine has. Three things need a file to be *imported* \
+         as well, and so all its operators to be in this table: a float64 reference computed from the file's own \
+         nodes, blame (finding the node that is wrong), and the self-test. Arithmetic on shapes and constants is \
+         evaluated during import and may use further operators. Some operators are imported in their common forms \
+         only; the error then names the node and what is missing.\n\n\
          | | operators of the default domain, up to operator set 26 |\n| --- | --- |\n\
          | imported ({}) | {} |\n| not imported ({}) | {} |\n",
         known.len(),

@@ -1,4 +1,4 @@
-//! Functions of elements: those with an operation of their own, and those written with them.
+//! Elementwise functions: those with an operation of their own, and those that are composed of others.
 
 use ndarray::ArrayD;
 
@@ -11,7 +11,7 @@ use super::value::Value;
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
-    /// What an elementwise operator gives; `None` if there is no such operator.
+    /// The value of an elementwise operator; `None` if the node has another operator.
     pub fn pointwise(&mut self, node: &FileNode<'a>) -> Result<Option<usize>, String> {
         let unary = match node.op() {
             "LeakyRelu" => Unary::LeakyRelu { slope: node.float("alpha", 0.01)? },
@@ -52,7 +52,7 @@ impl<'a> Walk<'a> {
         self.add(node, Op::Unary(unary), &[x], Vec::new()).map(Some)
     }
 
-    /// An operand of a function of two elements, with as many axes as the other.
+    /// An operand of a function of two elements, with as many axes as the other one.
     fn operand(&mut self, node: &FileNode<'a>, place: usize, axes: usize) -> Result<usize, String> {
         let input = node.input(place)?;
         match &input.value {
@@ -86,7 +86,7 @@ impl<'a> Walk<'a> {
             } else if let Some(values) = self.of_constants(function, result, other) {
                 self.draft.add(&name, &node.name, Op::Constant { values }, &[], Vec::new())?
             } else {
-                let op = self.joined(function, result, other);
+                let op = Op::Binary(function);
                 self.draft.add(&name, &node.name, op, &[result, other], Vec::new())?
             };
         }
@@ -129,13 +129,6 @@ impl<'a> Walk<'a> {
         ArrayD::from_shape_vec(shape.as_slice(), a.iter().zip(b.iter()).map(of_two).collect()).ok()
     }
 
-    /// Sums of equal shape are the graph's own, which training joins with what is before them.
-    fn joined(&self, function: Binary, x: usize, y: usize) -> Op {
-        let constant = |node: usize| matches!(self.draft.node(node).op, Op::Constant { .. });
-        let alike = self.shape_of(x) == self.shape_of(y) && !constant(x) && !constant(y);
-        if function == Binary::Add && alike { Op::Add } else { Op::Binary(function) }
-    }
-
     fn clip(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let mut bound = |place: usize, name: &str, open: f32| match node.optional(place) {
@@ -168,7 +161,7 @@ impl<'a> Walk<'a> {
         self.add(node, Op::Binary(Binary::Mul), &[x, gate], Vec::new())
     }
 
-    /// A function of `x` and a number, as a part of a node.
+    /// A function of `x` and a number, as part of a node.
     fn with_number(
         &mut self,
         node: &FileNode<'a>,

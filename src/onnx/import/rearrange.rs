@@ -1,4 +1,4 @@
-//! Operators that move values and compute nothing. They take integers, too.
+//! Operators that move values and compute nothing. They accept integers as well.
 
 use crate::graph::{Op, Shape};
 
@@ -11,11 +11,11 @@ use super::node::{FileNode, axis_of};
 use super::value::{Data, MAX_AXES, Numbers, Value, Whole};
 use super::walk::Walk;
 
-/// Runs of indices a Gather may be taken apart into.
+/// Maximum number of runs into which the indices of a Gather may be divided.
 const MAX_RUNS: usize = 64;
 
 impl<'a> Walk<'a> {
-    /// What a rearranging operator gives; `None` if the node is none.
+    /// The value of a rearranging operator; `None` if the node has another operator.
     pub fn rearrange(&mut self, node: &FileNode<'a>) -> Result<Option<Vec<Value<'a>>>, String> {
         if node.op() == "Concat" {
             return self.concat(node).map(Some);
@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
             "Unsqueeze" => {
                 let named = integers_of(self, node)?;
                 let shape = self.shape_of(x).clone();
-                // The batch stands for an axis that is not 1, to see where it ends up.
+                // The batch is represented by an axis that is not 1, to see where it ends up.
                 let all: Vec<usize> = std::iter::once(ANY_BATCH).chain(shape).collect();
                 match unsqueezed(&all, &named)?.split_first() {
                     Some((&ANY_BATCH, rest)) => self.reshape(node, x, rest.to_vec())?,
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
         rest.iter().map(plain).collect()
     }
 
-    /// The same values in another shape, under the node's name. A channel shuffle is known by its three
+    /// The same values in another shape, under the node's name. A channel shuffle is recognised by its three
     /// steps.
     pub fn reshape(&mut self, node: &FileNode<'a>, x: usize, shape: Shape) -> Result<usize, String> {
         if *self.shape_of(x) == shape {
@@ -124,12 +124,11 @@ impl<'a> Walk<'a> {
         if let Some((source, groups)) = self.shuffled(x, &shape) {
             return self.add(node, Op::ChannelShuffle { groups }, &[source], Vec::new());
         }
-        let op = if shape.len() == 1 { Op::Flatten } else { Op::Reshape { shape } };
-        self.add(node, op, &[x], Vec::new())
+        self.add(node, Op::Reshape { shape }, &[x], Vec::new())
     }
 
-    /// The image that was seen in groups and turned, and how many groups, if it is now to have its shape
-    /// again.
+    /// The image that was viewed in groups and transposed, and the number of groups, if it now gets its shape
+    /// back.
     fn shuffled(&self, turned: usize, shape: &Shape) -> Option<(usize, usize)> {
         let turned = self.draft.node(turned);
         let Op::Transpose { order } = &turned.op else { return None };
@@ -162,7 +161,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Dimensions with the batch, of which a free one is longer than any index.
+    /// Dimensions with the batch; a free batch counts as longer than any index.
     fn dims(&self, x: usize) -> Vec<usize> {
         let batch = self.fixed_batch.unwrap_or(ANY_BATCH);
         std::iter::once(batch).chain(self.shape_of(x).iter().copied()).collect()
@@ -200,7 +199,7 @@ impl<'a> Walk<'a> {
         Ok(pieces)
     }
 
-    /// Indices along an axis, as slices: each run of neighbours is one.
+    /// Indices along an axis, as slices: each run of consecutive indices is one slice.
     fn gather(&mut self, node: &FileNode<'a>, x: usize) -> Result<usize, String> {
         let dims = self.dims(x);
         let axis = axis_of(node.int("axis", 0)?, dims.len())?;

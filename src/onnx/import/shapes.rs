@@ -1,4 +1,4 @@
-//! Nodes that give the shapes of tensors.
+//! Nodes that return the shapes of tensors.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use super::value::{Array, Numbers, Value, Whole};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
-    /// What a Shape or a Size gives.
+    /// The value of a Shape or a Size.
     pub fn shape(&mut self, node: &FileNode<'a>) -> Result<Value<'a>, String> {
         let shape: Vec<Whole> = match &node.input(0)?.value {
             Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),

@@ -1,11 +1,11 @@
-//! The softmax that a file may end with, and which of its tensors are logits and embedding.
+//! Finds the softmax in which a file may end, and the tensors that are logits and embedding.
 
 use crate::contract::OutputKind;
 use crate::graph::{Op, Unary};
 
 use super::draft::Draft;
 
-/// The node before a softmax over the classes, if the last one is that, whatever shape it is then given.
+/// The node before a final softmax over the classes, if there is one; changes of shape after it are allowed.
 pub fn before_softmax(draft: &Draft, last: usize) -> (usize, OutputKind) {
     let end = through_shapes(draft, last);
     if let Some(before) = softmax_input(draft, end) {
@@ -27,7 +27,7 @@ fn through_shapes(draft: &Draft, mut node: usize) -> usize {
     node
 }
 
-/// What a softmax over all values of an image reads.
+/// The input of a softmax over all values of an image.
 fn softmax_input(draft: &Draft, node: usize) -> Option<usize> {
     let node = draft.node(node);
     let Op::Softmax { axis } = node.op else { return None };

@@ -1,6 +1,6 @@
-//! Views over a whole batch, as PyTorch's newer exporter writes `as_strided`: all images' values in one row, and
-//! taken from it by indices that count on from image to image. Where each image gets its own values back, in
-//! their order, that is a new shape; anything else would mix images.
+//! Views over a whole batch, as PyTorch's newer exporter writes `as_strided`: all images' values in one row,
+//! gathered by indices that continue from image to image. If each image gets its own values back, in order, that
+//! is a change of shape; anything else would mix images.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use super::value::{Array, Counted, Data, Numbers, Value, Whole};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
-    /// What a step of such a view gives; `None` if the node is none.
+    /// The value of a step of such a view; `None` if the node is not one.
     pub fn strided(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
         let value = |place: usize| node.optional(place).map(|input| &input.value);
         let counted = match (node.op(), value(0), value(1)) {
@@ -25,7 +25,7 @@ impl<'a> Walk<'a> {
             ("Add", Some(_), Some(Value::Counted(counted))) => Some(self.plus(node, 0, counted)?),
             ("Unsqueeze", Some(Value::Counted(counted)), _) => {
                 let named = integers(node, "axes", 1, &mut self.budget)?.ok_or("axes are missing")?;
-                // The batch stands for an axis that is not 1, to see where it ends up.
+                // The batch is represented by an axis that is not 1, to see where it ends up.
                 let all = [&[super::arguments::ANY_BATCH], &counted.offset.dims[..]].concat();
                 let dims = unsqueezed(&all, &named)?;
                 if dims[0] == 1 {
@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
         Ok(Counted { step: counted.step, offset: elementwise("Add", &both)? })
     }
 
-    /// A Gather from a row, if each image gets its own values in their order.
+    /// A Gather from one row, if each image gets its own values in order.
     fn taken_back(&mut self, node: &FileNode<'a>, data: Data) -> Result<Value<'a>, String> {
         let own: usize = self.shape_of(data.node).iter().product();
         let input = node.input(1)?;

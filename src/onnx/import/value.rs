@@ -1,4 +1,4 @@
-//! What is known of a tensor while the file is walked through.
+//! What is known about a tensor during import.
 
 use std::rc::Rc;
 
@@ -6,45 +6,45 @@ use tract_onnx::pb::TensorProto;
 
 use super::super::tensor::{Stored, elements, numbers};
 
-/// Elements that folding may make, over a whole file.
+/// Maximum number of elements that folding may produce, over a whole file.
 pub const MAX_FOLDED: usize = 1 << 26;
 
-/// How often all that is stored and folded may be read.
+/// How often everything stored and folded may be read in total.
 const READS: usize = 4;
 
-/// Axes of a tensor, at most.
+/// Maximum number of axes.
 pub const MAX_AXES: usize = 8;
 
 /// A tensor of the file.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
-    /// Another one for each image.
+    /// Data that differs from image to image.
     Data(Data),
-    /// An initializer that nobody has looked into.
+    /// An initializer whose numbers have not been read.
     Initializer(&'a TensorProto),
     Known(Rc<Array>),
-    /// A [`Value::Data`] with all images' values in one row.
+    /// A [`Value::Data`] with the values of all images in one row.
     Row(Data),
-    /// Integers that count on from image to image.
+    /// Integers that continue from image to image.
     Counted(Rc<Counted>),
-    /// Given by a node that was refused.
+    /// The output of a node that was refused.
     Unknown,
 }
 
-/// A tensor that differs from image to image: a node of the draft. Its first axis in the file is the
-/// batch.
+/// A tensor that differs from image to image: a node of the draft. Its first axis in the file is the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Data {
     pub node: usize,
-    /// Whether it holds integers, as an image of bytes does: nothing may be computed with it before a Cast.
+    /// Whether it holds integers, as an image of bytes does: it must pass a Cast before anything is computed
+    /// with it.
     pub integers: bool,
 }
 
-/// Indices of each image: of image `n` they are `n · step + offset`. Their first axis is the batch.
+/// Indices of each image: those of image `n` are `n · step + offset`. Their first axis is the batch.
 #[derive(Debug, PartialEq)]
 pub struct Counted {
     pub step: i64,
-    /// Of the first image, without the batch's axis.
+    /// Indices of the first image, without the batch axis.
     pub offset: Array,
 }
 
@@ -58,7 +58,7 @@ pub struct Array {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Numbers {
     Floats(Vec<f64>),
-    /// Integers and truth values.
+    /// Integers and booleans.
     Whole(Vec<Whole>),
 }
 
@@ -82,12 +82,12 @@ impl Array {
         }
     }
 
-    /// The same numbers in other dimensions, as many.
+    /// The same numbers in other dimensions with as many elements.
     pub fn with_dims(&self, dims: Vec<usize>) -> Self {
         Self { dims, numbers: self.numbers.clone() }
     }
 
-    /// The numbers at some places, in another shape.
+    /// The numbers at the given places, in another shape.
     pub fn pick(&self, dims: Vec<usize>, places: &[usize]) -> Self {
         let numbers = match &self.numbers {
             Numbers::Floats(values) => Numbers::Floats(places.iter().map(|&place| values[place]).collect()),
@@ -99,7 +99,7 @@ impl Array {
     /// All numbers as floats.
     ///
     /// # Errors
-    /// If one depends on the batch.
+    /// If one of them depends on the batch.
     pub fn floats(&self) -> Result<Vec<f64>, String> {
         match &self.numbers {
             Numbers::Floats(values) => Ok(values.clone()),
@@ -110,7 +110,7 @@ impl Array {
     /// All numbers as integers.
     ///
     /// # Errors
-    /// If one is a float or depends on the batch.
+    /// If one of them is a float or depends on the batch.
     pub fn ints(&self) -> Result<Vec<i64>, String> {
         let plain = |whole: &Whole| match whole {
             Whole::Plain(value) => Ok(*value),
@@ -129,8 +129,8 @@ impl Array {
     }
 }
 
-/// What folding may still make, and how much may still be read, so that neither many small nodes nor many looks
-/// at a large tensor take long.
+/// How many elements folding may still produce, and how many may still be read, so that neither many small nodes
+/// nor many reads of a large tensor take long.
 #[derive(Debug)]
 pub struct Budget {
     left: usize,
@@ -138,25 +138,25 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// For folding that makes so many elements, of a file of so many bytes.
+    /// A budget for producing this many elements, for a file of this many bytes.
     pub fn new(elements: usize, bytes: usize) -> Self {
         Self { left: elements, reads: elements.saturating_add(bytes).saturating_mul(READS) }
     }
 
-    /// Takes off a look at so many elements.
+    /// Subtracts a read of this many elements.
     ///
     /// # Errors
-    /// If it is more than there is left.
+    /// If that exceeds what is left.
     pub fn read(&mut self, elements: usize) -> Result<(), String> {
         let left = self.reads.checked_sub(elements.max(1));
         self.reads = left.ok_or("reads more than can be worked out in advance")?;
         Ok(())
     }
 
-    /// The number of elements of some dimensions, taken off.
+    /// The number of elements of some dimensions, subtracted from the budget.
     ///
     /// # Errors
-    /// If it is more than there is left.
+    /// If that exceeds what is left.
     pub fn take(&mut self, dims: &[usize]) -> Result<usize, String> {
         let product = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
         let left = product.and_then(|product| self.left.checked_sub(product.max(1)));
@@ -170,10 +170,10 @@ impl Budget {
     }
 }
 
-/// A stored tensor's numbers.
+/// The numbers of a stored tensor.
 ///
 /// # Errors
-/// If it is too large for the budget, or of no plain type.
+/// If it exceeds the budget, or is not of a plain type.
 pub fn look_into(tensor: &TensorProto, budget: &mut Budget) -> Result<Array, String> {
     let dims: Vec<usize> = tensor.dims.iter().map(|&dim| dim as usize).collect();
     elements(tensor)?;

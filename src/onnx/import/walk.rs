@@ -1,4 +1,4 @@
-//! The walk through the file's nodes, and what is refused on it.
+//! Visits the file's nodes, and collects what is refused.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -22,19 +22,19 @@ use super::node::{FileNode, Input};
 use super::softmax::{before_softmax, embedding};
 use super::value::{Budget, Data, MAX_FOLDED, Value};
 
-/// Operator sets that are read. Before 7 operators broadcast by other rules.
+/// Operator sets that can be imported. Before 7, operators broadcast by other rules.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
 
-/// Problems that are told of, at most.
+/// Maximum number of problems in a message.
 const MAX_PROBLEMS: usize = 12;
 
-/// Characters that are told of one, at most: a file's names and numbers may be long.
+/// Maximum characters of one problem: a file's names and numbers may be long.
 const MAX_PROBLEM: usize = 600;
 
 const HINT: &str = "export the model in inference mode, at opset 17, with constant folding and fixed channels, \
                     height and width; engines can be compared without importing the file";
 
-/// Makes a graph of a file's image classifier.
+/// Imports a file's image classifier as a graph.
 ///
 /// # Errors
 /// [`InputError`] with everything that is not supported, by node and operator.
@@ -51,7 +51,7 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
         let (least, most) = OPSETS.into_inner();
         return Err(fail(format!("it is of opset {opset}, {least} to {most} are read")).into());
     }
-    // A stored value takes a byte at least.
+    // A stored value takes at least one byte.
     let most_stored = file.bytes.len().saturating_add(MAX_FOLDED);
     let draft = Draft::new(image.to_vec(), &file.contract.input.name, most_stored).map_err(fail)?;
     let mut walk = Walk {
@@ -114,7 +114,7 @@ fn finish(
         None => embedding(&walk.draft, logits),
     };
     outputs.extend(features.map(|node| (Graph::EMBEDDING, node)));
-    // Nobody else holds the weights then, and they need not be copied.
+    // Nothing else holds the weights then, so they need not be copied.
     walk.arrays.clear();
     let Finished { model, origins, ids } = walk.draft.finish(&outputs)?;
     let stands_for = |(name, value): (&&str, &Value<'_>)| match value {
@@ -132,26 +132,26 @@ fn finish(
     Ok(Import { model, contract, origins, tensors, before_softmax })
 }
 
-/// The file's first tensor that a node stands for.
+/// The file's first tensor that corresponds to a node.
 fn tensor_of(file: &GraphProto, values: &HashMap<&str, Value<'_>>, node: usize) -> Option<String> {
     let stands = |tensor: &&String| matches!(values.get(tensor.as_str()), Some(Value::Data(data)) if data.node == node);
     file.node.iter().flat_map(|node| &node.output).find(stands).cloned()
 }
 
-/// What is known on the way.
+/// The state of the import.
 pub struct Walk<'a> {
     pub draft: Draft,
     pub budget: Budget,
     /// The batch size, if the file fixes it.
     pub fixed_batch: Option<usize>,
-    /// Weights by where their numbers lie, as a tensor may go by many names.
+    /// Weights by the address of their numbers, because a tensor may have several names.
     arrays: HashMap<usize, Rc<ArrayD<f32>>>,
-    /// Constants that are nodes already, by name and shape.
+    /// Constants that already are nodes, by name and shape.
     constants: HashMap<(&'a str, Shape), usize>,
 }
 
 impl<'a> Walk<'a> {
-    /// The values of all tensors that the wanted ones need.
+    /// Computes the values of all tensors that the wanted ones need.
     fn all(
         &mut self,
         graph: &'a GraphProto,
@@ -186,7 +186,7 @@ impl<'a> Walk<'a> {
         if problems.count == 0 { Ok(values) } else { Err(problems.told()) }
     }
 
-    /// What a node gives: its outputs from the first on.
+    /// The outputs of a node, from the first on.
     fn step(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
         if !matches!(node.proto.domain.as_str(), "" | "ai.onnx") {
             return Err(format!("is an operator of '{}', not of ONNX itself", node.proto.domain));
@@ -218,7 +218,7 @@ impl<'a> Walk<'a> {
         self.layer(node)
     }
 
-    /// The node of the draft behind an input that differs from image to image, floats only.
+    /// The draft's node of an input that is data; only floats are accepted.
     pub fn data(&self, node: &FileNode<'a>, place: usize) -> Result<usize, String> {
         let input = node.input(place)?;
         match &input.value {
@@ -239,7 +239,7 @@ impl<'a> Walk<'a> {
         &self.draft.node(node).shape
     }
 
-    /// Adds a node of the file's name.
+    /// Adds a node with the name of the file's node.
     pub fn add(
         &mut self,
         node: &FileNode<'a>,
@@ -250,7 +250,7 @@ impl<'a> Walk<'a> {
         self.draft.add(&node.name, &node.name, op, inputs, params)
     }
 
-    /// Adds a node that the file's node needs beside that of its own name.
+    /// Adds a further node that the file's node needs besides the one with its own name.
     pub fn add_part(
         &mut self,
         node: &FileNode<'a>,
@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
         self.draft.add(&format!("{}.{part}", node.name), &node.name, op, inputs, Vec::new())
     }
 
-    /// The weights behind an input.
+    /// The weights in an input.
     pub fn weights(&mut self, input: &Input<'a>) -> Result<Rc<ArrayD<f32>>, String> {
         let place = match &input.value {
             Value::Initializer(tensor) => std::ptr::from_ref(*tensor).addr(),
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
         Ok(array)
     }
 
-    /// A known input as a node with that many axes, those that are missing put before.
+    /// A known input as a node with this many axes; missing axes are added in front.
     pub fn constant(&mut self, input: &Input<'a>, axes: usize) -> Result<usize, String> {
         let array = self.weights(input)?;
         let mut dims = array.shape().to_vec();
@@ -311,7 +311,7 @@ impl<'a> Walk<'a> {
         Ok(node)
     }
 
-    /// A single number as a node with that many axes.
+    /// A single number as a node with this many axes.
     pub fn number(
         &mut self,
         node: &FileNode<'a>,
@@ -356,7 +356,7 @@ fn file_node<'a>(
     FileNode { proto, opset, name, inputs: proto.input.iter().map(input).collect() }
 }
 
-/// What was refused, the first in words.
+/// The first refused node, in words.
 #[derive(Default)]
 struct Problems {
     lines: Vec<String>,
@@ -371,7 +371,7 @@ impl Problems {
         }
     }
 
-    /// Every problem on a line of its own, up to a number.
+    /// Every problem on a line of its own, up to a maximum number.
     fn told(mut self) -> String {
         if self.count > MAX_PROBLEMS {
             self.lines.push(format!("and {} more", self.count - MAX_PROBLEMS));

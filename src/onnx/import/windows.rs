@@ -1,4 +1,4 @@
-//! Windows over an image: their size, steps and padding as files say it, pooling, Pad.
+//! Windows over an image: their size, steps and padding in files, pooling, Pad.
 
 use ndarray::ArrayD;
 
@@ -16,17 +16,17 @@ pub struct Window {
     pub dilation: [usize; 2],
     pub before: [usize; 2],
     pub after: [usize; 2],
-    /// The padding an operation can have itself, at most.
+    /// The maximum padding that an operation can have itself.
     pub most: [usize; 2],
 }
 
 impl Window {
-    /// Whether the padding is one that operations have: the same on both sides, not too much.
+    /// Whether an operation can have this padding: the same on both sides, and not too large.
     fn is_plain(&self) -> bool {
         self.before == self.after && (0..2).all(|axis| self.before[axis] <= self.most[axis])
     }
 
-    /// The padding left to the operation.
+    /// The padding that is left to the operation.
     pub fn own_padding(&self) -> [usize; 2] {
         if self.is_plain() { self.before } else { [0; 2] }
     }
@@ -37,7 +37,7 @@ impl Window {
 }
 
 impl<'a> Walk<'a> {
-    /// The window of a convolution, whose kernel its weights give, or of a pooling.
+    /// The window of a convolution, whose kernel size follows from its weights, or of a pooling.
     pub fn window(
         &self,
         node: &FileNode<'a>,
@@ -86,7 +86,7 @@ impl<'a> Walk<'a> {
         Ok(Window { kernel, stride, dilation, before, after, most: [usize::MAX; 2] })
     }
 
-    /// What a window runs over: the image with the padding that its operation cannot have itself.
+    /// The input of a window: the image, with the padding that the operation cannot have itself.
     pub fn padded(
         &mut self,
         node: &FileNode<'a>,
@@ -137,7 +137,7 @@ impl<'a> Walk<'a> {
         }
         let mean = self.add_part(node, "mean", op, &[padded])?;
         let [_, high, wide] = self.shape_of(mean)[..] else { return Err("gives no image".into()) };
-        // The mean over a whole window, times its area over that part of it which is image.
+        // The mean over a whole window, times the window's area divided by the part of it that is image.
         let inside = |axis: usize, index: usize, dim: usize| {
             let (start, lead) = (index * window.stride[axis], window.before[axis]);
             let end = (start + window.kernel[axis]).min(dim + lead);
@@ -173,10 +173,7 @@ impl<'a> Walk<'a> {
             Some(axes) => axes.into_iter().map(|axis| axis.checked_sub(1)).collect(),
         };
         let axes = axes.ok_or("runs over the images of a batch")?;
-        let op = match (shape.len(), &axes[..]) {
-            (3, [1, 2]) => Op::GlobalAvgPool,
-            _ => Op::Mean { axes: axes.clone() },
-        };
+        let op = Op::Mean { axes: axes.clone() };
         let keep = node.flag("keepdims", true)?;
         let sum = node.op() == "ReduceSum";
         if keep && !sum {
