@@ -1,4 +1,4 @@
-//! What a file's own structure says against deploying it, before any runtime has its word.
+//! Problems in a file's own structure that speak against deploying it, found before any runtime reads it.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 use super::read::OnnxFile;
 use crate::contract::Dim;
 
-/// Operator sets that the pinned runtimes were made for.
+/// Operator sets for which the pinned runtimes were made.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
-/// The newest operator set that tract is tested with, by its own word.
+/// The newest operator set with which tract is tested, according to its documentation.
 const TRACT_OPSET: i64 = 18;
 
-/// IR versions that the pinned runtimes were made for.
+/// IR versions for which the pinned runtimes were made.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=12;
 
 /// How much a finding matters.
@@ -23,7 +23,7 @@ const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=12;
 pub enum Severity {
     /// Worth knowing.
     Note,
-    /// May fail or cost elsewhere.
+    /// May fail or be slow in other places.
     Warning,
     /// The file does not compute what an inference model should.
     Error,
@@ -33,7 +33,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     pub severity: Severity,
-    /// What was found, with its place.
+    /// The problem, with its place.
     pub problem: String,
     pub remedy: String,
 }
@@ -44,7 +44,7 @@ impl Finding {
     }
 }
 
-/// Looks a file over; the worst findings come first.
+/// Examines a file; the worst findings come first.
 pub fn findings(file: &OnnxFile) -> Vec<Finding> {
     let mut found = Vec::new();
     versions(file, &mut found);
@@ -100,7 +100,7 @@ fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
     }
 }
 
-/// A normalisation or dropout that behaves as in training.
+/// Finds a normalisation or dropout that behaves as in training.
 fn training_mode(
     initializers: &HashMap<&str, &TensorProto>,
     node: &NodeProto,
@@ -135,7 +135,7 @@ fn attribute(node: &NodeProto, name: &str) -> Option<i64> {
     found.map(|attribute| attribute.i)
 }
 
-/// Whether a boolean scalar is false, however it is stored.
+/// Whether a boolean scalar is false, in any of the ways of storing it.
 fn is_zero(tensor: &TensorProto) -> bool {
     match tensor.raw_data.as_slice() {
         [] => tensor.int32_data.iter().all(|value| *value == 0),
@@ -179,7 +179,7 @@ mod tests {
             mean: vec![0.5],
             std: vec![0.5],
             normalizes: None,
-            accuracy: None,
+            score: None,
             student: "one".into(),
             run: "test".into(),
         };

@@ -1,16 +1,16 @@
-//! What an exported file says about itself: classes, preprocessing, accuracy, where it comes from.
+//! The metadata of an exported file: classes, preprocessing, score, and where it comes from.
 
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{ModelProto, StringStringEntryProto};
 
 use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange, Preparation, Resize};
-use crate::score::Score;
+use crate::task::Score;
 
 /// Key of the JSON document in the file's `metadata_props`.
 const KEY: &str = "cohort";
 
-/// Kept as one JSON document under the key `cohort`. An image is stretched to `input` with the filter `resize`,
-/// its pixels are brought to `range` and normalised by channel, channels in `channel_order`.
+/// Stored as one JSON document under the key `cohort`. An image is resized to `input` with the filter `resize`,
+/// its pixels are scaled to `range` and normalised per channel, with channels in `channel_order`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Metadata {
@@ -25,19 +25,19 @@ pub struct Metadata {
     pub mean: Vec<f32>,
     /// Per channel, on the scale of `range`.
     pub std: Vec<f32>,
-    /// What the file does to the pixels by itself: then `mean` is 0 and `std` 1.
+    /// The normalisation that the file does by itself; `mean` is then 0 and `std` is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub normalizes: Option<Normalization>,
-    /// What the run that exported the file scored with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub accuracy: Option<Scored>,
+    /// The score of the file in the run that exported it.
+    #[serde(rename = "accuracy", skip_serializing_if = "Option::is_none")]
+    pub score: Option<Scored>,
     /// The student's name in its cohort.
     pub student: String,
     /// The pipeline's name.
     pub run: String,
 }
 
-/// Right answers on a labelled split.
+/// Right decisions on a labelled split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scored {
     pub split: ScoredSplit,
@@ -45,12 +45,12 @@ pub struct Scored {
     pub right: usize,
 }
 
-/// The split an accuracy is of.
+/// The split on which a score was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScoredSplit {
     Test,
-    /// The one the choice was made on, where there is no test split.
+    /// The split on which the choice was made, where there is no test split.
     Validation,
 }
 
@@ -65,17 +65,16 @@ impl ScoredSplit {
 
 impl Scored {
     pub fn of(split: ScoredSplit, score: &Score) -> Self {
-        let right = (score.accuracy * score.images as f64).round() as usize;
-        Self { split, images: score.images, right }
+        Self { split, images: score.images, right: score.right() }
     }
 
-    /// Share of right answers.
+    /// Share of right decisions.
     pub fn share(&self) -> f64 {
         self.right as f64 / self.images.max(1) as f64
     }
 }
 
-/// The document as it may be found. Files of earlier versions leave out what could not be otherwise then.
+/// The document as it may be found. Files of earlier versions leave out what had only one possible value then.
 #[derive(Deserialize)]
 struct Written {
     classes: Vec<String>,
@@ -88,7 +87,8 @@ struct Written {
     mean: Vec<f32>,
     std: Vec<f32>,
     normalizes: Option<Normalization>,
-    accuracy: Option<Scored>,
+    #[serde(rename = "accuracy")]
+    score: Option<Scored>,
     student: String,
     run: String,
 }
@@ -98,7 +98,7 @@ impl TryFrom<Written> for Metadata {
 
     fn try_from(written: Written) -> Result<Self, String> {
         let Written { classes, input, channel_order, resize, range, mean, std, .. } = written;
-        let Written { normalizes, accuracy, student, run, .. } = written;
+        let Written { normalizes, score, student, run, .. } = written;
         let channels = input[0];
         let channel_order = channel_order.unwrap_or(ChannelOrder::decoded(channels));
         match channel_order {
@@ -110,22 +110,10 @@ impl TryFrom<Written> for Metadata {
         for (mean, std) in std::iter::once((&mean, &std)).chain(inside) {
             can_normalize(channels, mean, std)?;
         }
-        if accuracy.is_some_and(|scored| scored.right > scored.images) {
+        if score.is_some_and(|scored| scored.right > scored.images) {
             return Err("more images are answered rightly than there are".into());
         }
-        Ok(Self {
-            classes,
-            input,
-            channel_order,
-            resize,
-            range,
-            mean,
-            std,
-            normalizes,
-            accuracy,
-            student,
-            run,
-        })
+        Ok(Self { classes, input, channel_order, resize, range, mean, std, normalizes, score, student, run })
     }
 }
 
@@ -140,7 +128,7 @@ fn can_normalize(channels: usize, mean: &[f32], std: &[f32]) -> Result<(), Strin
 }
 
 impl Metadata {
-    /// How the file's images are prepared.
+    /// The preparation of the file's images.
     pub fn preparation(&self) -> Preparation {
         Preparation {
             resize: self.resize,
@@ -155,14 +143,14 @@ impl Metadata {
         Ok(vec![StringStringEntryProto { key: KEY.into(), value: serde_json::to_string(self)? }])
     }
 
-    /// Reads a file's own word; `None` if it says nothing.
+    /// Reads a file's own metadata; `None` if it has none.
     ///
     /// # Errors
-    /// If it says something that cannot be followed.
+    /// If it asks for something that is not possible.
     pub(super) fn from_model(model: &ModelProto) -> Result<Option<Self>, String> {
         let entry = model.metadata_props.iter().find(|entry| entry.key == KEY);
         let read = entry.map(|entry| serde_json::from_str(&entry.value)).transpose();
-        read.map_err(|error| format!("its metadata under '{KEY}' cannot be followed: {error}"))
+        read.map_err(|error| format!("its metadata under '{KEY}' cannot be used: {error}"))
     }
 }
 
@@ -177,7 +165,7 @@ mod tests {
     fn files_of_earlier_versions_say_what_was_true_then() {
         let read: Metadata = serde_json::from_str(EARLIER).unwrap();
         assert_eq!((read.channel_order, read.range), (ChannelOrder::Rgb, PixelRange::Unit));
-        assert_eq!((read.resize, read.accuracy), (Resize::BilinearAntialiased, None));
+        assert_eq!((read.resize, read.score), (Resize::BilinearAntialiased, None));
         let written = serde_json::to_value(&read).unwrap();
         assert_eq!(written["channel_order"], "rgb");
         assert_eq!(written["range"], "0..1");

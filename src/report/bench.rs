@@ -1,4 +1,4 @@
-//! A measurement for a terminal, at 80 columns.
+//! A measurement as tables for a terminal of 80 columns.
 
 use crate::bench::{
     BenchReport, CellId, CellResult, Comparison, Fresh, ModelProfile, Offline, Outcome, Ratio, Served,
@@ -10,10 +10,10 @@ use crate::engine::Placement;
 use super::format::{bytes, figures, or_na, plain_table, wrap};
 use super::profile::profile_screen;
 
-/// Columns for the name of a model.
+/// Width of the model column.
 const MODEL_COLUMNS: usize = 14;
 
-/// All that was measured.
+/// The whole measurement.
 pub fn bench_screen(report: &BenchReport) -> String {
     let mut parts = Vec::new();
     for mode in Mode::ALL {
@@ -49,7 +49,7 @@ pub fn bench_screen(report: &BenchReport) -> String {
     parts.join("\n\n")
 }
 
-/// Of a long name the end, which says most.
+/// The end of a long name, which tells more than its start.
 fn short(name: &str) -> String {
     let length = name.chars().count();
     if length <= MODEL_COLUMNS {
@@ -95,7 +95,7 @@ fn latency(mode: Mode, cells: &[&CellResult]) -> String {
     format!("{table}\n{}", wrap(&format!("timed: {}", mode.region()), "  "))
 }
 
-/// A cell as budgets name it, for tables with more columns: model, engine and mode, batch and threads.
+/// A cell as budgets name it, for tables with many columns: model, engine and mode, batch and threads.
 fn short_columns(cell: &CellId) -> [String; 3] {
     let CellId { model, engine, batch, threads, mode } = cell;
     [short(model), format!("{}/{}", engine.key(), mode.key()), format!("{batch}x{threads}")]
@@ -231,7 +231,7 @@ fn fresh(report: &BenchReport) -> Vec<String> {
     parts
 }
 
-/// Where nodes run, of models whose nodes run in several places or on CUDA.
+/// Where nodes run, for models whose nodes run in several places or on CUDA.
 fn placements(cells: &[CellResult]) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for cell in cells {
@@ -241,7 +241,7 @@ fn placements(cells: &[CellResult]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// Where the nodes of something run, if that is several places or CUDA.
+/// Where the nodes of a model run, if that is in several places or on CUDA.
 pub(super) fn placed(who: &str, placement: &Placement) -> Option<String> {
     let on_cuda = placement.keys().any(|provider| provider.contains("CUDA"));
     let providers = placement.iter().map(|(provider, ops)| {
@@ -318,7 +318,7 @@ fn notes(report: &BenchReport) -> String {
     notes.iter().map(|note| wrap(&format!("Note: {note}."), "")).collect::<Vec<_>>().join("\n")
 }
 
-/// What did not hold, for a gate; `None` if all did.
+/// What failed, for a gate; `None` if everything held.
 pub fn bench_failures(report: &BenchReport) -> Option<String> {
     let mut failures = Vec::new();
     let of = |outcome: Outcome| match outcome {

@@ -1,4 +1,4 @@
-//! A measurement as files: JSON with everything, CSV with a row a cell, SVG with plots.
+//! A measurement as files: JSON with everything, CSV with one row per cell, SVG with plots.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::files::{create_folder, write_atomic};
 
 use super::bench_plots::bench_svg;
 
-/// Writes a measurement in the format that the file's ending says; without a measurement only sees whether that can
-/// be done, before anything is measured.
+/// Writes a measurement in the format of the file's extension. Without a measurement, only checks that it can be
+/// written, so that this is known before anything is measured.
 ///
 /// # Errors
-/// [`InputError`] if the ending is of no format or the file cannot be written.
+/// [`InputError`] if the extension is unknown or the file cannot be written.
 pub fn write_bench(path: &Path, report: Option<&BenchReport>) -> Result<()> {
     let format = match path.extension().and_then(std::ffi::OsStr::to_str) {
         Some("json") => |report: &BenchReport| Ok(serde_json::to_vec(report)?),
@@ -41,7 +41,7 @@ pub fn write_bench(path: &Path, report: Option<&BenchReport>) -> Result<()> {
     }
 }
 
-/// A row a cell: what it is, then its figures in milliseconds.
+/// One row per cell: what identifies it, then its figures in milliseconds.
 fn bench_csv(report: &BenchReport) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut header: Vec<String> =

@@ -1,4 +1,4 @@
-//! A measurement as a picture: how the samples of every cell are distributed, and throughput by batch size.
+//! A measurement as a picture: the distribution of each cell's samples, and throughput by batch size.
 
 use std::error::Error;
 
@@ -11,16 +11,16 @@ use crate::config::{EngineName, Mode, Quantile};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// A drawing that failed.
+/// The error of a drawing that failed.
 type Drawn = Result<(), Box<dyn Error>>;
 
-/// Pixels of the picture's width, of one cell's height, of what is around them, and of the sweep's height.
+/// Pixels: the picture's width, the height of one cell, the margins, and the height of the sweep.
 const WIDTH: u32 = 900;
 const ROW: u32 = 56;
 const FRAME: u32 = 90;
 const SWEEP: u32 = 380;
 
-/// Labels an axis has, unless it has one for each batch size.
+/// Labels on an axis, unless it has one for each batch size.
 const MOST_TICKS: usize = 12;
 
 /// Bins of a distribution, of equal width on a logarithmic axis.
@@ -29,7 +29,7 @@ const BINS: usize = 160;
 /// The picture as SVG.
 ///
 /// # Errors
-/// If it cannot be drawn, which would be our fault.
+/// If it cannot be drawn, which would be a fault of the program.
 pub fn bench_svg(report: &BenchReport) -> Result<String> {
     let mut text = String::new();
     let rows = report.cells.len() as u32;
@@ -45,7 +45,7 @@ pub fn bench_svg(report: &BenchReport) -> Result<String> {
 fn draw(root: &Area<'_>, report: &BenchReport, split: u32) -> Drawn {
     root.fill(&WHITE)?;
     let (above, below) = root.split_vertically(split);
-    // Modes are not to be compared, and so are not neighbours.
+    // Modes are not comparable, so they are not drawn as neighbours.
     let by_mode = Mode::ALL.map(|mode| report.cells.iter().filter(move |cell| cell.cell.mode == mode));
     let cells: Vec<&CellResult> = by_mode.into_iter().flatten().collect();
     if !cells.is_empty() {
@@ -58,7 +58,7 @@ fn draw(root: &Area<'_>, report: &BenchReport, split: u32) -> Drawn {
     Ok(())
 }
 
-/// One colour an engine, told apart without colour too, as every row and line has its name.
+/// One colour per engine; every row and line also has its name, so colour is not needed to tell them apart.
 fn colour(engine: EngineName) -> RGBColor {
     match engine {
         EngineName::Torch => RGBColor(204, 102, 0),
@@ -107,7 +107,8 @@ fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
     Ok(())
 }
 
-/// Round numbers between two, for a logarithmic axis: of the kind that gives the most, but not too many.
+/// Round numbers between two bounds, for a logarithmic axis: the series that gives the most labels without too
+/// many.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (low.log10().floor() as i32)..=(high.log10().floor() as i32);
     let within = |tenths: &[u32]| -> Vec<f64> {
@@ -122,7 +123,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
     most.filter(|ticks| ticks.len() > 1).unwrap_or_else(|| vec![low, high])
 }
 
-/// A tick's number without what its last bits are off by.
+/// A tick's number, rounded to remove errors in its last bits.
 fn tick(value: &f64) -> String {
     ((value * 1e6).round() / 1e6).to_string()
 }

@@ -1,10 +1,10 @@
-//! Where failures begin, and how well the verifier finds that, for a terminal at 80 columns.
+//! Where failures begin, and how well the verifier finds that, for a terminal of 80 columns.
 
 use crate::verify::{Blame, FaultKind, FaultReport, NodeError, Outcome, SelfTestReport};
 
 use super::format::{node_name, plain_table, wrap};
 
-/// Where a failure begins: the node that is blamed among its neighbours.
+/// Where a failure begins: the blamed node among its neighbours.
 pub fn blame_screen(blame: &Blame) -> String {
     let row = |node: &NodeError| {
         let mark = if blame.node.as_ref() == Some(node) { "> " } else { "  " };
@@ -28,7 +28,7 @@ pub fn blame_screen(blame: &Blame) -> String {
     )
 }
 
-/// A self-test: what became of every kind of fault.
+/// A self-test: the result for every kind of fault.
 pub fn self_test_screen(report: &SelfTestReport) -> String {
     let rows = FaultKind::ALL.iter().filter_map(|&kind| {
         let faults: Vec<&FaultReport> = report.faults.iter().filter(|fault| fault.kind == kind).collect();

@@ -1,4 +1,4 @@
-//! Reads a run folder.
+//! Reads a run folder into a report.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,21 @@ use anyhow::{Context, Result};
 
 use crate::bench::{BenchReport, Percentile};
 use crate::folder::{Candidate, Choice, Manifest, RunFolder, read_json};
-use crate::score::Score;
+use crate::task::Score;
 use crate::verify::{EngineReport, SetReport, VerifyReport};
 
 use super::model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
 
-/// Collects what the stages left.
+/// Collects the results of all stages.
 ///
 /// # Errors
-/// If the folder holds no choice yet, or a file of it is damaged.
+/// If the folder has no choice yet, or one of its files is damaged.
 pub fn collect(folder: &RunFolder) -> Result<Report> {
     let manifest = Manifest::load(folder.root())?.context("the run folder has no manifest")?;
     let choice: Choice = read_json(&folder.choice())?;
     let tests: BTreeMap<String, Score> = read_if_there(&folder.test_scores())?.unwrap_or_default();
     let verified: Option<VerifyReport> = read_if_there(&folder.verify_report())?;
-    // What an older version measured is not read.
+    // A measurement by an older version is not read.
     let measured = std::fs::read(folder.bench_report()).ok();
     let measured = measured.and_then(|bytes| BenchReport::from_json(&bytes).ok());
 
@@ -28,8 +28,8 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
     let chosen = find(&choice.student).context("the chosen student is a candidate")?;
     let largest = find(&choice.largest).context("the largest student is a candidate")?;
     let accuracy = |candidate: &Candidate| SplitAccuracy {
-        validation: candidate.validation.accuracy,
-        test: tests.get(&candidate.name).map(|score| score.accuracy),
+        validation: candidate.validation.value(),
+        test: tests.get(&candidate.name).map(Score::value),
     };
     let students = choice.candidates.iter().map(|candidate| StudentRow {
         name: candidate.name.clone(),
@@ -65,7 +65,7 @@ fn read_if_there<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Resu
     if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 
-/// Size of a student's file, or what the choice expected of it where it was not written.
+/// Size of a student's file, or the size that the choice predicted where the file was not written.
 fn onnx_bytes(folder: &RunFolder, candidate: &Candidate) -> u64 {
     std::fs::metadata(folder.onnx(&candidate.name)).map_or(candidate.onnx_bytes, |file| file.len())
 }
@@ -105,7 +105,7 @@ fn gating(engine: &EngineReport) -> impl Iterator<Item = &SetReport> {
     engine.sets.iter().filter(|set| set.gates)
 }
 
-/// A verification in short.
+/// Summary of a verification.
 pub fn verify_row(report: VerifyReport) -> VerifyRow {
     let engines = report.engines.into_iter().map(|engine| {
         let tightest = engine.tightest().map(|set| (set.max_abs, set.tolerance_used));
@@ -138,7 +138,7 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
     }
 }
 
-/// The cells of a measurement in short.
+/// Summary of a measurement's cells.
 fn bench_rows(report: &BenchReport) -> Vec<BenchRow> {
     let value = |percentile: Option<Percentile>| percentile.map(|percentile| percentile.value);
     let rows = report.cells.iter().map(|cell| BenchRow {

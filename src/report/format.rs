@@ -1,4 +1,4 @@
-//! Numbers and tables as people read them.
+//! Numbers and tables for people.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
@@ -34,7 +34,7 @@ pub fn bytes(number: u64) -> String {
     }
 }
 
-/// A share as per cent with two decimals.
+/// A share as a percentage with two decimals.
 pub fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
@@ -58,7 +58,7 @@ pub fn or_na(value: Option<f64>, format: fn(f64) -> String) -> String {
     value.map_or_else(|| "n/a".into(), format)
 }
 
-/// A table without lines: the first column to the left, the others to the right.
+/// A table without lines: the first column is left-aligned, the others are right-aligned.
 pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -94,15 +94,15 @@ pub fn wrap(text: &str, indent: &str) -> String {
     lines.join("\n")
 }
 
-/// Columns for the name of a node.
+/// Width of a node's name.
 const NODE_COLUMNS: usize = 34;
 
-/// The name of a node in a table: of a long one the end, which says most.
+/// The name of a node in a table; a long name is cut to its end, which tells more.
 pub fn node_name(name: &str) -> String {
     end_of(name, NODE_COLUMNS)
 }
 
-/// A text in at most so many columns: of a long one the end.
+/// A text in at most this many columns; a long text is cut to its end.
 pub fn end_of(text: &str, columns: usize) -> String {
     let length = text.chars().count();
     if length <= columns {

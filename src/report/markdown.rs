@@ -140,7 +140,7 @@ fn latency(text: &mut String, report: &Report, mode: Mode) {
     *text += "\n";
 }
 
-/// A table; the first column is to the left, the others to the right.
+/// A table; the first column is left-aligned, the others are right-aligned.
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = format!("| {} |\n| --- |{}\n", header.join(" | "), " ---: |".repeat(header.len() - 1));
     for row in rows {

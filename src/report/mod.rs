@@ -1,4 +1,4 @@
-//! What a run says: a pure function of its folder, as data, as Markdown, and for a terminal.
+//! The results of a run: a pure function of its folder, as data, as Markdown, and for a terminal.
 
 mod bench;
 mod bench_files;

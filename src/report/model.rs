@@ -8,7 +8,7 @@ use crate::engine::Placement;
 use crate::onnx::Finding;
 use crate::verify::{Blame, Distances};
 
-/// Everything a person wants to know of a finished run.
+/// Everything a person wants to know about a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub name: String,
@@ -18,7 +18,7 @@ pub struct Report {
     pub student: String,
     /// The peer with the most parameters, which the student is compared with.
     pub largest: String,
-    /// Why this student.
+    /// Why this student was chosen.
     pub reason: String,
     pub accuracy: SplitAccuracy,
     pub params: u64,
@@ -28,16 +28,16 @@ pub struct Report {
     pub students: Vec<StudentRow>,
     pub verify: Option<VerifyRow>,
     pub bench: Vec<BenchRow>,
-    /// Latency budgets, held against the student.
+    /// Latency budgets, judged on the student.
     pub budgets: Vec<Verdict>,
     pub environment: Option<Environment>,
-    /// Device that trained.
+    /// Device of the training.
     pub device: String,
-    /// What a reader must know beside the figures.
+    /// What a reader must know besides the figures.
     pub notes: Vec<String>,
 }
 
-/// Shares of right answers.
+/// Shares of right decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SplitAccuracy {
     pub validation: f64,
@@ -45,7 +45,7 @@ pub struct SplitAccuracy {
     pub test: Option<f64>,
 }
 
-/// The largest peer's cost over the student's.
+/// The largest peer's cost divided by the student's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Compression {
     pub params: f64,
@@ -76,12 +76,12 @@ pub struct VerifyRow {
     pub blame: Vec<Blame>,
 }
 
-/// One engine against the truth, on the inputs where it is farthest.
+/// One engine compared with the reference, on the inputs where it is farthest from it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineRow {
     pub engine: EngineName,
     pub name: String,
-    /// Where its nodes run, of engines that know several places.
+    /// Where its nodes run, for engines that have several places.
     #[serde(default)]
     pub placement: Placement,
     pub passed: bool,
@@ -90,12 +90,13 @@ pub struct EngineRow {
     pub tolerance_used: Option<f64>,
     /// Agreement of the top-1 class on images.
     pub top1_agreement: Option<f64>,
-    /// Samples of the gating inputs, and how many of them cannot flip: their error is under half their margin.
+    /// Samples of the gating inputs, and how many of them cannot flip because their error is under half their
+    /// margin.
     pub samples: usize,
     pub certified: usize,
-    /// Decisions that changed, ties of the tolerance aside.
+    /// Decisions that changed, except for ties within the tolerance.
     pub flips: usize,
-    /// Share of right answers on the split that was opened last.
+    /// Share of right decisions on the split that was opened last.
     pub accuracy: Option<f64>,
     pub problems: Vec<String>,
 }
@@ -105,7 +106,7 @@ pub struct BenchRow {
     pub model: String,
     pub engine: EngineName,
     pub name: String,
-    /// Images a run.
+    /// Images per run.
     pub batch: usize,
     /// Intra-op threads.
     pub threads: usize,

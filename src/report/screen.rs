@@ -1,4 +1,4 @@
-//! The last screen of a run, at 80 columns.
+//! The last screen of a run, for a terminal of 80 columns.
 
 use super::bench::placed;
 use super::blame::blame_screen;
@@ -78,7 +78,7 @@ fn verify_table(verify: &VerifyRow) -> String {
     format!("{table}\n{}", wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  "))
 }
 
-/// A verification for a terminal: parity, decisions, and how far the engines are from each other.
+/// A verification for a terminal: parity, decisions, and the distances between engines.
 pub fn verify_screen(verify: &VerifyRow) -> String {
     let decisions: Vec<Vec<String>> = verify
         .engines
@@ -108,7 +108,7 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
     parts.join("\n\n")
 }
 
-/// The distances between all pairs, below the diagonal; columns are numbered as the rows are.
+/// The distances between all pairs, below the diagonal; columns have the numbers of the rows.
 fn distances(distances: &Distances) -> String {
     let count = distances.names.len();
     let header: Vec<String> = (1..count).map(|column| column.to_string()).collect();
@@ -126,7 +126,7 @@ fn distances(distances: &Distances) -> String {
     plain_table(&head, &rows)
 }
 
-/// Latency by cell, a table a mode.
+/// Latency by cell, one table per mode.
 fn bench_tables(report: &Report) -> String {
     let of = |mode: Mode| -> Vec<&BenchRow> { report.bench.iter().filter(|row| row.mode == mode).collect() };
     let modes = Mode::ALL.into_iter().map(|mode| (mode, of(mode))).filter(|(_, rows)| !rows.is_empty());

@@ -1,16 +1,13 @@
-//! Choosing one student: the best on validation among those a budget allows.
+//! Chooses one student: the best on validation among those within the budgets.
 
 use anyhow::Result;
 
 use crate::config::Budgets;
 use crate::error::GateFailed;
 use crate::folder::{Candidate, Choice};
-use crate::score::Score;
+use crate::task::SCORE;
 
-/// Two-sided 95 % quantile of the normal distribution.
-const Z_95: f64 = 1.959_964;
-
-/// Chooses by validation accuracy; among equals the one with fewer parameters.
+/// Chooses the candidate with the best score on validation; of equal ones, the one with fewer parameters.
 ///
 /// # Errors
 /// [`GateFailed`] if no student is within the budgets.
@@ -25,7 +22,7 @@ pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choic
     let best = allowed
         .iter()
         .copied()
-        .max_by(|a, b| a.validation.accuracy.total_cmp(&b.validation.accuracy).then(b.params.cmp(&a.params)));
+        .max_by(|a, b| a.validation.compare(&b.validation).then(b.params.cmp(&a.params)));
     let Some(best) = best else {
         let all: Vec<String> = candidates
             .iter()
@@ -35,11 +32,11 @@ pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choic
     };
     let within_noise: Vec<String> = allowed
         .iter()
-        .filter(|other| other.name != best.name && !distinguishable(&best.validation, &other.validation))
+        .filter(|other| other.name != best.name && !best.validation.differs_from(&other.validation))
         .map(|other| other.name.clone())
         .collect();
     let excluded = candidates.len() - allowed.len();
-    let mut reason = format!("best validation accuracy, {:.2} %", 100.0 * best.validation.accuracy);
+    let mut reason = format!("best validation {SCORE}, {}", best.validation);
     if excluded > 0 {
         reason +=
             &format!(", among the {} of {} students within the budgets", allowed.len(), candidates.len());
@@ -67,20 +64,14 @@ fn exceeded(candidate: &Candidate, largest: &Candidate, budgets: &Budgets) -> Ve
     exceeds
 }
 
-/// Whether two accuracies differ by more than the 95 % interval of their difference, taken as if
-/// they came from different images.
-fn distinguishable(a: &Score, b: &Score) -> bool {
-    let variance = |score: &Score| score.accuracy * (1.0 - score.accuracy) / score.images.max(1) as f64;
-    (a.accuracy - b.accuracy).abs() > Z_95 * (variance(a) + variance(b)).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Limit;
+    use crate::task::Score;
 
-    fn candidate(name: &str, accuracy: f64, params: u64) -> Candidate {
-        let validation = Score { accuracy, loss: 0.1, images: 1_000 };
+    fn candidate(name: &str, share: f64, params: u64) -> Candidate {
+        let validation = Score::new(1_000.0 * share, 0.1, 1_000);
         Candidate {
             name: name.into(),
             validation,

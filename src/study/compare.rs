@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// Pairs below which no interval is given.
+/// Minimum number of pairs for an interval.
 const PAIRS_FOR_INTERVAL: usize = 3;
-/// Pairs below which no p-value is given.
+/// Minimum number of pairs for a p-value.
 const PAIRS_FOR_P: usize = 5;
 
-/// How paired values differ.
+/// The differences between paired values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     pub pairs: usize,
@@ -20,7 +20,7 @@ pub struct Paired {
     pub p: Option<f64>,
 }
 
-/// Mean, and the sample's standard deviation from two values on.
+/// The mean, and the sample standard deviation from two values on.
 pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count.max(1.0);
@@ -55,7 +55,7 @@ pub fn paired(pairs: &[(f64, f64)]) -> Option<Paired> {
 mod tests {
     use super::*;
 
-    /// Student's own sleep data (1908), extra hours by two drugs: t = -4.0621, p = 0.002833, interval
+    /// Student's own sleep data (1908), extra hours under two drugs: t = -4.0621, p = 0.002833, interval
     /// -2.4598858 to -0.7001142.
     #[test]
     fn sleep_data_give_their_known_figures() {

@@ -1,4 +1,4 @@
-//! Runs the cells, one after another.
+//! Runs a study's cells, one after another.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -12,8 +12,8 @@ use crate::folder::{Kept, RunFolder, read_json, write_json};
 use crate::plan::{Plan, plan};
 use crate::progress::Progress;
 use crate::run;
-use crate::score::Score;
 use crate::stage::StageKind;
+use crate::task::Score;
 
 use super::report::{RunScores, StudyReport, markdown, summarise};
 
@@ -25,12 +25,12 @@ struct Planned<'a> {
     folder: PathBuf,
 }
 
-/// Runs what is not done yet and compares what there is. Several processes may work on one study: each
-/// takes the runs that no other is at. `overrides` are set for all cells.
+/// Runs what is not done yet, and compares all results. Several processes may work on one study: each takes runs
+/// that no other is working on. `overrides` apply to all cells.
 ///
 /// # Errors
-/// [`InputError`] before anything runs if a cell's settings are wrong, and at the end if other processes
-/// are still at some runs; whatever stops a run.
+/// [`InputError`] before anything runs if a cell's settings are wrong, and at the end if other processes are
+/// still working on some runs; any error that stops a run.
 pub fn execute(
     study: &LoadedStudy,
     overrides: &[String],
@@ -78,7 +78,7 @@ pub fn execute(
     Ok(report)
 }
 
-/// All runs of a study, each with a plan that holds.
+/// All runs of a study, each with a valid plan.
 fn planned<'a>(study: &'a LoadedStudy, overrides: &[String], out: &Path) -> Result<Vec<Planned<'a>>> {
     let spec = &study.spec;
     let mut runs = Vec::new();
@@ -100,7 +100,7 @@ fn folder(out: &Path, cell: &CellSpec, seed: u64) -> PathBuf {
     out.join(&cell.name).join(format!("seed-{seed}"))
 }
 
-/// A study compares scores, so its pipeline must come to them.
+/// A study compares scores, so its pipeline must produce them.
 fn check(plan: &Plan, cell: &CellSpec) -> Result<(), InputError> {
     if plan.pipeline.stage(StageKind::Select).is_some() {
         return Ok(());
@@ -120,8 +120,8 @@ fn read(cell: &CellSpec, seed: u64, folder: &Path) -> Result<RunScores> {
     let students = kept
         .into_iter()
         .map(|kept| {
-            let test = test.get(&kept.name).map(|score| score.accuracy);
-            (kept.name, kept.validation.accuracy, test)
+            let test = test.get(&kept.name).map(Score::value);
+            (kept.name, kept.validation.value(), test)
         })
         .collect();
     Ok(RunScores { cell: cell.name.clone(), seed, students })

@@ -1,4 +1,4 @@
-//! A study's result: by cell and student, and against the baseline.
+//! A study's result: by cell and student, and compared with the baseline.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,16 @@ use crate::report::plain_table;
 
 use super::compare::{Paired, mean_and_deviation, paired};
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RunScores {
     pub cell: String,
     pub seed: u64,
-    /// Name, validation accuracy, test accuracy where there is a test split.
+    /// Name, validation score, and test score where there is a test split.
     pub students: Vec<(String, f64, Option<f64>)>,
 }
 
-/// Everything a study found. Accuracies are shares.
+/// The results of a study. Scores are shares.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyReport {
     pub name: String,
@@ -34,16 +34,16 @@ pub struct CellReport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudentReport {
     pub name: String,
-    /// By seed.
+    /// One value per seed.
     pub validation: Vec<f64>,
-    /// By seed; empty without a test split.
+    /// One value per seed; empty without a test split.
     pub test: Vec<f64>,
-    /// Against the same student of the baseline, over the seeds both have: on the test split, or on the
-    /// validation split where there is none.
+    /// Comparison with the same student of the baseline, over the seeds that both have: on the test split, or
+    /// on the validation split where there is none.
     pub against_baseline: Option<Paired>,
 }
 
-/// Puts the runs of a study together.
+/// Combines the runs of a study.
 pub(super) fn summarise(spec: &StudySpec, runs: &[RunScores]) -> StudyReport {
     let cells = spec.cells.iter().map(|cell| {
         let mine: Vec<&RunScores> = runs.iter().filter(|run| run.cell == cell.name).collect();
@@ -78,7 +78,7 @@ fn student(baseline: &str, name: String, mine: &[&RunScores], runs: &[RunScores]
 
 const HEAD: [&str; 7] = ["cell", "student", "n", "validation %", "test %", "against baseline", "p"];
 
-/// The study as a page.
+/// The study as a Markdown page.
 pub fn markdown(report: &StudyReport) -> String {
     let mut text = format!("# {}\n\n| {} |\n", report.name, HEAD.join(" | "));
     text += "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n";
@@ -97,7 +97,7 @@ pub fn markdown(report: &StudyReport) -> String {
     text
 }
 
-/// The study on a terminal of 80 columns: p-values stand with the verdicts.
+/// The study for a terminal of 80 columns; p-values are beside the verdicts.
 pub fn screen(report: &StudyReport) -> String {
     let shown = HEAD.len() - 1;
     let mut rows = rows(report);
@@ -148,7 +148,7 @@ fn p_value(p: f64) -> String {
     if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") }
 }
 
-/// One sentence a cell and student that has something to be compared with.
+/// One sentence per cell and student that has a counterpart in the baseline.
 fn verdicts(report: &StudyReport) -> Vec<String> {
     let mut lines = Vec::new();
     for cell in &report.cells {

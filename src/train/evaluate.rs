@@ -1,4 +1,4 @@
-//! Accuracy and loss of a network on a split, without augmentation.
+//! Scores of networks on a split, without augmentation.
 
 use anyhow::{Context, Result};
 use ndarray::ArrayD;
@@ -8,12 +8,12 @@ use crate::config::Device;
 use crate::contract::Normalization;
 use crate::data::{Split, ordered_batches};
 use crate::graph::Model;
-use crate::score::Score;
+use crate::task::Score;
 use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device};
 
 use super::losses::{Targets, cross_entropy};
 
-/// Images a forward pass when nothing is learned.
+/// Images per forward pass in evaluation.
 const BATCH: usize = 256;
 
 /// Scores several networks on the same images, decoding each batch once.
@@ -36,12 +36,8 @@ pub fn evaluate(networks: &[&Network], split: &Split, normalization: &Normalizat
         }
     }
     let images = split.len();
-    let share = |sum: f64| sum / images.max(1) as f64;
-    Ok(correct
-        .iter()
-        .zip(&loss)
-        .map(|(c, l)| Score { accuracy: share(*c), loss: share(*l), images })
-        .collect())
+    let score = |(correct, loss): (&f64, &f64)| Score::new(*correct, loss / images.max(1) as f64, images);
+    Ok(correct.iter().zip(&loss).map(score).collect())
 }
 
 /// Scores a model that is not being trained, in float32.
@@ -63,7 +59,7 @@ pub fn evaluate_model(
 /// Copies a batch to a network's device.
 ///
 /// # Errors
-/// If memory runs out there.
+/// If the device's memory runs out.
 fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
     let device = network.device();
     Ok((batch_tensor(images.view(), device)?, Tensor::f_from_slice(labels)?.f_to_device(device)?))

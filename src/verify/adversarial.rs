@@ -1,5 +1,5 @@
-//! Inputs that are harder than what one draws: samples whose decision hangs on little, and samples on which an engine
-//! leaves the truth as far as a search finds. Knows networks and engines; no pipeline.
+//! Adversarial inputs: samples whose decision has a small margin, and samples on which a search makes an engine
+//! disagree with the reference as much as possible. Knows networks and engines; no pipeline.
 
 use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice, Zip};
@@ -9,6 +9,7 @@ use crate::contract::{ImageInput, Pixels, Precision};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::graph::Model;
 use crate::onnx::{OnnxFile, import};
+use crate::task::margin;
 
 use super::check::Candidate;
 use super::compare::scale;
@@ -16,46 +17,47 @@ use super::inputs::InputSet;
 use super::tolerance::Tolerance;
 use super::truth::{ReferenceKind, Truths};
 
-/// Samples with the smallest margins that are kept of a pool.
+/// Number of samples with the smallest margins that are kept from a pool.
 const NARROW: usize = 16;
 
-/// Samples that are searched from.
+/// Number of samples from which the search starts.
 const SEARCHED: usize = 4;
 
-/// Samples among which those to search from are chosen.
+/// Number of samples among which the starting points are chosen.
 const CONSIDERED: usize = 32;
 
 /// Steps of the search.
 const STEPS: usize = 5;
 
-/// A first step of the search, as a share of the way from a black to a white pixel. After one that finds nothing it
-/// is halved.
+/// Size of the first step, as a share of the range from a black to a white pixel. It is halved after every step
+/// that finds nothing.
 const STEP: f32 = 1.0 / 32.0;
 
-/// Samples an engine is given at once.
+/// Samples per run of an engine.
 const BATCH: usize = 32;
 
-/// Samples the truth is asked for at once.
+/// Samples per forward pass of the reference.
 const TRUE_BATCH: usize = 8;
 
-/// What harder inputs are made with.
+/// What adversarial inputs are made with.
 pub struct AdversarialSearch<'a> {
-    /// The network that is the truth.
+    /// The network that is the reference.
     pub model: &'a Model,
-    /// The verified file. Where the truth is another network, its own nodes say where the two differ.
+    /// The verified file. Where the reference is another network, the file's own nodes show where the two
+    /// differ.
     pub file: &'a OnnxFile,
     pub candidates: &'a mut [Candidate],
-    /// Samples among which those with the smallest margins are looked for.
+    /// The pool in which samples with small margins are looked for.
     pub pool: ArrayD<f32>,
     pub image: ImageInput,
     pub threads: usize,
 }
 
-/// Adds the samples of the pool with the smallest margins, as the first engine has it, and those on which that
-/// engine disagrees most with the truth after a search by gradient ascent within the range of pixels.
+/// Adds the samples of the pool with the smallest margins in the first engine, and those on which that engine
+/// disagrees most with the reference after a search by gradient ascent within the range of pixels.
 ///
 /// # Errors
-/// If libtorch fails, or the engine once it has run.
+/// If libtorch fails, or if the engine fails after it has run once.
 pub fn add_adversarial_inputs(
     inputs: &mut Vec<InputSet>,
     truths: &mut Truths,
@@ -68,7 +70,7 @@ pub fn add_adversarial_inputs(
     let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
     let truth = Truth::new(model)?;
     let fixed_batch = file.contract.batch();
-    // That the engine fails, or gives another number of classes, is for the verification to tell.
+    // The verification reports an engine that fails or gives another number of classes.
     let logits = match all_logits(candidate, pool.view(), fixed_batch) {
         Ok(logits) if logits.ncols() == model.graph().classes() => logits,
         Ok(_) | Err(_) => return Ok(()),
@@ -91,7 +93,7 @@ pub fn add_adversarial_inputs(
         networks.push(TorchEngine::new(&other.model, Device::Cpu, threads)?);
     }
     let tolerance = Tolerance::of(candidate.engine, &candidate.options, Precision::Float32);
-    let start = inputs.iter().position(|set| set.gates).context("some inputs decide")?;
+    let start = inputs.iter().position(|set| set.gates).context("no set of inputs decides the verdict")?;
     let (images, known) = (&inputs[start].images, &truths.logits[start]);
     let first = Slice::from(..known.nrows().min(CONSIDERED));
     let considered = images.slice_axis(Axis(0), first);
@@ -117,16 +119,21 @@ pub fn add_adversarial_inputs(
     Ok(())
 }
 
-/// What an engine's logits of a batch have to do with the true ones.
+/// How an engine's logits of a batch differ from those of the reference.
 struct Disagreement {
-    /// The largest error of each sample, in tolerances.
+    /// The largest error of each sample, in multiples of the tolerance.
     scores: Vec<f64>,
-    /// Engine less truth, each sample of length 1.
+    /// Engine minus reference, each sample scaled to length 1.
     direction: ArrayD<f32>,
 }
 
 fn disagreement(truth: &Array2<f64>, found: &Array2<f64>, tolerance: &Tolerance) -> Result<Disagreement> {
-    anyhow::ensure!(truth.dim() == found.dim(), "{:?} logits, the truth has {:?}", found.dim(), truth.dim());
+    anyhow::ensure!(
+        truth.dim() == found.dim(),
+        "logits of shape {:?}, the truth has shape {:?}",
+        found.dim(),
+        truth.dim()
+    );
     let scores = truth.outer_iter().zip(found.outer_iter()).map(|(truth, found)| {
         let scale = scale(truth);
         let used = truth
@@ -144,15 +151,15 @@ fn disagreement(truth: &Array2<f64>, found: &Array2<f64>, tolerance: &Tolerance)
     Ok(Disagreement { scores, direction: direction.mapv(|value| value as f32).into_dyn() })
 }
 
-/// From images and directions to gradients.
+/// Gradients for images and directions.
 type Ascent<'a> = dyn FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> + 'a;
 
-/// Gradient ascent by signs, as in the projected gradient method of Madry et al. (2018), with a disagreement that is
-/// measured: a step is kept where that has grown.
+/// Gradient ascent by signs, as in the projected gradient method of Madry et al. (2018), on a measured
+/// disagreement: a step is kept only if the disagreement has grown.
 struct Search<'a> {
     image: ImageInput,
     differs: &'a mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<Disagreement>,
-    /// The gradient of `Σ direction · difference` by the images.
+    /// The gradient of `Σ direction · difference` with respect to the images.
     ascent: &'a mut Ascent<'a>,
 }
 
@@ -196,23 +203,16 @@ impl Search<'_> {
     }
 }
 
-/// The samples whose two largest logits are closest, the closest first.
+/// The samples whose two largest logits are closest, closest first. Samples with non-finite logits are left
+/// out.
 fn narrowest(logits: &Array2<f64>) -> Vec<usize> {
-    let margin = |row: ndarray::ArrayView1<'_, f64>| {
-        if row.iter().any(|value| !value.is_finite()) {
-            return f64::INFINITY;
-        }
-        let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        for &value in row {
-            if value > first {
-                (first, second) = (value, first);
-            } else if value > second {
-                second = value;
-            }
-        }
-        first - second
-    };
-    let margins: Vec<f64> = logits.outer_iter().map(margin).collect();
+    let margins: Vec<f64> = logits
+        .outer_iter()
+        .map(|row| match row.iter().all(|value| value.is_finite()) {
+            true => margin(row.iter().copied()),
+            false => f64::INFINITY,
+        })
+        .collect();
     let mut order: Vec<usize> = (0..margins.len()).filter(|&sample| margins[sample].is_finite()).collect();
     order.sort_by(|&a, &b| margins[a].total_cmp(&margins[b]));
     order.truncate(NARROW);
@@ -255,7 +255,8 @@ mod tests {
 
     #[test]
     fn the_search_climbs_and_stays_within_the_range() {
-        // The disagreement is the sum of the pixels: the search ends at white, and starts at the largest.
+        // The disagreement is the sum of the pixels: the search starts at the largest sum and ends at
+        // white.
         let image = ImageInput {
             shape: [1, 1, 2],
             layout: Layout::ChannelsFirst,

@@ -1,4 +1,5 @@
-//! A failing case: the samples an engine failed on, and a folder with all it takes to see that again.
+//! A failing case: the samples an engine failed on, and a folder with everything needed to reproduce the
+//! failure.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -15,15 +16,15 @@ use super::inputs::InputSet;
 use super::report::{EngineReport, VerifyReport};
 use super::truth::Truths;
 
-/// Samples of a case, at most: the worst one of a set and others spread over it.
+/// Maximum samples per case: the worst one of a set and others spread over it.
 const SAMPLES: usize = 4;
 
 /// Samples on which an engine failed.
 pub(super) struct Case<'a> {
     pub set: &'a InputSet,
-    /// Its place among the sets of inputs.
+    /// Index of the set among the sets of inputs.
     pub place: usize,
-    /// The worst first.
+    /// Sample indices, worst first.
     pub samples: Vec<usize>,
 }
 
@@ -33,7 +34,7 @@ impl Case<'_> {
     }
 }
 
-/// The set that an engine failed worst on, with its worst sample first.
+/// The set of inputs on which an engine failed worst, with its worst sample first.
 pub(super) fn case<'a>(engine: &EngineReport, inputs: &'a [InputSet]) -> Option<Case<'a>> {
     let failed = engine.sets.iter().filter(|set| !set.passed);
     let worst = failed.max_by(|a, b| {
@@ -50,8 +51,9 @@ pub(super) fn case<'a>(engine: &EngineReport, inputs: &'a [InputSet]) -> Option<
     (!samples.is_empty()).then_some(Case { set, place, samples })
 }
 
-/// Writes the first failure of a report into a folder: the model as engines load it, inputs, what they should give,
-/// the report, and the command that fails again. Gives the files; none if no engine failed by its numbers.
+/// Writes the first failure of a report into a folder: the model as engines load it, inputs, expected
+/// outputs, the report, and the command that reproduces the failure. Returns the files written, none if no
+/// engine failed numerically.
 ///
 /// # Errors
 /// [`crate::error::InputError`] if the folder cannot be written.

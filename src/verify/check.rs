@@ -1,4 +1,4 @@
-//! Runs every engine on all inputs and holds it against the truth.
+//! Runs every engine on all inputs and compares it with the reference.
 
 use anyhow::{Context, Result, anyhow};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
@@ -9,39 +9,40 @@ use crate::engine::{Engine, EngineOptions, Placement};
 use crate::graph::Graph;
 use crate::onnx::{Finding, Severity};
 use crate::progress::Progress;
+use crate::task::SCORE;
 
-use super::accuracy::{Accuracy, right_answers, score};
 use super::compare::compare;
 use super::distances::{Reading, distances};
 use super::inputs::{InputSet, padded};
 use super::report::{EngineReport, PreprocessingReport, Restored, SetReport, VerifyReport};
+use super::scoring::{Scoring, right_decisions, score};
 use super::tolerance::Tolerance;
 use super::truth::Truths;
 
-/// Batch sizes each set begins with; the rest of it comes in batches of the last.
+/// Sizes of the first batches of each set; the rest of the set comes in batches of the last size.
 const BATCHES: [usize; 6] = [1, 2, 3, 8, 7, 8];
 
-/// Samples of each set that a slow engine is run on: tract as it reads a file, before it optimises.
+/// Samples of each set for a slow engine: tract running a file without optimisation.
 const SLOW_SAMPLES: usize = 8;
 
-/// A verification: a file in some engines, against a truth, on inputs.
+/// A verification: a file in some engines, compared with a reference on given inputs.
 pub struct Verification<'a> {
-    /// Names the file in the report.
+    /// The file's name in the report.
     pub model: String,
-    /// What the file's own structure says against it.
+    /// Problems in the file's own structure.
     pub findings: Vec<Finding>,
     pub truths: &'a Truths,
     pub engines: Vec<Candidate>,
     pub inputs: &'a [InputSet],
-    pub accuracy: Option<Accuracy<'a>>,
-    /// The only batch size the file takes, if it takes but one.
+    pub scoring: Option<Scoring<'a>>,
+    /// The only batch size the file accepts, if its batch is fixed.
     pub fixed_batch: Option<usize>,
-    /// What the file computes in.
+    /// The precision in which the file computes.
     pub precision: Precision,
     pub progress: &'a dyn Progress,
 }
 
-/// An engine to be checked, as it is set up. That it refuses the file is a finding.
+/// An engine to be checked, in one configuration. If it refuses the file, that is a finding.
 pub struct Candidate {
     pub engine: EngineName,
     pub options: EngineOptions,
@@ -56,13 +57,13 @@ impl Candidate {
         }
     }
 
-    /// Samples of a set that it is run on.
+    /// Number of samples of a set on which it is run.
     fn samples(&self, all: usize) -> usize {
         let slow = self.engine == EngineName::Tract && !self.options.optimize;
         if slow { all.min(SLOW_SAMPLES) } else { all }
     }
 
-    /// Logits of a batch, of at most as many samples as the only batch the file takes.
+    /// Logits of a batch, which is not larger than a fixed batch size.
     ///
     /// # Errors
     /// If the engine refuses the file or fails.
@@ -78,13 +79,13 @@ impl Candidate {
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
 
-    /// Whether it is set up as a deployment would: only such engines answer a whole split.
+    /// Whether it is configured as in a deployment: only such engines are scored on a whole split.
     fn usual(&self) -> bool {
         self.options.optimize
     }
 }
 
-/// Compares every engine with the truth. An engine that fails is a finding, not an error.
+/// Compares every engine with the reference. An engine that fails is a finding, not an error.
 pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
     let batches = batch_sizes(job.fixed_batch);
     let task = job.progress.begin("verify", job.engines.len() as u64, "engines");
@@ -96,7 +97,7 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
     let check = Check {
         inputs: job.inputs,
         truths: job.truths,
-        accuracy: job.accuracy.as_ref(),
+        scoring: job.scoring.as_ref(),
         batches: &batches,
         precision: job.precision,
     };
@@ -130,7 +131,7 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
     }
 }
 
-/// What a set says of distances: nothing if it does not decide.
+/// A set's part in the distances between engines: empty if the set does not decide.
 fn gating((set, logits): (&InputSet, &Array2<f64>)) -> Option<Array2<f64>> {
     Some(if set.gates { logits.clone() } else { Array2::zeros((0, logits.ncols())) })
 }
@@ -153,7 +154,7 @@ fn closest(engines: &[EngineReport]) -> Option<String> {
     scored.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name.clone())
 }
 
-/// What an engine said when it failed, with the inputs it said it on.
+/// Messages of an engine that failed, each with the inputs on which it failed.
 #[derive(Default)]
 struct Failures(Vec<(String, Vec<String>)>);
 
@@ -165,7 +166,7 @@ impl Failures {
         }
     }
 
-    /// A line each; what was said on all sets needs no names.
+    /// One line per message; a message that came on all sets does not list them.
     fn told(self, sets: usize) -> impl Iterator<Item = String> {
         self.0
             .into_iter()
@@ -173,17 +174,17 @@ impl Failures {
     }
 }
 
-/// What all engines are held against.
+/// What all engines are compared with.
 struct Check<'a> {
     inputs: &'a [InputSet],
     truths: &'a Truths,
-    accuracy: Option<&'a Accuracy<'a>>,
+    scoring: Option<&'a Scoring<'a>>,
     batches: &'a [usize],
     precision: Precision,
 }
 
 impl Check<'_> {
-    /// Checks one engine; `first` is what an engine before it answered rightly.
+    /// Checks one engine; `first` is an earlier engine's name and right decisions.
     fn engine(
         &self,
         candidate: &mut Candidate,
@@ -215,9 +216,9 @@ impl Check<'_> {
             }
         }
         let runs = candidate.loaded.is_ok() && reading.iter().any(Option::is_some);
-        let (mut accuracy, mut answers) = (None, None);
-        if let Some(asked) = self.accuracy.filter(|_| candidate.usual() && runs) {
-            match right_answers(asked.split, asked.preparation, self.batch(), |images| {
+        let (mut scored, mut answers) = (None, None);
+        if let Some(asked) = self.scoring.filter(|_| candidate.usual() && runs) {
+            match right_decisions(asked.split, asked.preparation, self.batch(), |images| {
                 self.run(candidate, images)
             }) {
                 Ok(right) => {
@@ -226,11 +227,11 @@ impl Check<'_> {
                     if !found.passed {
                         let (split, here) = (&found.split, found.accuracy);
                         let there = found.reference.unwrap_or(0.0);
-                        problems.push(format!("accuracy on {split}: {here:.4}, expected is {there:.4}"));
+                        problems.push(format!("{SCORE} on {split}: {here:.4}, expected {there:.4}"));
                     }
-                    (accuracy, answers) = (Some(found), Some(right));
+                    (scored, answers) = (Some(found), Some(right));
                 }
-                Err(error) => failures.add(format!("{error:#}"), "accuracy"),
+                Err(error) => failures.add(format!("{error:#}"), SCORE),
             }
         }
         problems.extend(failures.told(self.inputs.len()));
@@ -243,20 +244,20 @@ impl Check<'_> {
             tolerance,
             placement,
             sets,
-            accuracy,
+            accuracy: scored,
             problems,
             passed,
         };
         (report, Reading { name, sets: reading }, answers)
     }
 
-    /// What the file's own preprocessing does to the accuracy, and whether the data set's own restores it.
+    /// How the file's own preprocessing affects the score, and whether the data set's own restores it.
     fn preprocessing(
         &self,
         candidates: &mut [Candidate],
         engines: &[EngineReport],
     ) -> Option<PreprocessingReport> {
-        let asked = self.accuracy?;
+        let asked = self.scoring?;
         let (own, reference) = (asked.own?, asked.reference?);
         let scored = || {
             engines.iter().enumerate().filter_map(|(place, engine)| Some((place, engine.accuracy.as_ref()?)))
@@ -266,20 +267,20 @@ impl Check<'_> {
         let differences = asked.preparation.differences(own);
         let restored = off.filter(|_| !differences.is_empty()).and_then(|place| {
             let (candidate, engine) = (&mut candidates[place], &engines[place]);
-            let right = right_answers(asked.split, own, self.batch(), |images| self.run(candidate, images));
-            let asked = Accuracy { reference: Some(reference), preparation: own, ..*asked };
+            let right = right_decisions(asked.split, own, self.batch(), |images| self.run(candidate, images));
+            let asked = Scoring { reference: Some(reference), preparation: own, ..*asked };
             let found = score(&asked, &right.ok()?, None, &engine.tolerance);
             Some(Restored { engine: engine.name.clone(), accuracy: found.accuracy, passed: found.passed })
         });
         Some(PreprocessingReport { differences, passed: off.is_none(), restored })
     }
 
-    /// Images of a labelled split that are answered at once.
+    /// Batch size for a labelled split.
     fn batch(&self) -> usize {
         self.batches.iter().copied().max().unwrap_or(1)
     }
 
-    /// One set of inputs through one engine, in all batch sizes.
+    /// Runs one engine on one set of inputs, in all batch sizes.
     fn set(
         &self,
         candidate: &mut Candidate,
@@ -301,7 +302,7 @@ impl Check<'_> {
         let truth = truth.slice_axis(Axis(0), Slice::from(..samples));
         anyhow::ensure!(
             found.dim() == truth.dim(),
-            "logits of {:?}, the truth has {:?}",
+            "logits of shape {:?}, the truth has shape {:?}",
             found.dim(),
             truth.dim()
         );
@@ -315,13 +316,13 @@ impl Check<'_> {
     }
 }
 
-/// A preprocessing that is not the data set's own, though the accuracy does not show it.
+/// A finding if the preprocessing is not the data set's own, though the score does not show it.
 fn unheeded(preprocessing: &PreprocessingReport) -> Option<Finding> {
     let differences = preprocessing.differences.join(", ");
     (preprocessing.passed && !differences.is_empty()).then(|| Finding {
         severity: Severity::Warning,
         problem: format!("the file's preprocessing is not the data set's own: {differences}"),
-        remedy: "the accuracy holds all the same; export the file again from its run".into(),
+        remedy: format!("the {SCORE} is not affected; export the file again from its run"),
     })
 }
 

@@ -1,11 +1,13 @@
-//! Numbers and decisions of one engine against the truth.
+//! Compares an engine's numbers and decisions with the reference.
 
 use ndarray::{ArrayView1, ArrayView2};
+
+use crate::task::{Agreement, agreement};
 
 use super::report::{Flip, SetReport, Worst};
 use super::tolerance::Tolerance;
 
-/// Smallest scale of a sample, so that zero logits have a tolerance too.
+/// Smallest scale of a sample, so that zero logits have a tolerance as well.
 const MIN_SCALE: f64 = 1e-6;
 
 /// Compares logits `[samples, classes]`.
@@ -90,38 +92,27 @@ fn decisions(
     found: ArrayView2<'_, f32>,
     tolerance: &Tolerance,
 ) {
-    let mut in_top5 = 0;
+    let mut top5 = 0;
     for (sample, (truth, found)) in truth.outer_iter().zip(found.outer_iter()).enumerate() {
         let found: Vec<f64> = found.iter().map(|&value| f64::from(value)).collect();
-        let (ranked, found_ranked) = (ranked(truth.iter().copied()), ranked(found.iter().copied()));
-        let (first, second) = (ranked[0], *ranked.get(1).unwrap_or(&ranked[0]));
-        let margin = truth[first] - truth[second];
-        let error = truth.iter().zip(&found).map(|(truth, found)| (truth - found).abs()).fold(0.0, f64::max);
-        report.certified += usize::from(error < margin / 2.0);
-        in_top5 += usize::from(found_ranked.iter().take(5).any(|&class| class == first));
-        if found_ranked[0] != first {
-            let scale = scale(truth);
-            let allowed = tolerance.allowed(truth[first], scale).max(tolerance.allowed(truth[second], scale));
-            let tie = tolerance.ties_excused && margin < 2.0 * allowed;
-            report.flips.push(Flip { sample, truth: first, found: found_ranked[0], margin, tie });
+        let Agreement { decision, runner_up, found, margin, in_top5, certified } =
+            agreement(&truth.to_vec(), &found);
+        report.certified += usize::from(certified);
+        top5 += usize::from(in_top5);
+        if found != decision {
+            let allowed = |class: usize| tolerance.allowed(truth[class], scale(truth));
+            let tie = tolerance.ties_excused && margin < 2.0 * allowed(decision).max(allowed(runner_up));
+            report.flips.push(Flip { sample, truth: decision, found, margin, tie });
         }
     }
     report.top1 = 1.0 - report.flips.len() as f64 / report.samples as f64;
-    report.top5 = in_top5 as f64 / report.samples as f64;
+    report.top5 = top5 as f64 / report.samples as f64;
 }
 
-/// The root mean square of a sample's logits, not under `MIN_SCALE`.
+/// The root mean square of a sample's logits, at least `MIN_SCALE`.
 pub(super) fn scale(logits: ArrayView1<'_, f64>) -> f64 {
     let square = logits.iter().map(|value| value * value).sum::<f64>() / logits.len().max(1) as f64;
     square.sqrt().max(MIN_SCALE)
-}
-
-/// Classes from the largest value down; equal values keep their order.
-fn ranked(values: impl Iterator<Item = f64>) -> Vec<usize> {
-    let values: Vec<f64> = values.collect();
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
-    order
 }
 
 #[cfg(test)]
@@ -170,7 +161,7 @@ mod tests {
 
     #[test]
     fn only_ties_of_the_tolerance_are_excused() {
-        // A margin far under the tolerance may flip; one above it may not, whatever the error seen.
+        // A margin far below the tolerance may flip; one above it may not, however large the error was.
         let tie = run(&array![[1.0, 1.0 - 1e-9, 0.0]], &array![[1.0f32, 1.000_01, 0.0]]);
         assert!(tie.flips[0].tie && tie.passed, "{tie:?}");
         let flip = run(&array![[1.0, 0.99, 0.0]], &array![[0.99f32, 1.0, 0.0]]);

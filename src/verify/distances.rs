@@ -1,19 +1,20 @@
-//! How far every two readings of a model are from each other, the truth among them.
+//! Pairwise distances between all readings of a model, including the truth.
 
 use ndarray::{Array2, ArrayView2, s};
 use serde::{Deserialize, Serialize};
 
-/// Relative distances between readings, on the inputs that decide.
+/// Relative distances between readings, on the inputs that decide the verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Distances {
     /// The truth first, then the engines.
     pub names: Vec<String>,
-    /// `‖a − b‖ / ‖truth‖` over the samples that both were run on, row and column in the order of `names`;
-    /// `null` where one of them has failed.
+    /// `‖a − b‖ / ‖truth‖` over the samples that both were run on, with rows and columns in the order of
+    /// `names`; `null` where one of them failed.
     pub relative_l2: Vec<Vec<Option<f64>>>,
 }
 
-/// One reading's logits, by set of inputs; `None` where it failed. A slow engine has only a set's first samples.
+/// Logits of one reading per set of inputs; `None` where it failed. A slow engine has only the first samples
+/// of a set.
 pub(super) struct Reading {
     pub name: String,
     pub sets: Vec<Option<Array2<f64>>>,

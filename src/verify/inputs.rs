@@ -1,4 +1,4 @@
-//! The inputs on which engines are compared, all from a seed or from the data.
+//! The inputs on which engines are compared, all derived from a seed or from the data.
 
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
@@ -9,30 +9,31 @@ use crate::contract::{ImageInput, Pixels, Preparation};
 use crate::data::{Split, prepared_batches};
 use crate::seed::derive_seed;
 
-/// Samples of seeded noise.
+/// Number of samples of seeded noise.
 const NOISE: usize = 32;
 
-/// Samples of noise that is far too small and far too large.
+/// Number of samples of far too small noise, and of far too large noise.
 const UNREAL: usize = 8;
 
-/// Samples to choose from, at most.
+/// Maximum number of samples in a pool to choose from.
 const POOL: usize = 1024;
 
-/// Values of those together, at most: 64 MiB.
+/// Maximum number of values in such a pool: 64 MiB.
 const MAX_POOL: usize = 1 << 24;
 
-/// One kind of input, as the network takes it: `[samples, channels, height, width]`, or channels last.
+/// One kind of input in the network's layout: `[samples, channels, height, width]`, or channels last.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InputSet {
     pub name: &'static str,
     pub images: ArrayD<f32>,
-    /// Whether its numbers decide. Inputs far outside of what images can be are reported and must
-    /// stay finite.
+    /// Whether its errors decide the verdict. Inputs far outside the range of images are only reported and
+    /// must stay finite.
     pub gates: bool,
 }
 
-/// Every kind of input: the images that are given, noise, constants within the range of pixels,
-/// impulses, and noise far too small and far too large; in whole numbers the darkest two and the extremes.
+/// Every kind of input: the given images, noise, constants within the range of pixels, a checkerboard of
+/// black and white, impulses, and noise far too small and far too large. For whole-number pixels, the last
+/// two are noise of the two darkest values and noise of the two extremes.
 pub fn input_sets(images: Option<ArrayD<f32>>, input: &ImageInput, seed: u64) -> Vec<InputSet> {
     let set = |name, images, gates| InputSet { name, images, gates };
     let (Pixels::Single { black, white } | Pixels::Half { black, white } | Pixels::Whole { black, white }) =
@@ -71,12 +72,12 @@ pub fn input_sets(images: Option<ArrayD<f32>>, input: &ImageInput, seed: u64) ->
     sets
 }
 
-/// How many images of a size to choose samples from.
+/// Number of images of a given size in a pool to choose samples from.
 pub fn pool_size(image: [usize; 3]) -> usize {
     (MAX_POOL / image.iter().product::<usize>().max(1)).clamp(1, POOL)
 }
 
-/// Noise to choose samples from, none of it in [`input_sets`].
+/// A pool of noise to choose samples from, distinct from the noise in [`input_sets`].
 pub fn noise_pool(input: &ImageInput, seed: u64) -> ArrayD<f32> {
     let (seed, samples) = (derive_seed(seed, &["pool"]), pool_size(input.shape));
     match input.pixels {
@@ -85,7 +86,7 @@ pub fn noise_pool(input: &ImageInput, seed: u64) -> ArrayD<f32> {
     }
 }
 
-/// All images of a split as a network wants them.
+/// All images of a split, prepared for a network.
 ///
 /// # Errors
 /// If an image cannot be read.
@@ -107,27 +108,27 @@ fn normal(input: &ImageInput, seed: u64, samples: usize) -> ArrayD<f32> {
     })
 }
 
-/// Whole numbers from the least to the most, each as likely.
+/// Whole numbers from `least` to `most`, uniformly distributed.
 fn uniform(input: &ImageInput, seed: u64, least: f32, most: f32, samples: usize) -> ArrayD<f32> {
     let mut unit = unit(seed);
     let (least, count) = (f64::from(least), f64::from(most - least) + 1.0);
     ArrayD::from_shape_simple_fn(input.batch(samples), || (least + (unit() * count).floor()) as f32)
 }
 
-/// Numbers between 0 and 1, neither of the two among them.
+/// Uniform numbers in the open interval from 0 to 1.
 fn unit(seed: u64) -> impl FnMut() -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     move || (f64::from(rng.next_u32()) + 0.5) / 2f64.powi(32)
 }
 
-/// One white pixel on black: at each corner and in the middle, where padding and strides show.
+/// One white pixel on black, at each corner and in the middle, where errors in padding and strides show.
 fn impulses(input: &ImageInput, black: f32, white: f32) -> ArrayD<f32> {
     let [_, height, width] = input.layout.planar(input.shape);
     let places = [(0, 0), (0, width - 1), (height - 1, 0), (height - 1, width - 1), (height / 2, width / 2)];
     input.drawn(places.len(), |sample, at| if at == places[sample] { white } else { black })
 }
 
-/// The images and, after them, black ones up to the batch size a file takes.
+/// The images, followed by zeros up to the batch size the file takes.
 pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
     let mut shape = images.shape().to_vec();
     let filled = shape[0];

@@ -1,9 +1,8 @@
-//! Parity: does an exported file compute what its checkpoint does?
+//! Parity: whether an exported file computes what its checkpoint computes.
 //!
-//! Inputs are made, the truth and every engine run on them, and what they give is compared by fixed
-//! tolerances. Knows engines and arrays; of files what `onnx` found in them; no pipeline.
+//! Inputs are made, the reference and every engine run on them, and the results are compared with fixed
+//! tolerances. Knows engines and arrays, and the findings that `onnx` has on a file; no pipeline.
 
-mod accuracy;
 mod adversarial;
 mod blame;
 mod case;
@@ -13,11 +12,11 @@ mod distances;
 mod examine;
 mod inputs;
 mod report;
+mod scoring;
 mod self_test;
 mod tolerance;
 mod truth;
 
-pub use accuracy::Accuracy;
 pub use blame::{Evidence, blame};
 pub use case::save_case;
 pub use check::{Candidate, Verification, verify};
@@ -26,9 +25,10 @@ pub use distances::Distances;
 pub use examine::{Adversary, Examination, Examined, examine};
 pub use inputs::{InputSet, images_of, input_sets, noise_pool, pool_size};
 pub use report::{
-    AccuracyReport, Blame, EngineReport, Flip, NodeError, PairedAccuracy, PreprocessingReport, Restored,
-    SetReport, VerifyReport, Worst,
+    Blame, EngineReport, Flip, NodeError, PairedScore, PreprocessingReport, Restored, ScoreReport, SetReport,
+    VerifyReport, Worst,
 };
+pub use scoring::Scoring;
 pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Subject, self_test};
 pub use tolerance::Tolerance;
 pub use truth::{ReferenceKind, Truths};

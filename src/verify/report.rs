@@ -1,4 +1,4 @@
-//! What a verification found.
+//! The report of a verification.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,39 +10,39 @@ use super::distances::Distances;
 use super::tolerance::Tolerance;
 use super::truth::ReferenceKind;
 
-/// Everything a verification found.
+/// The report of a verification.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// The verified file.
+    /// Name of the verified file.
     pub model: String,
-    /// What was held to be true.
+    /// Name of the reference.
     pub truth: String,
     #[serde(rename = "standing")]
     pub reference_kind: ReferenceKind,
-    /// What [`ReferenceKind::verdict`] says, or `failed`.
+    /// The verdict by [`ReferenceKind::verdict`], or `failed`.
     pub verdict: String,
     pub passed: bool,
-    /// What the file's own structure says against it.
+    /// Problems in the file's own structure.
     pub findings: Vec<Finding>,
     pub engines: Vec<EngineReport>,
     /// The engine with the smallest relative error on the gating inputs.
     pub closest: Option<String>,
     pub distances: Distances,
-    /// How the file's own preprocessing does, where images with labels were prepared by it.
+    /// The effect of the file's own preprocessing, where labelled images were prepared by it.
     #[serde(default)]
     pub preprocessing: Option<PreprocessingReport>,
     /// Batch sizes that were run.
     pub batches: Vec<usize>,
-    /// Where the failures begin, as far as it was found.
+    /// Where the failures begin, as far as that was found.
     #[serde(default)]
     pub blame: Vec<Blame>,
 }
 
-/// Problems of an engine that are told one by one.
+/// Maximum number of an engine's problems that are listed one by one.
 const MAX_TOLD: usize = 2;
 
 impl VerifyReport {
-    /// What failed, a line an engine and input.
+    /// What failed, one line per engine and input.
     pub fn problems(&self) -> String {
         let named = |engine: &EngineReport| -> String {
             let told = engine
@@ -66,18 +66,18 @@ impl VerifyReport {
 /// Where a failure begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Blame {
-    /// The engine that leaves what the file says; nothing if the file itself is wrong.
+    /// The engine whose values differ from the file's; `None` if the file itself is wrong.
     pub engine: Option<String>,
-    /// The inputs that were looked at.
+    /// The inputs that were examined.
     pub set: String,
     pub samples: Vec<usize>,
-    /// Nodes whose values could be compared.
+    /// Number of nodes whose values could be compared.
     pub compared: usize,
-    /// The first that is wrong by itself; nothing if the error builds up over many.
+    /// The first node that is wrong by itself; `None` if the error accumulates over many.
     pub node: Option<NodeError>,
-    /// That node, or the worst, among its neighbours.
+    /// That node, or the one with the largest error, among its neighbours.
     pub around: Vec<NodeError>,
-    /// Why, where that is known.
+    /// The cause, where it is known.
     pub cause: Option<String>,
 }
 
@@ -87,10 +87,10 @@ impl Blame {
         Self { engine: None, set, samples, compared: 0, node: None, around: Vec::new(), cause: None }
     }
 
-    /// In a sentence.
+    /// The blame as a sentence.
     pub fn told(&self) -> String {
         let culprit = match &self.engine {
-            Some(engine) => format!("{engine} leaves what the file says"),
+            Some(engine) => format!("{engine} deviates from the file"),
             None => "the file itself is wrong".into(),
         };
         let place = match &self.node {
@@ -109,42 +109,42 @@ impl Blame {
     }
 }
 
-/// What a node of the file has to do with a failure.
+/// A node's part in a failure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeError {
-    /// Its name in the file.
+    /// The node's name in the file.
     pub node: String,
-    /// The layer of the network it stands for.
+    /// The layer of the network that it stands for.
     pub layer: Option<String>,
     pub operation: String,
-    /// Relative error it adds on inputs that are right.
+    /// Relative error that it adds on right inputs.
     pub isolated: f64,
-    /// Relative error that has come together up to it.
+    /// Relative error that has accumulated up to it.
     pub cumulative: f64,
 }
 
-/// One engine against the truth.
+/// One engine compared with the reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineReport {
     pub engine: EngineName,
-    /// Whether the runtime could rewrite the graph.
+    /// Whether the runtime was allowed to rewrite the graph.
     pub optimized: bool,
-    /// Whether products could be rounded to TF32.
+    /// Whether products were allowed to be rounded to TF32.
     pub tf32: bool,
     pub name: String,
     pub tolerance: Tolerance,
-    /// Where its nodes run, of engines that know several places.
+    /// Where its nodes run, for engines that have several places.
     #[serde(default)]
     pub placement: Placement,
     pub sets: Vec<SetReport>,
-    pub accuracy: Option<AccuracyReport>,
+    pub accuracy: Option<ScoreReport>,
     /// What failed, as sentences.
     pub problems: Vec<String>,
     pub passed: bool,
 }
 
 impl EngineReport {
-    /// The gating set whose error takes most of its tolerance.
+    /// The gating set whose error uses most of its tolerance.
     pub fn tightest(&self) -> Option<&SetReport> {
         let gating = self.sets.iter().filter(|set| set.gates);
         gating.max_by(|a, b| a.tolerance_used.total_cmp(&b.tolerance_used))
@@ -156,7 +156,7 @@ impl EngineReport {
 pub struct SetReport {
     pub set: String,
     pub samples: usize,
-    /// Whether its numbers decide; otherwise only NaN and infinity do.
+    /// Whether its numbers decide; otherwise only NaN and infinity fail.
     pub gates: bool,
     pub max_abs: f64,
     pub mean_abs: f64,
@@ -178,7 +178,7 @@ pub struct SetReport {
     pub passed: bool,
 }
 
-/// Where an error takes most of its tolerance.
+/// The value whose error uses most of its tolerance.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Worst {
     pub sample: usize,
@@ -193,49 +193,49 @@ pub struct Flip {
     pub sample: usize,
     pub truth: usize,
     pub found: usize,
-    /// True logit of the true class less that of the second.
+    /// The reference's largest logit minus its second largest.
     pub margin: f64,
-    /// Whether the margin is under twice the tolerance: then it is excused.
+    /// Whether the margin is under twice the tolerance, so that the flip is excused.
     pub tie: bool,
 }
 
-/// Right answers on a labelled split.
+/// Right decisions on a labelled split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AccuracyReport {
+pub struct ScoreReport {
     /// `test`, or `validation` where there is no test split.
     pub split: String,
     pub images: usize,
-    /// Share of right answers.
+    /// Share of right decisions.
     pub accuracy: f64,
-    /// What the run reported, or the first engine's where that is not known.
+    /// The score that the run reported, or the first engine's where that is not known.
     pub reference: Option<f64>,
-    /// Beside the first engine, image by image.
-    pub paired: Option<PairedAccuracy>,
+    /// Comparison with the first engine, image by image.
+    pub paired: Option<PairedScore>,
     pub passed: bool,
 }
 
-/// The file's own preprocessing beside the data set's.
+/// The file's own preprocessing compared with the data set's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreprocessingReport {
-    /// What the file says otherwise, with both values.
+    /// Differences in what the file says, each with both values.
     pub differences: Vec<String>,
-    /// Whether some engine was as often right with the file's as was reported.
+    /// Whether some engine reached the reported score with the file's preprocessing.
     pub passed: bool,
-    /// Where none was, and the two differ: the first engine with the data set's own.
+    /// Where none did, and the two differ: the first engine with the data set's own.
     pub restored: Option<Restored>,
 }
 
-/// An engine's accuracy with the data set's own preprocessing.
+/// An engine's score with the data set's own preprocessing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restored {
     pub engine: String,
     pub accuracy: f64,
-    /// Whether that is what was reported.
+    /// Whether that is the reported score.
     pub passed: bool,
 }
 
 impl PreprocessingReport {
-    /// Why the accuracy is off, as far as the preprocessing says.
+    /// Why the score is off, as far as the preprocessing explains it.
     pub fn explanation(&self) -> Option<String> {
         if self.passed {
             return None;
@@ -248,7 +248,7 @@ impl PreprocessingReport {
             ),
             Some(Restored { engine, accuracy, passed: false }) => format!(
                 "the file's preprocessing is not the data set's own: {differences}; \
-                 with that the accuracy in {engine} is {accuracy:.4}, so it is not the only cause"
+                 with the data set's own the accuracy in {engine} is {accuracy:.4}, so it is not the only cause"
             ),
             None if differences.is_empty() => {
                 "the file's preprocessing is the data set's own: the cause lies in the weights, or the accuracy was \
@@ -260,17 +260,17 @@ impl PreprocessingReport {
     }
 }
 
-/// How two engines differ in their right answers on the same images.
+/// How two engines differ in their right decisions on the same images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PairedAccuracy {
-    /// The other engine.
+pub struct PairedScore {
+    /// Name of the other engine.
     pub with: String,
-    /// Images that only this engine answers rightly.
+    /// Images that only this engine decides rightly.
     pub only_here: usize,
-    /// Images that only the other does.
+    /// Images that only the other engine decides rightly.
     pub only_there: usize,
-    /// This engine's share less the other's.
+    /// This engine's share minus the other's.
     pub difference: f64,
-    /// Of 95 %.
+    /// 95 % confidence interval of the difference.
     pub interval: [f64; 2],
 }

@@ -1,4 +1,4 @@
-//! How far an engine may be from the truth.
+//! How far an engine may be from the reference.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,30 +6,33 @@ use crate::config::EngineName;
 use crate::contract::Precision;
 use crate::engine::EngineOptions;
 
-/// Limits for one engine. A logit may differ by `atol · s + rtol · |truth|`, with `s` the root mean
-/// square of that sample's true logits.
+/// Limits for one engine. A logit may differ by `atol · s + rtol · |truth|`, where `s` is the root mean square of
+/// that sample's reference logits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Tolerance {
     pub atol: f64,
     pub rtol: f64,
     /// Share of samples whose top-1 class must agree.
     pub top1: f64,
-    /// Whether a changed decision is excused where the true margin is under twice the tolerance.
+    /// Whether a changed decision is excused where the reference's margin is under twice the tolerance.
     #[serde(default = "excused")]
     pub ties_excused: bool,
-    /// Samples by which the number of right answers may differ.
-    pub accuracy_samples: f64,
-    /// The same as a share of the split; the larger of both holds.
-    pub accuracy_share: f64,
+    /// Samples by which the number of right decisions may differ.
+    #[serde(rename = "accuracy_samples")]
+    pub score_samples: f64,
+    /// The same as a share of the split; the larger of the two applies.
+    #[serde(rename = "accuracy_share")]
+    pub score_share: f64,
 }
 
 impl Tolerance {
-    /// The limits of an engine for a file of that precision. libtorch runs a graph in float32, whatever the file
+    /// The limits of an engine for a file of a precision. libtorch runs a graph in float32, whatever the file
     /// computes in, so it keeps its own limits.
     pub fn of(engine: EngineName, options: &EngineOptions, precision: Precision) -> Self {
         match (engine, precision) {
             (EngineName::Torch, _) | (_, Precision::Float32) => Self::single(engine, options),
-            // Nothing can write or read a file of int8 yet; once it can, its limits are to be measured.
+            // No file of int8 can be written or read yet; its limits are to be measured once there is
+            // one.
             (
                 EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract,
                 Precision::Float16 | Precision::Int8,
@@ -39,21 +42,21 @@ impl Tolerance {
 
     /// The limits of an engine in float32, or with products in TF32.
     fn single(engine: EngineName, options: &EngineOptions) -> Self {
-        let exact = |atol, rtol, accuracy_samples| Self {
+        let exact = |atol, rtol, score_samples| Self {
             atol,
             rtol,
             top1: 1.0,
             ties_excused: true,
-            accuracy_samples,
-            accuracy_share: 0.0,
+            score_samples,
+            score_share: 0.0,
         };
         match engine {
             EngineName::Torch | EngineName::OrtCpu => exact(1e-5, 1e-4, 0.0),
             EngineName::Tract => exact(1e-4, 5e-4, 1.0),
             EngineName::OrtCuda if options.cuda.tf32 => {
-                Self { top1: 0.995, accuracy_share: 1e-3, ..exact(5e-3, 1e-2, 0.0) }
+                Self { top1: 0.995, score_share: 1e-3, ..exact(5e-3, 1e-2, 0.0) }
             }
-            EngineName::OrtCuda => Self { top1: 0.999, accuracy_share: 5e-4, ..exact(1e-4, 1e-3, 0.0) },
+            EngineName::OrtCuda => Self { top1: 0.999, score_share: 5e-4, ..exact(1e-4, 1e-3, 0.0) },
         }
     }
 
@@ -64,12 +67,12 @@ impl Tolerance {
             rtol: 1e-2,
             top1: 0.995,
             ties_excused: false,
-            accuracy_samples: 0.0,
-            accuracy_share: 2e-3,
+            score_samples: 0.0,
+            score_share: 2e-3,
         }
     }
 
-    /// What a logit may differ by where the truth is `truth` and the sample's scale `scale`.
+    /// How much a logit may differ where the reference is `truth` and the sample's scale is `scale`.
     pub fn allowed(&self, truth: f64, scale: f64) -> f64 {
         self.atol * scale + self.rtol * truth.abs()
     }

@@ -1,4 +1,4 @@
-//! What engines are held against: logits in float64, and what they rest on.
+//! The truth that engines are compared with: logits in float64, and where they come from.
 
 use anyhow::{Context, Result};
 use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::{InputSet, padded};
 
-/// Samples a forward pass of the truth. Convolutions in float64 unfold a whole batch, so the peak of memory grows with
-/// it; the time hardly falls.
+/// Samples per forward pass of the truth. Convolutions in float64 unfold a whole batch, so peak memory grows
+/// with the batch while the time hardly falls.
 const BATCH: usize = 8;
 
-/// What the truth rests on, and so what a pass shows.
+/// Where the truth comes from, and therefore what a pass shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReferenceKind {
-    /// The checkpoint, through its training graph.
+    /// The checkpoint, evaluated through its training graph.
     Checkpoint,
-    /// The verified file itself, read without any runtime.
+    /// The verified file itself, evaluated without any runtime.
     File,
-    /// Another file.
+    /// Another file given as the reference.
     Reference,
     /// Outputs that were recorded elsewhere.
     Recorded,
-    /// One of the engines: agreement is all that can be shown.
+    /// One of the engines, so that a pass shows agreement only.
     Engine,
 }
 
@@ -39,17 +39,18 @@ impl ReferenceKind {
     }
 }
 
-/// True logits of every set of inputs.
+/// True logits for every set of inputs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Truths {
     pub name: String,
     pub kind: ReferenceKind,
-    /// `[samples, classes]` by set.
+    /// One array of `[samples, classes]` per set.
     pub logits: Vec<Array2<f64>>,
 }
 
 impl Truths {
-    /// Asks a network for them, `BATCH` samples at a time, or as many as the only batch it takes.
+    /// Computes them with a network, `BATCH` samples at a time, or in batches of the fixed size if it takes
+    /// only one.
     ///
     /// # Errors
     /// If the network fails.
@@ -75,7 +76,8 @@ impl Truths {
             }
             let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
             let all = ndarray::concatenate(Axis(0), &views)?.into_dimensionality();
-            logits.push(all.with_context(|| format!("the truth's logits on '{}' are no table", set.name))?);
+            logits
+                .push(all.with_context(|| format!("the truth's logits on '{}' are not a matrix", set.name))?);
         }
         Ok(Self { name: name.to_string(), kind, logits })
     }

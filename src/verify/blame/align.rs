@@ -1,16 +1,17 @@
-//! Which nodes of two graphs are meant to be the same.
+//! Alignment of two graphs: which of their nodes correspond to each other.
 
 use std::collections::HashMap;
 
 use crate::graph::{Graph, Node, Op};
 
-/// Cells of the table that two lists of nodes are laid side by side with, at most.
+/// Maximum number of cells in the table that aligns two lists of nodes.
 const MAX_CELLS: usize = 25_000_000;
 
-/// For each node of `graph` the place of its partner in `reference`.
+/// The index of each node's partner in `reference`.
 ///
-/// Nodes of one name and shape are partners. Where fewer than half of the nodes have one, the names are
-/// another exporter's: then it is the longest common subsequence of kinds and shapes.
+/// Nodes with the same name and shape are partners. If fewer than half of the nodes have one, the names are
+/// another exporter's; then the longest common subsequence of operation kinds and shapes is used if it pairs
+/// more nodes.
 pub fn align(graph: &Graph, reference: &Graph) -> Vec<Option<usize>> {
     let named = by_name(graph, reference);
     if 2 * named.iter().flatten().count() >= graph.nodes().len() {
@@ -21,7 +22,8 @@ pub fn align(graph: &Graph, reference: &Graph) -> Vec<Option<usize>> {
     if count(&in_order) > count(&named) { in_order } else { named }
 }
 
-/// How well an alignment explains both graphs: nodes that do the same, less those without a partner.
+/// How well an alignment explains both graphs: the number of pairs with equal operations minus the number of
+/// nodes without a partner.
 pub fn score(graph: &Graph, reference: &Graph, pairs: &[Option<usize>]) -> i64 {
     let same =
         |(node, pair): (&Node, &Option<usize>)| pair.is_some_and(|at| reference.nodes()[at].op == node.op);
@@ -49,7 +51,7 @@ fn in_order(nodes: &[Node], reference: &[Node]) -> Vec<Option<usize>> {
         return pairs;
     }
     let same = |a: &Node, b: &Node| a.op.kind() == b.op.kind() && a.shape == b.shape;
-    // lengths[i][j]: longest common subsequence of what comes from i and from j on.
+    // lengths[i][j]: length of the longest common subsequence of nodes[i..] and reference[j..].
     let mut lengths = vec![vec![0u32; columns + 1]; rows + 1];
     for i in (0..rows).rev() {
         for j in (0..columns).rev() {

@@ -1,4 +1,4 @@
-//! Why two nodes that should do the same do not: what differs in their settings, inputs and weights.
+//! Why two nodes that should do the same do not: differences in their settings, inputs and weights.
 
 use ndarray::ArrayD;
 
@@ -6,8 +6,8 @@ use crate::graph::{Graph, Model, Node, Op, Pool, node_params};
 
 use super::weights::{channel_scales, difference};
 
-/// Every difference between the node at `place` and its partner, if there is any. `pairs` says which nodes of
-/// both are meant to be the same.
+/// Every difference between the node at `place` and its partner, if it has one. `pairs` matches the nodes of both
+/// graphs.
 pub fn cause(found: &Model, expected: &Model, place: usize, pairs: &[Option<usize>]) -> Option<String> {
     let partner = pairs[place]?;
     let (node, other) = (&found.graph().nodes()[place], &expected.graph().nodes()[partner]);
@@ -30,14 +30,14 @@ pub fn cause(found: &Model, expected: &Model, place: usize, pairs: &[Option<usiz
     (!causes.is_empty()).then(|| causes.join("; "))
 }
 
-/// Settings of one kind of operation that are not the same.
+/// Settings of two operations of the same kind that differ.
 fn settings_differ(found: &Op, expected: &Op) -> Vec<String> {
     let pairs = settings(found).into_iter().zip(settings(expected));
     let differ = pairs.filter(|((_, found), (_, expected))| found != expected);
     differ.map(|((name, found), (_, expected))| format!("{name} {found} instead of {expected}")).collect()
 }
 
-/// What a node reads that its partner does not.
+/// Inputs of a node that its partner does not have.
 fn inputs_differ(
     graph: &Graph,
     reference: &Graph,
@@ -58,7 +58,7 @@ fn inputs_differ(
         .collect()
 }
 
-/// Every number of an operation that decides what it computes, by the name people know it by.
+/// Every setting of an operation that decides what it computes, under its usual name.
 fn settings(op: &Op) -> Vec<(&'static str, String)> {
     let text = |name, value: &dyn std::fmt::Debug| (name, format!("{value:?}"));
     match op {
@@ -108,9 +108,9 @@ fn window(pool: &Pool) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What must have been other in the BatchNorm behind a convolution, if that explains the convolution it was
-/// folded into: `W' = W · s`, `b' = β + (b − μ) · s` with `s = γ/√(σ² + ε)` by output channel, so that the
-/// file's weights tell `σ² + ε` and `μ`.
+/// What must have been different in the BatchNorm after a convolution, if that explains the convolution into
+/// which it was folded: `W' = W · s`, `b' = β + (b − μ) · s` with `s = γ/√(σ² + ε)` per output channel, so that
+/// `σ² + ε` and `μ` follow from the file's weights.
 pub fn folded_norm(
     weight: &ArrayD<f32>,
     bias: &ArrayD<f32>,
@@ -138,15 +138,16 @@ pub fn folded_norm(
     let all_are = |value: f64| {
         epsilons.iter().zip(&spreads).all(|(epsilon, spread)| (epsilon - value).abs() <= 1e-5 * spread)
     };
-    // Where the variance is smallest, epsilon is told best.
+    // Where the variance is smallest, epsilon can be told most precisely.
     let best = (0..spreads.len()).min_by(|&a, &b| spreads[a].total_cmp(&spreads[b]))?;
     match (same_means, all_are(eps), all_are(epsilons[best])) {
         (true, true, _) => None,
         (true, false, true) => {
             Some(format!("epsilon {:.1e} instead of {eps:.1e} in '{}'", epsilons[best], norm.name))
         }
-        (true, false, false) | (false, _, _) => {
-            Some(format!("other running statistics than those of '{}', as if they were stale", norm.name))
-        }
+        (true, false, false) | (false, _, _) => Some(format!(
+            "running statistics that differ from those of '{}', as if they were stale",
+            norm.name
+        )),
     }
 }

@@ -1,4 +1,4 @@
-//! From a verification that failed to the node where it begins.
+//! Finds the node at which the error of a failed verification begins.
 
 use std::collections::HashMap;
 
@@ -24,28 +24,30 @@ use super::cause::{cause, folded_norm};
 use super::guess::guess;
 use super::passes::{NodeErrors, Values, distance, errors, values};
 
-/// Values of all tensors together that are held at once, at most: 128 MiB in float64.
+/// Maximum number of tensor values held at once: 128 MiB in float64.
 const MAX_VALUES: usize = 1 << 24;
 
-/// A node of a file is right if its relative error is under this: what rounding the weights leaves.
+/// A node of a file counts as correct if its relative error is below this, which is the error left by rounded
+/// weights.
 const FILE_ROUNDING: f64 = 2e-6;
 
-/// The same where the weights are float16: half a unit in the last of eleven digits, and some of that adds up.
+/// The same limit for float16 weights: half a unit in the last of eleven binary digits, part of which
+/// accumulates.
 const HALF_ROUNDING: f64 = 2e-3;
 
-/// An engine's node is right if its relative error is under this share of the tolerance.
+/// An engine's node counts as correct if its relative error is below this share of the tolerance.
 const ENGINE_SHARE: f64 = 0.1;
 
-/// Nodes that are told of, before the one that is blamed and after it.
+/// Number of nodes reported before and after the one that is blamed.
 const AROUND: usize = 2;
 
 /// Loads a file into an engine.
 pub type Open<'a> = dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>> + 'a;
 
-/// What a failed verification can be looked into with.
+/// Everything needed to investigate a failed verification.
 pub struct Evidence<'a> {
     pub file: &'a OnnxFile,
-    /// The network that the file should compute, where that is another than its own nodes.
+    /// The network the file should compute, if it is not given by the file's own nodes.
     pub reference: Option<&'a Model>,
     pub inputs: &'a [InputSet],
     pub truths: &'a Truths,
@@ -54,7 +56,8 @@ pub struct Evidence<'a> {
     pub threads: usize,
 }
 
-/// Puts into a report of a failure the nodes where it begins. That none can be found is a warning: the failure stands.
+/// Adds the nodes where a failure begins to its report. If none can be found, that is a warning and the
+/// failure stands.
 pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, progress: &dyn Progress) {
     if report.passed || !cfg!(feature = "train") {
         return;
@@ -65,11 +68,11 @@ pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, progress: &dyn 
     }
 }
 
-/// Looks for the node where each failure begins: in the file, if that differs from its reference, otherwise in
-/// the engines that failed.
+/// Finds the node where each failure begins: in the file if it differs from its reference, otherwise in the
+/// engines that failed.
 ///
 /// # Errors
-/// [`crate::error::InputError`] if the file cannot be imported; others if libtorch or an engine fails.
+/// [`crate::error::InputError`] if the file cannot be imported; other errors if libtorch or an engine fails.
 fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
     let runs_files = report.engines.iter().filter(|engine| engine.engine != EngineName::Torch);
     let failed = runs_files.filter_map(|engine| Some((engine, case(engine, evidence.inputs)?)));
@@ -88,7 +91,7 @@ fn find(report: &VerifyReport, evidence: &Evidence<'_>) -> Result<Vec<Blame>> {
     failed.iter().map(|(engine, case)| under_test.engine(engine, case)).collect()
 }
 
-/// The file, read in float64.
+/// The file, evaluated in float64.
 struct FileUnderTest<'a> {
     imported: Import,
     network: Truth,
@@ -96,7 +99,7 @@ struct FileUnderTest<'a> {
 }
 
 impl FileUnderTest<'_> {
-    /// The file's own fault, if its nodes do not compute what they should within the limits of an engine.
+    /// The file's own fault, if its nodes deviate from the truth by more than an engine's tolerance.
     fn file(&self, case: &Case<'_>, tolerance: &Tolerance) -> Result<Option<Blame>> {
         let Truths { logits, kind, .. } = self.evidence.truths;
         if let ReferenceKind::File | ReferenceKind::Engine = kind {
@@ -108,15 +111,15 @@ impl FileUnderTest<'_> {
             return Ok(None);
         }
         let Some(reference) = self.evidence.reference else {
-            let cause = "the file's own nodes in float64 do not give that either: other weights, other inputs \
-                         (preprocessing, order of channels), or a fault of the exporter";
+            let cause = "the file's own nodes in float64 do not give that either: different weights, different inputs \
+                         (preprocessing, channel order), or a bug in the exporter";
             let nowhere = Blame::nowhere(case.set.name, &case.samples);
             return Ok(Some(Blame { cause: Some(cause.into()), ..nowhere }));
         };
         self.against(reference, case).map(Some)
     }
 
-    /// Where the file's nodes leave those of the network it was made from.
+    /// Finds where the file's nodes deviate from those of the network it was made from.
     fn against(&self, reference: &Model, case: &Case<'_>) -> Result<Blame> {
         let graph = self.imported.model.graph();
         let plain = align(graph, reference.graph());
@@ -150,7 +153,7 @@ impl FileUnderTest<'_> {
         Ok(blame)
     }
 
-    /// What was other in a BatchNorm that the node at `place` has in it.
+    /// What differs in the BatchNorm that was folded into the node at `place`.
     fn folded_cause(
         &self,
         place: usize,
@@ -168,7 +171,7 @@ impl FileUnderTest<'_> {
         folded_norm(weight("weight")?, weight("bias")?, unfolded, &all[at], norm)
     }
 
-    /// Where an engine's values leave those of the file's nodes.
+    /// Finds where an engine's values deviate from those of the file's nodes.
     fn engine(&self, report: &EngineReport, case: &Case<'_>) -> Result<Blame> {
         let file = self.evidence.file;
         let graph = self.imported.model.graph();
@@ -211,7 +214,7 @@ impl FileUnderTest<'_> {
         Ok(blame)
     }
 
-    /// What the engine gives with some tensors as further outputs.
+    /// The engine's outputs when the named tensors are additional outputs of the file.
     fn exposed(
         &self,
         report: &EngineReport,
@@ -231,7 +234,7 @@ impl FileUnderTest<'_> {
             let outputs = engine.run(padded(batch, file.contract.batch().unwrap_or(keep)).view())?;
             ensure!(
                 outputs.len() == file.contract.outputs.len() + names.len(),
-                "the engine does not give every tensor"
+                "the engine does not return every tensor"
             );
             let kept =
                 outputs.into_iter().map(|value| value.slice_axis(Axis(0), Slice::from(..keep)).to_owned());
@@ -247,8 +250,8 @@ impl FileUnderTest<'_> {
         Ok(given)
     }
 
-    /// The node whose value as an output undoes a rewriting that gives the wrong result: the last of the fewest first
-    /// tensors that must be outputs, found by halving.
+    /// The node whose exposure as an output undoes a wrong rewriting of the graph: the last tensor of the
+    /// shortest prefix of `tensors` that must be exposed, found by bisection.
     fn rewritten(
         &self,
         report: &EngineReport,
@@ -290,12 +293,12 @@ impl FileUnderTest<'_> {
         Ok(guessed.or(rounding.map(String::from)))
     }
 
-    /// What the file gives where its logits are those.
+    /// The file's answer for these logits, such as their softmax.
     fn given(&self, logits: ArrayD<f64>) -> ArrayD<f64> {
         self.imported.contract.answer().kind.of_logits(logits)
     }
 
-    /// Samples of which all values can be held.
+    /// Number of samples whose values at all nodes can be held at once; at least one.
     fn most_samples(&self) -> usize {
         let nodes = self.imported.model.graph().nodes().iter();
         let values: usize = nodes.map(|node| node.shape.iter().product::<usize>()).sum();
@@ -322,7 +325,7 @@ impl FileUnderTest<'_> {
         }
     }
 
-    /// A blame of one node, told of with its neighbours.
+    /// Completes a blame with one node and its neighbours.
     fn around(
         &self,
         blame: Blame,
@@ -345,12 +348,12 @@ impl FileUnderTest<'_> {
     }
 }
 
-/// The first node that is wrong by itself.
+/// The first node whose isolated error exceeds the limit.
 fn culprit(found: &HashMap<usize, NodeErrors>, limit: f64) -> Option<usize> {
     found.iter().filter(|(_, errors)| errors.isolated > limit).map(|(place, _)| *place).min()
 }
 
-/// Whether logits of a file are those they should be.
+/// Whether a file's answers match the expected ones within the tolerance.
 fn agree(expected: &Array2<f64>, found: &ArrayD<f64>, tolerance: &Tolerance) -> Result<bool> {
     if expected.shape() != found.shape() {
         return Ok(false);

@@ -1,5 +1,5 @@
-//! What an engine may have computed in place of a node: each way in which runtimes are known to go wrong is tried, and one
-//! that gives the engine's values explains them.
+//! What an engine may have computed instead of a node: every known way in which runtimes go wrong is tried,
+//! and one that reproduces the engine's values explains them.
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, Axis, Slice};
@@ -9,16 +9,16 @@ use crate::graph::{Model, Node, Op, Unary, node_params};
 
 use super::passes::distance;
 
-/// A hypothesis explains values if it comes this many times closer to them than the right computation does.
+/// A hypothesis explains values if it comes this many times closer to them than the correct computation does.
 const CLOSER: f64 = 10.0;
 
-/// Epsilons that frameworks have as defaults.
+/// Default epsilons of common frameworks.
 const EPSILONS: [f64; 6] = [0.0, 1e-12, 1e-6, 1e-5, 1e-3, 1e-2];
 
-/// What a number becomes in a format with fewer digits.
+/// Rounds a number to a format with fewer digits.
 type Rounding = fn(f64) -> f64;
 
-/// Another way to compute a node.
+/// An alternative way to compute a node.
 struct Hypothesis {
     name: String,
     op: Op,
@@ -26,7 +26,8 @@ struct Hypothesis {
     inputs: Vec<ArrayD<f64>>,
 }
 
-/// The first hypothesis that gives `found` where the node at `place` should give `own`, on the same inputs.
+/// The first hypothesis that reproduces `found`, where the node at `place` should give `own` on the same
+/// inputs.
 pub fn guess(
     model: &Model,
     place: usize,
@@ -82,11 +83,11 @@ fn hypotheses(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Ve
         }
         Op::Conv2d(conv) => {
             if conv.padding != [0, 0] {
-                for (side, name) in [(true, "before"), (false, "behind")] {
+                for (side, name) in [(true, "before"), (false, "after")] {
                     let mut bare = conv.clone();
                     bare.padding = [0, 0];
                     let padded = padded_on_one_side(&inputs[0], conv.padding, side);
-                    let name = format!("all padding put {name} the image instead of on both sides");
+                    let name = format!("all padding {name} the image instead of on both sides");
                     add(name, Op::Conv2d(bare), params, &[padded]);
                 }
             }
@@ -159,20 +160,20 @@ fn hypotheses(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Ve
     hypotheses
 }
 
-/// A setting as a file has it, in single precision.
+/// A setting as the file stores it, in single precision.
 fn short(value: f64) -> String {
     let single = value as f32;
     if single != 0.0 && single.abs() < 1e-3 { format!("{single:e}") } else { single.to_string() }
 }
 
-/// Ten bits of the fraction, as tensor cores keep of a float32 (NVIDIA, "TensorFloat-32").
+/// Rounds to ten bits of fraction, which is what tensor cores keep of a float32 (NVIDIA, "TensorFloat-32").
 fn tf32(value: f64) -> f64 {
     let bits = (value as f32).to_bits();
     let rounded = bits.wrapping_add(0x0fff + ((bits >> 13) & 1)) & !0x1fff;
     f64::from(f32::from_bits(rounded))
 }
 
-/// The image with twice the padding above and left, or below and right.
+/// The image with twice the padding above and to the left, or below and to the right.
 fn padded_on_one_side(image: &ArrayD<f64>, [vertical, horizontal]: [usize; 2], before: bool) -> ArrayD<f64> {
     let mut shape = image.shape().to_vec();
     let (height, width) = (shape[2], shape[3]);

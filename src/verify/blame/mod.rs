@@ -1,12 +1,12 @@
-//! Where a wrong result begins: the first node whose value leaves what it should be, and why, where that can be
-//! told.
+//! Finds where a wrong result begins: the first node whose value deviates from what it should be, and the
+//! cause where it can be determined.
 //!
-//! A file's nodes are a graph (`onnx::import`), whose values in float64 are known. They are held against other
-//! values of the same nodes: those of the network the file was made from, and then the file itself may be wrong,
-//! or those an engine gives when every tensor of the file is an output, and then the engine may be. Each node has
-//! two errors. The *cumulative* one is that of its value as it comes out of the whole network before it; the
-//! *isolated* one is what the node adds by itself, on inputs that both sides share. Knows files, engines
-//! and graphs; no pipeline.
+//! A file's nodes form a graph (`onnx::import`) whose values in float64 are known. They are compared with
+//! other values of the same nodes: either those of the network the file was made from, in which case the file
+//! may be wrong, or those an engine returns when every tensor of the file is an output, in which case the
+//! engine may be. Each node has two errors: the *cumulative* error of its value after the whole network
+//! before it, and the *isolated* error that the node itself adds on inputs shared by both sides. Knows files,
+//! engines and graphs; no pipeline.
 
 mod align;
 mod cause;

@@ -1,4 +1,4 @@
-//! A network in float64, node by node, beside other values of the same nodes.
+//! Forward passes of a network in float64, compared node by node with other values of the same nodes.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,19 @@ use ndarray::{ArrayD, ArrayViewD, Axis};
 
 use crate::engine::torch::Truth;
 
-/// Values of nodes by their place in the graph, `[samples, …]`.
+/// Values of nodes by index in the graph, `[samples, …]`.
 pub type Values = HashMap<usize, ArrayD<f64>>;
 
-/// Relative errors of a node, the largest of all samples.
+/// Relative errors of a node, the maximum over all samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct NodeErrors {
-    /// What the node adds on inputs both sides share.
+    /// Error the node itself adds on inputs that both sides share.
     pub isolated: f64,
-    /// What has come together up to it.
+    /// Error accumulated up to and including the node.
     pub cumulative: f64,
 }
 
-/// The errors of every node that has another value.
+/// The errors of every node for which another value is given.
 ///
 /// # Errors
 /// If libtorch fails.
@@ -43,7 +43,7 @@ pub fn errors(
     Ok(found)
 }
 
-/// The values of some nodes where the others' stand in for the network's own.
+/// The values of the `wanted` nodes when `others` replace the network's own values.
 ///
 /// # Errors
 /// If libtorch fails or there is no such node.
@@ -64,7 +64,8 @@ pub fn values(
     wanted.iter().map(|place| kept.get(place).cloned().context("the network has the node")).collect()
 }
 
-/// `‖a − b‖ / max(‖a‖, ‖b‖)` of the sample where it is largest; infinite where a value is not finite.
+/// `‖a − b‖ / max(‖a‖, ‖b‖)` of the sample where it is largest; infinite if the shapes differ or a value is
+/// not finite, except for equal infinities.
 pub fn distance(a: &ArrayD<f64>, b: &ArrayD<f64>) -> f64 {
     if a.shape() != b.shape() {
         return f64::INFINITY;
@@ -72,7 +73,7 @@ pub fn distance(a: &ArrayD<f64>, b: &ArrayD<f64>) -> f64 {
     let samples = a.axis_iter(Axis(0)).zip(b.axis_iter(Axis(0)));
     let of_sample = |(a, b): (ArrayViewD<'_, f64>, ArrayViewD<'_, f64>)| {
         let (mut difference, mut one, mut other) = (0.0, 0.0, 0.0);
-        // Padding before a maximum is minus infinity, on both sides.
+        // The padding of a max pooling is minus infinity on both sides.
         for (a, b) in a.iter().zip(&b).filter(|(a, b)| a.is_finite() || a != b) {
             difference += (a - b) * (a - b);
             one += a * a;

@@ -1,12 +1,13 @@
-//! How one array of weights came from another.
+//! How one array of weights was derived from another.
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayViewD, Axis};
 
-/// Values that differ by less than this share are rounded differently, no more.
+/// Values that differ by less than this share differ only by rounding.
 const ROUNDING: f32 = 1e-6;
 
-/// What was done to `expected` to give `found`, as far as it can be told; nothing if they are the same.
+/// What was done to `expected` to obtain `found`, as far as it can be determined; `None` if they are the
+/// same.
 pub fn difference(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) -> Option<String> {
     if found.shape() != expected.shape() {
         return Some(format!("'{name}' is of shape {:?} instead of {:?}", found.shape(), expected.shape()));
@@ -18,7 +19,7 @@ pub fn difference(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) -> Op
     }
     let (count, all) = (differing.len(), found.len());
     let order = |axis, what: &str| {
-        reordered(found, expected, axis).then(|| format!("the {what} of '{name}' are in another order"))
+        reordered(found, expected, axis).then(|| format!("the {what} of '{name}' are in a different order"))
     };
     let rounded = |what: &str, round: fn(f32) -> f32| {
         let same = found.iter().zip(expected).all(|(&found, &expected)| found == round(expected));
@@ -29,15 +30,15 @@ pub fn difference(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) -> Op
     Some(if differing.iter().any(|(found, _)| !found.is_finite()) {
         format!("'{name}' holds values that are not finite")
     } else if found.iter().all(|&value| value == 0.0) {
-        format!("'{name}' is zero: left out")
+        format!("'{name}' is all zeros, as if left out")
     } else if differing.iter().all(|(found, expected)| near(*found, -expected)) {
-        format!("the sign of {count} of {all} values of '{name}'")
+        format!("the sign of {count} of {all} values of '{name}' is flipped")
     } else {
         order(0, if found.ndim() == 2 { "outputs" } else { "output channels" })
             .or_else(|| order(1, if found.ndim() == 2 { "input features" } else { "input channels" }))
             .or_else(|| {
                 turned(found, expected).then(|| {
-                    format!("the kernels of '{name}' are flipped, as convolution and cross-correlation are")
+                    format!("the kernels of '{name}' are flipped (convolution instead of cross-correlation)")
                 })
             })
             .or_else(|| {
@@ -50,7 +51,7 @@ pub fn difference(name: &str, found: &ArrayD<f32>, expected: &ArrayD<f32>) -> Op
     })
 }
 
-/// The factor of each output channel, if all its values were multiplied by one.
+/// The scale factor of each output channel, if each channel's values are all multiplied by one factor.
 pub fn channel_scales(found: &ArrayD<f32>, expected: &ArrayD<f32>) -> Option<Vec<f64>> {
     if found.shape() != expected.shape() || found.ndim() < 2 {
         return None;
@@ -77,7 +78,7 @@ fn same(a: &ArrayViewD<'_, f32>, b: &ArrayViewD<'_, f32>) -> bool {
     a.iter().zip(b).all(|(a, b)| near(*a, *b))
 }
 
-/// Whether the slices along an axis are the same in another order.
+/// Whether the slices along an axis are the same in a different order.
 fn reordered(found: &ArrayD<f32>, expected: &ArrayD<f32>, axis: usize) -> bool {
     if axis >= found.ndim() {
         return false;
@@ -130,10 +131,10 @@ mod tests {
     fn what_was_done_is_told() {
         says("", |_| {});
         says("", |array| array.mapv_inplace(|value| value * (1.0 + 2e-7)));
-        says("zero: left out", |array| array.fill(0.0));
+        says("all zeros, as if left out", |array| array.fill(0.0));
         says("sign of 1 of 108", |array| array[[1, 2, 0, 1].as_slice()] *= -1.0);
-        says("output channels of 'w' are in another order", |array| array.invert_axis(Axis(0)));
-        says("input channels of 'w' are in another order", |array| array.invert_axis(Axis(1)));
+        says("output channels of 'w' are in a different order", |array| array.invert_axis(Axis(0)));
+        says("input channels of 'w' are in a different order", |array| array.invert_axis(Axis(1)));
         says("kernels of 'w' are flipped", |array| {
             array.invert_axis(Axis(2));
             array.invert_axis(Axis(3));

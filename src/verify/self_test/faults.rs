@@ -1,4 +1,4 @@
-//! Faults that exports are known to have, planted in a network.
+//! Faults known to occur in exports, planted in a network.
 
 use half::bf16;
 use ndarray::{ArrayD, Axis};
@@ -10,34 +10,35 @@ use crate::graph::{
 };
 use crate::seed::derive_seed;
 
-/// Places a kind of fault is planted in.
+/// Maximum number of places in which one kind of fault is planted.
 const COPIES: usize = 2;
 
-/// A kind of fault. Sizes are fixed.
+/// A kind of fault, of fixed size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
-    /// A normalisation's epsilon a hundred times as large.
+    /// A normalisation's epsilon multiplied by 100.
     Epsilon,
-    /// BatchNorm statistics half way back to where they started.
+    /// BatchNorm statistics halfway back to their initial values.
     StaleStatistics,
-    /// A convolution's input channels in reverse order, as BGR is of RGB.
+    /// A convolution's input channels in reverse order, like BGR instead of RGB.
     ChannelOrder,
-    /// The sign of one weight.
+    /// The sign of one weight flipped.
     Sign,
     /// All padding of a convolution before the image instead of on both sides.
     PaddingSide,
     /// A bias left out.
     Bias,
-    /// Kernels turned by 180 degrees.
+    /// Kernels rotated by 180 degrees.
     FlippedKernel,
-    /// A ReLU that leaks, a clip without its upper bound, a sigmoid made of lines.
+    /// Another activation, such as a leaky ReLU, a clip without its upper bound or a piecewise linear
+    /// sigmoid.
     Activation,
-    /// Largest value and mean mixed up, padding counted or not, the last row left out.
+    /// Max and average pooling exchanged, padding counted or not, or the last row left out.
     Pooling,
     /// Two classes swapped.
     ClassOrder,
-    /// A sum's last input subtracted.
+    /// The last input of a sum subtracted instead of added.
     Shortcut,
     /// One layer's weights rounded to bfloat16.
     Rounding,
@@ -59,7 +60,7 @@ impl FaultKind {
         Self::Rounding,
     ];
 
-    /// What people call it.
+    /// Name shown to the user.
     pub fn name(self) -> &'static str {
         match self {
             Self::Epsilon => "epsilon x 100",
@@ -80,21 +81,22 @@ impl FaultKind {
 
 /// A network with one fault.
 pub struct Faulty {
-    /// The node it was planted in.
+    /// Name of the node it was planted in.
     pub node: String,
     pub model: Model,
 }
 
-/// Plants a fault where the seed says, in each of as many copies as it finds places for, up to `COPIES`.
+/// Plants a fault in up to `COPIES` copies of the network, each in another of the places that fit it; the
+/// seed decides which.
 ///
 /// # Errors
-/// If a changed network does not fit together.
+/// If a changed network is not valid.
 pub fn plant(kind: FaultKind, model: &Model, seed: u64) -> Result<Vec<Faulty>, ModelError> {
     let mut places = places(kind, model);
     let start = derive_seed(seed, &["fault", kind.name()]) as usize % places.len().max(1);
     places.rotate_left(start);
     let copies = COPIES.min(places.len());
-    // Spread over the network: early and late layers alike.
+    // Spread over the network, so that early and late layers are covered.
     let chosen = (0..copies).map(|copy| places[copy * places.len() / copies]);
     chosen.map(|id| planted(kind, model, id, seed)).collect()
 }
@@ -144,7 +146,7 @@ fn places(kind: FaultKind, model: &Model) -> Vec<NodeId> {
     (1..graph.nodes().len()).map(|index| graph.id(index)).filter(|&id| fits(id)).collect()
 }
 
-/// Whether a node's value is the logits, whatever shape they are then given.
+/// Whether a node computes the logits, up to a later reshape.
 fn gives(graph: &Graph, id: NodeId, mut logits: NodeId) -> bool {
     while logits != id {
         if !matches!(graph.node(logits).op, Op::Flatten | Op::Reshape { .. }) {
@@ -261,7 +263,7 @@ fn write(
     }
 }
 
-/// What a function is mistaken for.
+/// The activation that the fault puts in place of a function.
 fn other_activation(function: Unary) -> Option<Unary> {
     match function {
         Unary::LeakyRelu { slope } => Some(Unary::LeakyRelu { slope: 10.0 * slope }),

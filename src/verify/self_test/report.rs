@@ -1,10 +1,10 @@
-//! What a self-test found.
+//! The report of a self-test.
 
 use serde::{Deserialize, Serialize};
 
 use super::faults::FaultKind;
 
-/// Share of the observable faults that must be caught.
+/// Minimum share of the observable faults that must be caught.
 const MIN_CAUGHT: f64 = 0.95;
 
 /// How often the verifier failed where it should, and where it should not.
@@ -14,11 +14,11 @@ pub struct SelfTestReport {
     /// The engine that ran the copies with a fault.
     pub engine: String,
     pub faults: Vec<FaultReport>,
-    /// Kinds that the model has no place for.
+    /// Kinds of faults for which the model has no place.
     pub not_applicable: Vec<FaultKind>,
-    /// Untouched copies that were verified.
+    /// Number of verifications of untouched copies.
     pub copies: usize,
-    /// What failed on them.
+    /// Failures of those verifications.
     pub alarms: Vec<String>,
 }
 
@@ -28,23 +28,24 @@ pub struct FaultReport {
     pub kind: FaultKind,
     /// The layer it was planted in.
     pub layer: String,
-    /// By how much it moves the output in float64, in tolerances, on the first inputs where that can be seen.
+    /// How far it moves the output in float64, in units of the tolerance, on the first inputs where it is
+    /// observable.
     pub moved: f64,
     pub outcome: Outcome,
     /// The layer that was blamed.
     pub blamed: Option<String>,
-    /// Whether that is the right one.
+    /// Whether that is the right layer.
     pub blamed_rightly: bool,
     pub cause: Option<String>,
 }
 
-/// What came of a fault.
+/// Whether a fault was caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Caught,
     Missed,
-    /// It moves the output in float64 by less than the tolerance.
+    /// The output in float64 moves by less than the tolerance.
     NotObservable,
 }
 
@@ -66,7 +67,7 @@ impl SelfTestReport {
         self.count(|fault| fault.blamed_rightly)
     }
 
-    /// Whether nearly all that can be seen was, and nothing else.
+    /// Whether nearly all observable faults were caught and no untouched copy failed.
     pub fn passed(&self) -> bool {
         self.alarms.is_empty() && self.caught() as f64 >= MIN_CAUGHT * self.observable() as f64
     }

@@ -23,17 +23,17 @@ use super::super::truth::{ReferenceKind, Truths};
 use super::faults::{FaultKind, Faulty, plant};
 use super::report::{FaultReport, Outcome, SelfTestReport};
 
-/// Times that every untouched copy is verified, each with noise of its own.
+/// How many times every untouched copy is verified, each time with other noise.
 const ROUNDS: usize = 5;
 
-/// Samples of a set of inputs, at most.
+/// Maximum samples in a set of inputs.
 const SAMPLES: usize = 4;
 
-/// A network whose copies are spoilt.
+/// A network whose copies are given faults.
 pub struct Subject<'a> {
     pub name: &'a str,
     pub model: &'a Model,
-    /// What it takes for an image.
+    /// The file's image input.
     pub image: ImageInput,
     /// The engine that runs the copies.
     pub engine: EngineName,
@@ -44,7 +44,7 @@ pub struct Subject<'a> {
 /// Plants every kind of fault, and verifies untouched copies.
 ///
 /// # Errors
-/// If the network is not whole, or an engine refuses an untouched copy.
+/// If the network is incomplete, or an engine refuses an untouched copy.
 pub fn self_test(subject: &Subject<'_>, progress: &dyn Progress) -> Result<SelfTestReport> {
     let truth = Truth::new(subject.model)?;
     let known = |seed: u64| -> Result<Known> {
@@ -91,7 +91,7 @@ pub fn self_test(subject: &Subject<'_>, progress: &dyn Progress) -> Result<SelfT
     Ok(report)
 }
 
-/// Inputs, and what the untouched network makes of them.
+/// Inputs, and the untouched network's outputs for them.
 struct Known {
     inputs: Vec<InputSet>,
     truths: Truths,
@@ -145,15 +145,15 @@ fn tried(
     Ok(report)
 }
 
-/// Whether the layer that is blamed is the one with the fault, or the convolution that it is folded into.
+/// Whether the blamed layer is the one with the fault, or the convolution into which that is folded.
 fn is_right(graph: &Graph, planted: &str, blamed: &str) -> bool {
     let node = graph.nodes().iter().find(|node| node.name == planted);
     let folded_into = node.filter(|node| matches!(node.op, Op::BatchNorm { .. }));
     blamed == planted || folded_into.is_some_and(|norm| graph.node(norm.inputs[0]).name == blamed)
 }
 
-/// How far a fault moves the output in float64, in tolerances, on the first inputs where that can be seen; else
-/// on those where it is most.
+/// How far a fault moves the output in float64, in multiples of the tolerance, on the first inputs where that can
+/// be observed, or else on those where it is largest.
 fn moved(faulty: &Faulty, known: &Known, tolerance: &Tolerance) -> Result<f64> {
     let network = Truth::new(&faulty.model)?;
     let mut most = 0.0;
@@ -183,7 +183,7 @@ fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[Engin
         truths: known.truths.clone(),
         adversary: None,
         reference: Some(subject.model),
-        accuracy: None,
+        scoring: None,
         case: None,
         open: &open,
         threads: subject.threads,
@@ -192,7 +192,7 @@ fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[Engin
     examined.report
 }
 
-/// The network's file in every form it may have without a fault.
+/// The network's file in every form that it may have without a fault.
 fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
     let plain = exported(subject.model, false)?;
     let folded = exported(subject.model, true)?;

@@ -1,35 +1,36 @@
-//! Right answers on a labelled split, and how two engines differ in them. Knows engines only as functions from
-//! images to logits.
+//! Scores of engines on a labelled split, and how two engines differ in their right decisions. Knows engines only as
+//! functions from images to logits.
 
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD};
 
 use crate::contract::Preparation;
 use crate::data::{Split, prepared_batches};
+use crate::task::decision;
 
-use super::report::{AccuracyReport, PairedAccuracy};
+use super::report::{PairedScore, ScoreReport};
 use super::tolerance::Tolerance;
 
-/// Two-sided 95 % of the normal distribution.
+/// Two-sided 95 % quantile of the normal distribution.
 const TWO_SIDED_95: f64 = 1.959_963_984_540_054;
 
-/// A labelled split, and what the run reported on it.
-pub struct Accuracy<'a> {
+/// A labelled split, and the score that a run reported on it.
+pub struct Scoring<'a> {
     pub name: &'a str,
     pub split: &'a Split,
     /// How the file says its images are prepared.
     pub preparation: &'a Preparation,
-    /// How the data set itself would have them, where that can be held against the file's word.
+    /// How the data set itself prepares them, where the file's word can be compared with that.
     pub own: Option<&'a Preparation>,
-    /// Share of right answers, where it is known; otherwise the first engine's.
+    /// Share of right decisions, where it is known; otherwise the first engine's is taken.
     pub reference: Option<f64>,
 }
 
-/// Which images of a split are answered rightly.
+/// Whether each image of a split is decided as its label says.
 ///
 /// # Errors
 /// If an image cannot be read or `logits` fails.
-pub(super) fn right_answers(
+pub(super) fn right_decisions(
     split: &Split,
     preparation: &Preparation,
     batch: usize,
@@ -39,40 +40,39 @@ pub(super) fn right_answers(
     for batch in prepared_batches(preparation, split, batch) {
         let batch = batch?;
         for (row, &label) in logits(batch.images.view())?.outer_iter().zip(&batch.labels) {
-            let best = row.iter().enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-            right.push(best.is_some_and(|(class, _)| class as i64 == label));
+            right.push(decision(row.iter()).is_some_and(|class| class as i64 == label));
         }
     }
     Ok(right)
 }
 
-/// An engine's score beside the checkpoint's, and beside another engine's image by image.
+/// An engine's score compared with the reference, and with another engine's image by image.
 pub(super) fn score(
-    accuracy: &Accuracy<'_>,
+    scoring: &Scoring<'_>,
     right: &[bool],
     other: Option<(&str, &[bool])>,
     tolerance: &Tolerance,
-) -> AccuracyReport {
+) -> ScoreReport {
     let images = right.len();
     let count = |right: &[bool]| right.iter().filter(|right| **right).count();
     let share = |right: &[bool]| count(right) as f64 / images.max(1) as f64;
-    let reference = accuracy.reference.or(other.map(|(_, other)| share(other)));
+    let reference = scoring.reference.or(other.map(|(_, other)| share(other)));
     let difference = reference.map_or(0.0, |share| (count(right) as f64 - share * images as f64).abs());
-    let allowed = tolerance.accuracy_samples.max(tolerance.accuracy_share * images as f64);
-    AccuracyReport {
-        split: accuracy.name.to_string(),
+    let allowed = tolerance.score_samples.max(tolerance.score_share * images as f64);
+    ScoreReport {
+        split: scoring.name.to_string(),
         images,
         accuracy: share(right),
         reference,
         paired: other.map(|(with, other)| paired(with, right, other)),
-        // Shares are rounded; half a sample is no difference.
+        // Reported shares are rounded, so half a sample does not count as a difference.
         passed: difference <= allowed + 0.5,
     }
 }
 
-/// The difference of two shares of right answers on the same images, with the interval that McNemar's test (1947)
-/// belongs to: only images on which the two differ count.
-fn paired(with: &str, right: &[bool], other: &[bool]) -> PairedAccuracy {
+/// The difference of two shares of right decisions on the same images, with the interval that belongs to McNemar's
+/// test (1947): only images on which the two differ count.
+fn paired(with: &str, right: &[bool], other: &[bool]) -> PairedScore {
     let count = |here: bool| right.iter().zip(other).filter(|(one, two)| one != two && **one == here).count();
     let (only_here, only_there) = (count(true), count(false));
     let images = right.len().max(1) as f64;
@@ -80,7 +80,7 @@ fn paired(with: &str, right: &[bool], other: &[bool]) -> PairedAccuracy {
     let difference = (here - there) / images;
     let error = ((here + there) - (here - there).powi(2) / images).max(0.0).sqrt() / images;
     let reach = TWO_SIDED_95 * error;
-    PairedAccuracy {
+    PairedScore {
         with: with.to_string(),
         only_here,
         only_there,
@@ -99,7 +99,7 @@ mod tests {
             |wrong: std::ops::Range<usize>| (0..1_000).map(|at| !wrong.contains(&at)).collect::<Vec<_>>();
         let same = paired("x", &right(0..50), &right(0..50));
         assert_eq!((same.only_here, same.only_there, same.interval), (0, 0, [0.0, 0.0]));
-        // 20 images are right here alone and 5 there alone: 1.5 points, ± 1.96 · √(25 - 15²/1000) / 1000.
+        // 20 images are right only here and 5 only there: 1.5 points, ± 1.96 · √(25 - 15²/1000) / 1000.
         let differs = paired("x", &right(20..45), &right(0..40));
         assert_eq!((differs.only_here, differs.only_there), (20, 5));
         assert!((differs.difference - 0.015).abs() < 1e-12);
