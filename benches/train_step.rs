@@ -13,7 +13,7 @@ use clap::Parser;
 use cohort::config::{Device, Family, LossWeights, Method, ModelSpec, Optimizer, ResnetCifar, Sgd, Updates};
 use cohort::graph::{Model, fold_batch_norm};
 use cohort::torch::{self, Network};
-use cohort::train::{Moment, OptimizerState, Student, Targets, Teaching, step};
+use cohort::train::{Iteration, Learner, OptimizerState, Targets, Teaching, step};
 use cohort::zoo;
 use tch::{Kind, Tensor};
 
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     for seed in 0..2 {
         let model = Model::untrained(graph.clone(), seed);
         let network_of_student = network(&model)?;
-        students.push(Student {
+        students.push(Learner {
             name: format!("student {seed}"),
             optimizer: OptimizerState::new(&network_of_student, &optimizer)?,
             network: network_of_student,
@@ -94,9 +94,9 @@ fn main() -> Result<()> {
 
     let mut times = Vec::with_capacity(args.steps);
     for index in 0..WARM_UP + args.steps {
-        let moment = Moment { step: index + 1, lr: LEARNING_RATE };
+        let iteration = Iteration { step: index + 1, lr: LEARNING_RATE };
         let start = Instant::now();
-        let _terms = step(&mut students, &teaching, &images, &targets, moment)?;
+        let _terms = step(&mut students, &teaching, &images, &targets, iteration)?;
         if let tch::Device::Cuda(index) = device {
             tch::Cuda::synchronize(index as i64);
         }

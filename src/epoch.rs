@@ -1,39 +1,79 @@
-//! What an epoch of training measured: the record that `metrics.jsonl` has a line of, and that progress shows.
+//! What an epoch of training measured: the record that is one line of `metrics.jsonl`, and that progress shows.
 //!
 //! Plain numbers, so that a program built without libtorch reads them too. Knows no tensor and no file.
 
 use serde::{Deserialize, Serialize};
 
-use crate::score::Score;
+use crate::task::Score;
 
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
     /// Learning rate of the epoch's last step.
     pub lr: f64,
     pub students: Vec<StudentRecord>,
 }
 
-/// One student's epoch. Losses are means over batches, without their weights; a term that is off is
-/// `null`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StudentRecord {
-    pub name: String,
-    pub cross_entropy: Option<f64>,
-    pub distance: Option<f64>,
-    pub angle: Option<f64>,
-    pub response: Option<f64>,
-    pub self_distillation: Option<f64>,
-    pub teacher: Option<f64>,
-    pub teacher_distance: Option<f64>,
-    pub teacher_angle: Option<f64>,
-    pub smooth_teacher: Option<f64>,
-    /// The weighted sum that was minimised.
-    pub total: f64,
-    /// On the augmented training images, while learning.
-    pub train_accuracy: f64,
-    /// `null` in an epoch that was not validated.
-    pub validation: Option<Score>,
+/// Defines the measured terms of the loss, one line each: a variant of `Term` and a field of `StudentRecord`.
+macro_rules! terms {
+    ($($(#[$doc:meta])* $term:ident $column:ident,)*) => {
+        /// A term of the loss, as it is measured: without its weight.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Term {
+            $($(#[$doc])* $term,)*
+        }
+
+        impl Term {
+            pub const ALL: &[Term] = &[$(Term::$term,)*];
+
+            /// The term's key in `metrics.jsonl`.
+            pub fn name(self) -> &'static str {
+                match self { $(Term::$term => stringify!($column),)* }
+            }
+        }
+
+        /// One student's epoch. Losses are means over batches, without their weights; a term that is off is `null`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct StudentRecord {
+            pub name: String,
+            $($(#[$doc])* pub $column: Option<f64>,)*
+            /// The weighted sum that was minimised.
+            pub total: f64,
+            /// Share of right decisions on the augmented training images, measured while learning.
+            #[serde(rename = "train_accuracy")]
+            pub train_score: f64,
+            /// `null` in an epoch that was not validated.
+            pub validation: Option<Score>,
+        }
+
+        impl StudentRecord {
+            /// A record whose terms are what `term` says of each.
+            pub fn new(name: &str, term: impl Fn(Term) -> Option<f64>, total: f64, train_score: f64, validation: Option<Score>) -> Self {
+                Self { name: name.to_string(), $($column: term(Term::$term),)* total, train_score, validation }
+            }
+        }
+    };
+}
+
+terms! {
+    /// Cross-entropy with the labels.
+    CrossEntropy cross_entropy,
+    /// Distance relations with the peers.
+    Distance distance,
+    /// Angle relations with the peers.
+    Angle angle,
+    /// Divergence from the peers' responses.
+    Response response,
+    /// Divergence from the responses of the student's frozen copy.
+    SelfDistillation self_distillation,
+    /// Divergence from the frozen teacher's responses.
+    Teacher teacher,
+    /// Distance relations with the teacher.
+    TeacherDistance teacher_distance,
+    /// Angle relations with the teacher.
+    TeacherAngle teacher_angle,
+    /// Divergence from a smoothed label.
+    SmoothTeacher smooth_teacher,
 }

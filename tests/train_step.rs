@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use cohort::config::{LossWeights, Method, Optimizer, Sgd, Updates, parse};
+use cohort::epoch::Term;
 use cohort::graph::{Model, Role, Weights, fold_batch_norm, initial_weights, params};
 use cohort::torch::Network;
-use cohort::train::{Moment, OptimizerState, Student, Targets, Teaching, Term, step};
+use cohort::train::{Iteration, Learner, OptimizerState, Targets, Teaching, step};
 use cohort::zoo;
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
@@ -28,7 +29,7 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-fn student(number: u32, kind: Kind, device: Device) -> Student {
+fn student(number: u32, kind: Kind, device: Device) -> Learner {
     let spec = parse("family: resnet_cifar\ndepth: 20\n", "test").unwrap();
     let graph = zoo::build(&spec, [3, SIZE as usize, SIZE as usize], CLASSES as usize).unwrap();
     let mut weights: Weights = initial_weights(&graph, 0);
@@ -52,7 +53,7 @@ fn student(number: u32, kind: Kind, device: Device) -> Student {
     let model = Model::new(graph, weights).unwrap();
     let learning = network(&model);
     let optimizer = Optimizer::Sgd(Sgd { lr: 0.05, ..Sgd::default() });
-    Student {
+    Learner {
         name: format!("student {number}"),
         optimizer: OptimizerState::new(&learning, &optimizer).unwrap(),
         network: learning,
@@ -79,8 +80,8 @@ fn largest_error(kind: Kind, steps: usize, device: Device) -> (f64, String) {
     assert_eq!(reference.len(), 3);
     let mut largest = (0.0, String::new());
     for (index, expected) in reference.iter().enumerate().take(steps) {
-        let moment = Moment { step: index + 1, lr: 0.05 };
-        let rows = step(&mut students, &teaching, &images, &targets, moment).unwrap();
+        let iteration = Iteration { step: index + 1, lr: 0.05 };
+        let rows = step(&mut students, &teaching, &images, &targets, iteration).unwrap();
         for (student, expected) in expected.iter().enumerate() {
             for (name, term) in [
                 ("cross_entropy", Term::CrossEntropy),
@@ -134,7 +135,7 @@ fn alternate_updates_show_peers_as_they_have_become() {
     let first_step = |updates| {
         let mut students = [student(1, Kind::Float, Device::Cpu), student(2, Kind::Float, Device::Cpu)];
         let teaching = Teaching { terms: &terms, updates, teacher: None };
-        step(&mut students, &teaching, &images, &targets, Moment { step: 1, lr: 0.05 }).unwrap()
+        step(&mut students, &teaching, &images, &targets, Iteration { step: 1, lr: 0.05 }).unwrap()
     };
     let (together, in_turn) = (first_step(Updates::Simultaneous), first_step(Updates::Alternate));
     let term = |rows: &Tensor, student, term: Term| rows.double_value(&[student, term as i64]);
@@ -158,7 +159,7 @@ fn a_teacher_teaches_what_the_student_does_not_know() {
     let mut learner = [student(1, Kind::Float, Device::Cpu)];
     let other = student(2, Kind::Float, Device::Cpu).frozen.unwrap();
     let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: Some(&other) };
-    let rows = step(&mut learner, &teaching, &images, &targets, Moment { step: 1, lr: 0.0 }).unwrap();
+    let rows = step(&mut learner, &teaching, &images, &targets, Iteration { step: 1, lr: 0.0 }).unwrap();
     for one in [Term::Teacher, Term::TeacherDistance, Term::TeacherAngle] {
         assert!(rows.double_value(&[0, one as i64]) > 1e-3, "{one:?}");
     }

@@ -1,4 +1,4 @@
-//! The stage `bench`: what is measured, how long, and what must hold.
+//! The stage `bench`: what is measured, for how long, and which budgets must hold.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What runs a network.
+/// An engine that runs a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EngineName {
@@ -19,7 +19,7 @@ pub enum EngineName {
 impl EngineName {
     pub const ALL: [Self; 4] = [Self::Torch, Self::OrtCpu, Self::OrtCuda, Self::Tract];
 
-    /// Its name in a pipeline and on the command line.
+    /// Name in a pipeline and on the command line.
     pub fn key(self) -> &'static str {
         match self {
             EngineName::Torch => "torch",
@@ -30,39 +30,39 @@ impl EngineName {
     }
 }
 
-/// Measures latency.
+/// Settings of the stage that measures latency.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bench {
     pub engines: Vec<EngineName>,
     /// Batch sizes.
     pub batch: Vec<usize>,
-    /// Intra-op threads; each count is a row of its own. 0 takes all cores the process may use.
+    /// Intra-op threads; each count is a separate row. 0 uses all cores available to the process.
     pub threads: Vec<usize>,
-    /// What lies between the two readings of the clock; each is a row of its own.
+    /// The timed regions; each is a separate row.
     pub modes: Vec<Mode>,
     /// How queries arrive.
     pub scenarios: Vec<Scenario>,
-    /// Runs a cell, at least.
+    /// Minimum runs per cell.
     pub min_samples: usize,
-    /// Seconds a cell, at least.
+    /// Minimum seconds per cell.
     pub min_seconds: f64,
-    /// Seconds a cell, at most.
+    /// Maximum seconds per cell.
     pub max_seconds: f64,
-    /// Of the scenario `server`: queries a second; each rate is a row of its own.
+    /// Query rates of the scenario `server`, in queries per second; each is a separate row.
     pub rates: Vec<f64>,
-    /// Of the scenario `server`: the highest rate is searched at which the 99th percentile, the queue
-    /// included, stays below so many milliseconds.
+    /// Target of the scenario `server`: searches for the highest rate at which the 99th percentile of
+    /// latency, including the time in the queue, stays below this many milliseconds.
     pub p99_target_ms: Option<f64>,
-    /// Fresh processes a cell whose start is timed; 0 times none.
+    /// Fresh processes per cell whose start is timed; 0 times none.
     pub cold_starts: usize,
-    /// Measures memory in a fresh process a cell.
+    /// Whether memory is measured, in a fresh process per cell.
     pub memory: bool,
-    /// Runs a cell under the runtime's profiler, afterwards: where the time goes, node by node.
+    /// Whether each cell is afterwards run under the runtime's profiler, for the time per node.
     pub profile: bool,
-    /// What must hold, else the stage fails: `ort-cpu:p95<2ms@1`.
+    /// Budgets that must hold, otherwise the stage fails, such as `ort-cpu:p95<2ms@1`.
     pub budgets: Vec<Budget>,
-    /// Whether a cell that drifted fails.
+    /// Whether a cell whose latency drifted makes the stage fail.
     pub strict: bool,
     /// How the CUDA provider is set up.
     pub cuda: CudaSettings,
@@ -91,7 +91,7 @@ impl Default for Bench {
     }
 }
 
-/// A number that is out of range.
+/// A setting that is out of range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfRange {
     pub key: &'static str,
@@ -100,7 +100,7 @@ pub struct OutOfRange {
 }
 
 impl Bench {
-    /// Every number that is out of range, in the order of the keys.
+    /// Every setting that is out of range, in the order of the keys.
     pub fn out_of_range(&self) -> Vec<OutOfRange> {
         let mut found = Vec::new();
         let mut require = |key, holds: bool, value: String, expected| {
@@ -125,7 +125,7 @@ impl Bench {
         let most = self.max_seconds >= self.min_seconds && positive(self.max_seconds);
         require("max_seconds", most, self.max_seconds.to_string(), "at least min_seconds, and above 0");
         let rates = self.rates.iter().all(|&rate| positive(rate));
-        require("rates", rates, format!("{:?}", self.rates), "queries a second, above 0");
+        require("rates", rates, format!("{:?}", self.rates), "queries per second, above 0");
         let target = self.p99_target_ms.is_none_or(positive);
         let value = self.p99_target_ms.unwrap_or_default().to_string();
         require("p99_target_ms", target, value, "milliseconds above 0");
@@ -136,9 +136,9 @@ impl Bench {
         let replayed = self.modes == [Mode::Device] && self.scenarios == [Scenario::SingleStream];
         let modes: Vec<&str> = self.modes.iter().map(|mode| mode.key()).collect();
         let value = format!("{} with a CUDA graph", modes.join(", "));
-        let expected = "device, single-stream: a graph replays one place in memory";
+        let expected = "device, single-stream: a CUDA graph replays fixed memory addresses";
         require("modes", replayed || !(self.cuda.graph && on_cuda), value, expected);
-        let expected = "other engines: CUDA nodes are timed when they are launched, not while they run";
+        let expected = "other engines: CUDA nodes are timed at their launch, not while they run";
         require("profile", !(self.profile && on_cuda), "ort-cuda".into(), expected);
         let starts = self.cold_starts == 0 || (5..=1_000).contains(&self.cold_starts);
         require("cold_starts", starts, self.cold_starts.to_string(), "0, or from 5 to 1000");
@@ -146,11 +146,11 @@ impl Bench {
     }
 }
 
-/// What is timed. Times of different modes are not to be compared.
+/// The timed region. Times of different modes must not be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// The run and its end; input and output lie where the engine has them.
+    /// The run up to its completion; input and output stay where the engine keeps them.
     Device,
     /// Copy in, run, copy out.
     Host,
@@ -161,7 +161,7 @@ pub enum Mode {
 impl Mode {
     pub const ALL: [Self; 3] = [Self::Device, Self::Host, Self::EndToEnd];
 
-    /// Its name in a pipeline and on the command line.
+    /// Name in a pipeline and on the command line.
     pub fn key(self) -> &'static str {
         match self {
             Mode::Device => "device",
@@ -170,7 +170,7 @@ impl Mode {
         }
     }
 
-    /// What lies between the two readings of the clock, in words.
+    /// Description of the timed region.
     pub fn region(self) -> &'static str {
         match self {
             Mode::Device => "the run, with input and output bound beforehand",
@@ -180,23 +180,23 @@ impl Mode {
     }
 }
 
-/// How queries arrive: as in MLPerf Inference's load generator (Reddi et al. 2020, arXiv 1911.02549), with fewer
-/// queries and none of its rules on compliance; hence results are called `-like`.
+/// How queries arrive, modelled on MLPerf Inference's load generator (Reddi et al. 2020, arXiv 1911.02549),
+/// but with fewer queries and none of its compliance rules, so results are called `-like`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
-    /// The next query comes when the last is answered: latency.
+    /// The next query is issued when the last is answered: measures latency.
     SingleStream,
-    /// All images are there at once: throughput.
+    /// All images are available at once: measures throughput.
     Offline,
-    /// Queries come at random (Poisson): latency with the time in the queue.
+    /// Queries arrive at random (Poisson process): measures latency including the time in the queue.
     Server,
 }
 
 impl Scenario {
     pub const ALL: [Self; 3] = [Self::SingleStream, Self::Offline, Self::Server];
 
-    /// Its name in a pipeline and on the command line.
+    /// Name in a pipeline and on the command line.
     pub fn key(self) -> &'static str {
         match self {
             Scenario::SingleStream => "single-stream",
@@ -206,7 +206,7 @@ impl Scenario {
     }
 }
 
-/// How the CUDA provider is set up. All of it decides its times.
+/// Settings of the CUDA provider, all of which affect its latency.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CudaSettings {
@@ -217,8 +217,9 @@ pub struct CudaSettings {
     pub graph: bool,
 }
 
-/// How cuDNN's convolution algorithms are chosen. Since ONNX Runtime 1.20 none are timed, whatever the names say: they
-/// stand for modes of cuDNN's heuristics (<https://github.com/microsoft/onnxruntime/issues/22705>).
+/// How cuDNN's convolution algorithms are chosen. Since ONNX Runtime 1.20 none are timed, whatever the names
+/// suggest: they stand for modes of cuDNN's heuristics
+/// (<https://github.com/microsoft/onnxruntime/issues/22705>).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConvSearch {
@@ -227,14 +228,14 @@ pub enum ConvSearch {
     Exhaustive,
     /// The quick mode (A).
     Heuristic,
-    /// What cuDNN falls back on, which may be slow.
+    /// cuDNN's fallback, which may be slow.
     Default,
 }
 
 impl ConvSearch {
     pub const ALL: [Self; 3] = [Self::Exhaustive, Self::Heuristic, Self::Default];
 
-    /// Its name in a pipeline and on the command line.
+    /// Name in a pipeline and on the command line.
     pub fn key(self) -> &'static str {
         match self {
             ConvSearch::Exhaustive => "exhaustive",
@@ -281,31 +282,31 @@ impl Quantile {
     }
 }
 
-/// A limit on a percentile of every cell it speaks of: `ENGINE[/MODE]:PERCENTILE<LIMIT@BATCH[xTHREADS]`, as in
+/// A limit on a percentile of every matching cell: `ENGINE[/MODE]:PERCENTILE<LIMIT@BATCH[xTHREADS]`, such as
 /// `ort-cpu:p95<2ms@1` or `tract/host:p99<800us@8x2`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(into = "String")]
 pub struct Budget {
     pub engine: EngineName,
-    /// `None`: in every mode.
+    /// `None` matches every mode.
     pub mode: Option<Mode>,
     pub quantile: Quantile,
     pub limit_ms: f64,
-    /// Images a run.
+    /// Images per run.
     pub batch: usize,
-    /// `None`: at every thread count.
+    /// `None` matches every thread count.
     pub threads: Option<usize>,
 }
 
-/// Milliseconds of a budget's units.
+/// Units of a budget's limit, in milliseconds.
 const UNITS: [(&str, f64); 3] = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
 
 impl FromStr for Budget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let broken = |what: &str| format!("'{text}': {what}; a budget reads like ort-cpu:p95<2ms@1");
-        let (who, rest) = text.split_once(':').ok_or_else(|| broken("no ':' behind the engine"))?;
+        let broken = |what: &str| format!("'{text}': {what}; a budget looks like ort-cpu:p95<2ms@1");
+        let (who, rest) = text.split_once(':').ok_or_else(|| broken("no ':' after the engine"))?;
         let (quantile, rest) = rest.split_once('<').ok_or_else(|| broken("no '<' before the limit"))?;
         let (limit, at) = rest.split_once('@').ok_or_else(|| broken("no '@' before the batch"))?;
         let (engine, mode) = who.split_once('/').map_or((who, None), |(engine, mode)| (engine, Some(mode)));

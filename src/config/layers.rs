@@ -1,8 +1,7 @@
-//! The plain list of layers a model file may be.
+//! A model file written as a plain list of layers.
 //!
-//! Each entry is a word (`relu`) or a map of one key (`conv: {out: 16}`). The list must end with
-//! `linear: {out: classes}`; nothing is added to what is written. What the last layer reads is the
-//! network's embedding.
+//! Each entry is a word (`relu`) or a map with one key (`conv: {out: 16}`). The list must end with `linear:
+//! {out: classes}`; no layer is added implicitly. The input of the last layer is the network's embedding.
 
 use std::fmt;
 
@@ -14,12 +13,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LayerSpec {
     Conv(ConvSpec),
-    /// Over channels, eps 1e-5, momentum 0.1.
+    /// Per channel, with eps 1e-5 and momentum 0.1.
     BatchNorm,
     Relu,
     Relu6,
     MaxPool(PoolSpec),
-    /// Padded zeros count in the mean.
+    /// Zero padding is included in the average.
     AvgPool(PoolSpec),
     GlobalAvgPool,
     Flatten,
@@ -38,15 +37,15 @@ pub struct ConvSpec {
     pub kernel: usize,
     #[serde(default = "one")]
     pub stride: usize,
-    /// Zeros on every side; half of the kernel where it is not written.
+    /// Zero padding on every side; half of the kernel (rounded down) if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<usize>,
     #[serde(default = "one")]
     pub dilation: usize,
-    /// As many as input channels make it depthwise.
+    /// Number of groups; as many as input channels make a depthwise convolution.
     #[serde(default = "one")]
     pub groups: usize,
-    /// Off by default, since a `batch_norm` after it has one.
+    /// Off by default, since a following `batch_norm` has a bias.
     #[serde(default)]
     pub bias: bool,
 }
@@ -57,7 +56,7 @@ pub struct ConvSpec {
 pub struct PoolSpec {
     #[serde(default = "two")]
     pub kernel: usize,
-    /// The kernel where it is not written.
+    /// The size of the kernel if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stride: Option<usize>,
     #[serde(default)]
@@ -82,17 +81,17 @@ pub struct ShuffleSpec {
     pub groups: usize,
 }
 
-/// The sum of two ways from the same input.
+/// The sum of two branches with the same input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResidualSpec {
     pub body: Vec<LayerSpec>,
-    /// The other way; empty is the input itself.
+    /// The other branch; if empty, the input itself.
     #[serde(default)]
     pub shortcut: Vec<LayerSpec>,
 }
 
-/// A number of features, or as many as the data has classes.
+/// A number of features, or the number of classes in the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Features {
     Count(usize),

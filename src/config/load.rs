@@ -1,4 +1,4 @@
-//! A pipeline file as a whole: text, overrides, variables, and the place of every key.
+//! Loading of a pipeline file: text, overrides, environment variables, and the position of every key.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use super::schema::Pipeline;
 
 const QUICKSTART: &str = include_str!("../../pipelines/quickstart.yaml");
 
-/// A pipeline as written, with what is needed to say where.
+/// A pipeline as written, with the position of each key for error messages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedPipeline {
     pub pipeline: Pipeline,
-    /// Folder where relative paths start.
+    /// Folder against which relative paths are resolved.
     pub base: PathBuf,
     /// The file's name as the user gave it.
     pub file: String,
@@ -26,7 +26,7 @@ pub struct LoadedPipeline {
 }
 
 impl LoadedPipeline {
-    /// Where a key stands: `file:line:column: key.path`, or the override that set it.
+    /// Position of a key: `file:line:column: key.path`, or the override that set it.
     pub fn place(&self, path: &str) -> String {
         if let Some((_, text)) = self.overrides.iter().rev().find(|(set, _)| path.starts_with(set.as_str())) {
             return format!("--set {text}");
@@ -38,11 +38,11 @@ impl LoadedPipeline {
     }
 }
 
-/// Reads a pipeline file and applies overrides, each `key.path=value`. In a path, `stages.select`
-/// is the stage of that name and `cohort.tiny` the student of that name.
+/// Reads a pipeline file and applies overrides, each `key.path=value`. In a path, `stages.select` is the
+/// stage of that name and `cohort.tiny` is the student of that name.
 ///
 /// # Errors
-/// [`InputError`] if the file is missing, or it or an override is not what a pipeline may hold.
+/// [`InputError`] if the file is missing, or if the file or an override is not a valid pipeline.
 pub fn load_pipeline(path: &Path, overrides: &[String]) -> Result<LoadedPipeline, InputError> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         InputError::new(format!("cannot read the pipeline file {}: {error}", path.display()))
@@ -55,7 +55,7 @@ pub fn load_pipeline(path: &Path, overrides: &[String]) -> Result<LoadedPipeline
 /// The pipeline that comes with the program.
 ///
 /// # Errors
-/// [`InputError`] if an override is not what a pipeline may hold.
+/// [`InputError`] if an override is not valid.
 pub fn quickstart(overrides: &[String]) -> Result<LoadedPipeline, InputError> {
     read(QUICKSTART, "quick start", Path::new("."), overrides)
 }
@@ -97,7 +97,8 @@ fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
     if let (true, Some((list, key))) = (value.is_null(), path.rsplit_once('.')) {
         let list = list.split('.').try_fold(&mut *node, |node, key| node.get_mut(key));
         if let Some(Value::Sequence(items)) = list {
-            let index = find(items, key).ok_or_else(|| fail(&format!("'{key}' is not there to remove")))?;
+            let index = find(items, key)
+                .ok_or_else(|| fail(&format!("'{key}' does not exist and cannot be removed")))?;
             items.remove(index);
             return Ok(path.to_string());
         }
@@ -114,7 +115,7 @@ fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
                 match item.get(key) {
                     Some(_) => {
                         place += &format!(".{key}");
-                        item.get_mut(key).ok_or_else(|| fail("the key is not there"))?
+                        item.get_mut(key).ok_or_else(|| fail("the key does not exist"))?
                     }
                     None => item,
                 }
@@ -149,7 +150,7 @@ fn find(items: &[Value], key: &str) -> Option<usize> {
     }
 }
 
-/// Puts environment variables into the source's root.
+/// Expands environment variables in the source's root.
 fn expand_root(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
     let kind = loaded.pipeline.data.source.name();
     let Some(root) = loaded.pipeline.data.source.root_mut() else { return Ok(()) };
@@ -167,7 +168,7 @@ fn expand_root(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
     }
 }
 
-/// Puts environment variables into the teacher's path.
+/// Expands environment variables in the teacher's path.
 fn expand_teacher(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
     let place = loaded.place("teacher.weights");
     let Some(teacher) = &mut loaded.pipeline.teacher else { return Ok(()) };
@@ -221,7 +222,7 @@ mod tests {
         let fewer = set(&["stages.pretrain=null", "stages.bench=null"]).unwrap();
         assert_eq!(names(&fewer), ["collaborate", "select", "export", "verify", "report"]);
         for (text, problem) in [
-            ("stages.nothing=null", "'nothing' is not there to remove"),
+            ("stages.nothing=null", "'nothing' does not exist and cannot be removed"),
             ("seed", "there is no '='"),
             ("stages.nothing.x=1", "'nothing' is not in stages"),
             ("sead=1", "unknown field `sead`"),

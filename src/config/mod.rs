@@ -1,8 +1,8 @@
-//! A pipeline and a model file as they are written: strict structures, every default in one place,
-//! errors that say file, line, column and key path.
+//! A pipeline and a model file as they are written: strict structures, every default in one place, errors with
+//! file, line, column and key path.
 //!
-//! This folder knows what may be written, not what it means: names are resolved, shapes inferred
-//! and budgets weighed in `plan`.
+//! This folder knows what may be written, not what it means: `plan` resolves names, infers shapes and checks
+//! budgets.
 
 mod bench;
 mod layers;
@@ -14,6 +14,7 @@ mod schema;
 mod stages;
 mod study;
 mod terms;
+mod training;
 
 pub use bench::{Bench, Budget, ConvSearch, CudaSettings, EngineName, Mode, OutOfRange, Quantile, Scenario};
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
@@ -28,9 +29,10 @@ pub use schema::{
     FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, Precision, RotateSpec, Source, Student,
     TeacherSpec, names_a_file,
 };
-pub use stages::{
-    AdamW, Budgets, Collaborate, Constant, Cosine, Export, Keep, Limit, LossWeights, Method, MultiStep,
-    OneCycle, Optimizer, Pretrain, Report, Schedule, Select, SelectBy, Sgd, Stage, Start, Updates, Verify,
-};
+pub use stages::{Budgets, Export, Limit, Report, Select, SelectBy, Stage, Verify};
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};
-pub use terms::LossTerms;
+pub use terms::{LossTerms, LossWeights, Method, TermKind};
+pub use training::{
+    AdamW, Collaborate, Constant, Cosine, Keep, MultiStep, OneCycle, Optimizer, Pretrain, Recipe, Schedule,
+    Sgd, Start, Updates,
+};

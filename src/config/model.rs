@@ -1,5 +1,5 @@
-//! A model file: a family and its numbers, or a list of layers. What the numbers build, and which
-//! of them fit together, is the business of `zoo`.
+//! A model file: a family with its numbers, or a list of layers. What the numbers build, and which of them fit
+//! together, is decided in `zoo`.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::LayerSpec;
 
-/// A model file. Its first key is `family`, followed by the family's numbers, or it is `layers`,
-/// the only key then.
+/// A model file. It either starts with the key `family`, followed by the family's numbers, or has the single key
+/// `layers`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModelSpec {
     Family(Family),
@@ -19,7 +19,7 @@ pub enum ModelSpec {
     Layers(Vec<LayerSpec>),
 }
 
-/// A family of networks and the numbers that choose one of it.
+/// A family of networks, with the numbers that select one of its members.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "family", rename_all = "snake_case")]
 pub enum Family {
@@ -34,7 +34,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// What `family` may be.
+    /// The values that `family` may have.
     pub const NAMES: [&'static str; 8] =
         ["resnet_cifar", "wrn", "vgg", "mobilenet_v2", "shufflenet_v2", "resnet", "alexnet", "squeezenet"];
 
@@ -63,7 +63,7 @@ pub struct ResnetCifar {
     /// Channels of the first stage; each later stage doubles them.
     #[serde(default = "channels_16")]
     pub width: usize,
-    /// Channels of the first convolution; as many as `width` where it is not written.
+    /// Channels of the first convolution; the same as `width` if it is not written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stem: Option<usize>,
 }
@@ -100,13 +100,13 @@ pub struct MobilenetV2 {
     /// Factor on every stage's channels, rounded down.
     #[serde(default = "factor_1")]
     pub width: f64,
-    /// How many times wider a block is inside.
+    /// Expansion factor of a block's inner channels.
     #[serde(default = "six")]
     pub expansion: usize,
     /// Stride of the first convolution; 1 suits images well below 32×32.
     #[serde(default = "two")]
     pub stem_stride: usize,
-    /// Channels of the last convolution; 1280 where it is not written, times `width` above 1.
+    /// Channels of the last convolution; if it is not written, 1280, times `width` where that is above 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<usize>,
     #[serde(default)]
@@ -117,10 +117,10 @@ pub struct MobilenetV2 {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// As the distillation benchmarks on CIFAR have it.
+    /// The form that distillation benchmarks on CIFAR use.
     #[default]
     Relu,
-    /// As the paper has it.
+    /// The form in the paper.
     Relu6,
 }
 
@@ -137,14 +137,14 @@ pub struct ShufflenetV2 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resnet {
-    /// 18 or 34 of basic blocks, 50 of bottlenecks.
+    /// 18 or 34 with basic blocks, 50 with bottlenecks.
     pub depth: usize,
     /// Channels of the first stage; each later stage doubles them.
     #[serde(default = "channels_64")]
     pub width: usize,
 }
 
-/// AlexNet (Krizhevsky et al. 2012) as small images take it: five convolutions, one linear layer.
+/// AlexNet (Krizhevsky et al. 2012) in its form for small images: five convolutions, one linear layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alexnet {
@@ -199,8 +199,8 @@ impl Serialize for ModelSpec {
     }
 }
 
-/// Written by hand: serde's internal tagging reads the whole map into a buffer first, and with it
-/// goes the line and column of every error below the tag.
+/// Written by hand, because serde's internal tagging first reads the whole map into a buffer, which loses the
+/// line and column of every error below the tag.
 impl<'de> Deserialize<'de> for ModelSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(ModelVisitor)

@@ -1,4 +1,4 @@
-//! From YAML text to a checked structure, with the place of every error and the nearest valid key.
+//! Parses YAML text into a checked structure; errors have their place and the nearest valid key.
 
 use serde::de::DeserializeOwned;
 
@@ -13,7 +13,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, InputErro
     serde_yaml::with::singleton_map_recursive::deserialize(document).map_err(|error| explain(&error, file))
 }
 
-/// Reads a value that was parsed before and changed since; `origin` says by what.
+/// Deserialises a value that was parsed and then changed; `origin` names what changed it.
 pub(super) fn from_value<T: DeserializeOwned>(
     value: serde_yaml::Value,
     origin: &str,
@@ -38,8 +38,8 @@ fn explain(error: &serde_yaml::Error, file: &str) -> InputError {
     }
 }
 
-/// The allowed name that is most like the one found, from serde's sentence
-/// ``unknown field `epoch`, expected one of `epochs`, `batch` ``.
+/// The allowed name that is most similar to the one found, from serde's sentence ``unknown field `epoch`,
+/// expected one of `epochs`, `batch` ``.
 fn nearest(message: &str) -> Option<&str> {
     let (_, after) =
         message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;

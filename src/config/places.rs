@@ -1,4 +1,4 @@
-//! Where every key of a YAML text stands, for errors that are found after parsing.
+//! Positions of the keys of a YAML text, for errors that are found after parsing.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,15 @@ use saphyr_parser::{Event, Parser};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Places(HashMap<String, (usize, usize)>);
 
-/// A collection that is open while events are read.
+/// A collection that is still open while events are read.
 enum Open {
     Sequence { path: String, next: usize },
     Mapping { path: String, key: Option<String> },
 }
 
 impl Places {
-    /// Reads the places of a text. What cannot be parsed has none; the strict parser names it.
+    /// Reads the positions in a text. Anything after a syntax error has none; the strict parser reports that
+    /// error.
     pub fn read(text: &str) -> Self {
         let mut places = HashMap::new();
         let mut open: Vec<Open> = Vec::new();
@@ -50,7 +51,7 @@ impl Places {
         Self(places)
     }
 
-    /// Line and column of a key, or of the nearest one above it that is written.
+    /// Line and column of a key, or of its nearest ancestor that is written.
     pub fn of(&self, path: &str) -> Option<(usize, usize)> {
         let mut path = path;
         loop {
@@ -62,7 +63,7 @@ impl Places {
     }
 }
 
-/// The path of the value that begins here; its parent moves on.
+/// Returns the path of the value that begins here and advances its parent.
 fn enter(open: &mut [Open], places: &mut HashMap<String, (usize, usize)>, at: (usize, usize)) -> String {
     match open.last_mut() {
         None => String::new(),

@@ -1,4 +1,4 @@
-//! The top of a pipeline file: data, cohort, device.
+//! The top level of a pipeline file: data, cohort, device.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use crate::stage::StageKind;
 
 use super::stages::{Export, Stage};
 
-/// Whether a name may become that of a file or folder: letters, digits, `-`, `_` and `.`, no `.` at the
-/// start, at most 100.
+/// Whether a name can be that of a file or folder: letters, digits, `-`, `_` and `.`, no `.` at the start, at
+/// most 100 characters.
 pub fn names_a_file(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !name.is_empty() && !name.starts_with('.') && name.len() <= 100 && name.chars().all(allowed)
@@ -33,7 +33,7 @@ pub struct Pipeline {
     #[serde(default)]
     pub precision: Precision,
     pub data: Data,
-    /// The students, two or more; the order decides nothing.
+    /// The students, two or more; their order does not matter.
     pub cohort: Vec<Student>,
     /// A frozen network that teaches all students, for methods with a teacher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ impl Pipeline {
         self.stages.iter().find(|stage| stage.kind() == kind)
     }
 
-    /// The export's settings, or the default ones where nothing is exported.
+    /// The export's settings, or the defaults if nothing is exported.
     pub fn export(&self) -> Export {
         let settings = self.stages.iter().find_map(|stage| match stage {
             Stage::Export(settings) => Some(settings.clone()),
@@ -62,7 +62,7 @@ impl Pipeline {
     }
 }
 
-/// Where libtorch trains: `auto`, `cpu`, `cuda` or `cuda:<index>`.
+/// The device on which libtorch trains: `auto`, `cpu`, `cuda` or `cuda:<index>`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub enum Device {
@@ -73,7 +73,7 @@ pub enum Device {
     Cuda(usize),
 }
 
-/// Written by hand, as serde's `try_from` would lose the place of the error.
+/// Written by hand, because serde's `try_from` would lose the place of the error.
 impl<'de> Deserialize<'de> for Device {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct DeviceVisitor;
@@ -114,11 +114,11 @@ impl From<Device> for String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Student {
-    /// Names its files; letters, digits, `-`, `_` and `.`.
+    /// Names the student's files; letters, digits, `-`, `_` and `.`.
     pub name: String,
     /// A ready architecture (`resnet20`) or the path of a model file, relative to the pipeline file.
     pub model: String,
-    /// Of the stages' learning rates.
+    /// Factor on the stages' learning rates.
     #[serde(default = "whole")]
     pub lr_factor: f64,
 }
@@ -131,29 +131,30 @@ fn whole() -> f64 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherSpec {
-    /// As a student's.
+    /// A ready architecture or the path of a model file, as for a student.
     pub model: String,
-    /// A safetensors file, or a run folder; relative to the pipeline file, `${NAME}` from the environment.
+    /// A safetensors file or a run folder; relative to the pipeline file, `${NAME}` is taken from the
+    /// environment.
     pub weights: PathBuf,
-    /// Which student of the run folder; without it the one that fits the model.
+    /// Which student of the run folder; if it is not written, the one that fits the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub student: Option<String>,
 }
 
-/// What images and activations are computed in while training; weights are always float32.
+/// The precision of images and activations in training; weights are always float32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     #[default]
     Float32,
-    /// Convolutions of 10-bit mantissas, summed in float32, all else in float32. On a GPU alone.
+    /// Convolutions multiply with 10-bit mantissas and sum in float32; everything else is float32. GPU only.
     Tf32,
-    /// On a GPU alone.
+    /// GPU only.
     Bfloat16,
 }
 
 impl Precision {
-    /// As it is written in a file.
+    /// The value in a pipeline file.
     pub fn key(self) -> &'static str {
         match self {
             Precision::Float32 => "float32",
@@ -171,7 +172,8 @@ pub struct Data {
     /// Share of the training images, stratified by class, held out for selection.
     #[serde(default = "default_validation")]
     pub validation: f64,
-    /// Takes only so many training images, validation included, by class; the same for every seed.
+    /// Takes only this many training images, including validation, stratified by class; the same ones for
+    /// every seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<usize>,
     /// Applied to training images in this order.
@@ -186,8 +188,7 @@ fn default_validation() -> f64 {
     0.1
 }
 
-/// Where images come from. Relative paths start at the pipeline file; `${NAME}` is taken from the
-/// environment.
+/// The source of the images. Relative paths start at the pipeline file; `${NAME}` is taken from the environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Source {
@@ -199,12 +200,12 @@ pub enum Source {
     Cifar10(Cifar10Source),
     /// CIFAR-100's binary version: `train.bin`, `test.bin`.
     Cifar100(Cifar100Source),
-    /// A folder a class, under `train/` (and `val/`, `test/`) or directly under the root.
+    /// One folder per class, under `train/` (and `val/`, `test/`) or directly under the root.
     Folder(FolderSource),
 }
 
 impl Source {
-    /// The folder it reads, if it reads one.
+    /// The folder that it reads, if it reads one.
     pub fn root_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Source::Digits(_) => None,
@@ -215,7 +216,7 @@ impl Source {
         }
     }
 
-    /// Its key in the file.
+    /// Its key in a pipeline file.
     pub fn name(&self) -> &'static str {
         match self {
             Source::Digits(_) => "digits",
@@ -235,7 +236,7 @@ pub struct Digits {}
 #[serde(deny_unknown_fields)]
 pub struct IdxSource {
     pub root: PathBuf,
-    /// Class names in label order; without them the labels' numbers.
+    /// Class names in the order of the labels; without them, the labels' numbers.
     #[serde(default)]
     pub classes: Vec<String>,
 }
@@ -269,12 +270,13 @@ pub enum Cifar100Labels {
 #[serde(deny_unknown_fields)]
 pub struct FolderSource {
     pub root: PathBuf,
-    /// Height and width every image is resized to.
+    /// Height and width to which every image is resized.
     pub size: [usize; 2],
     /// 1 for grey, 3 for RGB; every image is converted.
     #[serde(default = "default_channels")]
     pub channels: usize,
-    /// Share cut off as test split, stratified, where the tree has no `test/`; 0 for none.
+    /// Share of images that is held out as the test split, stratified, where the tree has no `test/`; 0 for
+    /// none.
     #[serde(default)]
     pub test: f64,
 }
@@ -291,18 +293,18 @@ pub enum Augment {
     Crop(CropSpec),
     /// Mirror left and right.
     Flip(FlipSpec),
-    /// Turn about the centre by a random angle; what comes into view is black.
+    /// Rotate about the centre by a random angle; uncovered pixels are black.
     Rotate(RotateSpec),
-    /// Grey out a square at a random place (DeVries & Taylor 2017).
+    /// Set a square at a random place to grey (DeVries & Taylor 2017).
     Cutout(CutoutSpec),
     /// Mix each image of a batch and its label with another's (Zhang et al. 2018).
     Mixup(MixSpec),
-    /// Put a rectangle of another image into each, and share the label by area (Yun et al. 2019).
+    /// Paste a rectangle of another image into each, and mix the labels by area (Yun et al. 2019).
     Cutmix(MixSpec),
 }
 
 impl Augment {
-    /// Its key in the file.
+    /// Its key in a pipeline file.
     pub fn name(&self) -> &'static str {
         match self {
             Augment::Crop(_) => "crop",
@@ -326,22 +328,22 @@ impl Augment {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateSpec {
-    /// Most degrees, either way.
+    /// Maximum degrees in either direction.
     pub degrees: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CutoutSpec {
-    /// Pixels along a side; its centre may be anywhere in the image.
+    /// Pixels along a side; the square's centre may be anywhere in the image.
     pub size: usize,
 }
 
-/// Of images that are mixed; where a pipeline has both kinds, each batch takes one of them.
+/// Settings of mixing; where a pipeline has both kinds, each batch uses one of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MixSpec {
-    /// The share is drawn from Beta(alpha, alpha), once a batch.
+    /// The share is drawn from Beta(alpha, alpha), once per batch.
     pub alpha: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The stages of a pipeline and every number they take, with its default.
+//! The stages of a pipeline, and the settings of those that do not train, with their defaults.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use crate::contract::Precision;
 use crate::stage::StageKind;
 
 use super::bench::{Bench, EngineName};
+use super::training::{Collaborate, Pretrain};
 
 /// One stage, written as a map of one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,299 +44,6 @@ impl Stage {
     }
 }
 
-/// Each student learns alone; its weights then start the collaboration and teach it as a frozen copy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Pretrain {
-    pub epochs: usize,
-    /// Images a step.
-    pub batch: usize,
-    pub keep: Keep,
-    /// Epochs from one validation to the next; the last epoch is always validated.
-    pub validate_every: usize,
-    pub optimizer: Optimizer,
-    pub schedule: Schedule,
-}
-
-impl Default for Pretrain {
-    fn default() -> Self {
-        Self {
-            epochs: 10,
-            batch: 64,
-            keep: Keep::Best,
-            validate_every: 1,
-            optimizer: Optimizer::default(),
-            schedule: Schedule::default(),
-        }
-    }
-}
-
-/// The students learn together.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Collaborate {
-    pub method: Method,
-    pub start: Start,
-    pub epochs: usize,
-    /// Images a step.
-    pub batch: usize,
-    pub keep: Keep,
-    /// Epochs from one validation to the next; the last epoch is always validated.
-    pub validate_every: usize,
-    pub updates: Updates,
-    /// Epochs in which every term but the cross-entropy rises to its weight.
-    pub ramp_epochs: usize,
-    /// Weights that differ from the method's own.
-    pub loss: LossWeights,
-    pub optimizer: Optimizer,
-    pub schedule: Schedule,
-}
-
-impl Default for Collaborate {
-    fn default() -> Self {
-        Self {
-            method: Method::CtslMkt,
-            start: Start::default(),
-            epochs: 20,
-            batch: 64,
-            keep: Keep::Best,
-            validate_every: 1,
-            updates: Updates::default(),
-            ramp_epochs: 0,
-            loss: LossWeights::default(),
-            optimizer: Optimizer::default(),
-            schedule: Schedule::default(),
-        }
-    }
-}
-
-/// Which weights of a student are kept: of the validated epoch that is best (ties to the later one), or of the
-/// last epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Keep {
-    #[default]
-    Best,
-    Last,
-}
-
-/// Where the collaboration starts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Start {
-    /// From the pre-trained weights, with the schedule restarted.
-    Pretrained,
-    /// From new initial weights; the pre-trained copies only teach. The better one on validation, see
-    /// `pipelines/studies/fashion-methods.yaml`.
-    #[default]
-    Fresh,
-}
-
-/// A named set of loss weights; the loop is the same for all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Cross-entropy alone.
-    Plain,
-    /// Cross-entropy against smoothed labels (Szegedy et al. 2016).
-    LabelSmoothing,
-    /// Distillation from the frozen teacher (Hinton et al. 2015).
-    Kd,
-    /// Deep mutual learning (Zhang et al. 2018), mean over peers.
-    Dml,
-    /// Teacher-free self-distillation (Yuan et al. 2020).
-    TfKdSelf,
-    /// Teacher-free regularisation (Yuan et al. 2020): a smoothed label is the teacher.
-    TfKdReg,
-    /// Relational distillation (Park et al. 2019) from the frozen teacher.
-    Rkd,
-    RkdDistance,
-    RkdAngle,
-    /// Relational distillation between peers.
-    RkdOnline,
-    RkdOnlineDistance,
-    RkdOnlineAngle,
-    /// All three kinds of knowledge (arXiv 2101.08471).
-    #[default]
-    CtslMkt,
-    /// The same without one of its parts.
-    CtslMktNoSelf,
-    CtslMktNoResponse,
-    CtslMktNoRelation,
-    CtslMktNoDistance,
-    CtslMktNoAngle,
-}
-
-/// When students follow their gradients.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Updates {
-    /// All at once, each compared with its peers as they were before the step.
-    #[default]
-    Simultaneous,
-    /// One after another, each compared with what those before it have become (Zhang et al. 2018).
-    Alternate,
-}
-
-/// Weights of the loss terms, as in the method's formula; what is not written is the method's own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LossWeights {
-    /// Cross-entropy.
-    pub alpha: Option<f64>,
-    /// All mutual terms.
-    pub beta: Option<f64>,
-    /// Self-distillation from the frozen copy.
-    pub gamma: Option<f64>,
-    /// Distance relations, within the mutual terms.
-    pub beta0: Option<f64>,
-    /// Angle relations, within the mutual terms.
-    pub beta1: Option<f64>,
-    /// Peers' responses, within the mutual terms.
-    pub beta2: Option<f64>,
-    /// Temperature of the self-distillation.
-    pub temperature: Option<f64>,
-    /// Share of a label's weight that is spread over all classes, in the cross-entropy.
-    pub label_smoothing: Option<f64>,
-    /// The frozen teacher's responses.
-    pub teacher: Option<f64>,
-    /// Distance relations of the teacher.
-    pub teacher_distance: Option<f64>,
-    /// Angle relations of the teacher.
-    pub teacher_angle: Option<f64>,
-    /// Temperature of the teacher's responses.
-    pub teacher_temperature: Option<f64>,
-    /// A smoothed label as the teacher: 0.99 for the right class.
-    pub smooth_teacher: Option<f64>,
-    /// Its temperature.
-    pub smooth_temperature: Option<f64>,
-}
-
-/// How weights follow gradients.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Optimizer {
-    Sgd(Sgd),
-    AdamW(AdamW),
-}
-
-impl Optimizer {
-    /// Learning rate at the schedule's peak.
-    pub fn lr(&self) -> f64 {
-        match self {
-            Optimizer::Sgd(sgd) => sgd.lr,
-            Optimizer::AdamW(adam) => adam.lr,
-        }
-    }
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Optimizer::Sgd(Sgd::default())
-    }
-}
-
-/// Stochastic gradient descent, PyTorch's form: decay is added to the gradient.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sgd {
-    /// Learning rate at the schedule's peak.
-    pub lr: f64,
-    pub momentum: f64,
-    pub nesterov: bool,
-    pub weight_decay: f64,
-    /// Whether normalisations and biases decay too.
-    pub decay_norms: bool,
-    /// Longest gradient of a student, over all its parameters; longer ones are shortened to it.
-    pub clip: Option<f64>,
-}
-
-impl Default for Sgd {
-    fn default() -> Self {
-        Self { lr: 0.05, momentum: 0.9, nesterov: false, weight_decay: 5e-4, decay_norms: true, clip: None }
-    }
-}
-
-/// Adam with decoupled weight decay (Loshchilov & Hutter 2019), PyTorch's form.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdamW {
-    /// Learning rate at the schedule's peak.
-    pub lr: f64,
-    /// Of the gradient's mean and of its square's.
-    pub betas: [f64; 2],
-    pub eps: f64,
-    pub weight_decay: f64,
-    /// Whether normalisations and biases decay too.
-    pub decay_norms: bool,
-    /// As [`Sgd::clip`].
-    pub clip: Option<f64>,
-}
-
-impl Default for AdamW {
-    fn default() -> Self {
-        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.01, decay_norms: true, clip: None }
-    }
-}
-
-/// How the learning rate goes, a factor on the optimiser's `lr`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Schedule {
-    Constant(Constant),
-    Cosine(Cosine),
-    OneCycle(OneCycle),
-    MultiStep(MultiStep),
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Schedule::OneCycle(OneCycle::default())
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Constant {}
-
-/// Down to 0 along half a cosine, step by step.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cosine {
-    /// Epochs of a line up to the peak, first.
-    pub warmup_epochs: usize,
-}
-
-/// Up along a line, then down to 0 along half a cosine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OneCycle {
-    /// Share of all steps on the way up.
-    pub warmup: f64,
-}
-
-impl Default for OneCycle {
-    fn default() -> Self {
-        Self { warmup: 0.3 }
-    }
-}
-
-/// Times `factor` at the start of each of these epochs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MultiStep {
-    pub milestones: Vec<usize>,
-    #[serde(default = "default_factor")]
-    pub factor: f64,
-    /// Epochs of a line up to the peak, first.
-    #[serde(default)]
-    pub warmup_epochs: usize,
-}
-
-fn default_factor() -> f64 {
-    0.1
-}
-
 /// Chooses one student on the validation split.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -347,8 +55,10 @@ pub struct Select {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SelectBy {
+    /// The task's score on the validation split.
     #[default]
-    Accuracy,
+    #[serde(rename = "accuracy")]
+    Score,
 }
 
 /// What the chosen student may cost at most.
@@ -360,17 +70,17 @@ pub struct Budgets {
     pub max_onnx_bytes: Option<Limit>,
 }
 
-/// A number (`250000`) or a share of the largest peer's (`25%`).
+/// A number (`250000`) or a percentage of the largest peer's (`25%`).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(into = "String")]
 pub enum Limit {
     Absolute(u64),
-    /// Per cent of the peer with the most parameters.
+    /// Percentage of the value of the peer with the most parameters.
     Percent(f64),
 }
 
 impl Limit {
-    /// The most that is allowed, where the peer with the most parameters has `largest`.
+    /// The largest allowed value, where the peer with the most parameters has `largest`.
     pub fn allowed(self, largest: u64) -> f64 {
         match self {
             Limit::Absolute(number) => number as f64,
@@ -379,7 +89,7 @@ impl Limit {
     }
 }
 
-/// Written by hand, as serde's `try_from` would lose the place of the error.
+/// Written by hand, because serde's `try_from` would lose the place of the error.
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct LimitVisitor;
@@ -419,9 +129,9 @@ impl From<Limit> for String {
 #[serde(default, deny_unknown_fields)]
 pub struct Export {
     pub fold_batch_norm: bool,
-    /// The file takes pixels from 0 to 1 and normalises them by itself.
+    /// The file takes pixels from 0 to 1 and normalises them itself.
     pub fold_normalization: bool,
-    /// The file's input and outputs are float32 in any case.
+    /// The precision in which the file computes; its input and outputs are float32 in any case.
     pub precision: Precision,
     /// Adds the pooled features as a second output.
     pub embedding: bool,
@@ -443,7 +153,7 @@ impl Default for Export {
 #[serde(default, deny_unknown_fields)]
 pub struct Verify {
     pub engines: Vec<EngineName>,
-    /// Validation images compared.
+    /// Number of validation images that are compared.
     pub images: usize,
 }
 

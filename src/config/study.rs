@@ -17,15 +17,15 @@ use super::schema::names_a_file;
 pub struct StudySpec {
     /// Version of this format; 1.
     pub version: u32,
-    /// Names the study's folder: `studies/<name>`.
+    /// Name of the study's folder: `studies/<name>`.
     pub name: String,
-    /// The pipeline, relative to this file.
+    /// Path of the pipeline, relative to this file.
     pub pipeline: PathBuf,
-    /// Every cell runs once with each.
+    /// Seeds; every cell is run once with each.
     pub seeds: Vec<u64>,
     /// The cell that the others are compared with, seed by seed.
     pub baseline: String,
-    /// Keys set for all cells, as `--set` takes them.
+    /// Keys set for all cells, written as for `--set`.
     #[serde(default)]
     pub set: Mapping,
     pub cells: Vec<CellSpec>,
@@ -39,23 +39,23 @@ pub struct CellSpec {
     /// Keys set for this cell; a stage set to `null` is left out.
     #[serde(default)]
     pub set: Mapping,
-    /// Instead of the study's.
+    /// Seeds of this cell, instead of the study's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,
 }
 
-/// A study file with the folder its paths start at.
+/// A study file with its pipeline's path resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoadedStudy {
     pub spec: StudySpec,
-    /// The pipeline's path from where the program runs.
+    /// The pipeline's path, relative to the working directory or absolute.
     pub pipeline: PathBuf,
 }
 
 /// Reads a study file.
 ///
 /// # Errors
-/// [`InputError`] if it is missing, or not what a study may hold.
+/// [`InputError`] if it is missing or not a valid study.
 pub fn load_study(path: &Path) -> Result<LoadedStudy, InputError> {
     let file = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
@@ -81,7 +81,7 @@ fn check(spec: &StudySpec) -> Result<(), (String, String)> {
     }
     for cell in &spec.cells {
         if !names.insert(cell.name.as_str()) {
-            return Err((format!("the cell '{}' is there twice", cell.name), "choose another name".into()));
+            return Err((format!("the cell '{}' appears twice", cell.name), "choose another name".into()));
         }
         let seeds = cell.seeds.as_ref().unwrap_or(&spec.seeds);
         if seeds.is_empty() || seeds.iter().collect::<HashSet<_>>().len() < seeds.len() {
@@ -100,12 +100,13 @@ fn check(spec: &StudySpec) -> Result<(), (String, String)> {
 }
 
 impl StudySpec {
-    /// The seeds a cell runs with.
+    /// The seeds a cell is run with.
     pub fn seeds_of<'a>(&'a self, cell: &'a CellSpec) -> &'a [u64] {
         cell.seeds.as_ref().unwrap_or(&self.seeds)
     }
 
-    /// What `--set` would take for a cell and seed: what all cells set, then `more`, then what the cell sets.
+    /// The overrides for a cell and seed, written as for `--set`: the keys set for all cells, then `more`,
+    /// then the keys set by the cell.
     ///
     /// # Errors
     /// [`InputError`] if a key is not a string.
@@ -121,7 +122,7 @@ impl StudySpec {
 fn as_overrides(set: &Mapping, cell: &CellSpec) -> Result<Vec<String>, InputError> {
     let entry = |(key, value): (&Value, &Value)| {
         let Value::String(key) = key else {
-            return Err(InputError::new(format!("cell '{}': {key:?} is no key", cell.name))
+            return Err(InputError::new(format!("cell '{}': {key:?} is not a key", cell.name))
                 .hint("write keys as --set takes them, such as stages.collaborate.epochs"));
         };
         let value = serde_json::to_string(value)
@@ -172,7 +173,7 @@ cells:
     fn what_cannot_be_is_named() {
         for (from, to, problem) in [
             ("baseline: alone", "baseline: solo", "there is no cell 'solo'"),
-            ("name: both", "name: alone", "the cell 'alone' is there twice"),
+            ("name: both", "name: alone", "the cell 'alone' appears twice"),
             ("seeds: [3]", "seeds: [3, 3]", "the seeds of 'both' are [3, 3]"),
             ("name: both", "name: a/b", "'a/b' cannot name a folder"),
             ("version: 1", "version: 2", "version: found 2"),

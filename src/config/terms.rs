@@ -1,53 +1,142 @@
-//! Methods as weights of the loss terms.
+//! Methods as weights of the loss terms: the one list of everything the loss is made of.
 
 use serde::{Deserialize, Serialize};
 
-use super::stages::{LossWeights, Method};
+use crate::epoch::Term;
 
-/// The weight of every loss term. With peers j ≠ k, a frozen copy of the student itself, and a frozen
-/// teacher T:
-///
-/// `L_k = alpha·CE + beta·mean_j[beta0·distance + beta1·angle + beta2·KL(p_j‖p_k)] + gamma·self
-///      + teacher·response(T) + teacher_distance·distance(T) + teacher_angle·angle(T) + smooth_teacher·smooth`
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct LossTerms {
-    pub alpha: f64,
-    pub beta: f64,
-    pub gamma: f64,
-    pub beta0: f64,
-    pub beta1: f64,
-    pub beta2: f64,
-    /// Of the self-distillation.
-    pub temperature: f64,
-    /// Share of a label's weight that is spread over all classes.
-    pub label_smoothing: f64,
-    pub teacher: f64,
-    pub teacher_distance: f64,
-    pub teacher_angle: f64,
-    pub teacher_temperature: f64,
-    pub smooth_teacher: f64,
-    pub smooth_temperature: f64,
+/// What a number of the loss is, which decides its valid range and whether it is ramped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TermKind {
+    /// The weight of the cross-entropy, which is never ramped.
+    LabelWeight,
+    /// The weight of another term; rises to its value during the ramp.
+    Weight,
+    /// A weight within the mutual terms, which `beta` multiplies.
+    MutualWeight,
+    /// The temperature of a term's softmax.
+    Temperature,
+    /// A share from 0 to below 1.
+    Share,
 }
 
-/// Every weight and temperature of a method that has only cross-entropy.
-const PLAIN: LossTerms = LossTerms {
-    alpha: 1.0,
-    beta: 0.0,
-    gamma: 0.0,
-    beta0: 0.0,
-    beta1: 0.0,
-    beta2: 0.0,
-    temperature: 4.0,
-    label_smoothing: 0.0,
-    teacher: 0.0,
-    teacher_distance: 0.0,
-    teacher_angle: 0.0,
-    teacher_temperature: 4.0,
-    smooth_teacher: 0.0,
-    smooth_temperature: 20.0,
-};
+impl TermKind {
+    /// Whether the number multiplies a term, so that 0 switches something off.
+    pub fn is_weight(self) -> bool {
+        match self {
+            TermKind::LabelWeight | TermKind::Weight | TermKind::MutualWeight => true,
+            TermKind::Temperature | TermKind::Share => false,
+        }
+    }
+}
 
-/// How much relations between peers weigh: chosen on a validation split, see
+/// Defines, from one line per number, what a pipeline may write of it, its value in training, its value in the method
+/// `plain`, and its kind.
+macro_rules! loss_terms {
+    ($($(#[$doc:meta])* $key:ident: $kind:ident = $plain:expr,)*) => {
+        /// Numbers of the loss as a pipeline writes them; the method decides those that are not written.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct LossWeights {
+            $($(#[$doc])* pub $key: Option<f64>,)*
+        }
+
+        /// All numbers of the loss. With peers j ≠ k, a frozen copy of the student itself, and a frozen teacher T:
+        ///
+        /// `L_k = alpha·CE + beta·mean_j[beta0·distance + beta1·angle + beta2·KL(p_j‖p_k)] + gamma·self
+        ///      + teacher·response(T) + teacher_distance·distance(T) + teacher_angle·angle(T) + smooth_teacher·smooth`
+        #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+        pub struct LossTerms {
+            $($(#[$doc])* pub $key: f64,)*
+        }
+
+        /// Cross-entropy only.
+        const PLAIN: LossTerms = LossTerms { $($key: $plain,)* };
+
+        impl LossTerms {
+            /// Every number with its key and kind, in the order in which they are written.
+            pub fn fields(&self) -> Vec<(&'static str, TermKind, f64)> {
+                vec![$((stringify!($key), TermKind::$kind, self.$key),)*]
+            }
+
+            fn fields_mut(&mut self) -> Vec<(TermKind, &mut f64)> {
+                vec![$((TermKind::$kind, &mut self.$key),)*]
+            }
+
+            /// These numbers, except those that were written.
+            fn overridden_by(self, written: &LossWeights) -> Self {
+                Self { $($key: written.$key.unwrap_or(self.$key),)* }
+            }
+        }
+    };
+}
+
+loss_terms! {
+    /// Weight of the cross-entropy.
+    alpha: LabelWeight = 1.0,
+    /// Weight of all mutual terms together.
+    beta: Weight = 0.0,
+    /// Weight of the self-distillation from the frozen copy.
+    gamma: Weight = 0.0,
+    /// Weight of the distance relations within the mutual terms.
+    beta0: MutualWeight = 0.0,
+    /// Weight of the angle relations within the mutual terms.
+    beta1: MutualWeight = 0.0,
+    /// Weight of the peers' responses within the mutual terms.
+    beta2: MutualWeight = 0.0,
+    /// Temperature of the self-distillation.
+    temperature: Temperature = 4.0,
+    /// Share of a label's weight that the cross-entropy spreads over all classes.
+    label_smoothing: Share = 0.0,
+    /// Weight of the frozen teacher's responses.
+    teacher: Weight = 0.0,
+    /// Weight of the distance relations of the teacher.
+    teacher_distance: Weight = 0.0,
+    /// Weight of the angle relations of the teacher.
+    teacher_angle: Weight = 0.0,
+    /// Temperature of the teacher's responses.
+    teacher_temperature: Temperature = 4.0,
+    /// Weight of a smoothed label as the teacher: 0.99 for the right class.
+    smooth_teacher: Weight = 0.0,
+    /// Temperature of the smoothed label.
+    smooth_temperature: Temperature = 20.0,
+}
+
+/// A named set of loss weights; the training loop is the same for all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Cross-entropy only.
+    Plain,
+    /// Cross-entropy against smoothed labels (Szegedy et al. 2016).
+    LabelSmoothing,
+    /// Distillation from the frozen teacher (Hinton et al. 2015).
+    Kd,
+    /// Deep mutual learning (Zhang et al. 2018), mean over peers.
+    Dml,
+    /// Teacher-free self-distillation (Yuan et al. 2020).
+    TfKdSelf,
+    /// Teacher-free regularisation (Yuan et al. 2020): a smoothed label is the teacher.
+    TfKdReg,
+    /// Relational distillation (Park et al. 2019) from the frozen teacher.
+    Rkd,
+    RkdDistance,
+    RkdAngle,
+    /// Relational distillation between peers.
+    RkdOnline,
+    RkdOnlineDistance,
+    RkdOnlineAngle,
+    /// All three kinds of knowledge (arXiv 2101.08471).
+    #[default]
+    CtslMkt,
+    /// CTSL-MKT without one of its parts.
+    CtslMktNoSelf,
+    CtslMktNoResponse,
+    CtslMktNoRelation,
+    CtslMktNoDistance,
+    CtslMktNoAngle,
+}
+
+/// Weight of the relations between peers: chosen on a validation split, see
 /// `pipelines/studies/fashion-weights.yaml`.
 const RELATIONS: f64 = 10.0;
 
@@ -57,20 +146,35 @@ const CTSL_MKT: LossTerms =
     LossTerms { beta: RELATIONS, gamma: 1.0, beta0: 1.0, beta1: 2.0, beta2: 1.0 / RELATIONS, ..PLAIN };
 
 impl LossTerms {
+    /// The weight by which a measured term enters the loss.
+    pub fn weight(&self, term: Term) -> f64 {
+        match term {
+            Term::CrossEntropy => self.alpha,
+            Term::Distance => self.beta * self.beta0,
+            Term::Angle => self.beta * self.beta1,
+            Term::Response => self.beta * self.beta2,
+            Term::SelfDistillation => self.gamma,
+            Term::Teacher => self.teacher,
+            Term::TeacherDistance => self.teacher_distance,
+            Term::TeacherAngle => self.teacher_angle,
+            Term::SmoothTeacher => self.smooth_teacher,
+        }
+    }
+
+    /// Whether any of these terms is on.
+    pub fn any(&self, terms: &[Term]) -> bool {
+        terms.iter().any(|term| self.weight(*term) > 0.0)
+    }
+
     /// The weights at a share of the ramp: all but the cross-entropy times `exp(-5·(1 - share)²)` (Laine &
     /// Aila 2017).
     pub fn ramped(mut self, share: f64) -> Self {
         if share < 1.0 {
             let factor = (-5.0 * (1.0 - share.max(0.0)).powi(2)).exp();
-            for weight in [
-                &mut self.beta,
-                &mut self.gamma,
-                &mut self.teacher,
-                &mut self.teacher_distance,
-                &mut self.teacher_angle,
-                &mut self.smooth_teacher,
-            ] {
-                *weight *= factor;
+            for (kind, weight) in self.fields_mut() {
+                if kind == TermKind::Weight {
+                    *weight *= factor;
+                }
             }
         }
         self
@@ -78,43 +182,24 @@ impl LossTerms {
 
     /// Whether a student learns from its peers.
     pub fn mutual(&self) -> bool {
-        self.beta > 0.0 && (self.beta0 > 0.0 || self.beta1 > 0.0 || self.beta2 > 0.0)
+        self.any(&[Term::Distance, Term::Angle, Term::Response])
     }
 
     /// Whether peers' relations are compared.
     pub fn relational(&self) -> bool {
-        self.beta > 0.0 && (self.beta0 > 0.0 || self.beta1 > 0.0)
+        self.any(&[Term::Distance, Term::Angle])
     }
 
     /// Whether a frozen teacher is needed.
     pub fn taught(&self) -> bool {
-        self.teacher > 0.0 || self.teacher_distance > 0.0 || self.teacher_angle > 0.0
+        self.any(&[Term::Teacher, Term::TeacherDistance, Term::TeacherAngle])
     }
 }
 
 impl Method {
-    /// The method's own weights with those that were written put over them.
+    /// The method's own numbers, except those that were written.
     pub fn terms(self, written: &LossWeights) -> LossTerms {
-        let mut terms = self.own_terms();
-        for (weight, written) in [
-            (&mut terms.alpha, written.alpha),
-            (&mut terms.beta, written.beta),
-            (&mut terms.gamma, written.gamma),
-            (&mut terms.beta0, written.beta0),
-            (&mut terms.beta1, written.beta1),
-            (&mut terms.beta2, written.beta2),
-            (&mut terms.temperature, written.temperature),
-            (&mut terms.label_smoothing, written.label_smoothing),
-            (&mut terms.teacher, written.teacher),
-            (&mut terms.teacher_distance, written.teacher_distance),
-            (&mut terms.teacher_angle, written.teacher_angle),
-            (&mut terms.teacher_temperature, written.teacher_temperature),
-            (&mut terms.smooth_teacher, written.smooth_teacher),
-            (&mut terms.smooth_temperature, written.smooth_temperature),
-        ] {
-            *weight = written.unwrap_or(*weight);
-        }
-        terms
+        self.own_terms().overridden_by(written)
     }
 
     fn own_terms(self) -> LossTerms {
@@ -138,5 +223,46 @@ impl Method {
             Method::CtslMktNoDistance => LossTerms { beta0: 0.0, ..CTSL_MKT },
             Method::CtslMktNoAngle => LossTerms { beta1: 0.0, ..CTSL_MKT },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_raises_every_term_but_the_cross_entropy() {
+        let all = LossTerms {
+            teacher: 1.0,
+            teacher_distance: 2.0,
+            teacher_angle: 3.0,
+            smooth_teacher: 4.0,
+            ..CTSL_MKT
+        };
+        let factor = (-5.0f64 * 0.25).exp();
+        for term in Term::ALL {
+            let expected = if *term == Term::CrossEntropy { 1.0 } else { factor * all.weight(*term) };
+            assert!((all.ramped(0.5).weight(*term) - expected).abs() < 1e-12, "{term:?}");
+        }
+        assert_eq!(all.ramped(1.0), all);
+    }
+
+    #[test]
+    fn what_is_written_overrides_the_method() {
+        let written = LossWeights { gamma: Some(0.5), label_smoothing: Some(0.2), ..LossWeights::default() };
+        let terms = Method::CtslMkt.terms(&written);
+        assert_eq!(terms, LossTerms { gamma: 0.5, label_smoothing: 0.2, ..CTSL_MKT });
+    }
+
+    #[test]
+    fn a_term_is_on_only_if_both_of_its_weights_are() {
+        assert!(!LossTerms { beta2: 1.0, ..PLAIN }.mutual());
+        assert!(!LossTerms { beta: 1.0, ..PLAIN }.mutual());
+        assert!(Method::Dml.own_terms().mutual() && !Method::Dml.own_terms().relational());
+        let on = |method: Method| Term::ALL.iter().filter(|term| method.own_terms().any(&[**term])).count();
+        assert_eq!(
+            [Method::Plain, Method::CtslMkt, Method::CtslMktNoAngle, Method::Rkd].map(on),
+            [1, 5, 4, 3]
+        );
     }
 }

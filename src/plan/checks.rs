@@ -1,24 +1,25 @@
-//! Checks on a pipeline's own numbers and names, without models and data.
+//! Checks a pipeline's own numbers and names, without models and data.
 
 use std::collections::HashSet;
 
 use crate::config::names_a_file;
 use crate::config::{
-    Augment, Bench, Collaborate, Device, EngineName, Export, Limit, Optimizer, OutOfRange, Pipeline,
-    Precision, Pretrain, Schedule, Select, Source, Stage, Verify,
+    Augment, Bench, Collaborate, Device, EngineName, Export, Limit, LossTerms, Optimizer, OutOfRange,
+    Pipeline, Precision, Recipe, Schedule, Select, Source, Stage, TermKind, Verify,
 };
 use crate::data::DataInfo;
+use crate::epoch::Term;
 use crate::stage::StageKind;
 
 use super::problems::Problems;
 
-/// The version of the pipeline format this program reads.
+/// The version of the pipeline format that this program reads.
 const VERSION: u32 = 1;
 
 /// Name of the chosen student's file, which no student may have.
 const RESERVED: &str = "student";
 
-/// Every check that needs the pipeline alone.
+/// Every check that needs only the pipeline.
 pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     if pipeline.version != VERSION {
         let problem = format!("found {}, this program reads {VERSION}", pipeline.version);
@@ -36,8 +37,11 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     for (index, stage) in pipeline.stages.iter().enumerate() {
         let mut numbers = Numbers { path: format!("stages[{index}].{}", stage.name()), problems };
         match stage {
-            Stage::Pretrain(settings) => pretrain(settings, &mut numbers),
-            Stage::Collaborate(settings) => collaborate(pipeline, settings, &mut numbers),
+            Stage::Pretrain(settings) => numbers.recipe(&settings.recipe()),
+            Stage::Collaborate(settings) => {
+                numbers.recipe(&settings.recipe());
+                collaborate(pipeline, settings, &mut numbers);
+            }
             Stage::Select(settings) => select(settings, &mut numbers),
             Stage::Export(settings) => export(settings, &mut numbers),
             Stage::Report(_) => {}
@@ -156,7 +160,7 @@ fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     }
 }
 
-/// Stages must stand in the one order in which each finds what it reads.
+/// Checks that stages stand in the order in which each finds what it reads.
 fn order(stages: &[Stage], problems: &mut Problems<'_>) {
     for (index, pair) in stages.windows(2).enumerate() {
         let (path, before, after) = (format!("stages[{}]", index + 1), pair[0].name(), pair[1].name());
@@ -184,7 +188,7 @@ fn order(stages: &[Stage], problems: &mut Problems<'_>) {
     }
 }
 
-/// Checks numbers of one stage.
+/// Checks the numbers of one stage.
 struct Numbers<'a, 'b> {
     path: String,
     problems: &'a mut Problems<'b>,
@@ -219,11 +223,15 @@ impl Numbers<'_, '_> {
         self.require("engines", !torch, "no `torch`: this program was built without libtorch", "torch");
     }
 
-    fn training(&mut self, epochs: usize, batch: usize, optimizer: &Optimizer, schedule: &Schedule) {
+    fn recipe(&mut self, recipe: &Recipe) {
+        let epochs = recipe.epochs;
         self.count("epochs", epochs, 100_000);
-        self.count("batch", batch, 65_536);
-        self.optimizer(optimizer);
-        match schedule {
+        self.count("batch", recipe.batch, 65_536);
+        self.count("validate_every", recipe.validate_every, 100_000);
+        self.require("ramp_epochs", recipe.ramp_epochs <= epochs, "at most epochs", recipe.ramp_epochs);
+        self.terms(&recipe.terms);
+        self.optimizer(&recipe.optimizer);
+        match &recipe.schedule {
             Schedule::Constant(_) => {}
             Schedule::Cosine(cosine) => {
                 let inside = cosine.warmup_epochs < epochs;
@@ -258,6 +266,26 @@ impl Numbers<'_, '_> {
 }
 
 impl Numbers<'_, '_> {
+    fn terms(&mut self, terms: &LossTerms) {
+        for (key, kind, number) in terms.fields() {
+            let key = format!("loss.{key}");
+            match kind {
+                TermKind::LabelWeight | TermKind::Weight | TermKind::MutualWeight => {
+                    self.not_negative(&key, number)
+                }
+                TermKind::Temperature => {
+                    let positive = number > 0.0 && number.is_finite();
+                    self.require(&key, positive, "a number above 0", number);
+                }
+                TermKind::Share => {
+                    let share = (0.0..1.0).contains(&number);
+                    self.require(&key, share, "a share from 0 to below 1", number);
+                }
+            }
+        }
+        self.require("loss", terms.any(Term::ALL), "at least one weight above 0", "all weights 0");
+    }
+
     fn optimizer(&mut self, optimizer: &Optimizer) {
         let (name, decay, clip) = match optimizer {
             Optimizer::Sgd(sgd) => {
@@ -289,47 +317,9 @@ impl Numbers<'_, '_> {
     }
 }
 
-fn pretrain(settings: &Pretrain, numbers: &mut Numbers<'_, '_>) {
-    numbers.training(settings.epochs, settings.batch, &settings.optimizer, &settings.schedule);
-    numbers.count("validate_every", settings.validate_every, 100_000);
-}
-
+/// Checks what a method needs of the rest of the pipeline.
 fn collaborate(pipeline: &Pipeline, settings: &Collaborate, numbers: &mut Numbers<'_, '_>) {
-    numbers.training(settings.epochs, settings.batch, &settings.optimizer, &settings.schedule);
-    numbers.count("validate_every", settings.validate_every, 100_000);
-    let terms = settings.method.terms(&settings.loss);
-    for (key, weight) in [
-        ("loss.alpha", terms.alpha),
-        ("loss.beta", terms.beta),
-        ("loss.gamma", terms.gamma),
-        ("loss.beta0", terms.beta0),
-        ("loss.beta1", terms.beta1),
-        ("loss.beta2", terms.beta2),
-        ("loss.teacher", terms.teacher),
-        ("loss.teacher_distance", terms.teacher_distance),
-        ("loss.teacher_angle", terms.teacher_angle),
-        ("loss.smooth_teacher", terms.smooth_teacher),
-    ] {
-        numbers.not_negative(key, weight);
-    }
-    for (key, temperature) in [
-        ("loss.temperature", terms.temperature),
-        ("loss.teacher_temperature", terms.teacher_temperature),
-        ("loss.smooth_temperature", terms.smooth_temperature),
-    ] {
-        let positive = temperature > 0.0 && temperature.is_finite();
-        numbers.require(key, positive, "a number above 0", temperature);
-    }
-    let smoothing = (0.0..1.0).contains(&terms.label_smoothing);
-    numbers.require("loss.label_smoothing", smoothing, "a share from 0 to below 1", terms.label_smoothing);
-    let ramp = settings.ramp_epochs <= settings.epochs;
-    numbers.require("ramp_epochs", ramp, "at most epochs", settings.ramp_epochs);
-    let learns = terms.alpha > 0.0
-        || terms.gamma > 0.0
-        || terms.smooth_teacher > 0.0
-        || terms.mutual()
-        || terms.taught();
-    numbers.require("loss", learns, "at least one weight above 0", "all weights 0");
+    let terms = settings.terms();
     let path = format!("{}.method", numbers.path);
     if terms.mutual() && pipeline.cohort.len() < 2 {
         let remedy = "add a student, or take a method without peers: plain, kd, tf-kd-self";

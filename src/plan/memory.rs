@@ -1,9 +1,9 @@
-//! What a step of training holds at once beside activations.
+//! Memory that a training step needs besides activations.
 
-/// Floats of one block of cosines on the CPU: a second cache's worth.
+/// Floats in one block of cosines on the CPU, which fits a second-level cache.
 pub const ANGLE_BLOCK: usize = 1 << 18;
 
-/// Vertices whose angles are made together, so that their cosines are at most `floats`.
+/// Number of vertices whose angles are computed together, so that there are at most `floats` cosines.
 pub fn angle_vertices(batch: usize, floats: usize) -> usize {
     (floats / (batch * batch).max(1)).clamp(1, batch.max(1))
 }
@@ -14,6 +14,6 @@ pub fn relation_bytes(members: usize, batch: usize, features: usize) -> usize {
     let cosines = vertices * batch * batch;
     let directions = vertices * batch * features;
     // A member's cosines and their gradient, and a pair's difference and slope; differences, directions and
-    // two steps of the way back; four matrices of distances.
+    // two steps of the backward pass; four matrices of distances.
     4 * ((2 * members + 2) * cosines + 4 * members * directions + 4 * members * batch * batch)
 }

@@ -1,7 +1,7 @@
-//! What a pipeline means: every name resolved, every shape inferred, every number weighed.
+//! The meaning of a pipeline: every name resolved, every shape inferred, every number checked.
 //!
-//! All that is wrong with a file is said in one message. Needs no GPU and no libtorch; reads no
-//! more of the data than its headers.
+//! Everything that is wrong with a file is reported in one message. Needs no GPU and no libtorch, and reads only
+//! the headers of the data.
 
 mod checks;
 mod memory;

@@ -1,4 +1,4 @@
-//! Everything that is wrong with a pipeline, collected.
+//! Collects everything that is wrong with a pipeline.
 
 use crate::config::LoadedPipeline;
 use crate::error::InputError;
@@ -14,20 +14,20 @@ impl<'a> Problems<'a> {
         Self { loaded, found: Vec::new() }
     }
 
-    /// Notes that the value at a key path is wrong.
+    /// Records that the value at a key path is wrong.
     pub fn add(&mut self, path: &str, problem: impl std::fmt::Display, remedy: impl Into<String>) {
         let message = format!("{}: {problem}", self.loaded.place(path));
         self.found.push(InputError::new(message).hint(remedy));
     }
 
-    /// Notes an error of a part that knows no pipeline file.
+    /// Records an error of a part that knows no pipeline file.
     pub fn add_error(&mut self, path: &str, error: &anyhow::Error) {
         let message = format!("{}: {error:#}", self.loaded.place(path));
         let hint = crate::error::hint_of(error).map(String::from);
         self.found.push(InputError { message, hint });
     }
 
-    /// All problems as one error, in the order they were found.
+    /// Returns all problems as one error, in the order in which they were found.
     ///
     /// # Errors
     /// [`InputError`] if there is any.

@@ -1,4 +1,4 @@
-//! From a loaded pipeline to a plan.
+//! Resolves a loaded pipeline to a plan.
 
 use std::path::{Path, PathBuf};
 
@@ -18,13 +18,14 @@ use super::teacher::{self, Teacher};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub pipeline: Pipeline,
-    /// Folder where relative paths start.
+    /// Folder from which relative paths start.
     pub base: PathBuf,
     pub data: DataInfo,
-    /// What every exported file takes and gives, but for how its images are prepared: that is known with the images.
+    /// The contract of every exported file, except for the preparation of images, which is known once they
+    /// are loaded.
     pub contract: Contract,
     pub peers: Vec<Peer>,
-    /// Found and fitting, where the pipeline has one.
+    /// The pipeline's teacher, if it has one.
     pub teacher: Option<Teacher>,
 }
 
@@ -32,11 +33,11 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
     pub name: String,
-    /// As written: a ready architecture or a model file.
+    /// A ready architecture or a model file, as written.
     pub model: String,
     pub graph: Graph,
     pub cost: Cost,
-    /// Of the stages' learning rates.
+    /// Factor on the stages' learning rates.
     pub lr_factor: f64,
 }
 
@@ -44,7 +45,7 @@ impl Plan {
     /// The pipeline with every default filled in and every path absolute.
     ///
     /// # Errors
-    /// If it cannot be serialised, which would be our fault.
+    /// If it cannot be serialised, which would be a fault of the program.
     pub fn resolved_yaml(&self) -> Result<String> {
         let mut pipeline = self.pipeline.clone();
         if let Some(root) = pipeline.data.source.root_mut() {
@@ -75,7 +76,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Checks a pipeline and builds its networks.
 ///
 /// # Errors
-/// [`crate::error::InputError`] with all that is wrong, each with its place and remedy.
+/// [`crate::error::InputError`] with everything that is wrong, each with its place and remedy.
 pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     let mut problems = Problems::new(loaded);
     checks::check(&loaded.pipeline, &mut problems);
@@ -123,10 +124,10 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     Ok(Plan { pipeline, base, data, contract, peers, teacher: found })
 }
 
-/// Reads one figure of a cost.
+/// Reads one number of a cost.
 type Value = fn(&Cost) -> u64;
 
-/// A budget that no student of the cohort can meet is found before anything is trained.
+/// Reports budgets that no student of the cohort can meet, before anything is trained.
 fn check_budgets(pipeline: &Pipeline, peers: &[Peer], problems: &mut Problems<'_>) {
     if peers.len() < pipeline.cohort.len() {
         return;

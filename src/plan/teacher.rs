@@ -1,4 +1,4 @@
-//! The frozen teacher: its network, and where its weights are.
+//! The frozen teacher: its network and the file with its weights.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::graph::{Graph, Model, Weights};
 use crate::stage::StageKind;
 use crate::zoo;
 
-/// A teacher that was found and fits.
+/// A teacher that was found and whose weights fit its model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Teacher {
-    /// As written: a ready architecture or a model file.
+    /// A ready architecture or a model file, as written.
     pub model: String,
     pub network: Model,
     /// The safetensors file.
     pub file: PathBuf,
 }
 
-/// Finds the weights and holds them against the model.
+/// Finds the weights and checks them against the model.
 pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo) -> Result<Teacher> {
     let graph = zoo::build(&zoo::find_model(&spec.model, base)?, data.shape, data.classes.len())?;
     let path = base.join(&spec.weights);

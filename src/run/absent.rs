@@ -1,4 +1,4 @@
-//! Stands in for running pipelines in a program without libtorch.
+//! Replaces pipeline runs in a program that was built without libtorch.
 
 #[path = "options.rs"]
 mod options;
@@ -15,7 +15,7 @@ pub use options::Options;
 /// Refuses to run.
 ///
 /// # Errors
-/// [`InputError`], always.
+/// Always [`InputError`].
 pub fn execute(_plan: &Plan, _options: &Options<'_>, _lock: Lock) -> Result<Option<Report>> {
     Err(InputError::new("this program was built without libtorch and cannot train")
         .hint("build it with `cargo build --release`, without --no-default-features")

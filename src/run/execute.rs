@@ -23,12 +23,12 @@ use super::key::{Surroundings, stage_key};
 use super::options::Options;
 use super::stages::Context;
 
-/// Runs every stage that is not already done and returns what the folder now says: nothing to report
-/// where no student was selected. `_lock` keeps other processes out of the folder until it is done.
+/// Runs every stage that is not already done and returns the folder's report, or `None` if no student was
+/// selected. `_lock` keeps other processes out of the folder until the run has ended.
 ///
 /// # Errors
-/// [`GateFailed`] after the report is written if a gate did not hold; [`Interrupted`] on request;
-/// [`InputError`] if the folder holds an artifact that was changed.
+/// [`GateFailed`] after the report is written if a gate failed; [`Interrupted`] on request; [`InputError`] if the
+/// folder holds an artifact that was changed.
 pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option<Report>> {
     let folder = RunFolder::new(&options.out);
     clear_half_written(folder.root())?;
@@ -54,14 +54,14 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
     }
 }
 
-/// A run while it goes on.
+/// A run in progress.
 struct Run<'a> {
     plan: &'a Plan,
     options: &'a Options<'a>,
     folder: &'a RunFolder,
     data: &'a Dataset,
     manifest: Manifest,
-    /// Hash of every file of the stages done so far.
+    /// Hash of every file of the stages that are done.
     files: BTreeMap<StageKind, BTreeMap<String, String>>,
     machine: Value,
 }
@@ -103,8 +103,8 @@ impl<'a> Run<'a> {
         Ok(Self { plan, options, folder, data, manifest, files: BTreeMap::new(), machine })
     }
 
-    /// After a gate that did not hold only the report is made, if there is a choice to report on;
-    /// what an earlier run left of the other stages is moved aside.
+    /// After a failed gate only the report is made, if there is a choice to report on; files that an earlier
+    /// run left for the other stages are moved aside.
     fn reports_after_a_gate(&mut self, stage: &Stage) -> Result<bool> {
         let kind = stage.kind();
         if kind == StageKind::Report {
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
         Ok(false)
     }
 
-    /// Runs or reuses one stage; a gate that did not hold comes back after its files are recorded.
+    /// Runs or reuses one stage; returns a failed gate after the stage's files are recorded.
     fn stage(&mut self, stage: &Stage) -> Result<Option<GateFailed>> {
         let kind = stage.kind();
         let progress = self.options.progress;
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         Ok(done.gate)
     }
 
-    /// The outputs of a stage that is done with this key and whose files are as they were written.
+    /// The outputs of a stage that is done with this key, if its files are unchanged.
     fn reusable(&self, stage: StageKind, key: &str) -> Result<Option<BTreeMap<String, String>>> {
         let name = stage.name();
         let entry =
@@ -192,8 +192,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Copies a stage that another run has done with this key, if there is one and it is intact. A stage
-    /// that was begun here is finished here.
+    /// Copies a stage that another run has done with this key, if there is one and it is intact. A stage that
+    /// was begun here is finished here.
     fn borrowed(&self, stage: StageKind, key: &str) -> Result<Option<StageEntry>> {
         let name = stage.name();
         let begun = self.manifest.stage(name).is_some_and(|entry| entry.key == key);
@@ -221,7 +221,7 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    /// Moves aside what another configuration left; an unfinished stage of this one stays.
+    /// Moves aside what another configuration left; an unfinished stage of this configuration stays.
     fn clear_the_way(&self, stage: StageKind, key: &str) -> Result<()> {
         match self.manifest.stage(stage.name()) {
             Some(entry) if entry.key == key && entry.status == Status::Running => Ok(()),
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Removes what a finished stage needed only to be resumed.
+    /// Removes what a finished stage needed only for resuming.
     fn clean_up(&self, stage: StageKind) -> Result<()> {
         let checkpoint = self.folder.checkpoint(stage);
         if !checkpoint.exists() {
@@ -284,7 +284,7 @@ fn torch_version(versions: &BTreeMap<String, String>) -> String {
     versions.get("libtorch").cloned().unwrap_or_else(|| "unknown".into())
 }
 
-/// The vector instructions that libtorch and our kernels choose by.
+/// The vector instructions by which libtorch and our kernels choose their code.
 fn cpu_features() -> Vec<String> {
     #[cfg(target_arch = "x86_64")]
     let features = [

@@ -1,4 +1,4 @@
-//! The key of a stage: a hash of all that decides its result, as the stage declares it.
+//! The key of a stage: a hash of everything that decides its result, as the stage declares it.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::graph::fingerprint;
 use crate::plan::{Peer, Plan, Teacher};
 use crate::stage::{Read, StageKind};
 
-/// What a stage may depend on and a plan does not know.
+/// What a stage may depend on that is not in the plan.
 #[derive(Debug, Clone)]
 pub struct Surroundings<'a> {
-    /// Hash of the data and of how it is split.
+    /// Hash of the data and of its splits.
     pub data: &'a str,
-    /// Hash of every file of the stages done so far, by path.
+    /// Hash of every file of the stages that are done, by path.
     pub files: &'a BTreeMap<StageKind, BTreeMap<String, String>>,
-    /// Device libtorch trains on, as resolved.
+    /// The resolved device on which libtorch trains.
     pub device: &'a str,
     /// What latency and parity depend on: the machine and the runtimes.
     pub machine: &'a Value,
@@ -27,7 +27,7 @@ pub struct Surroundings<'a> {
 /// The stage's key, in hex.
 ///
 /// # Errors
-/// If the configuration cannot be serialised, which would be our fault.
+/// If the configuration cannot be serialised, which would be a fault of the program.
 pub fn stage_key(plan: &Plan, stage: &Stage, surroundings: &Surroundings<'_>) -> Result<String> {
     let declaration = stage.kind().declaration();
     let mut reads = Map::new();
@@ -45,7 +45,7 @@ pub fn stage_key(plan: &Plan, stage: &Stage, surroundings: &Surroundings<'_>) ->
     Ok(blake3::hash(serde_json::to_string(&document)?.as_bytes()).to_hex().to_string())
 }
 
-/// What stands for a thing that is read.
+/// The part of the key for something that is read.
 fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>) -> Result<Value> {
     let pipeline = &plan.pipeline;
     Ok(match read {
@@ -58,7 +58,7 @@ fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>
         }),
         Read::Teacher => {
             let taught = match stage {
-                Stage::Collaborate(settings) => settings.method.terms(&settings.loss).taught(),
+                Stage::Collaborate(settings) => settings.terms().taught(),
                 Stage::Pretrain(_)
                 | Stage::Select(_)
                 | Stage::Export(_)
@@ -75,13 +75,13 @@ fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>
     })
 }
 
-/// A teacher as far as results depend on it: its graph and its weights.
+/// What results depend on in a teacher: its graph and its weights.
 fn teacher(teacher: &Teacher) -> Value {
     let weights = blake3::hash(&teacher.network.weights().to_safetensors(None));
     json!({"graph": fingerprint(teacher.network.graph()), "weights": weights.to_hex().to_string()})
 }
 
-/// A student as far as results depend on it: its name, its graph and how fast it learns.
+/// What results depend on in a student: its name, its graph and its learning rate factor.
 fn student(peer: &Peer) -> Value {
     json!({"name": peer.name, "graph": fingerprint(&peer.graph), "lr_factor": peer.lr_factor})
 }

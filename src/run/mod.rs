@@ -1,4 +1,4 @@
-//! From a plan to a finished run folder: stages in order, reused where they are done.
+//! Turns a plan into a finished run folder: stages in order, reused where they are done.
 //!
 //! Knows stages and files; each stage's own work is done elsewhere.
 

@@ -1,4 +1,4 @@
-//! How a plan is run.
+//! Options of a run.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -12,8 +12,8 @@ pub struct Options<'a> {
     pub progress: &'a dyn Progress,
     /// Set when the user asks to stop.
     pub stop: &'a AtomicBool,
-    /// The command that goes on after an interruption.
+    /// The command that resumes after an interruption.
     pub resume: String,
-    /// Other run folders; what they have done with the same key is copied instead of done again.
+    /// Other run folders; a stage that one of them has done with the same key is copied instead of run again.
     pub siblings: Vec<PathBuf>,
 }

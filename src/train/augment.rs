@@ -1,5 +1,5 @@
-//! A recipe's changes made to tensors, wherever they lie: to bytes exactly what `data` makes of them, and the
-//! mixing of normalised images.
+//! Applies a recipe's changes to tensors on any device: on bytes with exactly the same result as in `data`, and
+//! mixing on normalised images.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 use crate::data::{Change, Mix, Way};
 use crate::torch::sent;
 
-/// Changes the bytes of a batch, `[batch, channels, height, width]` of uint8; `changes` holds each
-/// image's, the same kinds for all, and `grey` what each channel is on average, `[channels]` of uint8.
+/// Changes the bytes of a batch, `[batch, channels, height, width]` of uint8; `changes` has each image's changes,
+/// the same kinds for all, and `grey` has the mean of each channel, `[channels]` of uint8.
 ///
 /// # Errors
 /// If memory runs out.
@@ -51,7 +51,7 @@ pub(super) fn mixed(images: Tensor, mix: &Mix) -> Result<Tensor> {
     }
 }
 
-/// One number of every image, as a column `[batch, 1]` on the images' device.
+/// One number per image, as a column `[batch, 1]` on the images' device.
 fn column<T: tch::kind::Element>(
     images: &Tensor,
     step: &[Change],
@@ -71,8 +71,8 @@ fn sides(images: &Tensor) -> [i64; 2] {
     [size[2], size[3]]
 }
 
-/// The pixels at these rows and columns of each image, both `[batch, height, width]` or broadcast to it; 0
-/// where they lie outside.
+/// The pixels at the given rows and columns of each image, both `[batch, height, width]` or broadcast to it; 0
+/// outside the image.
 fn taken(images: &Tensor, rows: &Tensor, columns: &Tensor) -> Result<Tensor> {
     let ([height, width], size) = (sides(images), images.size());
     let inside = |at: &Tensor, side: i64| anyhow::Ok(at.f_ge(0)?.f_logical_and(&at.f_lt(side)?)?);
@@ -161,7 +161,7 @@ mod tests {
 
     const SHAPE: [usize; 3] = [2, 7, 5];
 
-    /// Tensors against `data` on the same bytes.
+    /// Compares tensors with `data` on the same bytes.
     #[track_caller]
     fn as_data_does(changes: &[Vec<Change>]) {
         let image: usize = SHAPE.iter().product();

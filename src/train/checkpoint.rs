@@ -1,4 +1,4 @@
-//! The whole state of a training stage in one file, and the file before it.
+//! The whole state of a training stage in one file, and the previous file.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::EpochRecord;
 use crate::files::write_atomic;
 use crate::graph::Weights;
-use crate::score::Score;
+use crate::task::Score;
 
 use super::metrics::COLUMNS;
 
 /// Key of the JSON document in the file's safetensors metadata.
 const STATE: &str = "cohort";
 
-/// Where a training stage stands, apart from its tensors.
+/// The progress of a training stage, without its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The stage's key: a checkpoint of another configuration is not ours.
+    /// The stage's key; a checkpoint of another configuration is ignored.
     pub key: String,
-    /// Epoch to go on with, from 0.
+    /// Epoch with which to continue, from 0.
     pub epoch: usize,
-    /// Batches of that epoch that are done.
+    /// Number of finished batches of that epoch.
     pub batch: usize,
     /// Sums over those batches.
     pub sums: Vec<[f64; COLUMNS]>,
@@ -60,10 +60,10 @@ fn previous(folder: &Path) -> PathBuf {
     folder.join("previous.safetensors")
 }
 
-/// Writes a checkpoint; the one before it stays beside it until the next.
+/// Writes a checkpoint; the previous one stays beside it until the next.
 ///
 /// # Errors
-/// If the disk is full or the folder cannot be written; the old checkpoint is then still there.
+/// If the disk is full or the folder cannot be written; the old checkpoint is kept.
 pub fn save(folder: &Path, progress: &Progress, students: &[StudentState]) -> Result<()> {
     let mut all = Weights::new();
     for (index, student) in students.iter().enumerate() {
@@ -85,24 +85,24 @@ pub fn save(folder: &Path, progress: &Progress, students: &[StudentState]) -> Re
     write_atomic(&current(folder), &bytes)
 }
 
-/// Gives the current checkpoint its second name, in one step that a kill cannot cut short.
+/// Gives the current checkpoint its second name in one atomic step.
 fn keep(folder: &Path) -> std::io::Result<()> {
     let second = folder.join("kept.safetensors");
     match std::fs::remove_file(&second) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // Not every file system has links.
+    // Some file systems have no hard links.
     std::fs::hard_link(current(folder), &second)
         .or_else(|_| std::fs::copy(current(folder), &second).map(|_| ()))?;
     std::fs::rename(&second, previous(folder))
 }
 
-/// Reads the newest usable checkpoint of `key`: the current file, or the previous one if that is
+/// Reads the newest usable checkpoint of `key`: the current file, or the previous one if the current one is
 /// damaged. `None` if there is none, or only of another configuration.
 ///
 /// # Errors
-/// If files are there and none can be read.
+/// If there are files and none can be read.
 pub fn load(folder: &Path, key: &str, students: usize) -> Result<Option<(Progress, Vec<StudentState>)>> {
     let mut damage = None;
     for path in [current(folder), previous(folder)] {
@@ -168,7 +168,7 @@ mod tests {
             batch: 5,
             sums: vec![[0.1; COLUMNS]],
             history: Vec::new(),
-            kept: vec![Some((2, Score { accuracy: 0.5, loss: 1.0, images: 10 }))],
+            kept: vec![Some((2, Score::new(5.0, 1.0, 10)))],
         };
         (progress, vec![student])
     }

@@ -7,14 +7,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tch::Kind;
 
-use crate::config::{Augment, Device, Keep, LossTerms, Optimizer, Precision, Schedule, Updates};
+use crate::config::{Augment, Device, Keep, Precision, Recipe};
 use crate::data::{Dataset, TrainingOrder, batches_per_epoch};
 use crate::epoch::EpochRecord;
 use crate::error::Interrupted;
 use crate::files::write_atomic;
 use crate::graph::{Model, Weights, fold_batch_norm};
 use crate::progress::{Event, Progress, Task};
-use crate::score::Score;
+use crate::task::Score;
 use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device, set_threads, threads, to_f32};
 
 use super::checkpoint::{self, StudentState};
@@ -22,43 +22,34 @@ use super::evaluate::{evaluate, evaluate_model};
 use super::feed::{Fed, Feed};
 use super::metrics::{COLUMNS, Sums, record};
 use super::optimizer::OptimizerState;
-use super::schedule::{Moment, learning_rate};
-use super::step::{Student, Teaching, step};
+use super::schedule::{Iteration, learning_rate};
+use super::step::{Learner, Teaching, step};
 
-/// One peer at the start of a stage.
+/// One student at the start of a training.
 pub struct Start<'a> {
     pub name: &'a str,
     pub model: Model,
     /// Frozen copy for the self-distillation.
     pub frozen: Option<Model>,
-    /// Of the schedule's learning rate.
+    /// Factor on the schedule's learning rate.
     pub lr_factor: f64,
 }
 
-/// A training stage: everything that decides its result, and where it keeps its state.
-pub struct Job<'a> {
-    /// What progress is called: `pretrain`, `collaborate`.
+/// A training: everything that decides its result, and where it keeps its state.
+pub struct Training<'a> {
+    /// Name for progress: `pretrain`, `collaborate`.
     pub stage: &'a str,
-    /// Identifies the configuration; a checkpoint of another key is ignored.
+    /// Identifies the configuration; a checkpoint with another key is ignored.
     pub key: &'a str,
+    pub recipe: &'a Recipe,
     pub students: Vec<Start<'a>>,
-    pub terms: LossTerms,
-    pub updates: Updates,
     /// A frozen network that teaches all students.
     pub teacher: Option<&'a Model>,
-    /// Epochs in which every term but the cross-entropy rises to its weight.
-    pub ramp_epochs: usize,
-    pub precision: Precision,
     pub data: &'a Dataset,
     pub augment: &'a [Augment],
+    /// Threads that load and augment images.
     pub workers: usize,
-    pub epochs: usize,
-    pub batch: usize,
-    pub keep: Keep,
-    /// Epochs from one validation to the next; the last epoch is always validated.
-    pub validate_every: usize,
-    pub optimizer: &'a Optimizer,
-    pub schedule: &'a Schedule,
+    pub precision: Precision,
     pub device: Device,
     /// Seed of the batch order and the augmentation.
     pub seed: u64,
@@ -67,30 +58,30 @@ pub struct Job<'a> {
     pub progress: &'a dyn Progress,
     /// Set when the user asks to stop.
     pub stop: &'a AtomicBool,
-    /// The command that goes on after an interruption.
+    /// The command that resumes after an interruption.
     pub resume: &'a str,
 }
 
-/// A student when the stage has ended.
+/// A student after a training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
     pub name: String,
     pub weights: Weights,
-    /// Epoch (from 1) the weights are of.
+    /// Epoch (from 1) after which the weights were kept.
     pub epoch: usize,
     pub validation: Score,
-    /// Hash of the optimiser's averages after the last epoch.
+    /// BLAKE3 hash of the optimiser's averages after the last epoch.
     pub optimizer: String,
 }
 
-/// What a stage leaves.
+/// The result of a training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     pub students: Vec<Trained>,
     pub history: Vec<EpochRecord>,
 }
 
-/// What a precision is to libtorch; whether it may use TF32 is said to it here.
+/// The type in which libtorch computes at a precision. Also switches TF32 on or off.
 fn compute_kind(precision: Precision, device: tch::Device) -> Result<Kind> {
     let on_gpu = matches!(device, tch::Device::Cuda(_));
     if precision != Precision::Float32 && !on_gpu {
@@ -104,7 +95,7 @@ fn compute_kind(precision: Precision, device: tch::Device) -> Result<Kind> {
     })
 }
 
-/// A hash of an optimiser's averages.
+/// BLAKE3 hash of an optimiser's averages, in hex.
 fn hash(optimizer: &OptimizerState) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for (name, values) in optimizer.averages() {
@@ -116,70 +107,77 @@ fn hash(optimizer: &OptimizerState) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// A stage while it runs.
+/// A training while it runs.
 struct Cohort<'a> {
-    job: &'a Job<'a>,
-    students: Vec<Student>,
+    training: &'a Training<'a>,
+    students: Vec<Learner>,
     teacher: Option<Network>,
     kept: Vec<Option<Weights>>,
     progress: checkpoint::Progress,
 }
 
-/// Trains the cohort to the end of its last epoch, from the newest checkpoint if there is one.
+/// Trains the cohort to the end of its last epoch, starting from the newest checkpoint if there is one.
 ///
 /// # Errors
 /// [`Interrupted`] when `stop` was set, with a checkpoint written;
 /// [`crate::error::InputError`] when a loss is not finite, an image cannot be read, or the disk is
 /// full.
-pub fn train(job: &Job<'_>) -> Result<Outcome> {
-    // Once the count is set, MKL does not choose one of its own, which would change sums.
+pub fn train(training: &Training<'_>) -> Result<Outcome> {
+    let recipe = training.recipe;
+    // With a fixed count MKL does not choose its own, which would change sums.
     set_threads(threads());
-    let device = resolve_device(job.device)?;
-    let feed = Feed::new(&job.data.train, &job.data.normalization, job.augment, job.workers, device)?;
-    let mut cohort = Cohort::start(job, device)?;
+    let device = resolve_device(training.device)?;
+    let feed = Feed::new(
+        &training.data.train,
+        &training.data.normalization,
+        training.augment,
+        training.workers,
+        device,
+    )?;
+    let mut cohort = Cohort::start(training, device)?;
     cohort.restore()?;
-    let steps = batches_per_epoch(job.data.train.len(), job.batch);
+    let steps = batches_per_epoch(training.data.train.len(), recipe.batch);
     anyhow::ensure!(steps > 0, "the training split is smaller than one batch");
-    let task = job.progress.begin(job.stage, (job.epochs * steps) as u64, "steps");
+    let task = training.progress.begin(training.stage, (recipe.epochs * steps) as u64, "steps");
     task.resume((cohort.progress.epoch * steps + cohort.progress.batch) as u64);
-    while cohort.progress.epoch < job.epochs {
+    while cohort.progress.epoch < recipe.epochs {
         cohort.epoch(&feed, steps, &task)?;
     }
     cohort.finish()
 }
 
 impl<'a> Cohort<'a> {
-    fn start(job: &'a Job<'a>, device: tch::Device) -> Result<Self> {
-        let kind = compute_kind(job.precision, device)?;
+    fn start(training: &'a Training<'a>, device: tch::Device) -> Result<Self> {
+        let kind = compute_kind(training.precision, device)?;
         let frozen = |model: &Model| {
             let folded = fold_batch_norm(model)?;
             anyhow::Ok(Network::new(&folded, device, Kind::Float)?.computing_in(kind))
         };
-        let mut students = Vec::with_capacity(job.students.len());
-        for start in &job.students {
+        let mut students = Vec::with_capacity(training.students.len());
+        for start in &training.students {
             let network = Network::new(&start.model, device, Kind::Float)
                 .with_context(|| format!("student '{}'", start.name))?
                 .computing_in(kind);
             let past = start.frozen.as_ref().map(frozen).transpose()?;
-            let optimizer = OptimizerState::new(&network, job.optimizer)?;
+            let optimizer = OptimizerState::new(&network, &training.recipe.optimizer)?;
             let (name, lr_factor) = (start.name.to_string(), start.lr_factor);
-            students.push(Student { name, network, frozen: past, optimizer, lr_factor });
+            students.push(Learner { name, network, frozen: past, optimizer, lr_factor });
         }
-        let teacher = job.teacher.map(frozen).transpose()?;
+        let teacher = training.teacher.map(frozen).transpose()?;
         let count = students.len();
         let progress = checkpoint::Progress {
-            key: job.key.to_string(),
+            key: training.key.to_string(),
             epoch: 0,
             batch: 0,
             sums: vec![[0.0; COLUMNS]; count],
             history: Vec::new(),
             kept: vec![None; count],
         };
-        Ok(Self { job, students, teacher, kept: vec![None; count], progress })
+        Ok(Self { training, students, teacher, kept: vec![None; count], progress })
     }
 
     fn restore(&mut self) -> Result<()> {
-        let found = checkpoint::load(self.job.checkpoint, self.job.key, self.students.len())?;
+        let found = checkpoint::load(self.training.checkpoint, self.training.key, self.students.len())?;
         let Some((progress, states)) = found else { return Ok(()) };
         for ((student, kept), state) in self.students.iter_mut().zip(&mut self.kept).zip(states) {
             student.network.load(&state.weights)?;
@@ -189,11 +187,11 @@ impl<'a> Cohort<'a> {
             }
             *kept = state.kept;
         }
-        self.job.progress.note(format!(
+        self.training.progress.note(format!(
             "{}: going on at epoch {} of {}, batch {}",
-            self.job.stage,
-            (progress.epoch + 1).min(self.job.epochs),
-            self.job.epochs,
+            self.training.stage,
+            (progress.epoch + 1).min(self.training.recipe.epochs),
+            self.training.recipe.epochs,
             progress.batch + 1
         ));
         self.progress = progress;
@@ -201,51 +199,53 @@ impl<'a> Cohort<'a> {
     }
 
     fn epoch(&mut self, feed: &Feed<'_>, steps: usize, task: &Task<'_>) -> Result<()> {
-        let job = self.job;
+        let training = self.training;
+        let recipe = training.recipe;
         let (epoch, first_batch) = (self.progress.epoch, self.progress.batch);
-        let names: Vec<&str> = job.students.iter().map(|start| start.name).collect();
+        let names: Vec<&str> = training.students.iter().map(|start| start.name).collect();
         let mut sums = Sums::new(self.progress.sums.clone(), first_batch, epoch);
-        let order = TrainingOrder { batch: job.batch, seed: job.seed, epoch, first_batch };
-        let ramp = (epoch + 1) as f64 / (job.ramp_epochs + 1) as f64;
-        let terms = job.terms.ramped(ramp);
-        let teaching = Teaching { terms: &terms, updates: job.updates, teacher: self.teacher.as_ref() };
+        let order = TrainingOrder { batch: recipe.batch, seed: training.seed, epoch, first_batch };
+        let ramp = (epoch + 1) as f64 / (recipe.ramp_epochs + 1) as f64;
+        let terms = recipe.terms.ramped(ramp);
+        let teaching = Teaching { terms: &terms, updates: recipe.updates, teacher: self.teacher.as_ref() };
         let started = Instant::now();
         let mut lr = 0.0;
         for (index, batch) in (first_batch..).zip(feed.epoch(order)) {
-            if job.stop.load(Ordering::Relaxed) {
+            if training.stop.load(Ordering::Relaxed) {
                 return self.interrupt(&mut sums, &names);
             }
             let Fed { images, targets } = batch?;
             let done = epoch * steps + index;
-            lr = learning_rate(job.schedule, job.optimizer.lr(), done, steps, job.epochs);
-            let moment = Moment { step: done + 1, lr };
-            sums.add(step(&mut self.students, &teaching, &images, &targets, moment)?, &names)?;
+            lr = learning_rate(&recipe.schedule, recipe.optimizer.lr(), done, steps, recipe.epochs);
+            let iteration = Iteration { step: done + 1, lr };
+            sums.add(step(&mut self.students, &teaching, &images, &targets, iteration)?, &names)?;
             task.advance(1);
         }
-        // Waits for the device: only then the time is that of the steps.
+        // Waits for the device, so that the time below covers the steps.
         let totals = sums.finish(&names)?.to_vec();
-        let rate = ((steps - first_batch) * job.batch) as f64 / started.elapsed().as_secs_f64();
+        let rate = ((steps - first_batch) * recipe.batch) as f64 / started.elapsed().as_secs_f64();
         self.close_epoch(&totals, sums.steps(), lr)?;
         self.tell_epoch(rate);
         Ok(())
     }
 
-    /// Scores the students, keeps what is to be kept, and writes the checkpoint.
+    /// Scores the students, keeps the weights that the recipe asks for, and writes the checkpoint.
     fn close_epoch(&mut self, totals: &[[f64; COLUMNS]], steps: usize, lr: f64) -> Result<()> {
-        let job = self.job;
+        let training = self.training;
+        let recipe = training.recipe;
         let epoch = self.progress.epoch + 1;
-        let scores = match epoch.is_multiple_of(job.validate_every) || epoch == job.epochs {
+        let scores = match epoch.is_multiple_of(recipe.validate_every) || epoch == recipe.epochs {
             true => self.validate()?.into_iter().map(Some).collect(),
             false => vec![None; self.students.len()],
         };
         let mut records = Vec::with_capacity(self.students.len());
         for (index, score) in scores.into_iter().enumerate() {
             let student = &self.students[index];
-            records.push(record(&student.name, &totals[index], &job.terms, steps, job.batch, score));
+            records.push(record(&student.name, &totals[index], &recipe.terms, steps, recipe.batch, score));
             let Some(score) = score else { continue };
-            let better = match (job.keep, self.progress.kept[index]) {
+            let better = match (recipe.keep, self.progress.kept[index]) {
                 (Keep::Last, _) | (Keep::Best, None) => true,
-                (Keep::Best, Some((_, best))) => score.accuracy >= best.accuracy,
+                (Keep::Best, Some((_, best))) => score.compare(&best).is_ge(),
             };
             if better {
                 self.kept[index] = Some(student.network.weights()?);
@@ -262,14 +262,14 @@ impl<'a> Cohort<'a> {
 
     fn validate(&self) -> Result<Vec<Score>> {
         let networks: Vec<&Network> = self.students.iter().map(|student| &student.network).collect();
-        evaluate(&networks, &self.job.data.validation, &self.job.data.normalization)
+        evaluate(&networks, &self.training.data.validation, &self.training.data.normalization)
     }
 
     fn interrupt(&mut self, sums: &mut Sums, names: &[&str]) -> Result<()> {
         self.progress.sums = sums.finish(names)?.to_vec();
         self.progress.batch = sums.steps();
         self.save()?;
-        Err(Interrupted { resume: self.job.resume.to_string() }.into())
+        Err(Interrupted { resume: self.training.resume.to_string() }.into())
     }
 
     fn save(&self) -> Result<()> {
@@ -281,24 +281,24 @@ impl<'a> Cohort<'a> {
             let optimizer = optimizer.collect::<Result<_>>()?;
             states.push(StudentState { weights, optimizer, kept: kept.clone() });
         }
-        checkpoint::save(self.job.checkpoint, &self.progress, &states)
+        checkpoint::save(self.training.checkpoint, &self.progress, &states)
     }
 
-    /// Writes all records again: no line can be lost or doubled.
+    /// Writes all records again, so that no line can be lost or doubled.
     fn write_metrics(&self) -> Result<()> {
         let lines = self.progress.history.iter().map(|record| Ok(serde_json::to_string(record)? + "\n"));
-        write_atomic(self.job.metrics, lines.collect::<Result<String>>()?.as_bytes())
+        write_atomic(self.training.metrics, lines.collect::<Result<String>>()?.as_bytes())
     }
 
     fn tell_epoch(&self, images_per_second: f64) {
         let Some(record) = self.progress.history.last().cloned() else { return };
-        let (stage, epochs) = (self.job.stage.to_string(), self.job.epochs);
-        self.job.progress.hear(Event::Epoch { stage, epochs, record, images_per_second });
+        let (stage, epochs) = (self.training.stage.to_string(), self.training.recipe.epochs);
+        self.training.progress.hear(Event::Epoch { stage, epochs, record, images_per_second });
     }
 
-    /// What an exported file will be held against: files compute in float32 whatever the training did.
+    /// The score that an exported file will be compared with: files compute in float32 whatever the training did.
     fn score_in_float32(&self, network: &Network, weights: &Weights) -> Result<Score> {
-        let Job { device, data, .. } = self.job;
+        let Training { device, data, .. } = self.training;
         let model = Model::new(network.graph().clone(), weights.clone())?;
         evaluate_model(&model, *device, &data.validation, &data.normalization)
     }
@@ -308,7 +308,7 @@ impl<'a> Cohort<'a> {
         for ((student, kept), score) in self.students.iter().zip(&self.kept).zip(&self.progress.kept) {
             let weights = kept.clone().context("no epoch was finished")?;
             let (epoch, mut validation) = score.context("no epoch was finished")?;
-            if self.job.precision != Precision::Float32 {
+            if self.training.precision != Precision::Float32 {
                 validation = self.score_in_float32(&student.network, &weights)?;
             }
             let optimizer = hash(&student.optimizer)?;

@@ -1,6 +1,6 @@
-//! How training images reach the device: copied batch by batch while workers make the next ones, or, where
-//! a GPU holds the whole split, gathered and augmented there. Either way the same recipes give the same
-//! values.
+//! Brings training images to the device: they are copied batch by batch while workers make the next ones, or,
+//! where a GPU holds the whole split, gathered and augmented there. Both ways give the same values for the same
+//! recipes.
 
 use anyhow::{Context, Result};
 use ndarray::ArrayD;
@@ -15,7 +15,7 @@ use crate::torch::sent;
 use super::augment::{changed, mixed};
 use super::losses::Targets;
 
-/// Bytes of images that are kept on a GPU, at most.
+/// Maximum bytes of images that are kept on a GPU.
 const RESIDENT_BYTES: usize = 4 << 30;
 
 /// Training images on their way to a device.
@@ -24,14 +24,14 @@ pub(super) struct Feed<'a> {
     list: &'a [Augment],
     workers: usize,
     device: Device,
-    /// All images, `[images, channels, height, width]` of uint8, where they are resident.
+    /// All images, `[images, channels, height, width]` of uint8, if they are resident on the device.
     resident: Option<Tensor>,
-    /// What each channel is on average, here and on the device.
+    /// Mean of each channel, here and on the device.
     grey: Vec<u8>,
     grey_there: Tensor,
     /// Normalised value of every byte, channel after channel.
     table: Tensor,
-    /// Where each channel's values begin in it, `[channels, 1, 1]`.
+    /// Where each channel's values begin in that table, `[channels, 1, 1]`.
     starts: Tensor,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Fed {
 }
 
 impl<'a> Feed<'a> {
-    /// Prepares a split for a device; a GPU takes all of it where it is small enough.
+    /// Prepares a split for a device; a GPU holds all of it if it is small enough.
     ///
     /// # Errors
     /// If an image cannot be read or the device's memory runs out.
@@ -75,7 +75,7 @@ impl<'a> Feed<'a> {
         Ok(feed)
     }
 
-    /// Brings all images to the device.
+    /// Copies all images to the device.
     fn settle(&mut self) -> Result<()> {
         let images =
             (0..self.split.len()).into_par_iter().map(|place| Ok(self.split.image(place)?.into_owned()));
@@ -108,7 +108,7 @@ impl<'a> Feed<'a> {
         changed(images, &recipe.changes, &self.grey_there)
     }
 
-    /// Bytes on the device.
+    /// Copies bytes to the device.
     fn copied(&self, images: &ArrayD<u8>) -> Result<Tensor> {
         let size: Vec<i64> = images.shape().iter().map(|&side| side as i64).collect();
         let bytes = images.as_slice().context("a batch lies in one piece")?;
@@ -152,7 +152,7 @@ mod tests {
         fed_alike(crate::torch::resolve_device(crate::config::Device::Cuda(0)).unwrap());
     }
 
-    /// What is copied to a device and what is resident there is what the CPU is fed.
+    /// Images that are copied to a device, or resident there, have the same values as on the CPU.
     #[track_caller]
     fn fed_alike(device: Device) {
         let data = digits();

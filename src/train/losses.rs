@@ -1,27 +1,27 @@
-//! The terms on logits, as functions that libtorch differentiates. Logits are `[batch, classes]`; every
-//! term is a scalar.
+//! The terms on logits, as functions that libtorch differentiates. Logits are `[batch, classes]`; every term is a
+//! scalar.
 
 use anyhow::Result;
 use tch::{Reduction, Tensor};
 
-/// Probability that a smoothed label gives to the right class when it is the teacher (Yuan et al. 2020).
+/// Probability of the right class in a smoothed label that acts as the teacher (Yuan et al. 2020).
 const SMOOTH_TEACHER_CERTAINTY: f64 = 0.99;
 
-/// What a batch's images are of.
+/// The labels of a batch.
 pub struct Targets {
     /// `[batch]` of int64.
     pub labels: Tensor,
-    /// Where two images were mixed: the other's labels, and the first one's share.
+    /// Where pairs of images are mixed: the other image's labels, and the share of the first one's.
     pub mixed: Option<(Tensor, f64)>,
 }
 
 impl Targets {
-    /// Images of one class each.
+    /// Labels of images with one class each.
     pub fn plain(labels: Tensor) -> Self {
         Self { labels, mixed: None }
     }
 
-    /// A term of labels: of both, by their shares, where images are mixed.
+    /// A term on labels; for mixed images, its mean over both labels by their shares.
     fn blend(&self, term: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let own = term(&self.labels)?;
         match &self.mixed {
@@ -30,8 +30,8 @@ impl Targets {
         }
     }
 
-    /// How many of a batch are right, as a float scalar on the device: of mixed images, those that find
-    /// the class with the larger share.
+    /// Number of right decisions in a batch, as a float scalar on the device; for mixed images, the label
+    /// with the larger share counts.
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -44,7 +44,7 @@ impl Targets {
     }
 }
 
-/// Mean cross-entropy against the labels, of which `smoothing` is spread evenly over all classes.
+/// Mean cross-entropy with the labels, of which the share `smoothing` is spread evenly over all classes.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -54,8 +54,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Targets, smoothing: f64) -> Resu
     })
 }
 
-/// `t² · KL(softmax(target / t) ‖ softmax(student / t))`, summed over classes, averaged over the
-/// batch. No gradient reaches `target`.
+/// `t² · KL(softmax(target / t) ‖ softmax(student / t))`, summed over classes and averaged over the batch. No
+/// gradient reaches `target`.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -66,7 +66,7 @@ pub fn response(student: &Tensor, target: &Tensor, temperature: f64) -> Result<T
     Ok(divergence * (temperature * temperature / student.size()[0] as f64))
 }
 
-/// [`response`] to a teacher that is sure of the label and knows nothing of the other classes.
+/// [`response`] to a teacher that gives the label nearly all probability and the other classes equal shares.
 ///
 /// # Errors
 /// If the shapes do not fit.
@@ -135,7 +135,7 @@ mod tests {
         Targets { labels: Tensor::from_slice(&LABELS), mixed: Some((Tensor::from_slice(&OTHERS), share)) }
     }
 
-    /// A term by libtorch, with its gradient, against the same by plain loops and finite differences.
+    /// Compares a term by libtorch, and its gradient, with plain loops and finite differences.
     #[track_caller]
     fn agrees(ours: impl Fn(&Tensor) -> Result<Tensor>, plain: impl Fn(&[[f64; 3]; 2]) -> f64) {
         let student = tensor(&STUDENT).set_requires_grad(true);

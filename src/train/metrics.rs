@@ -1,49 +1,32 @@
-//! What an epoch measured: sums while it runs, one record when it ends.
+//! What an epoch measures: sums while it runs, and one record when it ends.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
 use crate::config::LossTerms;
-use crate::epoch::StudentRecord;
+use crate::epoch::{StudentRecord, Term};
 use crate::error::InputError;
-use crate::score::Score;
+use crate::task::Score;
 use crate::torch::to_f64;
 
-/// Columns of a step's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Term {
-    CrossEntropy,
-    Distance,
-    Angle,
-    Response,
-    SelfDistillation,
-    Teacher,
-    TeacherDistance,
-    TeacherAngle,
-    SmoothTeacher,
-    Total,
-    Hits,
-}
+/// Column of a step's row that has the weighted sum of all terms; the columns before it are those of [`Term::ALL`].
+pub const TOTAL: usize = Term::ALL.len();
+
+/// Column with the number of images whose label was predicted.
+pub const HITS: usize = TOTAL + 1;
 
 /// Length of a step's row.
-pub const COLUMNS: usize = 11;
+pub const COLUMNS: usize = HITS + 1;
 
-const TERMS: [(Term, &str); COLUMNS] = [
-    (Term::CrossEntropy, "cross_entropy"),
-    (Term::Distance, "distance"),
-    (Term::Angle, "angle"),
-    (Term::Response, "response"),
-    (Term::SelfDistillation, "self_distillation"),
-    (Term::Teacher, "teacher"),
-    (Term::TeacherDistance, "teacher_distance"),
-    (Term::TeacherAngle, "teacher_angle"),
-    (Term::SmoothTeacher, "smooth_teacher"),
-    (Term::Total, "total"),
-    (Term::Hits, "hits"),
-];
+fn column_name(column: usize) -> &'static str {
+    match Term::ALL.get(column) {
+        Some(term) => term.name(),
+        None if column == TOTAL => "total",
+        None => "hits",
+    }
+}
 
-/// Steps whose rows stay on the device before they are read, so that a GPU is not waited for at
-/// every step.
+/// Steps whose rows stay on the device before they are read, so that no step waits for the GPU.
 const PENDING: usize = 32;
 
 /// Sums over the steps of an epoch.
@@ -56,7 +39,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Starts with what a checkpoint held, all zero at an epoch's start.
+    /// Starts from a checkpoint's sums, which are zero at the start of an epoch.
     pub fn new(sums: Vec<[f64; COLUMNS]>, steps: usize, epoch: usize) -> Self {
         Self { pending: Vec::new(), sums, steps, epoch }
     }
@@ -70,7 +53,7 @@ impl Sums {
         if self.pending.len() >= PENDING { self.drain(names) } else { Ok(()) }
     }
 
-    /// Reads what is still on the device and returns the sums.
+    /// Reads the rows that are still on the device and returns the sums.
     ///
     /// # Errors
     /// As [`Sums::add`].
@@ -94,7 +77,7 @@ impl Sums {
             for (student, row) in step.outer_iter().enumerate() {
                 for (column, value) in row.iter().enumerate() {
                     if !value.is_finite() {
-                        return Err(diverged(TERMS[column].1, names[student], self.epoch, self.steps));
+                        return Err(diverged(column_name(column), names[student], self.epoch, self.steps));
                     }
                     self.sums[student][column] += value;
                 }
@@ -121,22 +104,7 @@ pub fn record(
     batch: usize,
     validation: Option<Score>,
 ) -> StudentRecord {
-    let mean = |term: Term| sums[term as usize] / steps.max(1) as f64;
-    let if_on = |on: bool, term: Term| on.then(|| mean(term));
-    let mutual = |weight: f64| terms.beta > 0.0 && weight > 0.0;
-    StudentRecord {
-        name: name.to_string(),
-        cross_entropy: if_on(terms.alpha > 0.0, Term::CrossEntropy),
-        distance: if_on(mutual(terms.beta0), Term::Distance),
-        angle: if_on(mutual(terms.beta1), Term::Angle),
-        response: if_on(mutual(terms.beta2), Term::Response),
-        self_distillation: if_on(terms.gamma > 0.0, Term::SelfDistillation),
-        teacher: if_on(terms.teacher > 0.0, Term::Teacher),
-        teacher_distance: if_on(terms.teacher_distance > 0.0, Term::TeacherDistance),
-        teacher_angle: if_on(terms.teacher_angle > 0.0, Term::TeacherAngle),
-        smooth_teacher: if_on(terms.smooth_teacher > 0.0, Term::SmoothTeacher),
-        total: mean(Term::Total),
-        train_accuracy: mean(Term::Hits) / batch as f64,
-        validation,
-    }
+    let mean = |column: usize| sums[column] / steps.max(1) as f64;
+    let term = |term: Term| (terms.weight(term) > 0.0).then(|| mean(term as usize));
+    StudentRecord::new(name, term, mean(TOTAL), mean(HITS) / batch as f64, validation)
 }

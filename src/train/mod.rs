@@ -16,10 +16,9 @@ mod schedule;
 mod step;
 
 pub use checkpoint::CheckpointError;
-pub use cohort::{Job, Outcome, Start, Trained, train};
+pub use cohort::{Outcome, Start, Trained, Training, train};
 pub use evaluate::{evaluate, evaluate_model};
 pub use losses::Targets;
-pub use metrics::Term;
 pub use optimizer::OptimizerState;
-pub use schedule::{Moment, learning_rate};
-pub use step::{Student, Teaching, step};
+pub use schedule::{Iteration, learning_rate};
+pub use step::{Learner, Teaching, step};

@@ -1,4 +1,4 @@
-//! Optimisers on a student's flat buffer: a handful of operations a step.
+//! Optimisers on a student's flat buffer: a few operations per step.
 
 use anyhow::{Context, Result, ensure};
 use tch::Tensor;
@@ -6,9 +6,9 @@ use tch::Tensor;
 use crate::config::{AdamW, Optimizer, Sgd};
 use crate::torch::Network;
 
-use super::schedule::Moment;
+use super::schedule::Iteration;
 
-/// Added to a gradient's length before it is divided by, as PyTorch's clipping does.
+/// Added to a gradient's norm before dividing by it, as in PyTorch's clipping.
 const CLIP_EPSILON: f64 = 1e-6;
 
 /// One student's optimiser and its state.
@@ -16,12 +16,12 @@ pub struct OptimizerState {
     settings: Optimizer,
     /// Averages of gradients, laid out like [`Network::flat`], by name.
     averages: Vec<(&'static str, Tensor)>,
-    /// 1 where a parameter decays, 0 elsewhere; none where all do.
+    /// 1 where a parameter decays, 0 elsewhere; `None` if all decay.
     decays: Option<Tensor>,
 }
 
 impl OptimizerState {
-    /// Starts with averages of zero, which makes the first step PyTorch's.
+    /// Starts with averages of zero, so that the first step is PyTorch's.
     ///
     /// # Errors
     /// If memory runs out.
@@ -43,10 +43,10 @@ impl OptimizerState {
         &self.averages
     }
 
-    /// Puts an average back.
+    /// Restores an average.
     ///
     /// # Errors
-    /// If there is none of that name and length.
+    /// If there is none with that name and length.
     pub fn restore(&mut self, name: &str, values: &Tensor) -> Result<()> {
         let own = self.averages.iter_mut().find(|(own, _)| *own == name);
         let (_, own) = own.with_context(|| format!("the optimiser keeps no '{name}'"))?;
@@ -55,11 +55,11 @@ impl OptimizerState {
         Ok(())
     }
 
-    /// Follows [`Network::gradient`].
+    /// Updates the weights by [`Network::gradient`].
     ///
     /// # Errors
     /// If libtorch fails.
-    pub fn step(&mut self, network: &Network, moment: Moment) -> Result<()> {
+    pub fn step(&mut self, network: &Network, iteration: Iteration) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let clip = match &self.settings {
             Optimizer::Sgd(sgd) => sgd.clip,
@@ -71,12 +71,12 @@ impl OptimizerState {
             gradient = gradient.f_mul(&(length.f_reciprocal()? * most).f_clamp_max(1.0)?)?;
         }
         match self.settings.clone() {
-            Optimizer::Sgd(sgd) => self.sgd(network, gradient, &sgd, moment.lr),
-            Optimizer::AdamW(adam) => self.adam_w(network, &gradient, &adam, moment),
+            Optimizer::Sgd(sgd) => self.sgd(network, gradient, &sgd, iteration.lr),
+            Optimizer::AdamW(adam) => self.adam_w(network, &gradient, &adam, iteration),
         }
     }
 
-    /// The weights that decay, the others as zeros.
+    /// The weights, with zeros in place of those that do not decay.
     fn decaying(&self, weights: &Tensor) -> Result<Tensor> {
         Ok(match &self.decays {
             Some(mask) => weights.f_mul(mask)?,
@@ -100,22 +100,22 @@ impl OptimizerState {
         Ok(())
     }
 
-    /// `w -= lr·decay·w; m, s` running means of `g` and `g²`; `w -= lr·m̂ / (√ŝ + eps)`, with both freed from
-    /// their start at zero.
+    /// `w -= lr·decay·w; m, s` are running means of `g` and `g²`; `w -= lr·m̂ / (√ŝ + eps)`, where m̂ and ŝ
+    /// are corrected for their start at zero.
     fn adam_w(
         &mut self,
         network: &Network,
         gradient: &Tensor,
         settings: &AdamW,
-        moment: Moment,
+        iteration: Iteration,
     ) -> Result<()> {
         let mut weights = network.flat().shallow_clone();
         if settings.weight_decay > 0.0 {
-            let decay = self.decaying(&weights)? * (moment.lr * settings.weight_decay);
+            let decay = self.decaying(&weights)? * (iteration.lr * settings.weight_decay);
             let _ = weights.f_sub_(&decay)?;
         }
         let [beta_mean, beta_square] = settings.betas;
-        let steps = i32::try_from(moment.step).unwrap_or(i32::MAX);
+        let steps = i32::try_from(iteration.step).unwrap_or(i32::MAX);
         let squared = gradient * gradient;
         for ((_, average), (value, beta)) in
             self.averages.iter_mut().zip([(gradient, beta_mean), (&squared, beta_square)])
@@ -124,7 +124,7 @@ impl OptimizerState {
         }
         let (mean, square) = (&self.averages[0].1, &self.averages[1].1);
         let scale = square.f_sqrt()? / (1.0 - beta_square.powi(steps)).sqrt() + settings.eps;
-        let update = mean.f_div(&scale)? * (moment.lr / (1.0 - beta_mean.powi(steps)));
+        let update = mean.f_div(&scale)? * (iteration.lr / (1.0 - beta_mean.powi(steps)));
         let _ = weights.f_sub_(&update)?;
         Ok(())
     }
@@ -138,7 +138,7 @@ mod tests {
     use serde::Deserialize;
     use tch::{Device, Kind};
 
-    /// What PyTorch's own optimisers do with these gradients; `scripts/reference-optimizers.py` made it.
+    /// Results of PyTorch's own optimisers for these gradients, made by `scripts/reference-optimizers.py`.
     const REFERENCE: &str = include_str!("../../tests/reference/optimizers.json");
 
     #[derive(Deserialize)]
@@ -146,7 +146,7 @@ mod tests {
         optimizer: Optimizer,
         /// Weight `[2, 3]`, then bias `[2]`.
         start: Vec<f32>,
-        /// Learning rate, gradient and parameters after it, step by step.
+        /// Learning rate, gradient and resulting parameters, step by step.
         steps: Vec<(f64, Vec<f32>, Vec<f64>)>,
     }
 
@@ -170,7 +170,7 @@ mod tests {
             for (index, (lr, gradient, expected)) in case.steps.iter().enumerate() {
                 network.set_gradient("fc.weight", &Tensor::from_slice(&gradient[..6]).view([2, 3])).unwrap();
                 network.set_gradient("fc.bias", &Tensor::from_slice(&gradient[6..])).unwrap();
-                state.step(&network, Moment { step: index + 1, lr: *lr }).unwrap();
+                state.step(&network, Iteration { step: index + 1, lr: *lr }).unwrap();
                 let now = network.weights().unwrap();
                 let found = now.get("fc.weight").unwrap().iter().chain(now.get("fc.bias").unwrap());
                 for (found, expected) in found.zip(expected) {

@@ -1,21 +1,21 @@
-//! Relational knowledge (Park et al. 2019; arXiv 2101.08471): how the distances and the angles within a
-//! batch differ between two embeddings, with the gradients worked out by hand.
+//! Relational knowledge (Park et al. 2019; arXiv 2101.08471): how the distances and the angles within a batch
+//! differ between two embeddings, with gradients derived by hand.
 //!
-//! Embeddings are `[batch, features]`, of any width, as relations are free of it. The angles are
-//! `batch³` numbers: they are made block by block and never all there at once.
+//! Embeddings are `[batch, features]`, of any width, because relations do not depend on it. The angles are
+//! `batch³` numbers: they are computed block by block and never all held at once.
 
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
 use crate::plan::{ANGLE_BLOCK, angle_vertices};
 
-/// Floats of one block of cosines on a GPU, where few large operations are better than many small ones.
+/// Floats in one block of cosines on a GPU, where few large operations are better than many small ones.
 const BLOCK_ON_GPU: usize = 1 << 24;
 
-/// One embedding learns from another.
+/// A comparison in which one embedding learns from another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Comparison {
-    /// Which embedding follows the gradient.
+    /// Index of the embedding that receives the gradient.
     pub learner: usize,
     pub other: usize,
     /// Weight of the distance term.
@@ -33,8 +33,8 @@ pub struct Difference {
     pub angle: Tensor,
 }
 
-/// Compares embeddings: the terms of every comparison, and by embedding the gradient of the weighted sum
-/// of those it learns in.
+/// Compares embeddings: returns the terms of every comparison and, per embedding, the gradient of the weighted
+/// sum of the comparisons in which it learns.
 ///
 /// # Errors
 /// If memory runs out.
@@ -61,8 +61,8 @@ pub fn compare(
     Ok((comparisons.iter().map(of).collect(), gradients))
 }
 
-/// Two embeddings, with the weights of either's learning from the other: their terms are the same, and
-/// their gradients opposite.
+/// Two embeddings, with the weights of each one's learning from the other: their terms are the same, and their
+/// gradients are opposite.
 struct Pair {
     members: [usize; 2],
     distance: [f64; 2],
@@ -90,7 +90,7 @@ fn pairs(comparisons: &[Comparison]) -> Vec<Pair> {
     pairs
 }
 
-/// Which embeddings some pair gives a weight to.
+/// Embeddings to which some pair gives a weight.
 fn learners(count: usize, pairs: &[Pair], weights: impl Fn(&Pair) -> [f64; 2]) -> Vec<bool> {
     let mut learns = vec![false; count];
     for pair in pairs {
@@ -109,7 +109,7 @@ fn accumulate(sum: &mut Option<Tensor>, more: Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The sum of Huber differences of two tensors, and their derivative: the difference, kept in ±1.
+/// The sum of Huber differences of two tensors, and its derivative: the difference, clamped to ±1.
 fn huber(one: &Tensor, other: &Tensor) -> Result<(Tensor, Tensor)> {
     let difference = one.f_sub(other)?;
     let slope = difference.f_clamp(-1.0, 1.0)?;
@@ -118,17 +118,17 @@ fn huber(one: &Tensor, other: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((value.f_to_kind(Kind::Double)?, slope))
 }
 
-/// Distances over their positive mean, and the way back through both.
+/// Distances divided by their positive mean, and the backward pass through both.
 struct Distances {
     distances: Tensor,
     mean: Tensor,
-    /// How many distances are positive.
+    /// Number of positive distances.
     positive: Tensor,
     normalised: Tensor,
 }
 
 impl Distances {
-    /// `cdist` without its matrix product: with it the diagonal is not zero.
+    /// `cdist` without its matrix product, with which the diagonal would not be zero.
     fn of(embedding: &Tensor) -> Result<Self> {
         let distances = Tensor::f_cdist(embedding, embedding, 2.0, 2)?;
         let positive = distances.f_gt(0.0)?.f_sum(distances.kind())?.f_clamp_min(1.0)?;
@@ -138,10 +138,10 @@ impl Distances {
         Ok(Self { distances, mean, positive, normalised })
     }
 
-    /// From the gradient of the normalised distances, symmetric, to that of the embedding.
+    /// Turns the gradient of the normalised distances, which is symmetric, into that of the embedding.
     fn back(&self, gradient: &Tensor, embedding: &Tensor) -> Result<Tensor> {
         let none = self.distances.f_eq(0.0)?;
-        // The mean passes the same to every positive distance; zeros are masked below.
+        // The mean passes the same gradient to every positive distance; zeros are masked below.
         let by_mean =
             (gradient * &self.distances).f_sum(gradient.kind())? / (&self.mean * &self.mean * &self.positive);
         let gradient = gradient / &self.mean - by_mean;
@@ -174,10 +174,10 @@ fn distances(embeddings: &[Tensor], pairs: &[Pair], gradients: &mut [Option<Tens
     Ok(values)
 }
 
-/// The directions from some vertices to all samples, and their cosines. Where two samples are the same
-/// there is no direction: the cosine is 0 and has no gradient.
+/// The directions from some vertices to all samples, and their cosines. Between identical samples there is no
+/// direction: the cosine is 0 and has no gradient.
 struct Directions {
-    /// `[vertices, batch, 1]`; 0 where there is none.
+    /// `[vertices, batch, 1]`; 0 where there is no direction.
     inverse_lengths: Tensor,
     /// `[vertices, batch, features]`.
     directions: Tensor,
@@ -196,8 +196,8 @@ impl Directions {
         Ok(Self { inverse_lengths, directions, cosines })
     }
 
-    /// Adds to `gradient`, `[batch, features]`, what the gradient of the cosines (symmetric in its last
-    /// two dimensions) comes to.
+    /// Adds to `gradient`, `[batch, features]`, the part that comes from the gradient of the cosines, which
+    /// is symmetric in its last two dimensions.
     fn back(&self, cosines: &Tensor, first: i64, gradient: &mut Tensor) -> Result<()> {
         let along = cosines.f_bmm(&self.directions)? * 2.0;
         let radial = (&along * &self.directions).f_sum_dim_intlist(&[2i64][..], true, None)?;
@@ -256,7 +256,7 @@ mod tests {
 
     type Rows = Vec<Vec<f64>>;
 
-    /// Rows that differ in width and, in `rows`, hold one sample twice.
+    /// Rows of different widths that, in `rows`, contain one sample twice.
     fn rows(count: usize, width: usize, seed: u64) -> Rows {
         let mut state = seed;
         let mut next = || {
@@ -293,7 +293,7 @@ mod tests {
         direction(v).iter().zip(direction(w)).map(|(a, b)| a * b).sum()
     }
 
-    /// Distance and angle term by their definition.
+    /// The distance and the angle term by their definition.
     fn plain(student: &Rows, peer: &Rows) -> [f64; 2] {
         let count = student.len();
         let (ds, dp) = (plain_distances(student), plain_distances(peer));
@@ -313,7 +313,7 @@ mod tests {
     fn cohort() -> [Rows; 3] {
         let mut first = rows(7, 3, 1);
         first[4] = first[2].clone();
-        // Far apart in one coordinate: some differences leave Huber's square.
+        // Far apart in one coordinate, so that some differences leave Huber's quadratic range.
         let mut second = rows(7, 5, 2);
         second[0][0] += 9.0;
         [first, second, rows(7, 2, 3)]

@@ -2,16 +2,16 @@
 
 use crate::config::Schedule;
 
-/// Where in its schedule a step is.
+/// A step's number and learning rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
-    /// From 1.
+pub struct Iteration {
+    /// Number of the step, from 1.
     pub step: usize,
     pub lr: f64,
 }
 
-/// Learning rate of step `step` of `epochs * steps_per_epoch`, for an optimiser whose own rate is
-/// `peak`.
+/// Learning rate of step `step` (from 0) of `epochs * steps_per_epoch`, for an optimiser whose peak learning rate
+/// is `peak`.
 pub fn learning_rate(
     schedule: &Schedule,
     peak: f64,

@@ -4,42 +4,43 @@ use anyhow::{Context, Result};
 use tch::{Kind, Tensor};
 
 use crate::config::{LossTerms, Updates};
+use crate::epoch::Term;
 use crate::torch::{Network, Pass, channels_last};
 
 use super::losses::{Targets, cross_entropy, response, smooth_teacher};
-use super::metrics::{COLUMNS, Term};
+use super::metrics::{COLUMNS, HITS, TOTAL};
 use super::optimizer::OptimizerState;
 use super::relations::{Comparison, Difference, compare};
-use super::schedule::Moment;
+use super::schedule::Iteration;
 
-/// A peer as it learns.
-pub struct Student {
+/// A student while it is trained.
+pub struct Learner {
     pub name: String,
     pub network: Network,
     /// The same student, pre-trained alone and frozen, for the self-distillation.
     pub frozen: Option<Network>,
     pub optimizer: OptimizerState,
-    /// Of the moment's learning rate.
+    /// Factor on the learning rate of each iteration.
     pub lr_factor: f64,
 }
 
-/// What decides a step beside the students.
+/// Everything but the students that decides a step.
 pub struct Teaching<'a> {
     pub terms: &'a LossTerms,
     pub updates: Updates,
-    /// A frozen teacher of all students.
+    /// The frozen teacher of all students.
     pub teacher: Option<&'a Network>,
 }
 
-/// What a network says of a batch, in float32 at least and apart from how it was computed.
-struct Said {
+/// A network's outputs for a batch, in float32 or float64 and detached from how they were computed.
+struct Outputs {
     /// `[batch, classes]`.
     logits: Tensor,
     /// `[batch, features]`.
     embedding: Tensor,
 }
 
-impl Said {
+impl Outputs {
     fn new(logits: &Tensor, embedding: &Tensor) -> Result<Self> {
         let plain = |tensor: &Tensor| {
             let kind = if tensor.kind() == Kind::Double { Kind::Double } else { Kind::Float };
@@ -59,48 +60,49 @@ impl Said {
     }
 }
 
-/// Trains all students on one batch and returns what it measured, `[students, COLUMNS]`, left on
-/// the device.
+/// Trains all students on one batch and returns the measured terms, `[students, COLUMNS]`, still on the device.
 ///
 /// # Errors
 /// If libtorch fails.
 pub fn step(
-    students: &mut [Student],
+    students: &mut [Learner],
     teaching: &Teaching<'_>,
     images: &Tensor,
     targets: &Targets,
-    moment: Moment,
+    iteration: Iteration,
 ) -> Result<Tensor> {
     let images = channels_last(images)?;
     let mut passes = Vec::with_capacity(students.len());
-    let mut said = Vec::with_capacity(students.len());
+    let mut outputs = Vec::with_capacity(students.len());
     for student in students.iter_mut() {
         let pass = student.network.learn(&images)?;
-        said.push(Said::of(&pass)?);
+        outputs.push(Outputs::of(&pass)?);
         passes.push(Some(pass));
     }
     let teacher = match teaching.teacher {
-        Some(teacher) if teaching.terms.taught() => Some(Said::inferred(teacher, &images)?),
+        Some(teacher) if teaching.terms.taught() => Some(Outputs::inferred(teacher, &images)?),
         Some(_) | None => None,
     };
     let count = students.len();
     let everyone: Vec<usize> = (0..count).collect();
     let mut related = match teaching.updates {
-        Updates::Simultaneous => relate(&said, teacher.as_ref(), teaching.terms, &everyone)?,
+        Updates::Simultaneous => relate(&outputs, teacher.as_ref(), teaching.terms, &everyone)?,
         Updates::Alternate => Vec::new(),
     };
     let mut rows = Vec::with_capacity(count);
     for index in 0..count {
         let relation = match teaching.updates {
             Updates::Simultaneous => related[index].take(),
-            Updates::Alternate => relate(&said, teacher.as_ref(), teaching.terms, &[index])?.pop().flatten(),
+            Updates::Alternate => {
+                relate(&outputs, teacher.as_ref(), teaching.terms, &[index])?.pop().flatten()
+            }
         };
         let student = &mut students[index];
         let own_past = match &student.frozen {
-            Some(frozen) if teaching.terms.gamma > 0.0 => Some(Said::inferred(frozen, &images)?.logits),
+            Some(frozen) if teaching.terms.gamma > 0.0 => Some(Outputs::inferred(frozen, &images)?.logits),
             Some(_) | None => None,
         };
-        let view = View { said: &said, index, teacher: teacher.as_ref(), own_past: own_past.as_ref() };
+        let view = View { outputs: &outputs, index, teacher: teacher.as_ref(), own_past: own_past.as_ref() };
         let losses = losses(&view, relation.as_ref(), teaching.terms, targets)?;
         let pass = passes[index].take().context("each student learns once a step")?;
         let embedding = relation.as_ref().and_then(|relation| relation.gradient.as_ref());
@@ -108,11 +110,11 @@ pub fn step(
             .network
             .backward(pass, &losses.gradient, embedding)
             .with_context(|| format!("student '{}'", student.name))?;
-        let moment = Moment { lr: moment.lr * student.lr_factor, ..moment };
-        student.optimizer.step(&student.network, moment)?;
+        let iteration = Iteration { lr: iteration.lr * student.lr_factor, ..iteration };
+        student.optimizer.step(&student.network, iteration)?;
         rows.push(losses.row);
         if teaching.updates == Updates::Alternate && index + 1 < count {
-            said[index] = Said::of(&student.network.look_again(&images)?)?;
+            outputs[index] = Outputs::of(&student.network.look_again(&images)?)?;
         }
     }
     Ok(Tensor::f_stack(&rows, 0)?)
@@ -129,16 +131,16 @@ struct Relation {
 
 /// Compares embeddings for the students in `learners`; `None` where no relational term is on.
 fn relate(
-    said: &[Said],
-    teacher: Option<&Said>,
+    outputs: &[Outputs],
+    teacher: Option<&Outputs>,
     terms: &LossTerms,
     learners: &[usize],
 ) -> Result<Vec<Option<Relation>>> {
     let mut comparisons = Vec::new();
-    let peers = said.len().saturating_sub(1).max(1) as f64;
+    let peers = outputs.len().saturating_sub(1).max(1) as f64;
     for &learner in learners {
         if terms.relational() {
-            for other in (0..said.len()).filter(|&other| other != learner) {
+            for other in (0..outputs.len()).filter(|&other| other != learner) {
                 let weight = terms.beta / peers;
                 let (distance, angle) = (weight * terms.beta0, weight * terms.beta1);
                 comparisons.push(Comparison { learner, other, distance, angle });
@@ -146,26 +148,26 @@ fn relate(
         }
         if teacher.is_some() && (terms.teacher_distance > 0.0 || terms.teacher_angle > 0.0) {
             let (distance, angle) = (terms.teacher_distance, terms.teacher_angle);
-            comparisons.push(Comparison { learner, other: said.len(), distance, angle });
+            comparisons.push(Comparison { learner, other: outputs.len(), distance, angle });
         }
     }
     if comparisons.is_empty() {
         return Ok(learners.iter().map(|_| None).collect());
     }
     let embeddings: Vec<Tensor> =
-        said.iter().chain(teacher).map(|said| said.embedding.shallow_clone()).collect();
+        outputs.iter().chain(teacher).map(|outputs| outputs.embedding.shallow_clone()).collect();
     let (differences, mut gradients) = compare(&embeddings, &comparisons)?;
     let mut relations = Vec::with_capacity(learners.len());
     for &learner in learners {
         let of = |teacher: bool, term: fn(&Difference) -> &Tensor, on: fn(&Comparison) -> f64| {
             let mine = comparisons.iter().zip(&differences).filter(|(one, _)| {
-                one.learner == learner && (one.other == said.len()) == teacher && on(one) > 0.0
+                one.learner == learner && (one.other == outputs.len()) == teacher && on(one) > 0.0
             });
             let values: Vec<&Tensor> = mine.map(|(_, difference)| term(difference)).collect();
             if values.is_empty() {
                 return anyhow::Ok(None);
             }
-            Ok(Some(Tensor::f_stack(&values, 0)?.f_mean(said[0].embedding.kind())?))
+            Ok(Some(Tensor::f_stack(&values, 0)?.f_mean(outputs[0].embedding.kind())?))
         };
         relations.push(Some(Relation {
             distance: of(false, |difference| &difference.distance, |one| one.distance)?,
@@ -178,20 +180,20 @@ fn relate(
     Ok(relations)
 }
 
-/// What a student's losses look at.
+/// What a student's losses are computed from.
 struct View<'a> {
-    said: &'a [Said],
+    outputs: &'a [Outputs],
     index: usize,
-    teacher: Option<&'a Said>,
-    /// Logits of the frozen copy.
+    teacher: Option<&'a Outputs>,
+    /// Logits of the student's frozen copy.
     own_past: Option<&'a Tensor>,
 }
 
 /// A student's losses.
 struct Losses {
-    /// Of the logits, from all terms that look at them.
+    /// The gradient of the logits, from all terms that read them.
     gradient: Tensor,
-    /// All terms without their weights, total and hits.
+    /// All terms without their weights, the total and the hits: `[COLUMNS]`.
     row: Tensor,
 }
 
@@ -201,48 +203,48 @@ fn losses(
     terms: &LossTerms,
     targets: &Targets,
 ) -> Result<Losses> {
-    let logits = view.said[view.index].logits.f_detach()?.f_set_requires_grad(true)?;
+    let logits = view.outputs[view.index].logits.f_detach()?.f_set_requires_grad(true)?;
     let kind = logits.kind();
     let zero = Tensor::f_zeros([], (kind, logits.device()))?;
     let mut values: Vec<Tensor> = (0..COLUMNS).map(|_| zero.shallow_clone()).collect();
     let mut total = zero.shallow_clone();
-    let mut add = |term: Term, weight: f64, value: Tensor| -> Result<()> {
+    let on = |term: Term| terms.weight(term) > 0.0;
+    let mut add = |term: Term, value: Tensor| -> Result<()> {
         values[term as usize] = value.f_detach()?;
-        total = total.f_add(&(value * weight))?;
+        total = total.f_add(&(value * terms.weight(term)))?;
         Ok(())
     };
-    if terms.alpha > 0.0 {
-        add(Term::CrossEntropy, terms.alpha, cross_entropy(&logits, targets, terms.label_smoothing)?)?;
+    if on(Term::CrossEntropy) {
+        add(Term::CrossEntropy, cross_entropy(&logits, targets, terms.label_smoothing)?)?;
     }
-    if terms.beta > 0.0 && terms.beta2 > 0.0 {
-        let peers = view.said.iter().enumerate().filter(|(other, _)| *other != view.index);
+    if on(Term::Response) {
+        let peers = view.outputs.iter().enumerate().filter(|(other, _)| *other != view.index);
         let each = peers.map(|(_, peer)| response(&logits, &peer.logits, 1.0)).collect::<Result<Vec<_>>>()?;
-        add(Term::Response, terms.beta * terms.beta2, Tensor::f_stack(&each, 0)?.f_mean(kind)?)?;
+        add(Term::Response, Tensor::f_stack(&each, 0)?.f_mean(kind)?)?;
     }
-    if let (true, Some(own_past)) = (terms.gamma > 0.0, view.own_past) {
-        add(Term::SelfDistillation, terms.gamma, response(&logits, own_past, terms.temperature)?)?;
+    if let (true, Some(own_past)) = (on(Term::SelfDistillation), view.own_past) {
+        add(Term::SelfDistillation, response(&logits, own_past, terms.temperature)?)?;
     }
-    if let (true, Some(teacher)) = (terms.teacher > 0.0, view.teacher) {
-        add(Term::Teacher, terms.teacher, response(&logits, &teacher.logits, terms.teacher_temperature)?)?;
+    if let (true, Some(teacher)) = (on(Term::Teacher), view.teacher) {
+        add(Term::Teacher, response(&logits, &teacher.logits, terms.teacher_temperature)?)?;
     }
-    if terms.smooth_teacher > 0.0 {
-        let smooth = smooth_teacher(&logits, targets, terms.smooth_temperature)?;
-        add(Term::SmoothTeacher, terms.smooth_teacher, smooth)?;
+    if on(Term::SmoothTeacher) {
+        add(Term::SmoothTeacher, smooth_teacher(&logits, targets, terms.smooth_temperature)?)?;
     }
     if let Some(relation) = relation {
-        for (term, weight, value) in [
-            (Term::Distance, terms.beta * terms.beta0, &relation.distance),
-            (Term::Angle, terms.beta * terms.beta1, &relation.angle),
-            (Term::TeacherDistance, terms.teacher_distance, &relation.teacher_distance),
-            (Term::TeacherAngle, terms.teacher_angle, &relation.teacher_angle),
+        for (term, value) in [
+            (Term::Distance, &relation.distance),
+            (Term::Angle, &relation.angle),
+            (Term::TeacherDistance, &relation.teacher_distance),
+            (Term::TeacherAngle, &relation.teacher_angle),
         ] {
             if let Some(value) = value {
-                add(term, weight, value.shallow_clone())?;
+                add(term, value.shallow_clone())?;
             }
         }
     }
-    values[Term::Total as usize] = total.f_detach()?;
-    values[Term::Hits as usize] = targets.hits(&logits)?;
+    values[TOTAL] = total.f_detach()?;
+    values[HITS] = targets.hits(&logits)?;
     let row = Tensor::f_stack(&values, 0)?;
     let gradient = match total.requires_grad() {
         true => Tensor::f_run_backward(&[total], &[&logits], false, false)?.swap_remove(0),

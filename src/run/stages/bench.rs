@@ -1,10 +1,10 @@
-//! The stage `bench`: measures the chosen student beside the largest.
+//! The stage `bench`: measures the chosen student and the largest.
 
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 
-use crate::bench::{Job, ModelFacts, Pictures, Subject, bench as measure, judge};
+use crate::bench::{Benchmark, ModelFacts, Pictures, Subject, bench as measure, judge};
 use crate::config::{Bench, Mode};
 use crate::error::{GateFailed, Interrupted};
 use crate::graph::Model;
@@ -16,7 +16,7 @@ use crate::seed::derive_seed;
 use super::engines::open;
 use super::{Context, Done};
 
-/// Validation images that are decoded in turns, end to end.
+/// Number of validation images that are decoded in turns in the end-to-end mode.
 const PICTURES: usize = 64;
 
 pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
@@ -48,18 +48,19 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         });
     }
     let options = context.options;
-    let job = Job {
+    let benchmark = Benchmark {
         baseline: choice.largest.clone(),
         seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
         progress: options.progress,
         stop: options.stop,
         program: Some(std::env::current_exe()?),
     };
-    let mut report =
-        measure(&subjects, settings, &job).map_err(|error| match options.stop.load(Ordering::Relaxed) {
+    let mut report = measure(&subjects, settings, &benchmark).map_err(|error| {
+        match options.stop.load(Ordering::Relaxed) {
             true => Interrupted { resume: options.resume.clone() }.into(),
             false => error,
-        })?;
+        }
+    })?;
     report.budgets = judge(settings, &report.cells, |model| model == choice.student);
     let folder = context.folder;
     let gate = bench_failures(&report).map(GateFailed);

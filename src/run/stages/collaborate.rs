@@ -10,11 +10,11 @@ use crate::plan::Teacher;
 use crate::stage::StageKind;
 use crate::train::evaluate_model;
 
-use super::training::{Training, start, untrained};
+use super::training::{self, start, untrained};
 use super::{Context, Done, warnings};
 
 pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> Result<Done> {
-    let terms = settings.method.terms(&settings.loss);
+    let recipe = settings.recipe();
     let pretrained = context.plan.pipeline.stage(StageKind::Pretrain).is_some();
     let mut starts = Vec::new();
     for peer in &context.plan.peers {
@@ -26,26 +26,15 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
             (Start::Pretrained, Some(own)) => own.clone(),
             (Start::Fresh, _) | (Start::Pretrained, None) => untrained(context.plan, peer),
         };
-        starts.push(start(peer, model, own.filter(|_| terms.gamma > 0.0)));
+        starts.push(start(peer, model, own.filter(|_| recipe.terms.gamma > 0.0)));
     }
-    let teacher = context.plan.teacher.as_ref().filter(|_| terms.taught());
+    let teacher = context.plan.teacher.as_ref().filter(|_| recipe.terms.taught());
     let mut files = Vec::new();
     if let Some(teacher) = teacher {
         files.push(introduce(context, teacher)?);
     }
-    let job = Training {
-        terms,
-        updates: settings.updates,
-        ramp_epochs: settings.ramp_epochs,
-        teacher: teacher.map(|teacher| &teacher.network),
-        epochs: settings.epochs,
-        batch: settings.batch,
-        keep: settings.keep,
-        validate_every: settings.validate_every,
-        optimizer: &settings.optimizer,
-        schedule: &settings.schedule,
-    };
-    let mut done = job.run(context, starts, key)?;
+    let network = teacher.map(|teacher| &teacher.network);
+    let mut done = training::run(context, &recipe, starts, network, key)?;
     done.files.extend(files);
     if pretrained {
         warnings::after_collaboration(context)?;
@@ -53,15 +42,14 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
     Ok(done)
 }
 
-/// Measures the teacher and says how good it is, before anyone learns from it.
+/// Scores the teacher and reports the score before any student learns from it.
 fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
     let (data, device) = (context.data, context.plan.pipeline.device);
     let score = evaluate_model(&teacher.network, device, &data.validation, &data.normalization)?;
     context.options.progress.note(format!(
-        "teacher {} from {}: {:.2} % on validation",
+        "teacher {} from {}: {score} on validation",
         teacher.model,
         teacher.file.display(),
-        100.0 * score.accuracy
     ));
     let path = context.folder.teacher_score();
     write_json(&path, &score)?;

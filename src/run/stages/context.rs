@@ -1,4 +1,4 @@
-//! What a stage is given, and what it gives back.
+//! The input and the result of a stage.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use crate::folder::{Choice, Kept, RunFolder, read_json};
 use crate::graph::{Model, Weights};
 use crate::onnx::{Scored, ScoredSplit};
 use crate::plan::{Peer, Plan};
-use crate::score::Score;
 use crate::stage::{Read, StageKind};
+use crate::task::Score;
 
 use super::super::options::Options;
 use super::{bench, collaborate, export, pretrain, report, select, verify};
 
-/// What a stage may look at.
+/// Everything that a stage may read.
 pub struct Context<'a> {
     pub stage: StageKind,
     pub plan: &'a Plan,
@@ -27,7 +27,7 @@ pub struct Context<'a> {
     pub data: &'a Dataset,
 }
 
-/// What a stage wrote, and the gate that did not hold, if one did not.
+/// What a stage wrote, and its gate if that failed.
 #[derive(Debug, Default)]
 pub struct Done {
     pub files: Vec<PathBuf>,
@@ -38,7 +38,7 @@ impl Context<'_> {
     /// Runs the stage.
     ///
     /// # Errors
-    /// Whatever the stage's own part says; a gate is no error here but part of [`Done`].
+    /// Any error of the stage; a failed gate is not an error here but part of [`Done`].
     pub fn run(&self, stage: &Stage, key: &str) -> Result<Done> {
         let done = match stage {
             Stage::Pretrain(settings) => pretrain::run(self, settings, key),
@@ -59,8 +59,8 @@ impl Context<'_> {
     /// A file that an earlier stage wrote.
     ///
     /// # Errors
-    /// If the stage does not declare that it reads that stage's files, which would be our fault: its key would not
-    /// change with them.
+    /// If the stage does not declare that it reads that stage's files, which would be a fault of the program:
+    /// its key would not change with them.
     pub(super) fn input(&self, path: PathBuf) -> Result<PathBuf> {
         let owner = self.folder.owner(&path);
         let declared = owner == self.stage || self.stage.reads(Read::Files(owner));
@@ -68,7 +68,7 @@ impl Context<'_> {
         Ok(path)
     }
 
-    /// The export's settings, for those who must know the file before it is written.
+    /// The export's settings, for stages that must know the file before it is written.
     ///
     /// # Errors
     /// As [`Context::input`].
@@ -82,7 +82,7 @@ impl Context<'_> {
         Ok(self.plan.pipeline.export())
     }
 
-    /// The last training stage of the pipeline: the one whose weights are used from there on.
+    /// The last training stage of the pipeline, whose weights are used from there on.
     fn trained_by(&self) -> Result<StageKind> {
         let stage = StageKind::TRAINING.into_iter().find(|stage| self.plan.pipeline.stage(*stage).is_some());
         stage.context("a pipeline trains")
@@ -114,7 +114,7 @@ impl Context<'_> {
         peer.with_context(|| format!("the cohort has no student '{name}'"))
     }
 
-    /// The split that a student's accuracy is reported on: test, or validation where there is none.
+    /// The split that a student's score is reported on: test, or validation where there is none.
     pub(super) fn scored_on(&self) -> (ScoredSplit, &Split) {
         match &self.data.test {
             Some(test) => (ScoredSplit::Test, test),

@@ -11,7 +11,7 @@ use crate::onnx::OnnxFile;
 /// Opens one engine.
 ///
 /// # Errors
-/// If it cannot be loaded, or refuses the file.
+/// If it cannot be loaded, or if it refuses the file.
 pub(super) fn open(
     model: &Model,
     device: Device,

@@ -1,4 +1,4 @@
-//! The stage `export`: every student as an ONNX file, the chosen one under its own name, too.
+//! The stage `export`: every student as an ONNX file, and the chosen one also under its own name.
 
 use anyhow::{Context as _, Result};
 use tracing::debug;
@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Export) -> Result<Done> {
     Ok(Done { files, gate: None })
 }
 
-/// How the run itself prepares images for its files: as for training, but for what a file does by itself.
+/// How the run prepares images for its files: as in training, except for what a file does by itself.
 pub(super) fn prepared(data: &Dataset, settings: &Export) -> Preparation {
     let inside = Normalization::none(data.normalization.mean.len());
     let normalization = if settings.fold_normalization { &inside } else { &data.normalization };
@@ -38,12 +38,7 @@ pub(super) fn prepared(data: &Dataset, settings: &Export) -> Preparation {
 }
 
 /// The bytes of a student's ONNX file.
-pub(super) fn bytes(
-    context: &Context<'_>,
-    peer: &Peer,
-    settings: &Export,
-    accuracy: Scored,
-) -> Result<Vec<u8>> {
+pub(super) fn bytes(context: &Context<'_>, peer: &Peer, settings: &Export, score: Scored) -> Result<Vec<u8>> {
     let preparation = prepared(context.data, settings);
     let normalizes = settings.fold_normalization.then(|| context.data.normalization.clone());
     let Preparation { resize, order, range, normalization, .. } = preparation.clone();
@@ -56,7 +51,7 @@ pub(super) fn bytes(
         mean: normalization.mean,
         std: normalization.std,
         normalizes,
-        accuracy: Some(accuracy),
+        score: Some(score),
         student: peer.name.clone(),
         run: context.plan.pipeline.name.clone(),
     };

@@ -1,4 +1,4 @@
-//! The stage `report`: what the stages left, in one page and one JSON document.
+//! The stage `report`: the results of all stages in one page and one JSON document.
 
 use anyhow::Result;
 

@@ -9,7 +9,7 @@ use crate::config::Select;
 use crate::error::GateFailed;
 use crate::folder::{Candidate, write_json};
 use crate::onnx::Scored;
-use crate::score::Score;
+use crate::task::Score;
 use crate::train::evaluate_model;
 
 use super::super::choose::choose;
@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Select) -> Result<Done> {
     let mut candidates = Vec::new();
     for kept in context.kept()? {
         let peer = context.peer(&kept.name)?;
-        // The test split is not open yet. The file will be no longer than if all were answered rightly.
+        // The test split is not open yet. The file's size is at most that with every decision right.
         let (split, labelled) = context.scored_on();
         let best = Scored { split, images: labelled.len(), right: labelled.len() };
         let onnx_bytes = export::bytes(context, peer, &export, best)?.len() as u64;
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Select) -> Result<Done> {
     Ok(Done { files, gate: None })
 }
 
-/// Opens the test split, once, after the choice is written.
+/// Opens the test split once, after the choice is written.
 fn test_scores(context: &Context<'_>) -> Result<Option<PathBuf>> {
     let Some(test) = &context.data.test else { return Ok(None) };
     let mut scores: BTreeMap<&str, Score> = BTreeMap::new();

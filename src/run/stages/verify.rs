@@ -1,4 +1,4 @@
-//! The stage `verify`: holds the chosen student's file against its checkpoint.
+//! The stage `verify`: compares the chosen student's file with its checkpoint.
 
 use anyhow::{Context as _, Result};
 use ndarray::{Axis, Slice};
@@ -16,7 +16,7 @@ use crate::onnx::OnnxFile;
 use crate::plan::Peer;
 use crate::seed::derive_seed;
 use crate::verify::{
-    Accuracy, Adversary, Candidate, Examination, Examined, InputSet, ReferenceKind, Truths, examine,
+    Adversary, Candidate, Examination, Examined, InputSet, ReferenceKind, Scoring, Truths, examine,
     images_of, input_sets, pool_size,
 };
 
@@ -24,7 +24,7 @@ use super::engines::open;
 use super::export::prepared;
 use super::{Context, Done};
 
-/// Samples whose inputs and true logits are kept for checks by other programs.
+/// Number of samples whose inputs and reference logits are kept for checks by other programs.
 const KEPT_SAMPLES: usize = 32;
 
 pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
@@ -57,7 +57,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         truths,
         adversary: Some(Adversary { model: &model, pool, image }),
         reference: Some(&folded),
-        accuracy: Some(Accuracy {
+        scoring: Some(Scoring {
             name: name.name(),
             split,
             preparation: &preparation,
@@ -78,8 +78,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     Ok(Done { files, gate })
 }
 
-/// What the file should compute from the pixels it takes, and the same with the normalisation where the file has it:
-/// the one says what is true, the other is what the file's nodes are held against.
+/// The model that the file should compute from the pixels it takes, and the same with the normalisation where the
+/// file has it: the first is the reference, and the file's nodes are compared with the second.
 fn models(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[Model; 2]> {
     let model = context.trained(chosen)?;
     if !export.fold_normalization {
@@ -89,10 +89,12 @@ fn models(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[Mode
     Ok([normalizing(&model, mean, std)?, fold_normalization(&model, mean, std)?])
 }
 
-/// Every engine in every way that may change its numbers; libtorch's on the CPU, whatever it was trained on.
+/// Every engine, in every configuration that may change its numbers; libtorch runs on the CPU, whatever it was
+/// trained on.
 ///
 /// # Errors
-/// [`crate::error::InputError`] if a runtime is not there. That it refuses the file is left to the verification.
+/// [`crate::error::InputError`] if a runtime is missing. The verification reports it when an engine refuses the
+/// file.
 fn candidates(
     context: &Context<'_>,
     settings: &Verify,
@@ -114,11 +116,11 @@ fn candidates(
     Ok(candidates)
 }
 
-/// The engines that are asked for, and ONNX Runtime's CUDA provider where training ran on CUDA and the provider can be
-/// used; that it cannot is said.
+/// The engines in the settings, and ONNX Runtime's CUDA provider where training ran on CUDA and the provider can
+/// be used; if it cannot, that is reported.
 ///
 /// # Errors
-/// [`crate::error::InputError`] if ONNX Runtime is asked for and cannot be loaded.
+/// [`crate::error::InputError`] if ONNX Runtime is in the settings and cannot be loaded.
 fn engines_to_verify(context: &Context<'_>, settings: &Verify, file: &OnnxFile) -> Result<Vec<EngineName>> {
     let mut engines = settings.engines.clone();
     let device = crate::torch::device_name(context.plan.pipeline.device);
