@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         out(format!("| {model} | {exporter} | {batch} | {cells} |"))?;
     }
     refusals.iter().try_for_each(|refusal| out(format!("\n{refusal}")))?;
-    ensure!(!models.is_empty(), "{} holds no ONNX files", folder.display());
+    ensure!(!models.is_empty(), "{} holds not an ONNX files", folder.display());
     let mut enough = true;
     for (exporter, models) in &models {
         let passed = models.values().filter(|passed| **passed).count();
@@ -122,7 +122,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
         truths: &truths,
         engines,
         inputs: &inputs,
-        accuracy: None,
+        scoring: None,
         fixed_batch: file.contract.batch(),
         precision: file.contract.precision,
         progress: &Ui::detect(true),

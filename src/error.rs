@@ -1,31 +1,35 @@
-//! What an exit code means, and the errors that carry one.
+//! Exit codes, and the errors that carry them.
 //!
-//! Errors are lowercase fragments chained with `anyhow` context. The outermost of these types found
-//! in a chain decides the exit code; a chain without any of them is our fault.
+//! Errors are lowercase fragments chained with `anyhow` context. The outermost of these types in a chain decides
+//! the exit code; a chain without any of them is a fault of the program.
 
 use std::fmt;
 
 /// Exit codes of the program.
 pub mod exit_code {
+    /// Everything was done.
     pub const DONE: u8 = 0;
-    /// A gate failed: parity, accuracy, budget.
+    /// A gate failed: parity, score, budget.
     pub const GATE: u8 = 1;
-    /// The input is wrong: a file, an option, a machine without what was asked for.
+    /// The input is wrong: a file, an option, or a machine that lacks what was asked for.
     pub const INPUT: u8 = 2;
-    /// Our fault.
+    /// A fault of the program.
     pub const FAULT: u8 = 3;
     /// Interrupted; the checkpoint is written.
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// Something the user gave is wrong. The hint is the remedy, a full sentence fragment.
+/// Something that the user gave is wrong. The hint is the remedy, as a fragment of a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputError {
+    /// What is wrong, and where.
     pub message: String,
+    /// What the user can do about it.
     pub hint: Option<String>,
 }
 
 impl InputError {
+    /// An error without a remedy so far.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
@@ -45,15 +49,16 @@ impl fmt::Display for InputError {
 
 impl std::error::Error for InputError {}
 
-/// A gate of the pipeline did not hold; everything it rests on is on disk.
+/// A gate of the pipeline failed; everything that it judged is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct GateFailed(pub String);
 
-/// The user asked to stop. `resume` is the command that goes on.
+/// The user asked to stop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted; go on with: {resume}")]
 pub struct Interrupted {
+    /// The command that resumes.
     pub resume: String,
 }
 

@@ -1,7 +1,7 @@
-//! What happens while work goes on, told to whoever listens.
+//! Events during long work, for whoever listens.
 //!
-//! Training, verification and measurement report here and print nothing; a terminal (`ui`), a test or another program
-//! listens. Owns the events and the calls that make them. Knows no listener but two plain ones: [`Silent`] and
+//! Training, verification and measurement report here and print nothing; a terminal (`ui`), a test or another
+//! program listens. Owns the events and the calls that make them. Knows only two simple listeners: [`Silent`] and
 //! [`Collected`].
 
 use std::cell::Cell;
@@ -13,48 +13,80 @@ use crate::stage::StageKind;
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A line for whoever watches.
+    /// A line of information.
     Note(String),
-    /// What the user must hear of even if they do not watch.
+    /// A line that the user must see even where progress is not shown.
     Warning(String),
     /// A stage of a run begins or ends.
-    Stage { stage: StageKind, state: StageState },
-    /// A training stage of `epochs` epochs has ended one; `record` says which.
-    Epoch { stage: String, epochs: usize, record: EpochRecord, images_per_second: f64 },
-    /// Work of `total` steps begins, counted in `unit` (plural). Until its [`Event::End`] the events on steps are of it.
-    Begin { label: String, total: u64, unit: String },
-    /// An earlier run did the first `steps`; they do not enter the rate.
-    Resume { steps: u64 },
-    /// More `steps` are done; 0 says that work goes on.
-    Advance { steps: u64 },
-    /// The work that began last has ended, in success or not.
+    Stage {
+        /// The stage that begins or ends.
+        stage: StageKind,
+        /// Its state from now on.
+        state: StageState,
+    },
+    /// A training stage has finished an epoch.
+    Epoch {
+        /// Name of the stage.
+        stage: String,
+        /// Number of epochs that the stage has.
+        epochs: usize,
+        /// Results of the epoch.
+        record: EpochRecord,
+        /// Training throughput of the epoch.
+        images_per_second: f64,
+    },
+    /// Work begins. Until its [`Event::End`], events about steps belong to it.
+    Begin {
+        /// Name of the work.
+        label: String,
+        /// Number of steps.
+        total: u64,
+        /// What a step is, in plural.
+        unit: String,
+    },
+    /// An earlier run did the first steps; they do not count towards the rate.
+    Resume {
+        /// Number of those steps.
+        steps: u64,
+    },
+    /// More steps are done.
+    Advance {
+        /// Number of those steps; 0 only shows that work goes on.
+        steps: u64,
+    },
+    /// The work that began last has ended, successfully or not.
     End,
 }
 
-/// How far a stage of a run is.
+/// The state of a stage in a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum StageState {
+    /// It is running.
     Running,
+    /// It has run, and its files are written.
     Done {
+        /// Wall-clock time.
         seconds: f64,
     },
-    /// Its files are written, but what they say is not good enough to go on.
+    /// Its files are written, but their results do not pass the stage's gate.
     GateFailed {
+        /// Wall-clock time.
         seconds: f64,
     },
     /// An earlier run did it.
     Reused,
-    /// Another run folder had it.
+    /// Its files were copied from another run folder.
     Copied,
 }
 
-/// A listener. Events come in the order in which things happen; one that is slow holds up the work.
+/// A listener. Events come in the order in which things happen; a slow listener delays the work.
 pub trait Progress: Sync {
+    /// Is told of an event.
     fn hear(&self, event: Event);
 }
 
 impl dyn Progress + '_ {
-    /// Tells of something in a line.
+    /// Reports a line of information.
     pub fn note(&self, text: impl Into<String>) {
         self.hear(Event::Note(text.into()));
     }
@@ -64,20 +96,20 @@ impl dyn Progress + '_ {
         self.hear(Event::Warning(text.into()));
     }
 
-    /// Says how far a stage is.
+    /// Reports the state of a stage.
     pub fn stage(&self, stage: StageKind, state: StageState) {
         self.hear(Event::Stage { stage, state });
     }
 
-    /// Begins work of `total` steps, counted in `unit` (plural). It ends when the task is dropped; one that begins
-    /// before that must end before it.
+    /// Begins work of `total` steps, counted in `unit` (plural). It ends when the task is dropped; a task
+    /// that begins inside another must end before it.
     pub fn begin(&self, label: &str, total: u64, unit: &str) -> Task<'_> {
         self.hear(Event::Begin { label: label.into(), total, unit: unit.into() });
         Task { progress: self, done: Cell::new(0) }
     }
 }
 
-/// Work that goes on.
+/// Work in progress.
 pub struct Task<'a> {
     progress: &'a dyn Progress,
     done: Cell<u64>,
@@ -90,7 +122,7 @@ impl Task<'_> {
         self.progress.hear(Event::Advance { steps });
     }
 
-    /// Says how many steps are finished; fewer than before are none.
+    /// Sets the number of finished steps; a smaller number than before changes nothing.
     pub fn set(&self, steps: u64) {
         self.advance(steps.saturating_sub(self.done.get()));
     }
@@ -108,7 +140,7 @@ impl Drop for Task<'_> {
     }
 }
 
-/// Hears nothing.
+/// Ignores every event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Silent;
 
@@ -121,7 +153,7 @@ impl Progress for Silent {
 pub struct Collected(Mutex<Vec<Event>>);
 
 impl Collected {
-    /// What was heard since the last call.
+    /// The events since the last call.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! Whether budgets hold.
+//! Decides whether latency budgets are met.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use crate::config::{Bench, Budget};
 
 use super::cell::{CellId, CellResult};
 
-/// How a budget or a comparison came out.
+/// The outcome of a budget or a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Holds,
     Fails,
-    /// The samples do not say.
+    /// The samples do not decide it.
     Undecided,
 }
 
@@ -26,19 +26,19 @@ impl Outcome {
     }
 }
 
-/// A budget held against one cell.
+/// The verdict on a budget for one cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     pub budget: Budget,
-    /// `null` if no cell was measured that the budget speaks of.
+    /// `null` if no measured cell matches the budget.
     pub cell: Option<CellId>,
     pub outcome: Outcome,
-    /// What was found.
+    /// The measured value.
     pub found: String,
 }
 
-/// Holds every budget against every cell it speaks of, of the models `judged` names. A budget holds if the upper
-/// bound of its percentile is within it and fails if the lower bound is beyond.
+/// Judges every budget against every matching cell of the models that `judged` accepts. A budget holds if the
+/// upper bound of its percentile is within it, and fails if the lower bound exceeds it.
 pub fn judge(settings: &Bench, cells: &[CellResult], judged: impl Fn(&str) -> bool) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for budget in &settings.budgets {

@@ -10,18 +10,18 @@ use super::stats::{
     Percentile, Ratio, Stability, outliers, paired_ratio, percentiles, stability, turn_medians,
 };
 
-/// A batch is the knee if no smaller one gives this share of the best throughput.
+/// The knee is the smallest batch that gives this share of the best throughput.
 const KNEE: f64 = 0.9;
 
-/// Batches that a sweep has at least.
+/// Minimum number of batch sizes in a sweep.
 const SWEEP: usize = 3;
 
-/// What identifies a cell.
+/// Identifies a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CellId {
     pub model: String,
     pub engine: EngineName,
-    /// Samples a run.
+    /// Samples per run.
     pub batch: usize,
     /// Intra-op threads.
     pub threads: usize,
@@ -35,14 +35,14 @@ impl std::fmt::Display for CellId {
     }
 }
 
-/// One cell's figures; times in milliseconds a run.
+/// One cell's figures; times are in milliseconds per run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CellResult {
     pub cell: CellId,
-    /// The engine's full name, with the device.
+    /// The engine's full name, including the device.
     pub engine_name: String,
     pub samples: usize,
-    /// `null` where the samples are too few.
+    /// `null` where there are too few samples.
     pub p50: Option<Percentile>,
     pub p90: Option<Percentile>,
     pub p95: Option<Percentile>,
@@ -52,28 +52,28 @@ pub struct CellResult {
     pub mean_ms: f64,
     pub min_ms: f64,
     pub max_ms: f64,
-    /// Samples of the model's, a second.
+    /// Samples of the model per second.
     pub images_per_second: f64,
-    /// Far from the median by the median absolute deviation; counted, not dropped.
+    /// Samples far from the median, by the median absolute deviation; they are counted, not dropped.
     pub outliers: usize,
     pub stability: Stability,
     pub warmup_runs: usize,
-    /// Whether the warm-up settled before its time was over.
+    /// Whether the warm-up settled before its time was up.
     pub warm: bool,
-    /// Opening the model in a process in which the library was loaded.
+    /// Time to open the model in a process that has already loaded the library.
     pub load_ms: f64,
-    /// The very first run.
+    /// Time of the very first run.
     pub first_run_ms: f64,
-    /// Nodes by provider and operator, of engines that know several.
+    /// Number of nodes by execution provider and operator, for engines that have several providers.
     pub placement: Placement,
-    /// How many samples each turn gave.
+    /// Number of samples per turn.
     pub turns: Vec<usize>,
     /// Raw samples in the order they were taken.
     pub samples_ns: Vec<u64>,
 }
 
 impl CellResult {
-    /// The figures of what was measured, nothing said of the engine and its start.
+    /// The figures of a measurement; what concerns the engine and its start is left empty.
     pub(super) fn of(cell: CellId, measured: Measured) -> Self {
         let ms = milliseconds(&measured.samples);
         let found = percentiles(&ms, &measured.turns, &Quantile::ALL.map(Quantile::share));
@@ -118,7 +118,7 @@ impl CellResult {
         milliseconds(&self.samples_ns)
     }
 
-    /// Medians of its turns, in milliseconds.
+    /// Medians of the cell's turns, in milliseconds.
     pub fn turn_medians(&self) -> Vec<f64> {
         turn_medians(&self.samples_ms(), &self.turns)
     }
@@ -128,7 +128,7 @@ fn milliseconds(nanoseconds: &[u64]) -> Vec<f64> {
     nanoseconds.iter().map(|&nanoseconds| nanoseconds as f64 * 1e-6).collect()
 }
 
-/// How many times faster a model is than another in the same cell, paired by rounds.
+/// How many times faster one model is than another in the same cell, paired by rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SpeedUp {
     pub cell: CellId,
@@ -137,7 +137,7 @@ pub struct SpeedUp {
     pub distinguishable: bool,
 }
 
-/// Every cell of a model that `baseline` has too, over `baseline`'s.
+/// The speed-up over `baseline` of every cell that `baseline` has as well.
 pub fn speed_ups(cells: &[CellResult], baseline: &str, seed: u64) -> Vec<SpeedUp> {
     let of = |cell: &CellResult| {
         let id = CellId { model: baseline.to_string(), ..cell.cell.clone() };
@@ -149,16 +149,16 @@ pub fn speed_ups(cells: &[CellResult], baseline: &str, seed: u64) -> Vec<SpeedUp
     cells.iter().filter_map(of).collect()
 }
 
-/// A cell over several batch sizes.
+/// One cell measured at several batch sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// Its batch is the knee: the smallest that gives 90 % of the best throughput.
+    /// The cell at the knee: the smallest batch that gives 90 % of the best throughput.
     pub knee: CellId,
-    /// Batch and samples a second.
+    /// Batch size and samples per second.
     pub points: Vec<(usize, f64)>,
 }
 
-/// The sweeps of at least three batch sizes among the cells.
+/// The sweeps over at least three batch sizes among the cells.
 pub fn sweeps(cells: &[CellResult]) -> Vec<Sweep> {
     let mut seen: Vec<CellId> = Vec::new();
     let mut sweeps = Vec::new();

@@ -1,4 +1,4 @@
-//! From models and settings to a measurement: which cells there are, and what is done with each.
+//! Turns models and settings into a measurement: lists the cells and measures each.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,31 +21,31 @@ use super::server::{Load, Monotonic, highest_rate, queries_for, serve};
 use super::stats::{mean_interval, median, split};
 use super::subject::{Loaded, Subject};
 
-/// Seconds a batch size is measured to find the best one.
+/// Seconds for which each batch size is measured to find the best one.
 const SWEEP_SECONDS: f64 = 0.5;
 
 /// Runs under the profiler.
 const PROFILED_RUNS: usize = 100;
 
-/// What a measurement needs beside its settings.
-pub struct Job<'a> {
-    /// Speed-ups are over this model.
+/// What a measurement needs besides its settings.
+pub struct Benchmark<'a> {
+    /// The model over which speed-ups are reported.
     pub baseline: String,
     pub seed: u64,
     pub progress: &'a dyn Progress,
-    /// Set when the user wants it to end.
+    /// Set when the user asks to stop.
     pub stop: &'a AtomicBool,
-    /// This program, for what is measured in fresh processes.
+    /// Path of this program, which fresh processes are started from.
     pub program: Option<PathBuf>,
 }
 
-/// Measures every model on every engine with every batch size, thread count and mode. Those of the CUDA provider take
-/// turns with each other alone: a GPU may lower its clocks while others run. libtorch's cells come last: its threads go
-/// on spinning.
+/// Measures every model on every engine with every batch size, thread count and mode. Cells of the CUDA provider
+/// only take turns with each other, because a GPU may lower its clocks while the CPU engines run. libtorch's
+/// cells come last, because its threads keep spinning.
 ///
 /// # Errors
 /// If an engine cannot load a model, a run fails, or `stop` is set.
-pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<BenchReport> {
+pub fn bench(subjects: &[Subject<'_>], settings: &Bench, benchmark: &Benchmark<'_>) -> Result<BenchReport> {
     let environment = Environment::read();
     let before = Snapshot::take();
     let mut report = BenchReport {
@@ -72,21 +72,21 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Resul
     let mut blocks = vec![(others, settings.threads.clone()), (cuda, settings.threads.clone())];
     blocks.extend(settings.threads.iter().map(|&threads| (torch.clone(), vec![threads])));
     for (engines, threads) in blocks {
-        let loaded = load(subjects, settings, &engines, &threads, job.seed)?;
+        let loaded = load(subjects, settings, &engines, &threads, benchmark.seed)?;
         if !loaded.is_empty() {
-            block(&loaded, settings, job, &mut report)?;
+            block(&loaded, settings, benchmark, &mut report)?;
         }
     }
-    report.profiles = profiles(subjects, settings, job)?;
-    report.fresh = fresh_processes(subjects, settings, job)?;
-    report.speed_ups = speed_ups(&report.cells, &job.baseline, job.seed);
+    report.profiles = profiles(subjects, settings, benchmark)?;
+    report.fresh = fresh_processes(subjects, settings, benchmark)?;
+    report.speed_ups = speed_ups(&report.cells, &benchmark.baseline, benchmark.seed);
     report.sweeps = sweeps(&report.cells);
     report.conditions.after = Snapshot::take();
     report.warnings.extend(report.conditions.warnings(&report.environment));
     Ok(report)
 }
 
-/// Sizes that a model does not take.
+/// Warnings about batch sizes that a model does not take.
 fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for subject in subjects {
@@ -106,7 +106,7 @@ fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// How an engine is set up for a thread count of the settings.
+/// The options of an engine for a thread count of the settings.
 fn options(settings: &Bench, threads: usize) -> EngineOptions {
     let threads = if threads == 0 { usable_threads() } else { threads };
     EngineOptions { threads, optimize: true, cuda: settings.cuda }
@@ -138,13 +138,18 @@ fn batches<'a>(subject: &'a Subject<'_>, settings: &'a Bench) -> impl Iterator<I
     settings.batch.iter().copied().filter(takes)
 }
 
-/// Everything that is measured of models that are loaded.
-fn block(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>, report: &mut BenchReport) -> Result<()> {
+/// Takes every measurement of the models that are loaded.
+fn block(
+    loaded: &[Loaded<'_>],
+    settings: &Bench,
+    benchmark: &Benchmark<'_>,
+    report: &mut BenchReport,
+) -> Result<()> {
     for scenario in &settings.scenarios {
         match scenario {
-            Scenario::SingleStream => report.cells.extend(single_stream(loaded, settings, job)?),
-            Scenario::Offline => report.offline.extend(offline(loaded, settings, job)?),
-            Scenario::Server => report.server.extend(server(loaded, settings, job)?),
+            Scenario::SingleStream => report.cells.extend(single_stream(loaded, settings, benchmark)?),
+            Scenario::Offline => report.offline.extend(offline(loaded, settings, benchmark)?),
+            Scenario::Server => report.server.extend(server(loaded, settings, benchmark)?),
         }
     }
     Ok(())
@@ -163,38 +168,49 @@ fn cell<'a>(loaded: &'a Loaded<'a>, mode: Mode) -> Cell<'a> {
     Cell { run: Box::new(move || loaded.run(mode)) }
 }
 
-fn single_stream(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<CellResult>> {
+fn single_stream(
+    loaded: &[Loaded<'_>],
+    settings: &Bench,
+    benchmark: &Benchmark<'_>,
+) -> Result<Vec<CellResult>> {
     let pairs = || loaded.iter().flat_map(|loaded| settings.modes.iter().map(move |&mode| (loaded, mode)));
     let mut cells: Vec<Cell<'_>> = pairs().map(|(loaded, mode)| cell(loaded, mode)).collect();
-    let task = job.progress.begin("bench", 2 * cells.len() as u64, "halves of cells");
-    let measured = measure(&mut cells, &plan(settings, job.seed), |done| advance(&task, done, job.stop))?;
+    let task = benchmark.progress.begin("bench", 2 * cells.len() as u64, "phases");
+    let measured =
+        measure(&mut cells, &plan(settings, benchmark.seed), |done| advance(&task, done, benchmark.stop))?;
     let results = pairs().zip(measured);
     Ok(results.map(|((loaded, mode), measured)| loaded.result(mode, measured)).collect())
 }
 
-/// Throughput of each model on each engine at each thread count, with the batch that gives the most.
-fn offline(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Offline>> {
+/// Throughput of each model on each engine at each thread count, at the batch size that gives the most.
+fn offline(loaded: &[Loaded<'_>], settings: &Bench, benchmark: &Benchmark<'_>) -> Result<Vec<Offline>> {
     let group = |loaded: &Loaded<'_>| CellId { batch: 0, ..loaded.id(Mode::Host) };
     let mut groups: Vec<CellId> = loaded.iter().map(group).collect();
     groups.dedup();
-    let task = job.progress.begin("offline", groups.len() as u64, "cells");
+    let task = benchmark.progress.begin("offline", groups.len() as u64, "cells");
     let mut results = Vec::new();
     for id in groups {
-        advance(&task, results.len(), job.stop)?;
+        advance(&task, results.len(), benchmark.stop)?;
         let same: Vec<&Loaded<'_>> = loaded.iter().filter(|loaded| group(loaded) == id).collect();
-        let short =
-            Plan { min_samples: 1, min_seconds: SWEEP_SECONDS, max_seconds: SWEEP_SECONDS, seed: job.seed };
+        let short = Plan {
+            min_samples: 1,
+            min_seconds: SWEEP_SECONDS,
+            max_seconds: SWEEP_SECONDS,
+            seed: benchmark.seed,
+        };
         let mut sizes: Vec<Cell<'_>> = same.iter().map(|loaded| cell(loaded, Mode::Host)).collect();
-        let sweep: Vec<f64> = measure(&mut sizes, &short, |_| advance(&task, 0, job.stop))?
+        let sweep: Vec<f64> = measure(&mut sizes, &short, |_| advance(&task, 0, benchmark.stop))?
             .iter()
             .zip(&same)
             .map(|(measured, loaded)| throughput(loaded.batch, &measured.samples))
             .collect();
         let Some((best, _)) = same.iter().zip(&sweep).max_by(|a, b| a.1.total_cmp(b.1)) else { continue };
-        let long = plan(settings, job.seed);
-        let measured = measure(&mut [cell(best, Mode::Host)], &long, |_| advance(&task, 0, job.stop))?;
+        let long = plan(settings, benchmark.seed);
+        let measured = measure(&mut [cell(best, Mode::Host)], &long, |_| advance(&task, 0, benchmark.stop))?;
         let sweep: Vec<(usize, f64)> = same.iter().map(|loaded| loaded.batch).zip(sweep).collect();
-        results.extend(measured.iter().map(|measured| offline_of(best, measured, sweep.clone(), job.seed)));
+        results.extend(
+            measured.iter().map(|measured| offline_of(best, measured, sweep.clone(), benchmark.seed)),
+        );
     }
     Ok(results)
 }
@@ -212,21 +228,25 @@ fn offline_of(best: &Loaded<'_>, measured: &Measured, sweep: Vec<(usize, f64)>, 
     }
 }
 
-/// Samples of the model's, a second.
+/// Samples of the model per second.
 fn throughput(batch: usize, nanoseconds: &[u64]) -> f64 {
     let seconds = nanoseconds.iter().sum::<u64>() as f64 * 1e-9;
     (batch * nanoseconds.len()) as f64 / seconds.max(1e-12)
 }
 
-/// Every model as a server, one after another: queues of two would take each other's time.
-fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Served>> {
-    let task = job.progress.begin("server", loaded.len() as u64, "cells");
+/// Measures every model as a server, one after another, because two queues would compete for the machine.
+fn server(loaded: &[Loaded<'_>], settings: &Bench, benchmark: &Benchmark<'_>) -> Result<Vec<Served>> {
+    let task = benchmark.progress.begin("server", loaded.len() as u64, "cells");
     let mut results = Vec::new();
     for loaded in loaded {
-        let step = || advance(&task, results.len(), job.stop);
+        let step = || advance(&task, results.len(), benchmark.stop);
         let mut services = Vec::new();
-        let warm =
-            Plan { min_samples: 1, min_seconds: SWEEP_SECONDS, max_seconds: SWEEP_SECONDS, seed: job.seed };
+        let warm = Plan {
+            min_samples: 1,
+            min_seconds: SWEEP_SECONDS,
+            max_seconds: SWEEP_SECONDS,
+            seed: benchmark.seed,
+        };
         for measured in measure(&mut [cell(loaded, Mode::Host)], &warm, |_| step())? {
             services.extend(measured.samples.iter().map(|&nanoseconds| nanoseconds as f64 * 1e-6));
         }
@@ -239,7 +259,7 @@ fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<
             max_seconds: settings.max_seconds,
             target_ms: settings.p99_target_ms,
             give_up,
-            seed: job.seed,
+            seed: benchmark.seed,
         };
         for &rate in &settings.rates {
             step()?;
@@ -255,7 +275,7 @@ fn server(loaded: &[Loaded<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<
     Ok(results)
 }
 
-/// A model in an engine with a batch, as it is opened anew.
+/// A model in an engine at a batch size, to be opened again in a fresh process.
 struct Opened<'a> {
     subject: &'a Subject<'a>,
     engine: EngineName,
@@ -263,7 +283,7 @@ struct Opened<'a> {
     batch: usize,
 }
 
-/// Everything that is opened, but libtorch, which opens no files.
+/// Everything that was opened, except libtorch, which does not open files.
 fn opened<'a>(subjects: &'a [Subject<'a>], settings: &Bench) -> Vec<Opened<'a>> {
     let mut opened = Vec::new();
     for &threads in &settings.threads {
@@ -278,40 +298,48 @@ fn opened<'a>(subjects: &'a [Subject<'a>], settings: &Bench) -> Vec<Opened<'a>> 
     opened
 }
 
-fn profiles(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<ModelProfile>> {
+fn profiles(
+    subjects: &[Subject<'_>],
+    settings: &Bench,
+    benchmark: &Benchmark<'_>,
+) -> Result<Vec<ModelProfile>> {
     if !settings.profile {
         return Ok(Vec::new());
     }
     let opened = opened(subjects, settings);
-    let task = job.progress.begin("profile", opened.len() as u64, "cells");
+    let task = benchmark.progress.begin("profile", opened.len() as u64, "cells");
     let mut profiles = Vec::new();
     for Opened { subject, engine, options, batch } in opened {
-        advance(&task, profiles.len(), job.stop)?;
+        advance(&task, profiles.len(), benchmark.stop)?;
         let profile = profile(subject.file, engine, &options, batch, &subject.model.sample, PROFILED_RUNS)?;
         profiles.push(ModelProfile { model: subject.model.name.clone(), profile });
     }
     Ok(profiles)
 }
 
-fn fresh_processes(subjects: &[Subject<'_>], settings: &Bench, job: &Job<'_>) -> Result<Vec<Fresh>> {
+fn fresh_processes(
+    subjects: &[Subject<'_>],
+    settings: &Bench,
+    benchmark: &Benchmark<'_>,
+) -> Result<Vec<Fresh>> {
     let starts = settings.cold_starts.max(usize::from(settings.memory));
-    let Some(program) = job.program.as_ref().filter(|_| starts > 0) else { return Ok(Vec::new()) };
+    let Some(program) = benchmark.program.as_ref().filter(|_| starts > 0) else { return Ok(Vec::new()) };
     let opened = opened(subjects, settings);
-    let task = job.progress.begin("fresh", (starts * opened.len()) as u64, "processes");
+    let task = benchmark.progress.begin("fresh", (starts * opened.len()) as u64, "processes");
     let mut done = 0;
     let mut step = || {
         done += 1;
-        advance(&task, done - 1, job.stop)
+        advance(&task, done - 1, benchmark.stop)
     };
     let one = |Opened { subject, engine, options, batch }: Opened<'_>| {
         let (model, sample) = (subject.model.path.clone(), subject.model.sample.clone());
-        let request = Request { model, engine, options, batch, sample, seed: job.seed };
+        let request = Request { model, engine, options, batch, sample, seed: benchmark.seed };
         fresh(program, &request, subject.model.name.clone(), starts, &mut step)
     };
     opened.into_iter().map(one).collect()
 }
 
-/// Shows progress; ends the measurement when the user asks for it.
+/// Reports progress, and ends the measurement when the user asks to stop.
 fn advance(task: &Task<'_>, done: usize, stop: &AtomicBool) -> Result<()> {
     task.set(done as u64);
     if stop.load(Ordering::Relaxed) { bail!("the measurement was stopped") } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! A measurement held against an older one.
+//! Compares a measurement with an older one.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,46 +10,47 @@ use super::cell::{CellId, CellResult};
 use super::environment::Environment;
 use super::stats::{Ratio, unpaired_ratio};
 
-/// One of two measurements.
+/// One of the two measurements that are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Side<'a> {
-    /// How many there are.
+    /// Number of models measured.
     pub models: usize,
     pub environment: &'a Environment,
-    /// How the CUDA provider was set up.
+    /// The settings of the CUDA provider.
     pub cuda: CudaSettings,
     pub cells: &'a [CellResult],
 }
 
-/// Every cell that both measurements have.
+/// The comparison of every cell that both measurements have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub against: String,
-    /// How much slower a cell may be: 0.05 for 5 %.
+    /// How much slower a cell may be: 0.05 means 5 %.
     pub allowed: f64,
     pub cells: Vec<Compared>,
-    /// Cells that only one of them has.
+    /// Cells that only one of the two has.
     pub only_old: Vec<CellId>,
     pub only_new: Vec<CellId>,
-    /// What differs between the machines and the libraries.
+    /// Differences between the machines and the library versions.
     pub differences: Vec<String>,
 }
 
-/// A cell, new over old.
+/// One cell, new over old.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
     pub cell: CellId,
-    /// Of the medians, with its interval.
+    /// Ratio of the medians, with its interval.
     pub p50: Option<Ratio>,
-    /// Of the 99th percentiles; says nothing on the outcome.
+    /// Ratio of the 99th percentiles; it does not affect the outcome.
     pub p99: Option<f64>,
     pub outcome: Outcome,
-    /// Why it is undecided.
+    /// Why the outcome is undecided.
     pub reason: Option<String>,
 }
 
-/// Holds `new` against `old`. A cell fails if its median is slower by more than `allowed` with the whole of its
-/// interval, and holds if the whole of it is within. Where each has but one model, their names do not matter.
+/// Compares `new` with `old`. A cell fails if its median is slower by more than `allowed` over the whole
+/// confidence interval, and holds if the whole interval is within. Where each has only one model, the model names
+/// do not matter.
 ///
 /// # Errors
 /// [`InputError`] if they have no cell in common.

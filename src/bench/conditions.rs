@@ -1,4 +1,4 @@
-//! What went on around a measurement: load, stolen time, clocks, throttling.
+//! The conditions of a measurement: load, stolen time, clocks, throttling.
 //!
 //! Reads what the system offers (`/proc`, `/sys`); what it does not offer is `None`, never a guess.
 
@@ -7,38 +7,38 @@ use serde::{Deserialize, Serialize};
 use super::environment::Environment;
 use super::gpu::{GpuState, gpu_state};
 
-/// Load of other work, as a share of the cores, that is warned of.
+/// Load of other work, as a share of the cores, above which a warning is given.
 const BUSY: f64 = 0.25;
 
-/// Share of the time that a hypervisor gave to others that is warned of.
+/// Share of CPU time stolen by the hypervisor above which a warning is given.
 const STOLEN: f64 = 0.01;
 
-/// Relative change of the CPU's clock that is warned of.
+/// Relative change of the CPU clock above which a warning is given.
 const CLOCK_CHANGE: f64 = 0.1;
 
-/// The governor under which a CPU keeps its clock.
+/// The frequency governor under which a CPU keeps its clock.
 const PERFORMANCE: &str = "performance";
 
-/// The machine at a moment. Counters count since it started.
+/// The state of the machine at one time. Counters count from the machine's start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Processes that ran or waited, on average over a minute.
+    /// Processes that were running or waiting, averaged over a minute.
     pub load_average: f64,
     /// Mean clock of the CPUs.
     pub cpu_mhz: Option<f64>,
-    /// Ticks of all CPUs, and those that a hypervisor gave to others.
+    /// Ticks of all CPUs, and those stolen by the hypervisor.
     pub ticks: Option<(u64, u64)>,
-    /// Times that a core was slowed for its heat.
+    /// Number of times a core was throttled because of heat.
     pub thermal_throttles: Option<u64>,
-    /// Times that this process's group had used up its share of CPU time.
+    /// Number of times this process's control group had used up its CPU quota.
     pub quota_throttles: Option<u64>,
-    /// Times that this process was taken off a core.
+    /// Number of times this process was descheduled from a core.
     pub involuntary_switches: u64,
     pub gpu: Option<GpuState>,
 }
 
 impl Snapshot {
-    /// Looks at the machine.
+    /// Reads the current state.
     pub fn take() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         Self {
@@ -53,7 +53,7 @@ impl Snapshot {
     }
 }
 
-/// The machine before and after.
+/// The machine before and after a measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
     pub before: Snapshot,
@@ -61,14 +61,14 @@ pub struct Conditions {
 }
 
 impl Conditions {
-    /// Share of the time that a hypervisor gave to others.
+    /// Share of CPU time stolen by the hypervisor.
     pub fn stolen(&self) -> Option<f64> {
         let ((all, stolen), (all_after, stolen_after)) = (self.before.ticks?, self.after.ticks?);
         let passed = all_after.checked_sub(all).filter(|&passed| passed > 0)?;
         Some(stolen_after.saturating_sub(stolen) as f64 / passed as f64)
     }
 
-    /// What may have made the figures worse, each with its remedy.
+    /// What may have distorted the figures, each with its remedy.
     pub fn warnings(&self, environment: &Environment) -> Vec<String> {
         let mut warnings = Vec::new();
         let (before, after) = (&self.before, &self.after);
@@ -116,7 +116,7 @@ fn mean_mhz(cpuinfo: &str) -> Option<f64> {
     (!clocks.is_empty()).then(|| clocks.iter().sum::<f64>() / clocks.len() as f64)
 }
 
-/// All ticks and the stolen ones, from the first line: user, nice, system, idle, iowait, irq, softirq, steal.
+/// Total and stolen ticks, from the first line: user, nice, system, idle, iowait, irq, softirq, steal.
 fn ticks(stat: &str) -> Option<(u64, u64)> {
     let line = stat.lines().find(|line| line.starts_with("cpu "))?;
     let ticks: Vec<u64> =
@@ -146,7 +146,7 @@ fn involuntary_switches() -> u64 {
     usage.ru_nivcsw.max(0) as u64
 }
 
-/// The most memory this program has had at once. `getrusage` would count what its parent had before it was started.
+/// Peak memory of this program. `getrusage` would include what its parent had before it was started.
 pub fn peak_rss_bytes() -> Option<u64> {
     peak(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

@@ -1,4 +1,4 @@
-//! The machine and the libraries a measurement depends on.
+//! The machine and the libraries on which a measurement depends.
 
 use std::collections::BTreeMap;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use super::gpu::{Gpu, gpu};
 
-/// What a latency or parity figure was measured on.
+/// The machine and libraries behind a latency or parity figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
     pub cpu_model: String,
     /// Logical processors of the machine.
     pub processors: usize,
-    /// Those this process may use (affinity mask and cgroup).
+    /// Logical processors that this process may use (affinity mask and cgroup).
     pub available_threads: usize,
-    /// CPU frequency governor, where the system tells.
+    /// CPU frequency governor, where the system reports one.
     pub governor: Option<String>,
     pub memory_bytes: u64,
     pub system: String,
     pub gpu: Option<Gpu>,
-    /// Of ONNX Runtime; intra-op threads are a setting.
+    /// Inter-op threads of ONNX Runtime; intra-op threads are a setting.
     pub inter_op_threads: usize,
-    /// When ONNX Runtime's idle threads spin: its default while a run lasts, and not between runs.
+    /// When ONNX Runtime's idle threads spin: by its default during a run, and not between runs.
     pub spinning: String,
-    /// Versions by library.
+    /// Version of each library.
     pub versions: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// Looks at the machine and the libraries.
+    /// Reads the machine and the libraries.
     pub fn read() -> Self {
         let (mut cpu_model, mut processors, mut memory_bytes) = (String::new(), 0, 0);
         if let Ok(mut system) = sysinfo::System::new() {
@@ -53,7 +53,7 @@ impl Environment {
         }
     }
 
-    /// What `other` has otherwise, with both values.
+    /// Values in which `other` differs, each with both values.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let gpu = |environment: &Self| environment.gpu.as_ref().map_or("none".into(), |gpu| gpu.name.clone());
         let mut pairs = vec![
@@ -70,7 +70,7 @@ impl Environment {
     }
 }
 
-/// Threads this process may use at once.
+/// Number of threads that this process may use at once.
 pub fn usable_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,6 +1,6 @@
-//! Cold starts and memory: a model in a process of its own.
+//! Cold starts and memory, measured with a model in a process of its own.
 //!
-//! The parent starts this program anew for each; the child measures itself and prints one line of JSON.
+//! The parent starts this program again for each; the child measures itself and prints one line of JSON.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ use super::conditions::peak_rss_bytes;
 use super::gpu::{bytes_by_one_measure, gpu_memory};
 use super::noise::noise;
 
-/// What a fresh process is to do.
+/// What a fresh process is asked to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     pub model: PathBuf,
@@ -30,34 +30,34 @@ pub struct Request {
     pub seed: u64,
 }
 
-/// What a fresh process saw of itself. The system has the files in memory: a disk is not measured.
+/// What a fresh process measured of itself. The files are in the page cache, so disk reads are not measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
-    /// From the process's start to its end, as its parent saw it.
+    /// From the process's start to its end, as measured by its parent.
     #[serde(default)]
     pub process_ms: f64,
-    /// Loading the runtime's library; nothing where it is part of the program.
+    /// Loading the runtime's library; absent where it is linked into the program.
     pub library_ms: Option<f64>,
     /// Reading the model's file.
     pub read_ms: f64,
-    /// Opening it in the runtime.
+    /// Opening the model in the runtime.
     pub session_ms: f64,
     pub first_run_ms: f64,
-    /// Resident memory before the model is opened, with it, and after a run.
+    /// Resident memory before the model is opened, after it is opened, and after a run.
     pub rss_bytes: [u64; 3],
     pub peak_rss_bytes: u64,
-    /// The GPU's memory at the same moments.
+    /// GPU memory at the same times.
     pub device_bytes: Option<[u64; 3]>,
 }
 
-/// A cell in fresh processes.
+/// One cell in fresh processes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fresh {
     pub cell: CellId,
     pub starts: Vec<Start>,
 }
 
-/// Measures this process, which must have done nothing before.
+/// Measures this process, which must not have done anything before.
 ///
 /// # Errors
 /// If the model or the engine cannot be used.
@@ -98,7 +98,7 @@ pub fn measure_start(request: &Request) -> Result<Start> {
     })
 }
 
-/// Starts a program, which must be this one, once for a request.
+/// Starts a program, which must be this one, for one request.
 ///
 /// # Errors
 /// If it cannot be started or fails.
@@ -120,10 +120,10 @@ pub fn start(program: &PathBuf, request: &Request) -> Result<Start> {
     Ok(Start { process_ms, ..seen })
 }
 
-/// Starts as many processes as are wanted, one after another.
+/// Starts the requested number of processes, one after another.
 ///
 /// # Errors
-/// As [`start`], or what `step`, called before each, says.
+/// As [`start`], or the error of `step`, which is called before each process.
 pub fn fresh(
     program: &PathBuf,
     request: &Request,
@@ -141,7 +141,7 @@ pub fn fresh(
     Ok(Fresh { cell, starts: starts.collect::<Result<_>>()? })
 }
 
-/// Memory of this process that is resident.
+/// Resident memory of this process.
 fn rss_bytes() -> Result<u64> {
     let statm =
         std::fs::read_to_string("/proc/self/statm").context("the system does not tell memory in use")?;

@@ -1,4 +1,5 @@
-//! What the NVIDIA driver says of the first GPU. Its library is opened at run time; without it there is no GPU.
+//! What the NVIDIA driver reports about the first GPU. Its library is opened at run time; without it there is no
+//! GPU.
 
 use std::sync::OnceLock;
 
@@ -8,30 +9,30 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::{Device, Nvml};
 use serde::{Deserialize, Serialize};
 
-/// The library as drivers install it.
+/// The library's name as drivers install it.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
-/// The GPU that the CUDA provider takes.
+/// Index of the GPU that the CUDA provider uses.
 const DEVICE: u32 = 0;
 
-/// Which GPU it is.
+/// Identifies the GPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gpu {
     pub name: String,
     pub driver: String,
-    /// The newest CUDA the driver takes, as `13.0`.
+    /// The newest CUDA version that the driver supports, such as `13.0`.
     pub cuda: String,
     pub memory_bytes: Option<u64>,
 }
 
-/// How it is at a moment.
+/// The GPU's state at one time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GpuState {
     pub graphics_mhz: Option<u32>,
     pub memory_mhz: Option<u32>,
     pub temperature_celsius: Option<u32>,
     pub power_watts: Option<f64>,
-    /// Why its clocks are held down, idleness and set limits aside.
+    /// Why its clocks are held down, except for idleness and configured limits.
     pub throttled: Vec<String>,
 }
 
@@ -53,7 +54,7 @@ pub fn gpu() -> Option<Gpu> {
     })
 }
 
-/// Its clocks, temperature, power and throttling now.
+/// Its current clocks, temperature, power and throttling.
 pub fn gpu_state() -> Option<GpuState> {
     let device = device()?;
     let slowed = [
@@ -74,17 +75,17 @@ pub fn gpu_state() -> Option<GpuState> {
     })
 }
 
-/// Bytes of its memory in use at a moment.
+/// GPU memory in use at one time, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// By this process; nothing before it has used the GPU, and where the driver does not tell processes apart, as in
-    /// a container.
+    /// Memory of this process; `None` before it has used the GPU, and where the driver does not tell
+    /// processes apart, as in a container.
     own: Option<u64>,
-    /// By all.
+    /// Memory of all processes.
     all: u64,
 }
 
-/// How much of its memory is in use now.
+/// GPU memory in use now.
 pub fn gpu_memory() -> Option<GpuMemory> {
     let device = device()?;
     let own = device.running_compute_processes().ok().into_iter().flatten();
@@ -96,8 +97,8 @@ pub fn gpu_memory() -> Option<GpuMemory> {
     Some(GpuMemory { own: bytes.reduce(|sum, bytes| sum + bytes), all: device.memory_info().ok()?.used })
 }
 
-/// Bytes in use at moments that follow each other, by one measure: this process's if it is known in the end, else
-/// those of all.
+/// Bytes in use at successive times, all by one measure: this process's if it is known at the end, else that of
+/// all processes.
 pub fn bytes_by_one_measure<const N: usize>(moments: [Option<GpuMemory>; N]) -> Option<[u64; N]> {
     let own = moments.last().copied().flatten()?.own.is_some();
     let mut bytes = [0; N];

@@ -1,5 +1,5 @@
-//! The measuring, measured: cells whose distribution is known must get their percentiles back, the right flags, and
-//! the right verdicts.
+//! Tests of the measurement itself: cells with a known distribution must get back their percentiles, the right
+//! flags and the right verdicts.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -17,14 +17,14 @@ use super::stats::{Percentile, outliers, percentiles, stability};
 
 const PLAN: Plan = Plan { min_samples: 5_000, min_seconds: 5.0, max_seconds: 30.0, seed: 1 };
 
-/// Milliseconds of a run, by how many were before and a uniform draw.
+/// Milliseconds of a run, given the number of runs before it and a uniform draw.
 type Law = fn(usize, f64) -> f64;
 
 fn measured(law: Law) -> Measured {
     drawn(law, 7)
 }
 
-/// Measures a cell of this law beside another one, as cells are.
+/// Measures a cell with this distribution beside another one, as real cells are measured.
 fn drawn(law: Law, seed: u64) -> Measured {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut runs = 0;
@@ -39,7 +39,7 @@ fn drawn(law: Law, seed: u64) -> Measured {
     measure(&mut [cell, other], &PLAN, |_| Ok(())).unwrap().swap_remove(0)
 }
 
-/// p50, p90, p99 and p99.9 of what was measured, and all samples, in milliseconds.
+/// Measured p50, p90, p99 and p99.9, and all samples, in milliseconds.
 fn figures(measured: &Measured) -> (Vec<Percentile>, Vec<f64>) {
     let ms: Vec<f64> = measured.samples.iter().map(|&sample| sample as f64 * 1e-6).collect();
     let found = percentiles(&ms, &measured.turns, &[0.5, 0.9, 0.99, 0.999]);
@@ -74,7 +74,7 @@ fn two_modes_are_not_averaged() {
 
 #[test]
 fn a_heavy_tail_is_bounded_as_it_is() {
-    // Pareto with index 3: the percentile of share s is (1 - s)^(-1/3).
+    // Pareto distribution with index 3: the percentile of share s is (1 - s)^(-1/3).
     let mut held = [0; 4];
     for seed in 0..30 {
         let (found, ms) = figures(&drawn(|_, draw| draw.powf(-1.0 / 3.0), seed));
@@ -95,7 +95,7 @@ fn drift_is_flagged() {
     assert!(!stability(&ms).stable, "{:?}", stability(&ms));
     let steady = measured(|_, draw| 1.0 + 0.1 * draw);
     assert!(stability(&figures(&steady).1).stable && steady.warm);
-    // A tail that grows under a median that stays.
+    // A tail that grows while the median stays.
     let tail = measured(|run, draw| if draw < 0.9 { 1.0 } else { 1.5 + 1e-4 * run as f64 });
     let found = stability(&figures(&tail).1);
     assert!(!found.stable && found.median_spread == Some(0.0), "{found:?}");
@@ -116,7 +116,7 @@ fn result(model: &str, law: Law) -> CellResult {
     CellResult::of(CellId { model: model.into(), engine, batch, threads, mode }, measured(law))
 }
 
-/// New cells against an old one, on one machine.
+/// Compares new cells with an old one, on the same machine.
 fn held_against(new: &CellResult, old: &CellResult) -> Comparison {
     let (environment, cuda) = (Environment::read(), CudaSettings::default());
     let side = |cell| Side { models: 2, environment: &environment, cuda, cells: std::slice::from_ref(cell) };

@@ -1,6 +1,6 @@
 //! The measuring loop: warm-up, then all cells interleaved in random order.
 //!
-//! Knows no model: a cell is anything that runs once and says how long it took.
+//! Knows no model: a cell is anything that runs once and returns how long it took.
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
@@ -8,19 +8,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::stats::median;
 
-/// Runs of a warm-up, at least.
+/// Minimum runs in a warm-up.
 const WARMUP_RUNS: usize = 50;
 
-/// Seconds of a warm-up, at least and at most.
+/// Minimum and maximum seconds of a warm-up.
 const WARMUP_SECONDS: (f64, f64) = (1.0, 10.0);
 
-/// A warm-up ends when the medians of two windows following each other differ by less.
+/// A warm-up ends when the medians of two consecutive windows differ by less than this share.
 const WARMUP_AGREEMENT: f64 = 0.02;
 
-/// Seconds one cell runs before another has its turn.
+/// Seconds for which one cell runs before the next one's turn.
 const TURN_SECONDS: f64 = 0.1;
 
-/// One thing to measure: runs once and returns the nanoseconds it took.
+/// Something to measure: runs once and returns the nanoseconds it took.
 pub struct Cell<'a> {
     pub run: Box<dyn FnMut() -> Result<u64> + 'a>,
 }
@@ -31,16 +31,16 @@ pub struct Plan {
     pub min_samples: usize,
     pub min_seconds: f64,
     pub max_seconds: f64,
-    /// Of the order of turns.
+    /// Seed of the order of turns.
     pub seed: u64,
 }
 
 /// One cell's samples.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Measured {
-    /// Nanoseconds, in the order they were taken.
+    /// Nanoseconds, in the order in which they were taken.
     pub samples: Vec<u64>,
-    /// How many of them each turn gave, in order.
+    /// Number of samples per turn, in order.
     pub turns: Vec<usize>,
     pub warmup_runs: usize,
     /// Whether the warm-up ended because its windows agreed.
@@ -55,9 +55,9 @@ impl Measured {
     }
 }
 
-/// Warms every cell up, then gives them turns in random order until each has enough samples. The
-/// first run of a turn brings the caches back and is not counted. `step` hears after every turn how
-/// many halves of cells are done (a cell is half done when it is warm), and may end the measurement.
+/// Warms up every cell, then gives cells turns in random order until each has enough samples. The first run of a
+/// turn refills the caches and is not counted. After every turn `step` is told how many phases are done (two per
+/// cell: warm-up and measurement), and may end the measurement.
 ///
 /// # Errors
 /// The first error of a cell or of `step`.

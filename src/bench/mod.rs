@@ -1,8 +1,8 @@
-//! Latency: which cells, how they are warmed up and interleaved, what their samples say.
+//! Latency: which cells there are, how they are warmed up and interleaved, and what their samples show.
 //!
-//! `measure` and `server` time anything that can be called and know no model; `stats` is arithmetic;
-//! `subject` makes calls out of engines, `cells` a measurement out of calls;
-//! `profile` looks inside one run. Prints nothing but progress.
+//! `measure` and `server` time anything that can be called and know no model; `stats` is arithmetic only;
+//! `subject` turns engines into calls, and `cells` turns calls into a measurement; `profile` looks inside one
+//! run. Prints nothing.
 
 mod budgets;
 mod cell;
@@ -24,7 +24,7 @@ mod subject;
 
 pub use budgets::{Outcome, Verdict, judge};
 pub use cell::{CellId, CellResult, SpeedUp, Sweep};
-pub use cells::{Job, bench};
+pub use cells::{Benchmark, bench};
 pub use compare::{Compared, Comparison, Side, compare};
 pub use conditions::{Conditions, Snapshot};
 pub use environment::{Environment, usable_threads};

@@ -1,4 +1,4 @@
-//! What models are given where nobody asks what they answer.
+//! Inputs for models where only the time matters and not the answer.
 
 use ndarray::{ArrayD, IxDyn};
 use rand_chacha::ChaCha8Rng;
@@ -6,8 +6,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::contract::Element;
 
-/// A batch of seeded noise: uniform in ±1.7, as spread as normalised pixels, or whole numbers from the least to
-/// the most the input takes, 255 at most.
+/// A batch of seeded noise: uniform in ±1.7, which has the spread of normalised pixels, or integers from the
+/// smallest to the largest that the input takes, at most 255.
 pub(super) fn noise(batch: usize, sample: &[usize], element: Element, seed: u64) -> ArrayD<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut share = || f64::from(rng.next_u32()) / 2f64.powi(32);

@@ -1,4 +1,4 @@
-//! Where the time of a run goes: every node's share, and the arithmetic it does in that time.
+//! Where the time of a run goes: the share of every node, and the arithmetic it does in that time.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -15,20 +15,20 @@ const SEED: u64 = 7;
 
 /// A network's time in one engine, node by node.
 ///
-/// Times are means over the faster half of the runs: so they add up, and a disturbed run does not count.
+/// Times are means over the faster half of the runs, so that they add up and a disturbed run does not count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// The engine with what is not usual of its set-up.
+    /// The engine's name, with every option that is not its default.
     pub engine: String,
-    /// Images a run.
+    /// Images per run.
     pub batch: usize,
     /// Intra-op threads.
     pub threads: usize,
-    /// Timed runs; half of them count.
+    /// Number of timed runs; half of them count.
     pub runs: usize,
-    /// Microseconds a run, the clocks around the nodes included.
+    /// Microseconds per run, including the clocks around the nodes.
     pub total_us: f64,
-    /// The most expensive first.
+    /// Nodes, the most expensive first.
     pub nodes: Vec<NodeTime>,
 }
 
@@ -39,30 +39,30 @@ pub struct NodeTime {
     pub op: String,
     /// The execution provider, where an engine has several.
     pub provider: Option<String>,
-    /// Microseconds a run.
+    /// Microseconds per run.
     pub us: f64,
-    /// Of the run's time.
+    /// Share of the run's time.
     pub share: f64,
-    /// Multiply-accumulates a run; `None` for what is no convolution and no matrix product.
+    /// Multiply-accumulates per run; `None` for anything but a convolution or a matrix product.
     pub macs: Option<u64>,
-    /// 2 x MACs over the time, in 10⁹ a second; `None` without MACs, or where the time is too short to be told.
+    /// 2 × MACs over the time, in 10⁹ per second; `None` without MACs, or where the time is too short to
+    /// measure.
     pub gflops: Option<f64>,
-    /// Of the first output, batch included; empty where the engine does not tell.
+    /// Shape of the first output, including the batch; empty where the engine does not report it.
     pub output: Vec<usize>,
 }
 
 impl Profile {
-    /// Microseconds of a run in no node: the engine's own work, and the clocks.
+    /// Microseconds of a run that belong to no node: the engine's own work, and the clocks.
     pub fn outside_us(&self) -> f64 {
         self.total_us - self.nodes.iter().map(|node| node.us).sum::<f64>()
     }
 }
 
-/// Runs a batch of noise, of samples of a shape, in a session of its own and times every node.
+/// Runs a batch of noise in a session of its own and times every node; `sample` is the shape of one sample.
 ///
 /// # Errors
-/// [`InputError`] if the file takes another batch, or the engine refuses it; if a run
-/// fails.
+/// [`InputError`] if the file takes another batch size or the engine refuses it; other errors if a run fails.
 pub fn profile(
     file: &OnnxFile,
     engine: EngineName,
@@ -120,7 +120,8 @@ mod tests {
 
     use super::*;
 
-    /// Plain, grouped and strided convolutions whose channels fill no block, a depthwise one, and a linear layer.
+    /// Plain, grouped and strided convolutions whose channels do not fill a block, a depthwise one, and a
+    /// linear layer.
     fn network() -> Graph {
         let (mut builder, mut last) = Builder::new(vec![3, 16, 16]).unwrap();
         let grouped = Conv2d { groups: 2, ..Conv2d::square(20, 3, 1) };

@@ -1,4 +1,4 @@
-//! What a measurement leaves, in one record.
+//! The complete record of a measurement.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +14,10 @@ use super::profile::Profile;
 use super::server::{Search, Trial};
 use super::subject::ModelFacts;
 
-/// Version of this record; others are not read.
+/// Version of this record; records of other versions are not read.
 pub const SCHEMA: u32 = 2;
 
-/// All that was measured.
+/// Everything that was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BenchReport {
     pub schema: u32,
@@ -25,7 +25,7 @@ pub struct BenchReport {
     pub conditions: Conditions,
     pub settings: Bench,
     pub models: Vec<ModelFacts>,
-    /// Of the scenario single-stream.
+    /// Cells of the scenario single-stream.
     pub cells: Vec<CellResult>,
     pub speed_ups: Vec<SpeedUp>,
     pub sweeps: Vec<Sweep>,
@@ -35,12 +35,12 @@ pub struct BenchReport {
     pub fresh: Vec<Fresh>,
     pub budgets: Vec<Verdict>,
     pub comparison: Option<Comparison>,
-    /// What a reader must know beside the figures.
+    /// What a reader must know besides the figures.
     pub warnings: Vec<String>,
 }
 
 impl BenchReport {
-    /// What it is compared by.
+    /// The part that a comparison uses.
     pub fn side(&self) -> Side<'_> {
         let (environment, cuda) = (&self.environment, self.settings.cuda);
         Side { models: self.models.len(), environment, cuda, cells: &self.cells }
@@ -49,7 +49,7 @@ impl BenchReport {
     /// Reads the record of a measurement.
     ///
     /// # Errors
-    /// With what is wrong, if it is none or of another schema.
+    /// Says what is wrong, if the text is not a record or has another schema.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if document.get("schema").and_then(serde_json::Value::as_u64) != Some(SCHEMA.into()) {
@@ -59,18 +59,18 @@ impl BenchReport {
     }
 }
 
-/// All samples at once, "offline-like": the throughput of the batch that gives the most.
+/// All samples at once, "offline-like": the throughput at the batch size that gives the most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offline {
-    /// With the batch that was the best.
+    /// The cell, with the best batch size.
     pub cell: CellId,
-    /// Samples of the model's, a second.
+    /// Samples of the model per second.
     pub images_per_second: f64,
-    /// 95 % bootstrap interval of that, by turns.
+    /// 95 % bootstrap interval of the throughput, by turns.
     pub interval: Option<[f64; 2]>,
     pub samples: usize,
     pub seconds: f64,
-    /// Batch and samples a second, from short measurements.
+    /// Batch size and samples per second, from short measurements.
     pub sweep: Vec<(usize, f64)>,
 }
 
@@ -81,13 +81,13 @@ pub struct ModelProfile {
     pub profile: Profile,
 }
 
-/// Queries at random, "server-like".
+/// Queries at random times, "server-like".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Served {
-    /// A query is one run of this cell.
+    /// The cell of which a query is one run.
     pub cell: CellId,
-    /// At the rates that were given.
+    /// Trials at the given rates.
     pub rates: Vec<Trial>,
-    /// For the highest rate.
+    /// The search for the highest rate.
     pub search: Option<Search>,
 }

@@ -1,6 +1,6 @@
-//! A server: queries come at random and wait until the one before is answered.
+//! A server: queries arrive at random and wait until the ones before them are answered.
 //!
-//! Knows no model: a query is a call. The clock is given, so that queues are tested without waiting.
+//! Knows no model: a query is a call. The clock is a parameter, so that queues are tested without waiting.
 
 use std::time::{Duration, Instant};
 
@@ -11,30 +11,33 @@ use serde::{Deserialize, Serialize};
 
 use super::stats::{Percentile, percentiles};
 
-/// Queries that a 99th percentile is judged by, at least.
+/// Minimum number of queries from which a 99th percentile is judged.
 const MIN_QUERIES: usize = 1_000;
 
-/// Queries whose latencies are taken together for an interval: those of a busy time are alike.
+/// Queries whose latencies are grouped for a confidence interval, because those of one busy period are
+/// correlated.
 const TURN: usize = 50;
 
-/// Steps of the search for the highest rate, each halving what is between a rate that holds and one that does not.
+/// Steps of the search for the highest rate; each halves the range between a rate that holds and one that does
+/// not.
 const SEARCH_STEPS: usize = 8;
 
-/// How often a rate found is tried again, longer, each time lower by this share, before the search gives up.
+/// How often a rate that was found is tried again, in a longer trial and lowered by this share each time, before
+/// the search gives up.
 const CONFIRMATIONS: usize = 10;
 const STEP_BACK: f64 = 0.05;
 
-/// A longer trial has so many times the queries.
+/// A longer trial has this many times the queries.
 const LONGER: usize = 3;
 
-/// Time before a query's arrival that is waited for by spinning: sleeping is not as precise.
+/// Time before a query's arrival that is waited for by spinning, because sleeping is less precise.
 const SPIN_NS: u64 = 200_000;
 
-/// What the time is.
+/// A source of time.
 pub trait Clock {
-    /// Nanoseconds since some moment.
+    /// Nanoseconds since a fixed time.
     fn now(&self) -> u64;
-    /// Returns when it is `then`, at once if it is past.
+    /// Returns at the time `then`, or at once if it has passed.
     fn wait_until(&self, then: u64);
 }
 
@@ -63,42 +66,42 @@ impl Clock for Monotonic {
     }
 }
 
-/// What a server was at one rate. Latency is from arrival to answer, in milliseconds.
+/// Results of a server at one rate. Latency is from arrival to answer, in milliseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Queries a second that arrive on average.
+    /// Mean number of queries that arrive per second.
     pub rate: f64,
     pub queries: usize,
     pub mean_ms: f64,
     pub p50: Option<Percentile>,
     pub p90: Option<Percentile>,
     pub p99: Option<Percentile>,
-    /// Share of the time in which a query was worked on.
+    /// Share of the time during which a query was worked on.
     pub utilisation: f64,
     /// Whether the upper bound of the 99th percentile is within the target.
     pub held: Option<bool>,
 }
 
-/// The highest rate that holds a target, and all that were tried.
+/// The highest rate that meets a target, and all rates that were tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Search {
     pub p99_target_ms: f64,
-    /// Of the last trial, which is longer than the others; `None` if no rate held.
+    /// The last trial, which is longer than the others; `None` if no rate met the target.
     pub highest: Option<Trial>,
     pub trials: Vec<Trial>,
 }
 
-/// How queries arrive, how many, and what is wanted of their latency.
+/// How queries arrive, how many, and the latency target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// A second, on average.
+    /// Mean rate, per second.
     pub rate: f64,
     pub queries: usize,
-    /// A trial that lasts longer ends with the queries it has.
+    /// A trial that exceeds this duration ends with the queries it has.
     pub max_seconds: f64,
-    /// Of the 99th percentile.
+    /// Target for the 99th percentile.
     pub target_ms: Option<f64>,
-    /// Whether a trial ends when it cannot hold the target any more.
+    /// Whether a trial ends as soon as it cannot meet the target any more.
     pub give_up: bool,
     pub seed: u64,
 }
@@ -111,11 +114,11 @@ pub fn serve(answer: &mut dyn FnMut() -> Result<()>, clock: &dyn Clock, load: &L
     let Load { rate, queries, max_seconds, target_ms, give_up, seed } = *load;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut latencies = Vec::with_capacity(queries);
-    // The first run brings the caches back and is not counted.
+    // The first run refills the caches and is not counted.
     answer()?;
     let start = clock.now();
     let (mut arrival, mut busy, mut late) = (0.0, 0, 0);
-    // Twice the late queries that a 99th percentile leaves, and a margin for few queries.
+    // Twice the late queries that a 99th percentile allows, and a margin for small numbers of queries.
     let hopeless = queries / 50 + 10;
     let over = (max_seconds * 1e9) as u64;
     while latencies.len() < queries && !(give_up && late > hopeless) && clock.now() - start < over {
@@ -156,17 +159,17 @@ fn judged(latencies: &[f64], rate: f64, utilisation: f64, target_ms: Option<f64>
     }
 }
 
-/// Queries of a trial that should last so long.
+/// Number of queries in a trial of this duration.
 pub fn queries_for(rate: f64, seconds: f64) -> usize {
     ((rate * seconds) as usize).max(MIN_QUERIES)
 }
 
-/// Searches for the highest rate at which the 99th percentile is within a target, of which `load` has the limits
-/// but not the rate: halving between nothing and what would keep the server busy all the time (`service_ms` a
-/// query), then a longer trial of the rate found. A trial lasts `seconds` or more.
+/// Searches for the highest rate at which the 99th percentile is within a target; `load` has the limits but not
+/// the rate. The search halves the range between zero and the rate that would keep the server busy all the time
+/// (`service_ms` per query), then runs a longer trial at the rate found. A trial lasts `seconds` or more.
 ///
 /// # Errors
-/// As [`serve`], or what `step`, which is called before every trial, says.
+/// As [`serve`], or the error of `step`, which is called before every trial.
 pub fn highest_rate(
     answer: &mut dyn FnMut() -> Result<()>,
     clock: &dyn Clock,
@@ -222,7 +225,7 @@ mod tests {
     const LOAD: Load =
         Load { rate: 1.0, queries: 100_000, max_seconds: 1e6, target_ms: None, give_up: false, seed: 1 };
 
-    /// A clock that stands still but when it is waited for or a query is worked on.
+    /// A clock that only advances when it is waited for or a query is worked on.
     #[derive(Default)]
     struct Still(Cell<u64>);
 
@@ -236,7 +239,7 @@ mod tests {
         }
     }
 
-    /// An M/D/1 queue, in which the mean wait is ρ/(2(1-ρ)) of the service (Pollaczek and Khinchine).
+    /// An M/D/1 queue, in which the mean wait is ρ/(2(1-ρ)) of the service time (Pollaczek and Khinchine).
     #[test]
     fn a_queue_of_equal_queries_waits_as_long_as_theory_says() {
         for load in [0.3, 0.6, 0.8] {
@@ -270,7 +273,7 @@ mod tests {
             let search = highest_rate(&mut answer, &clock, 1.0, 10.0, &wanted, || Ok(())).unwrap();
             let highest = search.highest.unwrap();
             assert!(highest.p99.unwrap().high.unwrap() <= target);
-            // At a rate a tenth higher it does not hold.
+            // At a rate a tenth higher the target is missed.
             let above = serve(&mut answer, &clock, &Load { rate: 1.1 * highest.rate, ..LOAD }).unwrap();
             assert!(above.p99.unwrap().value > 0.9 * target, "{target}: {above:?}");
             found.push(highest.rate);

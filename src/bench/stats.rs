@@ -1,7 +1,7 @@
-//! What samples say: percentiles with intervals, outliers, stability, ratios.
+//! Statistics of samples: percentiles with intervals, outliers, stability, ratios.
 //!
-//! Arithmetic alone: knows no clock and no model. Samples that follow each other are alike, so
-//! intervals are made from turns (runs of samples taken together), not from single samples.
+//! Arithmetic only: knows no clock and no model. Successive samples are correlated, so intervals are made from
+//! turns (groups of successive samples), not from single samples.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Largest relative difference between windows of a stable cell.
 const STABLE: f64 = 0.05;
 
-/// A median absolute deviation times this estimates a normal distribution's deviation.
+/// A median absolute deviation times this estimates the standard deviation of a normal distribution.
 const MAD_TO_DEVIATION: f64 = 1.4826;
 
 /// Modified z-score from which a sample is an outlier (Iglewicz & Hoaglin 1993).
@@ -22,23 +22,24 @@ const Z_95: f64 = 1.644_854;
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2_000;
 
-/// Turns a bootstrap interval takes at least.
+/// Minimum number of turns for a bootstrap interval.
 const MIN_TURNS: usize = 10;
 
 /// A percentile with an interval from order statistics, in the samples' unit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Percentile {
     pub value: f64,
-    /// Each bound holds with 95 % confidence; `None` where there are too few samples below.
+    /// Each bound holds with 95 % confidence; `None` where there are too few samples beyond it.
     pub low: Option<f64>,
     pub high: Option<f64>,
 }
 
-/// Nearest-rank percentile of samples in the order they were taken, `0 < share < 1`. `None` if there are too few
-/// for a one-sided 95 % upper bound: below `ln 0.05 / ln share`, which is 59 for p95, 299 for p99.
+/// Nearest-rank percentile of samples in the order in which they were taken, `0 < share < 1`. `None` if there are
+/// too few for a one-sided 95 % upper bound: fewer than `ln 0.05 / ln share`, which is 59 for p95 and 299 for
+/// p99.
 ///
 /// The bounds are order statistics (Woodruff 1952) whose ranks are spread by the design effect of the turns (Kish
-/// 1965): samples of one turn are alike, and count for fewer than they are.
+/// 1965): samples of one turn are correlated and count for fewer than they are.
 pub fn percentile(samples: &[f64], turns: &[usize], share: f64) -> Option<Percentile> {
     percentile_of_sorted(&sorted(samples), |value| design_effect(samples, turns, value), share)
 }
@@ -58,8 +59,8 @@ fn percentile_of_sorted(sorted: &[f64], effect: impl FnOnce(f64) -> f64, share: 
     }
     let rank = ((share * count as f64).ceil() as usize).clamp(1, count);
     let value = sorted[rank - 1];
-    // The number of samples below the true percentile is binomial; its normal approximation gives
-    // the ranks of the bounds.
+    // The number of samples below the true percentile is binomial; its normal approximation gives the ranks of
+    // the bounds.
     let spread = Z_95 * (count as f64 * share * (1.0 - share) * effect(value)).sqrt();
     let low = (share * count as f64 - spread).floor();
     let high = (share * count as f64 + spread).ceil() + 1.0;
@@ -68,8 +69,8 @@ fn percentile_of_sorted(sorted: &[f64], effect: impl FnOnce(f64) -> f64, share: 
     Some(Percentile { value, low: at(low), high })
 }
 
-/// How many times wider than that of independent samples the variance of the share at most `value` is, at least
-/// 1: from how that share differs between turns.
+/// The design effect: the variance of the share at most `value`, over that of independent samples, at least 1.
+/// Estimated from how that share differs between turns.
 fn design_effect(samples: &[f64], turns: &[usize], value: f64) -> f64 {
     let at_most = |samples: &[f64]| samples.iter().filter(|sample| **sample <= value).count() as f64;
     let count = samples.len() as f64;
@@ -99,7 +100,7 @@ pub fn turn_medians(samples: &[f64], turns: &[usize]) -> Vec<f64> {
     split(samples, turns).filter(|turn| !turn.is_empty()).map(median).collect()
 }
 
-/// Middle of the samples, which need not be sorted; 0 if there are none.
+/// Median of the samples, which need not be sorted; 0 if there are none.
 pub fn median(samples: &[f64]) -> f64 {
     let sorted = sorted(samples);
     match sorted.len() {
@@ -115,8 +116,8 @@ fn sorted(samples: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// How many samples lie far above or below the median, by the median absolute deviation. If more
-/// than half of the samples are equal, every other one counts.
+/// Number of samples far above or below the median, by the median absolute deviation. If more than half of the
+/// samples are equal, every other one counts.
 pub fn outliers(samples: &[f64]) -> usize {
     let middle = median(samples);
     let deviations: Vec<f64> = samples.iter().map(|sample| (sample - middle).abs()).collect();
@@ -130,11 +131,11 @@ pub struct Stability {
     pub stable: bool,
     /// Largest relative difference between the medians of three windows; `None` with too few samples.
     pub median_spread: Option<f64>,
-    /// The same of their 95th percentiles; `None` with too few samples.
+    /// The same for their 95th percentiles; `None` with too few samples.
     pub p95_spread: Option<f64>,
 }
 
-/// Compares three windows of samples in the order they were taken.
+/// Compares three windows of samples in the order in which they were taken.
 pub fn stability(samples: &[f64]) -> Stability {
     let size = samples.len() / 3;
     if size == 0 {
@@ -165,14 +166,14 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// Whether the interval leaves out 1.
+    /// Whether the interval excludes 1.
     pub fn is_distinguishable(&self) -> bool {
         self.low > 1.0 || self.high < 1.0
     }
 }
 
-/// `over / under` of two cells that took turns: the median over rounds of the ratio of the medians of the turns of
-/// a round. Rounds that only one of them had are left out. `None` with too few rounds.
+/// `over / under` of two cells that took turns: the median over rounds of the ratio of the turns' medians in a
+/// round. Rounds that only one of them has are left out. `None` with too few rounds.
 pub fn paired_ratio(over: &[f64], under: &[f64], seed: u64) -> Option<Ratio> {
     let ratios: Vec<f64> = over.iter().zip(under).map(|(over, under)| over / under).collect();
     if ratios.len() < MIN_TURNS {
@@ -247,8 +248,8 @@ mod tests {
         assert_eq!((both[0].unwrap().value, both[1]), (500.0, Some(p95)));
     }
 
-    /// How many of 400 intervals hold the true 90th percentile of uniform samples, each turn of 10 moved as a
-    /// whole by up to `shift`.
+    /// How many of 400 intervals contain the true 90th percentile of uniform samples, where each turn of 10
+    /// is shifted as a whole by up to `shift`.
     fn covered(shift: f64, turns: &[usize]) -> usize {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let draw = |rng: &mut ChaCha8Rng| {
@@ -273,7 +274,7 @@ mod tests {
         let turns = [10; 30];
         assert!((345..=385).contains(&covered(0.0, &[])), "expected about 90 %: {}", covered(0.0, &[]));
         assert!((345..=392).contains(&covered(0.0, &turns)), "{}", covered(0.0, &turns));
-        // Samples of a turn that are alike: what counts is that turns are few.
+        // Samples of a turn are correlated, so the small number of turns is what counts.
         assert!(covered(2.0, &[]) < 320, "{}", covered(2.0, &[]));
         assert!((340..=392).contains(&covered(2.0, &turns)), "{}", covered(2.0, &turns));
     }
@@ -298,7 +299,7 @@ mod tests {
         assert_eq!(turn_medians(&[1.0, 2.0, 3.0, 9.0, 7.0], &[3, 0, 2]), [2.0, 8.0]);
     }
 
-    /// Medians of 40 turns around `level`, with noise of 5 %; `weather` slows both cells of a round.
+    /// Medians of 40 turns around `level`, with 5 % noise; `weather` slows both cells of a round.
     fn turns(level: f64, rng: &mut ChaCha8Rng, weather: &[f64]) -> Vec<f64> {
         weather.iter().map(|weather| level * weather * (0.95 + 0.1 * uniform(rng))).collect()
     }

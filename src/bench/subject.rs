@@ -1,4 +1,4 @@
-//! A model to measure, what it is given, and one run of it in each mode.
+//! A model to measure, its inputs, and one run of it in each mode.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -13,29 +13,30 @@ use crate::contract::Preparation;
 use crate::data::prepared_bytes;
 use crate::engine::{Engine, EngineOptions, Placement};
 use crate::onnx::OnnxFile;
+use crate::task::decision;
 
 use super::cell::{CellId, CellResult};
 use super::measure::Measured;
 use super::noise::noise;
 
-/// How a model is opened in an engine.
+/// Opens a model in an engine.
 pub type Open<'a> = Box<dyn Fn(EngineName, &EngineOptions) -> Result<Box<dyn Engine>> + 'a>;
 
 /// A model to measure.
 pub struct Subject<'a> {
     pub file: &'a OnnxFile,
     pub model: ModelFacts,
-    /// What is decoded in [`Mode::EndToEnd`].
+    /// The images that are decoded in [`Mode::EndToEnd`].
     pub pictures: Option<Pictures>,
     pub open: Open<'a>,
 }
 
-/// Which file was measured.
+/// Identifies the file that was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
     pub name: String,
     pub path: PathBuf,
-    /// Of the file, in hex.
+    /// BLAKE3 hash of the file, in hex.
     pub blake3: String,
     pub bytes: u64,
     /// Sizes of one sample's axes.
@@ -49,18 +50,18 @@ impl ModelFacts {
     }
 }
 
-/// Image files in memory, and how a network wants them.
+/// Image files in memory, and how a network wants them prepared.
 #[derive(Debug, Clone)]
 pub struct Pictures {
-    /// Names, for errors, and bytes of the files.
+    /// Names, for error messages, and contents of the files.
     pub files: Vec<(String, Vec<u8>)>,
     pub preparation: Preparation,
-    /// `[channels, height, width]` of what the network takes.
+    /// `[channels, height, width]` of the network's input.
     pub shape: [usize; 3],
 }
 
 impl Pictures {
-    /// For a file that takes images: prepared as it says, or from 0 to 1 if it does not say.
+    /// For a file that takes images: prepared as the file says, or scaled to 0..1 if it does not say.
     pub fn of(file: &OnnxFile, files: Vec<(String, Vec<u8>)>) -> Option<Self> {
         let layout = file.contract.layout;
         let shape = layout.planar(file.contract.image_shape()?);
@@ -72,7 +73,7 @@ impl Pictures {
     }
 }
 
-/// A model in an engine with a batch bound.
+/// A model in an engine, with its batch size fixed.
 pub(super) struct Loaded<'a> {
     pub subject: &'a Subject<'a>,
     pub engine: EngineName,
@@ -89,15 +90,15 @@ struct Runner {
     engine: Box<dyn Engine>,
     input: ArrayD<f32>,
     outputs: Vec<ArrayD<f32>>,
-    /// The picture that comes next.
+    /// Index of the next picture.
     next: usize,
 }
 
 impl<'a> Loaded<'a> {
-    /// Opens a model, binds a batch and runs it once.
+    /// Opens a model, sets the batch size and runs it once.
     ///
     /// # Errors
-    /// If the engine refuses.
+    /// If the engine refuses the model.
     pub fn open(
         subject: &'a Subject<'a>,
         engine: EngineName,
@@ -138,7 +139,7 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// What was measured of it, as a cell.
+    /// Turns its measurement into a cell.
     pub fn result(&self, mode: Mode, measured: Measured) -> CellResult {
         CellResult {
             engine_name: self.engine_name.clone(),
@@ -149,7 +150,7 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// One run in a mode; gives the nanoseconds it took.
+    /// Runs once in a mode and returns the nanoseconds it took.
     ///
     /// # Errors
     /// If the runtime fails, or a picture cannot be decoded.
@@ -169,7 +170,7 @@ impl<'a> Loaded<'a> {
 }
 
 impl Runner {
-    /// From files to the classes of a batch.
+    /// From files to the decisions for a batch.
     fn classify(&mut self, pictures: &Pictures) -> Result<Vec<usize>> {
         for place in 0..self.input.shape()[0] {
             let (name, file) = &pictures.files[self.next % pictures.files.len()];
@@ -179,10 +180,8 @@ impl Runner {
         }
         self.engine.run_into(self.input.view(), &mut self.outputs)?;
         let logits = self.outputs.first().context("the model gives no output")?;
-        let largest = |row: ndarray::ArrayViewD<'_, f32>| {
-            row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
-        };
-        Ok(std::hint::black_box(logits.axis_iter(Axis(0)).map(largest).collect()))
+        let decisions = logits.axis_iter(Axis(0)).map(|row| decision(row.iter()).unwrap_or(0));
+        Ok(std::hint::black_box(decisions.collect()))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 
 use crate::bench::{
-    BenchReport, Job, ModelFacts, Pictures, Request, Subject, bench, compare, judge, measure_start,
+    BenchReport, Benchmark, ModelFacts, Pictures, Request, Subject, bench, compare, judge, measure_start,
 };
 use crate::config::{Bench, Budget, ConvSearch, CudaSettings, Mode, OutOfRange, Scenario};
 use crate::contract::Dim;
@@ -46,43 +46,43 @@ pub struct Args {
     /// Sizes of one sample where the file leaves them free
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
     pub shape: Option<Shape>,
-    /// Runs a cell, at least
+    /// Minimum runs per cell
     #[arg(long, default_value_t = Bench::default().min_samples)]
     pub min_samples: usize,
-    /// Seconds a cell, at least
+    /// Minimum seconds per cell
     #[arg(long, default_value_t = Bench::default().min_seconds)]
     pub min_seconds: f64,
-    /// Seconds a cell, at most
+    /// Maximum seconds per cell
     #[arg(long, default_value_t = Bench::default().max_seconds)]
     pub max_seconds: f64,
-    /// For the server: queries a second
+    /// For the server: queries per second
     #[arg(long, value_delimiter = ',', value_name = "PER_SECOND")]
     pub rate: Vec<f64>,
-    /// For the server: search the highest rate whose p99 stays below so many ms
+    /// For the server: search the highest rate whose p99 stays below this many ms
     #[arg(long, value_name = "MS")]
     pub p99_target: Option<f64>,
-    /// Time fresh processes a cell: library, session, first run
+    /// Time fresh processes per cell: library, session, first run
     #[arg(long, value_name = "PROCESSES", num_args = 0..=1, require_equals = true, default_value_t = 0, default_missing_value = "5")]
     pub cold_start: usize,
-    /// Measure memory in a fresh process a cell
+    /// Measure memory in a fresh process per cell
     #[arg(long)]
     pub memory: bool,
     /// Show where the time goes, node by node
     #[arg(long)]
     pub profile: bool,
-    /// What must hold, such as ort-cpu:p95<2ms@1 (engine, percentile, batch)
+    /// Latency budget, such as ort-cpu:p95<2ms@1 (engine, percentile, batch)
     #[arg(long, value_name = "BUDGET", value_parser = str::parse::<Budget>)]
     pub budget: Vec<Budget>,
     /// Fail if a cell is slower than in this file, written by --out
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
-    /// Per cent that --compare lets a cell be slower
+    /// Percentage by which --compare lets a cell be slower
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     pub allow: f64,
     /// Fail if a cell is unstable
     #[arg(long)]
     pub strict: bool,
-    /// How cuDNN's convolutions are chosen: exhaustive, heuristic, default
+    /// How cuDNN chooses convolution algorithms: exhaustive, heuristic, default
     #[arg(long, default_value = "exhaustive", value_parser = conv_search)]
     pub conv_search: ConvSearch,
     /// Let CUDA compute float32 products in TF32
@@ -91,10 +91,10 @@ pub struct Args {
     /// Record a run as a CUDA graph and replay it
     #[arg(long)]
     pub cuda_graph: bool,
-    /// Of inputs, order and arrivals
+    /// Seed for inputs, run order and arrival times
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write to these files: everything to .json, cells to .csv, plots to .svg
+    /// Output files: everything to .json, cells to .csv, plots to .svg
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub out: Vec<PathBuf>,
 }
@@ -103,7 +103,7 @@ pub struct Args {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape(pub Vec<usize>);
 
-/// Measures and prints.
+/// Measures the files and prints the result.
 ///
 /// # Errors
 /// [`InputError`] if a model or an engine cannot be used, [`GateFailed`] if a budget or a comparison does not hold.
@@ -117,14 +117,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     for (file, name) in files.iter().zip(&names) {
         subjects.push(subject(file, name, args)?);
     }
-    let job = Job {
+    let benchmark = Benchmark {
         baseline: names[0].clone(),
         seed: args.seed,
         progress: &common.ui(),
         stop: &AtomicBool::new(false),
         program: Some(std::env::current_exe()?),
     };
-    let mut report = bench(&subjects, &settings, &job)?;
+    let mut report = bench(&subjects, &settings, &benchmark)?;
     report.budgets = judge(&settings, &report.cells, |_| true);
     if let (Some(path), Some(old)) = (&args.compare, &old) {
         let against = path.display().to_string();
@@ -140,7 +140,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     bench_failures(&report).map_or(Ok(()), |failures| Err(GateFailed(failures).into()))
 }
 
-/// What a fresh process does: measures its own start and prints that as one line.
+/// The request to a fresh process, which measures its own start and prints it as one line.
 #[derive(Debug, clap::Args)]
 pub struct FreshStart {
     pub request: String,
@@ -169,8 +169,8 @@ fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a
     })
 }
 
-/// The sizes of a sample's axes: the file's own, and the user's where it leaves them free.
-fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
+/// The sizes of a sample's axes: the file's own, and the user's where the file leaves them free.
+pub fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
     let path = file.path.display();
     let axes = &file.contract.input.dims[1..];
     let Some(given) = given else {
@@ -211,7 +211,7 @@ fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
     };
     let files = image_files(images)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
     let pictures = Pictures::of(file, files).ok_or_else(|| {
-        InputError::new(format!("{}: its input is no image of a fixed size", file.path.display()))
+        InputError::new(format!("{}: its input is not an image of a fixed size", file.path.display()))
             .hint("end-to-end is for images; measure it with --mode device,host")
     })?;
     for (name, bytes) in &pictures.files {
@@ -220,8 +220,8 @@ fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
     Ok(pictures)
 }
 
-/// File names without their ending where that tells the models apart, else paths.
-fn names(paths: &[PathBuf]) -> Vec<String> {
+/// File names without their extensions where those tell the models apart, else whole paths.
+pub fn names(paths: &[PathBuf]) -> Vec<String> {
     let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let stems: Vec<String> = paths.iter().map(stem).collect();
     let distinct: std::collections::HashSet<&String> = stems.iter().collect();
@@ -277,7 +277,7 @@ fn flag(key: &str) -> String {
     }
 }
 
-/// What `--out` wrote before.
+/// Reads a measurement that `--out` wrote.
 fn old_report(path: &Path) -> Result<BenchReport, InputError> {
     let fail = |problem: String| {
         InputError::new(format!("--compare {}: {problem}", path.display()))

@@ -1,11 +1,12 @@
-//! `cohort check`: what a pipeline means, without running it.
+//! `cohort check`: shows what a pipeline means, without running it.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::config::{EngineName, Stage, load_pipeline, quickstart};
+use crate::config::{EngineName, Stage, TermKind, load_pipeline, quickstart};
+use crate::epoch::Term;
 use crate::graph::Graph;
 use crate::plan::{Plan, plan, relation_bytes};
 use crate::report::{count, plain_table};
@@ -32,7 +33,7 @@ struct Checked<'a> {
     test_images: Option<usize>,
     students: Vec<Student<'a>>,
     teacher: Option<CheckedTeacher<'a>>,
-    /// What the relational terms hold at once on the CPU, where they are on.
+    /// Bytes that the relational terms hold at once on the CPU, where they are on.
     relation_bytes: Option<usize>,
     stages: Vec<&'static str>,
     /// The pipeline with every default filled in.
@@ -130,11 +131,11 @@ fn engines(engines: &[EngineName]) -> String {
     engines.iter().map(|engine| engine.key()).collect::<Vec<_>>().join(", ")
 }
 
-/// What the relational terms of a stage hold at once on the CPU.
+/// Bytes that the relational terms of a stage hold at once on the CPU.
 fn relations(plan: &Plan, stage: &Stage) -> Option<usize> {
     let Stage::Collaborate(settings) = stage else { return None };
-    let terms = settings.method.terms(&settings.loss);
-    let relational = terms.relational() || terms.teacher_distance > 0.0 || terms.teacher_angle > 0.0;
+    let relations = [Term::Distance, Term::Angle, Term::TeacherDistance, Term::TeacherAngle];
+    let relational = settings.terms().any(&relations);
     let teacher = plan.teacher.as_ref().map(|teacher| teacher.network.graph());
     let graphs = plan.peers.iter().map(|peer| &peer.graph).chain(teacher);
     let features = graphs.map(|graph| {
@@ -150,22 +151,10 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
     let what = match stage {
         Stage::Pretrain(settings) => format!("{} epochs, batch {}", settings.epochs, settings.batch),
         Stage::Collaborate(settings) => {
-            let terms = settings.method.terms(&settings.loss);
-            let weights = [
-                ("alpha", terms.alpha),
-                ("beta", terms.beta),
-                ("beta0", terms.beta0),
-                ("beta1", terms.beta1),
-                ("beta2", terms.beta2),
-                ("gamma", terms.gamma),
-                ("label_smoothing", terms.label_smoothing),
-                ("teacher", terms.teacher),
-                ("teacher_distance", terms.teacher_distance),
-                ("teacher_angle", terms.teacher_angle),
-                ("smooth_teacher", terms.smooth_teacher),
-            ];
-            let on = weights.iter().filter(|(_, weight)| *weight > 0.0);
-            let on = on.map(|(name, weight)| format!("{name} {weight}")).collect::<Vec<_>>().join(", ");
+            let fields = settings.terms().fields();
+            let on =
+                fields.iter().filter(|(_, kind, number)| *kind != TermKind::Temperature && *number > 0.0);
+            let on = on.map(|(key, _, number)| format!("{key} {number}")).collect::<Vec<_>>().join(", ");
             let memory = relations(plan, stage).map_or(String::new(), |bytes| {
                 format!("\n  {:<12} relations hold {} MiB at most on the CPU", "", bytes.div_ceil(1 << 20))
             });

@@ -1,4 +1,4 @@
-//! The options of every verb.
+//! The options that every verb takes.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::error::InputError;
 use crate::progress::Progress;
 use crate::ui::Ui;
 
-/// Options of every verb.
+/// Options that every verb takes.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Print one JSON document to stdout instead of tables
@@ -26,16 +26,17 @@ pub struct Common {
 }
 
 impl Common {
-    /// The terminal, as the listener of progress.
+    /// The terminal, as a listener to progress.
     pub fn ui(&self) -> Ui {
         Ui::detect(self.quiet)
     }
 
-    /// The engines that are asked for by name; otherwise ONNX Runtime on the CPU and tract, or tract alone, with a
-    /// warning, where there is no ONNX Runtime.
+    /// The engines that are named; without names, ONNX Runtime on the CPU and tract, or tract alone, with a
+    /// warning, where ONNX Runtime is missing.
     ///
     /// # Errors
-    /// [`InputError`] for a name that no engine has, and for an ONNX Runtime that was named and does not load.
+    /// [`InputError`] for a name that no engine has, and for an ONNX Runtime that was named and does not
+    /// load.
     pub fn engines(&self, named: &[String]) -> Result<Vec<EngineName>> {
         if !named.is_empty() {
             return Ok(engine_names(named)?);
@@ -47,10 +48,10 @@ impl Common {
     }
 }
 
-/// ONNX Runtime, if it is there; otherwise a warning says how to get it.
+/// ONNX Runtime's facts, if it is there; otherwise a warning says how to get it.
 ///
 /// # Errors
-/// [`InputError`] if the user named its library: then no other engine makes up for it.
+/// [`InputError`] if the user named its library, because then no other engine can replace it.
 pub fn runtime(progress: &dyn Progress) -> Result<Option<ort::Facts>, InputError> {
     match ort::facts() {
         Ok(facts) => Ok(Some(facts)),

@@ -1,4 +1,4 @@
-//! `cohort doctor`: which libraries there are, where, whether they load, and whether they compute on CUDA.
+//! `cohort doctor`: which libraries were found, where, whether they load, and whether they compute on CUDA.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::zoo;
 use super::Common;
 use super::common::runtime;
 
-/// What is run on CUDA to see that it computes, with convolutions, normalisations and a matrix product.
+/// The network that is run on CUDA as a check, with convolutions, normalisations and a matrix product.
 const TRIAL: (&str, [usize; 3], usize) = ("resnet8", [3, 32, 32], 10);
 
 #[derive(Debug, clap::Args)]
@@ -29,12 +29,12 @@ pub struct Args {}
 #[derive(Serialize)]
 struct Library {
     name: &'static str,
-    /// `null` if it is not there or does not load.
+    /// `null` if the library is missing or does not load.
     version: Option<String>,
     path: Option<String>,
-    /// Whether a network was seen to run on CUDA here.
+    /// Whether a network has just run on CUDA.
     cuda: bool,
-    /// What is missing.
+    /// What is missing, and how to get it.
     problem: Option<String>,
 }
 
@@ -44,11 +44,11 @@ struct Findings {
     environment: Environment,
 }
 
-/// Looks at every library and prints what it finds.
+/// Checks every library and prints the results.
 ///
 /// # Errors
-/// [`InputError`] if a library that this program needs, or that the user named, is missing. A program that does not
-/// train does without ONNX Runtime.
+/// [`InputError`] if a library that this program needs, or that the user named, is missing. A program that was
+/// built without training does not need ONNX Runtime.
 pub fn run(_args: &Args, common: &Common) -> Result<()> {
     let libraries = vec![libtorch(), onnx_runtime(), tract()];
     let missing = libraries.iter().any(|library| library.version.is_none());

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::data::is_image_file;
 use crate::error::InputError;
 
-/// The files, and those in folders, sorted by name.
+/// The named files and those in named folders, sorted by name.
 ///
 /// # Errors
 /// [`InputError`] if there is none, or a folder cannot be read.

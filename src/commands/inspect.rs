@@ -1,4 +1,4 @@
-//! `cohort inspect`: layers, shapes, parameters and MACs.
+//! `cohort inspect`: layers, shapes, parameters and MACs of a model.
 
 use std::path::{Path, PathBuf};
 
@@ -16,20 +16,20 @@ use crate::zoo;
 
 use super::Common;
 
-/// Of untrained weights.
+/// Seed of untrained weights.
 const SEED: u64 = 0;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An ONNX file, a model file, or the name of a ready architecture
     pub model: String,
-    /// Classes of a model file's network
+    /// Number of classes for a model file
     #[arg(long, default_value_t = 10)]
     pub classes: usize,
-    /// Image of a model file's network, or of an ONNX file with free sizes
+    /// Image size for a model file, or for an ONNX file with free sizes
     #[arg(long, value_name = "CxHxW", default_value = "3x32x32", value_parser = parse_input)]
     pub input: [usize; 3],
-    /// Write a model file's network here too, untrained: its latency can be known before it is trained
+    /// Also write the model file's untrained network as ONNX, to measure its latency before training
     #[arg(long, value_name = "FILE.onnx")]
     pub onnx: Option<PathBuf>,
 }
@@ -49,7 +49,7 @@ struct Inspected<'a> {
 /// Prints the layers of a model.
 ///
 /// # Errors
-/// [`InputError`] if there is no such model, or it cannot be read, or not written.
+/// [`InputError`] if there is no such model, if it cannot be read, or if the file cannot be written.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let inspected = if args.model.ends_with(".onnx") {
         if args.onnx.is_some() {
@@ -97,7 +97,7 @@ fn parse_input(text: &str) -> Result<[usize; 3], InputError> {
         .ok_or_else(|| InputError::new(format!("'{text}' is not channels x height x width, such as 3x32x32")))
 }
 
-/// How the file's images are prepared, in the metadata's own words.
+/// How the file's images are prepared, in the words of its metadata.
 fn prepared(metadata: &Metadata) -> String {
     let word = |value: serde_json::Result<serde_json::Value>| {
         value.ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
@@ -144,7 +144,7 @@ fn text(inspected: &Inspected<'_>) -> String {
         let (run, student, classes) = (&metadata.run, &metadata.student, metadata.classes.len());
         text += &format!("\nstudent '{student}' of run '{run}', {classes} classes");
         text += &prepared(metadata);
-        if let Some(scored) = metadata.accuracy {
+        if let Some(scored) = metadata.score {
             let (right, images, split) = (scored.right, scored.images, scored.split.name());
             text += &format!("\n{right} of {images} {split} images right ({:.2} %)", 100.0 * scored.share());
         }

@@ -1,4 +1,4 @@
-//! One file a verb: its options, and what it prints.
+//! One file per verb: its options, and what it prints.
 
 pub mod bench;
 pub mod check;

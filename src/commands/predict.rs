@@ -1,4 +1,4 @@
-//! `cohort predict`: classifies images with an exported model, as its metadata says.
+//! `cohort predict`: classifies images with an exported model, prepared as its metadata says.
 
 use std::path::PathBuf;
 
@@ -10,6 +10,7 @@ use crate::data::prepared_image;
 use crate::engine::{EngineOptions, open};
 use crate::error::InputError;
 use crate::onnx::OnnxFile;
+use crate::task::ranked;
 use crate::ui::{out, out_json};
 
 use super::Common;
@@ -22,7 +23,7 @@ pub struct Args {
     /// Image files (PNG, JPEG), or folders of them
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Classes shown for each image
+    /// Number of classes shown per image
     #[arg(long, default_value_t = 5)]
     pub top: usize,
     /// ort-cpu, ort-cuda or tract [default: ort-cpu if it is there, else tract]
@@ -42,7 +43,7 @@ struct Class {
     probability: f64,
 }
 
-/// Classifies every image and prints the likeliest classes.
+/// Classifies every image and prints the most likely classes.
 ///
 /// # Errors
 /// [`InputError`] if the model or an image cannot be read.
@@ -69,10 +70,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if common.json { out_json(&predictions) } else { out(text(&predictions)) }
 }
 
-/// Classes, sorted from the likeliest.
+/// Classes, the most likely first.
 fn likeliest(probabilities: Vec<f64>, names: &[String], top: usize) -> Vec<Class> {
-    let mut order: Vec<usize> = (0..probabilities.len()).collect();
-    order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    let order = ranked(&probabilities);
     let name = |class: usize| names.get(class).cloned().unwrap_or_else(|| class.to_string());
     let class = |class: usize| Class { class: name(class), probability: probabilities[class] };
     order.into_iter().take(top).map(class).collect()

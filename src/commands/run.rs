@@ -1,4 +1,4 @@
-//! `cohort run`: a pipeline from start to report.
+//! `cohort run`: runs a pipeline from start to report.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ pub struct Args {
 /// Runs a pipeline and prints its report.
 ///
 /// # Errors
-/// Whatever stopped it; nothing finished before is lost.
+/// The error that stopped it; everything that was finished before is kept.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let loaded = match &args.pipeline {
         Some(path) => load_pipeline(path, &args.overrides)?,
@@ -74,7 +74,7 @@ pub(super) fn watch_signals() {
     }
 }
 
-/// The command that goes on with this run.
+/// The command that resumes this run.
 fn resume_command(args: &Args) -> String {
     let mut words = vec!["cohort".to_string(), "run".to_string()];
     words.extend(args.pipeline.as_ref().map(|path| quoted(&path.display().to_string())));
@@ -87,7 +87,7 @@ fn resume_command(args: &Args) -> String {
     words.join(" ")
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! `cohort study`: one pipeline with several settings and seeds, compared.
+//! `cohort study`: runs one pipeline with several settings and seeds, and compares them.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use super::run::{STOP, quoted, watch_signals};
 pub struct Args {
     /// Study file
     pub study: PathBuf,
-    /// Override a key of all cells; what a cell itself sets stays
+    /// Override a key in all cells; a cell's own settings take precedence
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Folder of its runs [default: studies/<name>]
+    /// Folder of the runs [default: studies/<name>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -26,7 +26,7 @@ pub struct Args {
 /// Runs a study and prints its table.
 ///
 /// # Errors
-/// Whatever stopped it; nothing finished before is lost.
+/// The error that stopped it; everything that was finished before is kept.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let study = load_study(&args.study)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("studies").join(&study.spec.name));

@@ -1,5 +1,5 @@
-//! `cohort verify`: an ONNX file against its checkpoint, another file, recorded outputs, or its engines against
-//! each other.
+//! `cohort verify`: compares an ONNX file with its checkpoint, another file or recorded outputs, or its engines
+//! with each other.
 
 mod against;
 mod controls;
@@ -19,13 +19,16 @@ use crate::progress::Progress;
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{out, out_json};
 use crate::verify::{
-    Accuracy, Adversary, Examination, InputSet, ReferenceKind, Truths, VerifyReport, examine, noise_pool,
+    Adversary, Examination, InputSet, ReferenceKind, Scoring, Truths, VerifyReport, examine, noise_pool,
 };
 
 use super::Common;
 use super::common::runtime;
 use against::{Network, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
 use inputs::Images;
+
+/// Default number of validation images that are compared.
+const IMAGES: usize = 256;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -46,24 +49,24 @@ pub struct Args {
     /// Pipeline whose data set gives images and labels [default: the run folder's, else seeded noise]
     #[arg(long, value_name = "PIPELINE")]
     pub data: Option<PathBuf>,
-    /// Validation images of --data that are compared
-    #[arg(long, default_value_t = 256)]
+    /// Number of validation images of --data to compare
+    #[arg(long, default_value_t = IMAGES)]
     pub images: usize,
     /// Engines: torch (with a run folder), ort-cpu, ort-cuda, tract [default: all there are]
     #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
-    /// Seed of the noise
+    /// Seed for noise inputs
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Folder for a failing case: model, inputs, what they should give [default: MODEL.case]
+    /// Folder for a failing case: model, inputs, expected outputs [default: MODEL.case]
     #[arg(long, value_name = "DIR")]
     pub case: Option<PathBuf>,
-    /// Instead: plant faults in copies of the model and count how many are found
+    /// Plant faults in copies of the model instead, and count how many are found
     #[arg(long, conflicts_with_all = ["reference", "inputs", "data"])]
     pub self_test: bool,
 }
 
-/// Compares and prints.
+/// Compares the engines and prints the result.
 ///
 /// # Errors
 /// [`GateFailed`] if an engine is not within its tolerance; [`crate::error::InputError`] if something cannot be
@@ -86,7 +89,30 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
 }
 
-fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<VerifyReport> {
+impl Args {
+    /// The arguments of `cohort verify MODEL`.
+    pub fn of(model: PathBuf) -> Self {
+        Self {
+            model,
+            run: None,
+            reference: None,
+            inputs: None,
+            expected: None,
+            data: None,
+            images: IMAGES,
+            engine: Vec::new(),
+            seed: 0,
+            case: None,
+            self_test: false,
+        }
+    }
+}
+
+/// Compares a file with the reference that the arguments name, and keeps a failing case.
+///
+/// # Errors
+/// As [`run`], except that an engine out of tolerance is recorded in the report.
+pub fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<VerifyReport> {
     let mut network = network(args, file, progress)?;
     let mut reference = args.reference.as_ref().map(|path| Reference::load(path, file)).transpose()?;
     let shorter = cut(args, file, network.as_mut(), reference.as_mut())?;
@@ -123,13 +149,13 @@ fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Ver
         }
         None => None,
     };
-    let accuracy = images.as_ref().map(|images| {
+    let scoring = images.as_ref().map(|images| {
         let (name, split) = images.labelled();
-        let written = file.metadata.as_ref().and_then(|metadata| metadata.accuracy);
+        let written = file.metadata.as_ref().and_then(|metadata| metadata.score);
         let scored = written.or(network.as_ref().and_then(|network| network.scored));
         let known = scored.filter(|scored| (scored.split, scored.images) == (name, split.len()));
         let (preparation, own) = (&images.preparation, images.own.as_ref());
-        Accuracy { name: name.name(), split, preparation, own, reference: known.map(|scored| scored.share()) }
+        Scoring { name: name.name(), split, preparation, own, reference: known.map(|scored| scored.share()) }
     });
     let another = true_network.filter(|_| truths.kind != ReferenceKind::File);
     let case = case_folder(args);
@@ -142,7 +168,7 @@ fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Ver
         truths,
         adversary,
         reference: another.map(Network::reference),
-        accuracy,
+        scoring,
         case: Some(&case),
         open: &open,
         threads,
@@ -159,13 +185,14 @@ fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Ver
     Ok(examined.report)
 }
 
-/// Where a failing case is kept.
+/// The folder in which a failing case is kept.
 fn case_folder(args: &Args) -> PathBuf {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
     args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")))
 }
 
-/// The file without a softmax at its end, for the engines, where what it is held against can be taken before that, too.
+/// The file without its final softmax, for the engines, where the reference can be taken before that softmax as
+/// well.
 fn cut(
     args: &Args,
     file: &OnnxFile,
@@ -183,7 +210,7 @@ fn cut(
     }
 }
 
-/// The data set that is asked for, else that of the run folder the file lies in.
+/// The data set that is named, else that of the run folder in which the file lies.
 fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Images>> {
     if let Some(pipeline) = &args.data {
         return Images::open(pipeline, file).map(Some);
@@ -204,7 +231,7 @@ fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Optio
     }
 }
 
-/// The network that the file should compute: its checkpoint's where that is known, else its own.
+/// The network that the file should compute: that of its checkpoint where it is known, else its own nodes.
 fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Network>> {
     if args.reference.is_none()
         && args.inputs.is_none()
@@ -253,7 +280,7 @@ fn inputs_and_truths(
     Ok((sets, truths))
 }
 
-/// The engines that are asked for, or all that are there.
+/// The engines that are named, or all that are available.
 fn engines(
     args: &Args,
     file: &OnnxFile,

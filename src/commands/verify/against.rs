@@ -1,4 +1,4 @@
-//! What a file is held against: its checkpoint, another file, or one of the engines.
+//! What a file is compared with: its checkpoint, another file, or one of the engines.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,40 +14,40 @@ use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
 use crate::graph::{Graph, Model, Weights, fold_normalization, normalizing};
 use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit, import};
-use crate::score::Score;
 use crate::stage::StageKind;
+use crate::task::Score;
 use crate::verify::{Candidate, InputSet, ReferenceKind, Truths};
 use crate::zoo;
 
 /// A network and its weights, read without any runtime.
 pub struct Network {
     pub model: Model,
-    /// The same with the normalisation where the file has it, if that normalises by itself.
+    /// The same model with its normalisation as nodes, if the file normalises by itself.
     folded: Option<Model>,
-    /// What the file makes of the logits.
+    /// How the file's output follows from the logits.
     answer: OutputKind,
-    /// The file's tensor that holds them before a softmax.
+    /// The file's tensor that holds the logits before a softmax.
     before_softmax: Option<String>,
-    /// Whether the file is compared by that tensor.
+    /// Whether that tensor is compared instead of the output.
     cut: bool,
     standing: ReferenceKind,
-    /// What the run scored with it on its test split.
+    /// The score that the run reported on its test split.
     pub scored: Option<Scored>,
 }
 
 impl Network {
-    /// Whether libtorch gives what engines give, with nothing behind it.
+    /// Whether libtorch gives the same as the engines, without a softmax after the logits.
     pub fn ends_alike(&self) -> bool {
         self.cut || self.answer == OutputKind::Logits
     }
 
-    /// What the file's nodes are held against, one by one.
+    /// The model whose nodes the file's nodes are compared with, one by one.
     pub fn reference(&self) -> &Model {
         self.folded.as_ref().unwrap_or(&self.model)
     }
 
-    /// Takes the logits before a softmax for what is compared, because errors of small probabilities are invisible.
-    /// Gives the file as engines then run it; `None` if it has no softmax or no tensor before it.
+    /// Compares the logits before a softmax, because errors of small probabilities are invisible after it.
+    /// Returns the file as the engines then run it; `None` if it has no softmax or no tensor before it.
     ///
     /// # Errors
     /// If the file cannot be cut.
@@ -58,16 +58,16 @@ impl Network {
         Ok(Some(shorter))
     }
 
-    /// Whether both files end in the same way and can be cut there.
+    /// Whether both files end in the same way and can be cut at that tensor.
     pub fn cut_alike(&self, other: &Self) -> bool {
         self.answer == other.answer && self.before_softmax.is_some() && other.before_softmax.is_some()
     }
 }
 
-/// The checkpoint a file was exported from, if a run folder is named or the file lies in one.
+/// The checkpoint from which a file was exported, if a run folder is named or the file lies in one.
 ///
 /// # Errors
-/// [`InputError`] if the run folder is not what it should be.
+/// [`InputError`] if the run folder is incomplete or damaged.
 pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Network>> {
     let folder = match run_folder(file, run) {
         Some(folder) if run.is_some() || cfg!(feature = "train") => folder,
@@ -111,22 +111,22 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
     }))
 }
 
-/// The run folder that is named, or that the file lies in.
+/// The run folder that is named, or in which the file lies.
 pub fn run_folder(file: &OnnxFile, named: Option<&PathBuf>) -> Option<RunFolder> {
     named.cloned().or_else(|| around(&file.path)).map(RunFolder::new)
 }
 
-/// The run folder whose export a file is.
+/// The run folder that exported a file.
 fn around(model: &Path) -> Option<PathBuf> {
     let absolute = std::fs::canonicalize(model).ok()?;
     let root = absolute.parent()?.parent()?;
     root.join("manifest.json").exists().then(|| root.to_path_buf())
 }
 
-/// The network that a file holds, by its own nodes.
+/// The network that a file's own nodes describe.
 ///
 /// # Errors
-/// [`InputError`] if it has nodes that the graph has no operation for.
+/// [`InputError`] if the file has a node that cannot be imported.
 pub fn imported(file: &OnnxFile, standing: ReferenceKind) -> Result<Network> {
     let Import { model, contract, before_softmax, .. } = import(file)?;
     let answer = contract.answer().kind;
@@ -155,7 +155,7 @@ impl Reference {
     }
 }
 
-/// True outputs from a network in float64.
+/// Reference outputs of a network in float64.
 ///
 /// # Errors
 /// If libtorch fails.
@@ -175,10 +175,10 @@ pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) ->
     })
 }
 
-/// True logits from a file as one engine reads it, with nothing optimised.
+/// Reference logits of a file as one engine computes them, without optimisation.
 ///
 /// # Errors
-/// [`InputError`] if the engine refuses the file or what it gives is no table.
+/// [`InputError`] if the engine refuses the file, or if its output is not a table.
 pub fn file_truth(
     file: &OnnxFile,
     engine: EngineName,
@@ -209,11 +209,11 @@ pub fn file_truth(
     })
 }
 
-/// Every engine in every way that may change its numbers.
+/// Every engine, in every configuration that may change its numbers.
 ///
 /// # Errors
-/// [`InputError`] if libtorch is asked for and there is no network for it, or the CUDA provider is and cannot
-/// load. That another engine refuses the file is left to the verification.
+/// [`InputError`] if libtorch is named and there is no network for it, or if the CUDA provider is named and
+/// cannot load. The verification reports it when another engine refuses the file.
 pub fn candidates(
     file: &OnnxFile,
     engines: &[EngineName],

@@ -1,4 +1,4 @@
-//! `cohort verify --self-test`: whether the verifier finds what is planted in a copy of a file.
+//! `cohort verify --self-test`: whether the verifier finds faults that are planted in copies of a file.
 
 use anyhow::Result;
 
@@ -18,7 +18,7 @@ use super::inputs::image_input;
 /// Plants faults in copies of the file's network, or of its checkpoint, and prints how many were found.
 ///
 /// # Errors
-/// [`GateFailed`] if too few were, or if an untouched copy failed; [`InputError`] if the file cannot be
+/// [`GateFailed`] if too few were found or if an untouched copy failed; [`InputError`] if the file cannot be
 /// imported, or for more than one engine.
 pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
     let engine = match common.engines(&args.engine)?.as_slice() {

@@ -1,4 +1,4 @@
-//! Where a verification's inputs come from: noise, a data set, or arrays that were recorded elsewhere.
+//! The sources of a verification's inputs: noise, a data set, or arrays that were recorded elsewhere.
 
 use std::path::{Path, PathBuf};
 
@@ -19,15 +19,15 @@ use super::numpy::read_array;
 pub struct Images {
     data: Dataset,
     pub preparation: Preparation,
-    /// What the data set's own statistics say, where the file has a word of its own.
+    /// The preparation by the data set's own statistics, where the file has its own.
     pub own: Option<Preparation>,
 }
 
 impl Images {
-    /// Opens the data set of a pipeline; a file that says how its images are prepared is believed.
+    /// Opens the data set of a pipeline; images are prepared as the file says, if it does.
     ///
     /// # Errors
-    /// [`InputError`] if the data set cannot be read or is of another shape than the file's images.
+    /// [`InputError`] if the data set cannot be read or its images have another shape than the file's.
     pub fn open(pipeline: &Path, file: &OnnxFile) -> Result<Self> {
         let loaded = load_pipeline(pipeline, &[])?;
         let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
@@ -49,7 +49,8 @@ impl Images {
         Ok(Self { data, preparation, own })
     }
 
-    /// Opens the data set a run learned from, if it is still there and still the same; otherwise says why not.
+    /// Opens the data set that a run was trained on, if it is still there and unchanged; otherwise says why
+    /// not.
     ///
     /// # Errors
     /// [`InputError`] if the run folder is damaged.
@@ -68,7 +69,7 @@ impl Images {
         self.data.info.classes.len()
     }
 
-    /// The split that accuracy is taken on, with its name.
+    /// The split on which the score is taken, with its name.
     pub fn labelled(&self) -> (ScoredSplit, &Split) {
         match &self.data.test {
             Some(test) => (ScoredSplit::Test, test),
@@ -76,7 +77,7 @@ impl Images {
         }
     }
 
-    /// Validation images, spread over the split, to choose some of.
+    /// A pool of validation images, spread over the split, from which some are chosen.
     ///
     /// # Errors
     /// If an image cannot be read.
@@ -95,7 +96,7 @@ impl Images {
     }
 }
 
-/// Every kind of input but images.
+/// Every kind of input except images.
 ///
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
@@ -103,7 +104,7 @@ pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
     Ok(input_sets(None, &image_input(file, None)?, seed))
 }
 
-/// What the file takes for an image: prepared as for the data set, or as its own contract says.
+/// The file's image input: prepared as for the data set, or as the file's contract says.
 ///
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
@@ -119,18 +120,18 @@ fn image_shape(file: &OnnxFile) -> Result<[usize; 3], InputError> {
 fn no_size(file: &OnnxFile) -> InputError {
     let axes = file.contract.input.dims.len();
     if axes != 4 {
-        return InputError::new(format!("{}: an input of {axes} axes is no image", file.path.display()))
+        return InputError::new(format!("{}: an input of {axes} axes is not an image", file.path.display()))
             .hint("images are [batch, channels, height, width]; `cohort bench` takes other inputs too");
     }
     InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
         .hint("export it with fixed channels, height and width; the batch may be free")
 }
 
-/// Inputs and the outputs that another program recorded for them, from two `.npy` files or one `.npz` by
-/// tensor name.
+/// Inputs, and the outputs that another program recorded for them, from two `.npy` files or one `.npz` by tensor
+/// name.
 ///
 /// # Errors
-/// [`InputError`] if a file cannot be read, or is not what the model takes and gives.
+/// [`InputError`] if a file cannot be read, or does not match the model's input and output.
 pub fn recorded(
     file: &OnnxFile,
     inputs: &Path,
@@ -168,7 +169,7 @@ pub fn recorded(
     Ok((InputSet { name: "recorded", images, gates: true }, table))
 }
 
-/// Whole numbers are cut by each engine in its own way if they are none, or out of range.
+/// Engines convert numbers to integers in different ways if they are fractions or out of range.
 fn whole(file: &OnnxFile, images: &ArrayD<f64>) -> Option<String> {
     let Element::Integer { least, most } = file.contract.input.element else { return None };
     let fits = |value: f64| value.fract() == 0.0 && (least as f64..=most as f64).contains(&value);

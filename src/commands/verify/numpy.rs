@@ -1,6 +1,7 @@
-//! Arrays that numpy wrote: `.npy`, and `.npz` by name (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
+//! Reads arrays that numpy wrote: `.npy`, and `.npz` by name
+//! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 //!
-//! A header is believed only as far as the file bears it out: no memory is taken for numbers that are not there.
+//! A header's sizes are checked against the file: no memory is allocated for numbers that are not there.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
@@ -13,19 +14,19 @@ use zip::result::ZipError;
 use crate::error::InputError;
 use crate::onnx::float16;
 
-/// Bytes of a header, at most; numpy's own are of a hundred.
+/// Maximum bytes of a header; numpy's own have about a hundred.
 const MAX_HEADER: usize = 1 << 16;
 
-/// Numbers of an array, at most: 1 GiB as they are kept.
+/// Maximum numbers in an array: 1 GiB in memory.
 const MAX_NUMBERS: usize = 1 << 27;
 
-/// Axes of an array, at most.
+/// Maximum number of axes.
 const MAX_AXES: usize = 8;
 
-/// Reads a `.npy` file, or a `.npz` file's array of a name.
+/// Reads a `.npy` file, or one named array of a `.npz` file.
 ///
 /// # Errors
-/// [`InputError`] if it is missing, damaged, holds no plain numbers, or claims more than it holds.
+/// [`InputError`] if it is missing or damaged, does not hold plain numbers, or claims more than it holds.
 pub fn read_array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>, InputError> {
     let fail = |problem: String| {
         InputError::new(format!("cannot read {}: {problem}", path.display()))
@@ -49,7 +50,7 @@ pub fn read_array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>, InputE
     array(entry, size).map_err(|problem| fail(format!("'{name}': {problem}")))
 }
 
-/// What a header says of the numbers behind it.
+/// What a header says about the numbers after it.
 struct Header {
     kind: Kind,
     columns_first: bool,
@@ -61,11 +62,11 @@ struct Header {
 struct Kind {
     bytes: usize,
     big_endian: bool,
-    /// Of its bytes, the least first, with zeros behind.
+    /// Little-endian bytes, padded with zeros.
     value: fn([u8; 8]) -> f64,
 }
 
-/// An array from a reader that claims to hold `size` bytes.
+/// Reads an array from a reader that claims to hold `size` bytes.
 fn array(mut reader: impl Read, size: u64) -> Result<ArrayD<f64>, String> {
     let (header, before) = header(&mut reader)?;
     let Header { kind, columns_first, dims } = header;
@@ -91,7 +92,7 @@ fn array(mut reader: impl Read, size: u64) -> Result<ArrayD<f64>, String> {
     ArrayD::from_shape_vec(shape, values).map_err(|error| error.to_string())
 }
 
-/// The header, and how many bytes it and what is before it take.
+/// The header, and the number of bytes up to its end.
 fn header(reader: &mut impl Read) -> Result<(Header, u64), String> {
     let mut start = [0; 8];
     reader.read_exact(&mut start).map_err(said)?;
@@ -126,14 +127,14 @@ fn header(reader: &mut impl Read) -> Result<(Header, u64), String> {
     Ok((Header { kind, columns_first, dims }, (start.len() + width + length) as u64))
 }
 
-/// What stands behind a key of the header.
+/// The value of a key in the header.
 fn entry<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     let quoted = ['\'', '"'].iter().find_map(|quote| header.split_once(&format!("{quote}{key}{quote}")));
     Some(quoted?.1.trim_start().strip_prefix(':')?.trim_start())
 }
 
 impl Kind {
-    /// By numpy's name, such as `<f4`.
+    /// The type's name in numpy, such as `<f4`.
     fn of(name: &str) -> Option<Self> {
         let (order, kind) = name.split_at_checked(1)?;
         let big_endian = match order {
@@ -241,7 +242,7 @@ mod tests {
             let error = read(&bytes).unwrap_err();
             assert!(error.contains(problem), "{error} should say {problem}");
         }
-        // An archive's word on an entry's size is no better than a header's.
+        // The size that an archive claims for an entry is no more reliable than a header's.
         let error = array(float("(100000000,)").as_slice(), 400_000_000 + 68).unwrap_err();
         assert!(error.contains("it ends too early") || error.contains("are there"), "{error}");
     }
