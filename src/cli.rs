@@ -1,4 +1,4 @@
-//! The command line: which verbs there are.
+//! The command line: the list of verbs.
 
 use clap::{Parser, Subcommand};
 
@@ -41,7 +41,7 @@ impl Cli {
     /// Runs the chosen verb.
     ///
     /// # Errors
-    /// Whatever stopped it; `crate::error::exit_code_of` gives the exit code.
+    /// The error that stopped it; `crate::error::exit_code_of` gives its exit code.
     pub fn dispatch(&self) -> anyhow::Result<()> {
         if let Some(path) = &self.common.ort_lib {
             crate::engine::ort::use_library(path);

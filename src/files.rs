@@ -1,4 +1,4 @@
-//! Files that are whole or not there: written under a temporary name, synced, then renamed.
+//! Files that are complete or absent: written under a temporary name, synced, then renamed.
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -10,13 +10,13 @@ use ndarray_npy::{WritableElement, WriteNpyExt};
 
 use crate::error::InputError;
 
-/// How the name of a file begins while it is written.
+/// Prefix of a file's name while it is being written.
 const WRITING: &str = ".writing-";
 
-/// Removes what a killed process left half-written in a folder and those below it.
+/// Removes what a killed process left half-written in a folder and the folders below it.
 ///
 /// # Errors
-/// [`InputError`] with a remedy if that is not allowed.
+/// [`InputError`] with a remedy if the folder does not permit it.
 pub fn clear_half_written(folder: &Path) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     for entry in entries.flatten() {
@@ -30,10 +30,11 @@ pub fn clear_half_written(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes `bytes` to `path`, with a new file's usual permissions, so that a crash at any moment leaves the old file or the new one.
+/// Writes `bytes` to `path`, with the usual permissions of a new file, so that a crash at any moment leaves the
+/// old file or the new one.
 ///
 /// # Errors
-/// [`InputError`] with a remedy if the disk is full or the folder may not be written.
+/// [`InputError`] with a remedy if the disk is full or the folder is not writable.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_folder(folder)?;
@@ -58,10 +59,10 @@ pub fn write_npy<T: WritableElement>(path: &Path, array: &ArrayD<T>) -> Result<(
     write_atomic(path, &bytes)
 }
 
-/// Creates a folder and those above it.
+/// Creates a folder and its parents.
 ///
 /// # Errors
-/// [`InputError`] with a remedy if that is not allowed.
+/// [`InputError`] with a remedy if that is not permitted.
 pub fn create_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| explain(error, folder))
 }

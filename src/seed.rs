@@ -1,6 +1,6 @@
-//! Seeds for each use of randomness, derived from the one in the pipeline.
+//! Derives a seed for each use of randomness from the one in the pipeline.
 
-/// A seed of its own for a purpose, such as `["init", "tiny"]`.
+/// The seed for a purpose, such as `["init", "tiny"]`.
 pub fn derive_seed(seed: u64, purpose: &[&str]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());

@@ -1,7 +1,7 @@
 //! The stages of a run, declared once: name, order, folder, what each needs and what its result depends on.
 //!
-//! Everything else follows from this table: where a stage's files are, which orders a pipeline may have, what a
-//! stage's key hashes and so when its files are used again. Knows no settings and no work of a stage.
+//! Everything else follows from this table: where a stage's files are, which orders a pipeline may have, and what
+//! a stage's key hashes, and so when its files are reused. Knows no settings and none of a stage's work.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub enum StageKind {
     Report,
 }
 
-/// What the result of a stage depends on, beside its own settings and the pipeline's name and seed.
+/// What the result of a stage depends on, besides its own settings and the pipeline's name and seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
     /// The images, their labels and how they are split.
@@ -38,14 +38,14 @@ pub enum Read {
     Settings(StageKind),
 }
 
-/// What the program must know of a stage before it runs it.
+/// What the program must know about a stage before it runs it.
 #[derive(Debug)]
 pub struct Declaration {
     /// The stage's key in a pipeline file.
     pub name: &'static str,
-    /// Version of the stage's own behaviour: raised when the same settings give other files.
+    /// Version of the stage's own behaviour, raised when the same settings give other files.
     pub version: u32,
-    /// Stages that a pipeline with this one must have, too.
+    /// Stages that a pipeline with this one must also have.
     pub needs: &'static [StageKind],
     pub reads: &'static [Read],
 }
@@ -121,7 +121,8 @@ impl StageKind {
     /// Every stage, in order.
     pub const ALL: [StageKind; 7] = [Pretrain, Collaborate, Select, Export, Verify, Bench, Report];
 
-    /// The stages that train, the last first: where both ran, the first one's weights are used from there on.
+    /// The stages that train, the last first: where both are present, the first one's weights are used from
+    /// there on.
     pub const TRAINING: [StageKind; 2] = [Collaborate, Pretrain];
 
     pub fn declaration(self) -> &'static Declaration {
@@ -140,8 +141,8 @@ impl StageKind {
         self.declaration().name
     }
 
-    /// Name of the stage's folder in a run folder, such as `02-collaborate`. `None` for the report, whose files are
-    /// beside the folders.
+    /// Name of the stage's folder in a run folder, such as `02-collaborate`. `None` for the report, whose
+    /// files lie beside the folders.
     pub fn folder(self) -> Option<String> {
         match self {
             Report => None,
@@ -175,6 +176,14 @@ mod tests {
         assert_eq!(folders[6], None);
         assert_eq!(StageKind::of_file(Path::new("04-export/student.onnx")), Export);
         assert_eq!(StageKind::of_file(Path::new("report.md")), Report);
+    }
+
+    /// A report that did not read a stage's files would stay the same when they change.
+    #[test]
+    fn the_report_reads_the_files_of_every_other_stage() {
+        for stage in StageKind::ALL.into_iter().filter(|stage| *stage != Report) {
+            assert!(Report.reads(Files(stage)), "{stage:?}");
+        }
     }
 
     /// A key can only hash what was written before.

@@ -1,7 +1,8 @@
-//! The terminal: the one listener that prints, and where results are printed. Bars where stderr is a terminal, plain
-//! lines elsewhere, warnings alone when quiet. Progress and errors go to stderr, results to stdout.
+//! The terminal: the only listener that prints, and the place where results are printed. Shows bars where stderr
+//! is a terminal, plain lines elsewhere, and only warnings when quiet. Progress and errors go to stderr, results
+//! to stdout.
 //!
-//! Nothing but `commands` and `main` uses it.
+//! Only `commands` and `main` use it.
 #![expect(clippy::disallowed_macros, reason = "here is where the program prints")]
 
 use std::io::IsTerminal;
@@ -14,10 +15,10 @@ use crate::epoch::{EpochRecord, StudentRecord};
 use crate::error::hint_of;
 use crate::progress::{Event, Progress, StageState};
 
-/// Seconds between two plain lines of one bar, off a terminal.
+/// Seconds between two plain lines of one bar, where stderr is not a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much is shown, and how.
+/// How much is shown, and in which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Terminal,
@@ -28,12 +29,12 @@ enum Style {
 /// Shows progress on stderr.
 pub struct Ui {
     style: Style,
-    /// The bars of the work that goes on; the last is shown.
+    /// The bars of the work in progress; the last one is shown.
     bars: Mutex<Vec<Bar>>,
 }
 
 impl Ui {
-    /// Bars if stderr is a terminal, lines otherwise.
+    /// Shows bars if stderr is a terminal, and lines otherwise.
     pub fn detect(quiet: bool) -> Self {
         let style = match (quiet, std::io::stderr().is_terminal()) {
             (true, _) => Style::Quiet,
@@ -47,7 +48,7 @@ impl Ui {
         self.bars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A line, above the bar if there is one.
+    /// Prints a line, above the bar if there is one.
     fn print(&self, text: &str) {
         match self.bars().last() {
             Some(bar) => bar.bar.suspend(|| anstream::eprintln!("{text}")),
@@ -92,8 +93,8 @@ impl Progress for Ui {
 /// `pretrain 1/30: validation small 85.20 %, large 90.10 %; 7250 images/s`
 fn epoch_line(stage: &str, epochs: usize, record: &EpochRecord, images_per_second: f64) -> String {
     let score = |student: &StudentRecord| match &student.validation {
-        Some(score) => format!("{} {:.2} %", student.name, 100.0 * score.accuracy),
-        None => format!("{} {:.2} %", student.name, 100.0 * student.train_accuracy),
+        Some(score) => format!("{} {score}", student.name),
+        None => format!("{} {:.2} %", student.name, 100.0 * student.train_score),
     };
     let validated = record.students.iter().any(|student| student.validation.is_some());
     let split = if validated { "validation" } else { "training" };
@@ -101,7 +102,7 @@ fn epoch_line(stage: &str, epochs: usize, record: &EpochRecord, images_per_secon
     format!("{stage} {}/{epochs}: {split} {scores}; {images_per_second:.0} images/s", record.epoch)
 }
 
-/// A running bar; gone when dropped.
+/// A running bar; it disappears when dropped.
 struct Bar {
     style: Style,
     bar: ProgressBar,
@@ -145,7 +146,9 @@ impl Bar {
         let rate = (done - self.resumed) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         let left = (total.saturating_sub(done)) as f64 / rate.max(1e-9);
         let (label, unit, message) = (self.bar.prefix(), &self.unit, self.bar.message());
-        anstream::eprintln!("{label}: {done}/{total} {unit}, {rate:.1} a second, {left:.0} s left {message}");
+        anstream::eprintln!(
+            "{label}: {done}/{total} {unit}, {rate:.1} per second, {left:.0} s left {message}"
+        );
     }
 }
 
@@ -155,7 +158,7 @@ impl Drop for Bar {
     }
 }
 
-/// Prints what stopped the program, with its remedy.
+/// Prints the error that stopped the program, with its remedy.
 pub fn print_error(error: &anyhow::Error) {
     anstream::eprintln!("error: {error:#}");
     if let Some(hint) = hint_of(error) {
@@ -163,7 +166,7 @@ pub fn print_error(error: &anyhow::Error) {
     }
 }
 
-/// Prints that the program itself is wrong.
+/// Prints that the program itself is at fault.
 pub fn print_fault() {
     anstream::eprintln!("error: this should not have happened, and it is our fault");
     anstream::eprintln!("\n  hint: run it again with COHORT_LOG=debug and report what it says");
@@ -193,24 +196,13 @@ pub fn out_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::score::Score;
+    use crate::task::Score;
 
     #[test]
     fn an_epoch_shows_the_split_it_was_scored_on() {
-        let student = |name: &str, validation: Option<f64>| StudentRecord {
-            name: name.into(),
-            cross_entropy: Some(1.0),
-            distance: None,
-            angle: None,
-            response: None,
-            self_distillation: None,
-            teacher: None,
-            teacher_distance: None,
-            teacher_angle: None,
-            smooth_teacher: None,
-            total: 1.0,
-            train_accuracy: 0.5,
-            validation: validation.map(|accuracy| Score { accuracy, loss: 1.0, images: 8 }),
+        let student = |name: &str, validation: Option<f64>| {
+            let validation = validation.map(|share| Score::new(8.0 * share, 1.0, 8));
+            StudentRecord::new(name, |_| None, 1.0, 0.5, validation)
         };
         let record = |validation| {
             let students = vec![student("small", validation), student("large", validation)];

@@ -80,7 +80,7 @@ fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_
         truths: &truths,
         engines: vec![Candidate { engine: EngineName::OrtCpu, options, loaded }],
         inputs: &inputs,
-        accuracy: None,
+        scoring: None,
         fixed_batch: None,
         precision: Precision::Float32,
         progress: &Silent,
@@ -141,7 +141,7 @@ fn padded_before(graph: &Graph) -> Graph {
 
 #[test]
 fn an_engine_that_pads_on_one_side() {
-    engine_fault("conv", "all padding put before the image", &|graph| padded_before(graph));
+    engine_fault("conv", "all padding before the image", &|graph| padded_before(graph));
 }
 
 #[test]

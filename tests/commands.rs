@@ -100,7 +100,7 @@ fn with_softmax(folder: &Folder, name: &str, error: f32) {
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
         normalizes: None,
-        accuracy: None,
+        score: None,
         student: "tiny".into(),
         run: "test".into(),
     };
@@ -378,7 +378,7 @@ impl Colours {
             mean: data.normalization.mean.clone(),
             std: data.normalization.std.clone(),
             normalizes: None,
-            accuracy: Some(Scored { split: ScoredSplit::Test, images: 9, right: 9 }),
+            score: Some(Scored { split: ScoredSplit::Test, images: 9, right: 9 }),
             student: "colours".into(),
             run: "test".into(),
         };
@@ -442,7 +442,7 @@ fn verify_holds_the_files_own_preprocessing_against_what_was_reported() {
     }
     // What the data set's own preprocessing does not restore is not its fault, or not its alone.
     colours.write(|metadata| {
-        metadata.accuracy = Some(Scored { split: ScoredSplit::Test, images: 9, right: 5 });
+        metadata.score = Some(Scored { split: ScoredSplit::Test, images: 9, right: 5 });
     });
     let (code, said) = colours.folder.fails(&COLOURS);
     assert!(
@@ -563,7 +563,7 @@ fn every_pipeline_of_the_project_is_read() {
             .unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         let lines = text.lines().filter(|line| line.contains("error") || line.contains("problem")).count();
-        let only_data = lines == 1 && text.contains("the data folder") && text.contains("is not there");
+        let only_data = lines == 1 && text.contains("the data folder") && text.contains("does not exist");
         assert!(output.status.success() || only_data, "{}: {text}", path.display());
     }
 }
@@ -583,5 +583,5 @@ fn every_study_of_the_project_is_read_to_its_last_cell() {
             cells += 1;
         }
     }
-    assert_eq!(cells, 9 + 4 + 3 * 4, "the folder's models and base pipelines are no studies");
+    assert_eq!(cells, 9 + 4 + 3 * 4, "the folder's models and base pipelines are not studies");
 }

@@ -80,7 +80,7 @@ fn model(input: [usize; 3]) -> Vec<u8> {
         mean: vec![0.5; input[0]],
         std: vec![0.5; input[0]],
         normalizes: None,
-        accuracy: None,
+        score: None,
         student: "one".into(),
         run: "test".into(),
     };

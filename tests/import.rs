@@ -59,7 +59,7 @@ fn metadata(graph: &Graph) -> Metadata {
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
         normalizes: None,
-        accuracy: None,
+        score: None,
         student: "one".into(),
         run: "test".into(),
     }

@@ -34,7 +34,7 @@ fn metadata(graph: &Graph) -> Metadata {
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],
         normalizes: None,
-        accuracy: None,
+        score: None,
         student: "one".into(),
         run: "test".into(),
     }
@@ -87,7 +87,7 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
         truths: &truths.unwrap(),
         engines,
         inputs: &inputs,
-        accuracy: None,
+        scoring: None,
         fixed_batch: None,
         precision: file.contract.precision,
         progress: &Silent,

@@ -1,4 +1,4 @@
-//! The images that a network takes, as numbers: their shape, and the values of black and white.
+//! The images that a network takes, as arrays: their shape, and the values of black and white.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -7,28 +7,28 @@ use super::precision::Precision;
 use super::preparation::{Layout, Preparation};
 use super::tensor::Element;
 
-/// What a network takes for an image.
+/// The image input of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImageInput {
-    /// In the order of `layout`, without the batch.
+    /// Sizes of the axes in the order of `layout`, without the batch.
     pub shape: [usize; 3],
     pub layout: Layout,
     pub pixels: Pixels,
 }
 
-/// The numbers a network takes for pixels, with the values of a black and of a white one.
+/// The pixel values a network takes, with those of a black and of a white pixel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pixels {
     Single {
         black: f32,
         white: f32,
     },
-    /// Float16, which ends at 65,504.
+    /// Float16, whose largest value is 65,504.
     Half {
         black: f32,
         white: f32,
     },
-    /// Whole numbers and nothing else.
+    /// Whole numbers only.
     Whole {
         black: f32,
         white: f32,
@@ -36,7 +36,7 @@ pub enum Pixels {
 }
 
 impl ImageInput {
-    /// A batch drawn pixel by pixel: `pixel` is given the sample and its row and column.
+    /// A batch drawn pixel by pixel; `pixel` receives the sample and its row and column.
     pub fn drawn(&self, samples: usize, pixel: impl Fn(usize, (usize, usize)) -> f32) -> ArrayD<f32> {
         ArrayD::from_shape_fn(self.batch(samples), |at| match self.layout {
             Layout::ChannelsFirst => pixel(at[0], (at[2], at[3])),
@@ -44,7 +44,7 @@ impl ImageInput {
         })
     }
 
-    /// `[samples, …]` of a batch.
+    /// The shape `[samples, …]` of a batch.
     pub fn batch(&self, samples: usize) -> IxDyn {
         let [first, second, third] = self.shape;
         IxDyn(&[samples, first, second, third])
@@ -52,8 +52,9 @@ impl ImageInput {
 }
 
 impl Contract {
-    /// The images this contract takes: pixels as `preparation` gives them, or from 0 to 1 without one; whole numbers
-    /// are bytes, or all values of the type where there are fewer. `None` if the size of the images is not fixed.
+    /// The images this contract takes: pixels as `preparation` yields them, or from 0 to 1 without one. Whole
+    /// numbers are bytes, or all values of the type if there are fewer. `None` if the size of the images is
+    /// not fixed.
     pub fn image_input(&self, preparation: Option<&Preparation>) -> Option<ImageInput> {
         let (black, white) = preparation.map_or((0.0, 1.0), Preparation::black_and_white);
         let pixels = match self.input.element {

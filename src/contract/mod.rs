@@ -1,8 +1,8 @@
-//! How pixels meet a network, and what the network answers: the interface of a model file.
+//! The interface of a model file: how pixels are fed to a network, and what it outputs.
 //!
-//! Here it is decided what an input and the outputs are called, which type, layout and batch they have, how images
-//! are prepared for them, and what the numbers mean. Import yields a contract, a plan owns one, emission writes a
-//! file that keeps it, and everything that runs a file reads it. Knows no file format, no data set and no runtime.
+//! Decides the names, types, layout and batch of the input and the outputs, how images are prepared, and what
+//! the numbers mean. Import yields a contract, a plan owns one, emission writes a file that keeps it, and
+//! everything that runs a file reads it. Knows no file format, no data set and no runtime.
 
 mod image_input;
 mod interface;

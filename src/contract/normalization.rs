@@ -1,11 +1,11 @@
-//! From bytes to the values a network reads.
+//! Normalisation: from bytes to the values a network reads.
 
 use serde::{Deserialize, Serialize};
 
-/// Normalised value of every byte, by channel.
+/// Normalised value of every byte, per channel.
 pub type Table = Vec<[f32; 256]>;
 
-/// Per-channel mean and deviation of the training images, on the scale 0 to 1.
+/// Per-channel mean and standard deviation of the training images, on the scale from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     pub mean: Vec<f32>,
@@ -13,7 +13,7 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// The one that leaves pixels as they are.
+    /// The identity: mean 0 and deviation 1.
     pub fn none(channels: usize) -> Self {
         Self { mean: vec![0.0; channels], std: vec![1.0; channels] }
     }

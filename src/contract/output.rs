@@ -1,4 +1,4 @@
-//! What a network answers, and what the numbers mean.
+//! The outputs of a network, and what their numbers mean.
 
 use ndarray::{ArrayD, Axis};
 use serde::Serialize;
@@ -12,7 +12,7 @@ pub struct Output {
     pub kind: OutputKind,
 }
 
-/// What the numbers of an output are.
+/// What the numbers of an output mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputKind {
@@ -27,8 +27,8 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
-    /// What an output of this kind gives where the logits are `[batch, classes]`. An embedding is not made of logits
-    /// and is given back as it is.
+    /// Converts logits `[batch, classes]` to an output of this kind. An embedding is not computed from
+    /// logits, so the argument is returned as it is.
     pub fn of_logits(self, mut logits: ArrayD<f64>) -> ArrayD<f64> {
         let finish: fn(f64, f64, f64) -> f64 = match self {
             OutputKind::Logits | OutputKind::Embedding => return logits,
@@ -43,7 +43,7 @@ impl OutputKind {
         logits
     }
 
-    /// The probability of each class where an output of this kind gives `row`.
+    /// The probability of each class if `row` is an output of this kind.
     pub fn probabilities(self, row: &[f64]) -> Vec<f64> {
         match self {
             OutputKind::Probabilities => row.to_vec(),

@@ -1,10 +1,10 @@
-//! What a file holds its weights in and computes in.
+//! The precision of a file's weights and computation.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::InputError;
 
-/// Number format of a file's weights and of what it computes. Its input and outputs have types of their own.
+/// Number format of a file's weights and of its computation. Its input and outputs have types of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -18,8 +18,8 @@ impl Precision {
     /// Whether files of this precision can be written.
     ///
     /// # Errors
-    /// [`InputError`] for int8, which needs calibration data that nothing collects yet. This is the one place that
-    /// refuses it.
+    /// [`InputError`] for int8, which needs calibration data that nothing collects yet. This is the only
+    /// place that refuses it.
     pub fn check_writable(self) -> Result<(), InputError> {
         match self {
             Precision::Float32 | Precision::Float16 => Ok(()),

@@ -1,15 +1,16 @@
-//! How a network wants its images: filter, channel order, range, mean, deviation, order of axes. From a file's
-//! word to the values it reads.
+//! How a network wants its images prepared: filter, channel order, range, mean, deviation and order of axes,
+//! as a file declares them.
 
 use ndarray::{ArrayD, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::normalization::{Normalization, Table};
 
-/// Differences of a mean, in deviations, or of a deviation, as a share, that another cut of the same images makes.
+/// Tolerated difference of a mean, in standard deviations, or of a deviation, as a share. Another split of
+/// the same images may differ by as much.
 const SAME: f32 = 0.02;
 
-/// What the channels are.
+/// Meaning and order of the channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrder {
@@ -21,7 +22,7 @@ pub enum ChannelOrder {
 }
 
 impl ChannelOrder {
-    /// The order in which images of so many channels are decoded.
+    /// The order in which images with this many channels are decoded.
     pub fn decoded(channels: usize) -> Self {
         if channels == 1 { ChannelOrder::Gray } else { ChannelOrder::Rgb }
     }
@@ -35,23 +36,23 @@ impl ChannelOrder {
     }
 }
 
-/// How an image file is stretched to the network's size.
+/// How an image file is resized to the network's input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Resize {
-    /// A triangle as wide as the scale asks for, as Pillow's `BILINEAR`.
+    /// A triangle filter whose width follows the scale, like Pillow's `BILINEAR`.
     #[default]
     #[serde(rename = "bilinear-antialiased")]
     BilinearAntialiased,
 }
 
-/// The scale on which a byte is before it is normalised.
+/// The scale of a pixel before it is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum PixelRange {
-    /// Divided by 255.
+    /// The byte divided by 255.
     #[default]
     #[serde(rename = "0..1")]
     Unit,
-    /// As it is.
+    /// The byte itself.
     #[serde(rename = "0..255")]
     Byte,
 }
@@ -92,19 +93,19 @@ impl Layout {
     }
 }
 
-/// Everything that lies between an image's bytes and what a network reads.
+/// Every step between an image's bytes and the values a network reads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preparation {
     pub resize: Resize,
     pub order: ChannelOrder,
     pub range: PixelRange,
-    /// By channel in the network's order, on the scale of `range`.
+    /// Per channel in the network's order, on the scale of `range`.
     pub normalization: Normalization,
     pub layout: Layout,
 }
 
 impl Preparation {
-    /// What the data of a run is prepared with.
+    /// The preparation of a run's own data.
     pub fn of(normalization: &Normalization, layout: Layout) -> Self {
         Self {
             resize: Resize::default(),
@@ -115,17 +116,17 @@ impl Preparation {
         }
     }
 
-    /// From 0 to 1 and no further, for networks of which nobody says how their images are prepared.
+    /// Scales to the range from 0 to 1 only, for networks whose preparation is not known.
     pub fn unit(channels: usize, layout: Layout) -> Self {
         Self::of(&Normalization::none(channels), layout)
     }
 
-    /// Bytes as they are, for networks of whole numbers that normalise by themselves.
+    /// Passes bytes through, for networks that take whole numbers and normalise by themselves.
     pub fn bytes(channels: usize, layout: Layout) -> Self {
         Self { range: PixelRange::Byte, ..Self::unit(channels, layout) }
     }
 
-    /// The values of a black and of a white pixel, the widest of all channels.
+    /// The values of a black and of a white pixel: the minimum and the maximum over all channels.
     pub fn black_and_white(&self) -> (f32, f32) {
         let white = self.range.white() as f32;
         let channels = self.normalization.mean.iter().zip(&self.normalization.std);
@@ -134,7 +135,7 @@ impl Preparation {
         })
     }
 
-    /// What this says otherwise than `other`, with both values.
+    /// The settings in which this differs from `other`, with both values.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         let mut differ = |what: &str, here: String, there: String| {
@@ -160,7 +161,7 @@ impl Preparation {
         found
     }
 
-    /// The value of every byte, by channel as images are decoded.
+    /// The value of every byte, per channel in the order in which images are decoded.
     pub fn table(&self) -> Table {
         let Normalization { mean, std } = &self.normalization;
         let value = |byte: usize, channel: usize| {
@@ -175,7 +176,8 @@ impl Preparation {
         table
     }
 
-    /// A batch `[batch, channels, height, width]`, channels as decoded, in the network's order of both.
+    /// Rearranges a batch `[batch, channels, height, width]`, with channels as decoded, to the network's
+    /// channel order and layout.
     pub fn arranged(&self, mut images: ArrayD<f32>) -> ArrayD<f32> {
         if self.order == ChannelOrder::Bgr {
             images.invert_axis(Axis(1));

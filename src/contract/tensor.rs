@@ -4,11 +4,11 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
     Fixed(usize),
-    /// Free, with its name, which may be empty.
+    /// A free dimension with its name, which may be empty.
     Symbolic(String),
 }
 
-/// The numbers an input or output is made of.
+/// Element type of an input or output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     Float32,
@@ -27,7 +27,7 @@ pub enum Element {
 pub struct TensorInfo {
     pub name: String,
     pub element: Element,
-    /// The batch first. Empty where a file does not give the shape.
+    /// The dimensions, batch first. Empty if a file does not declare the shape.
     pub dims: Vec<Dim>,
 }
 
@@ -35,7 +35,7 @@ impl TensorInfo {
     /// Name of the batch dimension in files that this program defines.
     pub const BATCH: &'static str = "batch";
 
-    /// A float32 tensor with a free batch before `shape`.
+    /// A float32 tensor of shape `[batch, shape…]` with a free batch.
     pub fn batched(name: &str, shape: &[usize]) -> Self {
         let batch = Dim::Symbolic(Self::BATCH.into());
         let dims = std::iter::once(batch).chain(shape.iter().map(|&size| Dim::Fixed(size))).collect();

@@ -1,11 +1,11 @@
-//! Augmentation of one image on its bytes, before normalisation.
+//! Augmentation of single images on their bytes, before normalisation.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::config::Augment;
 
-/// Words of randomness set aside for one sample of one epoch.
+/// Random words reserved per sample and epoch.
 const WORDS_PER_SAMPLE: u128 = 64;
 
 /// The random stream of one sample in one epoch.
@@ -16,20 +16,21 @@ pub(super) fn sample_rng(seed: u64, epoch: usize, sample: u32) -> ChaCha8Rng {
     rng
 }
 
-/// One change to an image, with every draw made.
+/// One change to an image, with all random draws made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
     /// The crop whose corner is at (`top`, `left`) of the image padded with black.
     Crop { padding: usize, top: usize, left: usize },
-    /// Left and right change places, or stay.
+    /// A horizontal flip, if `flipped`.
     Flip { flipped: bool },
-    /// Turned about the centre, between pixels by their bilinear mean; black from outside.
+    /// A rotation about the centre with bilinear interpolation; pixels from outside are black.
     Turn { radians: f64 },
-    /// The part of a square about `centre`, `[row, column]`, that lies in the image is what the channel is on average.
+    /// Sets the part of a square around `centre`, `[row, column]`, that lies in the image to the channel's
+    /// mean.
     CutOut { centre: [usize; 2], size: usize },
 }
 
-/// Draws what happens to one image, in the list's order; what mixes images is not among it.
+/// Draws the changes to one image, in the order of the list; augmentations that mix images are skipped.
 pub(super) fn draw(list: &[Augment], [_, height, width]: [usize; 3], rng: &mut ChaCha8Rng) -> Vec<Change> {
     let mut changes = Vec::with_capacity(list.len());
     for one in list {
@@ -54,8 +55,8 @@ pub(super) fn draw(list: &[Augment], [_, height, width]: [usize; 3], rng: &mut C
     changes
 }
 
-/// Makes the changes to an image's bytes, planar `[channels, height, width]`; `grey` is what each
-/// channel is on average.
+/// Applies the changes to an image's bytes, planar `[channels, height, width]`; `grey` is the mean of each
+/// channel.
 pub fn changed(pixels: &[u8], shape: [usize; 3], changes: &[Change], grey: &[u8]) -> Vec<u8> {
     let mut pixels = pixels.to_vec();
     for change in changes {
@@ -90,13 +91,13 @@ fn shifted(
     cropped
 }
 
-/// Places of the crop that lie on the image along one side.
+/// Positions of the crop that lie on the image along one side.
 fn overlap(side: usize, padding: usize, start: usize) -> std::ops::Range<usize> {
     let first = padding.saturating_sub(start).min(side);
     first..(side + padding).saturating_sub(start).min(side).max(first)
 }
 
-/// The image turned about its centre, between pixels by their bilinear mean.
+/// The image rotated about its centre with bilinear interpolation.
 fn turned(pixels: &[u8], [_, height, width]: [usize; 3], radians: f64) -> Vec<u8> {
     let (sin, cos) = radians.sin_cos();
     let middle = [(height as f64 - 1.0) / 2.0, (width as f64 - 1.0) / 2.0];
@@ -122,7 +123,7 @@ fn turned(pixels: &[u8], [_, height, width]: [usize; 3], radians: f64) -> Vec<u8
     result
 }
 
-/// Greys out the part of a square that lies in the image.
+/// Fills the part of a square that lies in the image with grey.
 fn cut_out(pixels: &mut [u8], [_, height, width]: [usize; 3], centre: [usize; 2], size: usize, grey: &[u8]) {
     let [rows, columns] = [(centre[0], height), (centre[1], width)].map(|(centre, side)| {
         let first = centre.saturating_sub(size / 2);

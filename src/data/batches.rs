@@ -1,4 +1,4 @@
-//! Batches in order: made by worker threads ahead of training, or one after another.
+//! Batches in order: prepared by worker threads ahead of training, or one after another.
 
 use anyhow::{Result, anyhow};
 use crossbeam_channel::{Receiver, bounded};
@@ -15,10 +15,10 @@ use super::mix::{self, Mix};
 use super::split::shuffle;
 use super::store::Split;
 
-/// Batches each worker makes ahead of the one that is asked for.
+/// Number of batches each worker prepares ahead of the one that is requested.
 const AHEAD: usize = 2;
 
-/// Images as they are, ready for a network.
+/// Images without augmentation, ready for a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// `[batch, channels, height, width]`, normalised.
@@ -26,19 +26,20 @@ pub struct Batch {
     pub labels: Vec<i64>,
 }
 
-/// What a training batch is to hold, with every draw made: whoever follows it gets the same batch.
+/// The content of a training batch, with all random draws made: everything that follows a recipe obtains the
+/// same batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
-    /// Where in the split each image is.
+    /// Index in the split of each image.
     pub places: Vec<usize>,
     pub labels: Vec<i64>,
-    /// What happens to each image's bytes, in this order; the same kinds for all.
+    /// Changes to each image's bytes, in this order; the same kinds for all images.
     pub changes: Vec<Vec<Change>>,
-    /// What happens to the normalised images after that.
+    /// How the normalised images are mixed after that.
     pub mix: Option<Mix>,
 }
 
-/// Images to be learned from, augmented but for mixing.
+/// Training images, augmented except for mixing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingBatch {
     /// Bytes, `[batch, channels, height, width]`.
@@ -46,31 +47,31 @@ pub struct TrainingBatch {
     pub recipe: Recipe,
 }
 
-/// Which batches of which epoch.
+/// Selects the batches of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrainingOrder {
-    /// Images a batch.
+    /// Images per batch.
     pub batch: usize,
     pub seed: u64,
-    /// From 0.
+    /// Epoch, from 0.
     pub epoch: usize,
     /// The first batch wanted; those before it are skipped.
     pub first_batch: usize,
 }
 
-/// Whole batches in an epoch; the samples left over are other ones each epoch.
+/// Number of whole batches in an epoch. Which samples are left over differs between epochs.
 pub fn batches_per_epoch(images: usize, batch: usize) -> usize {
     images / batch.max(1)
 }
 
-/// The recipes of one epoch's batches, in a random order that seed and epoch decide.
+/// The recipes of one epoch's batches, in a random order determined by seed and epoch.
 pub fn recipes(split: &Split, list: &[Augment], order: TrainingOrder) -> impl Iterator<Item = Recipe> {
     let epoch = Epoch::new(split, list, &[], order);
     (order.first_batch..batches_per_epoch(split.len(), order.batch)).map(move |index| epoch.recipe(index))
 }
 
-/// The batches of [`recipes`], made by `workers` threads (0: half of the cores, at least one) that end
-/// when the iterator is dropped. `grey` is what each channel is on average.
+/// The batches of [`recipes`], prepared by `workers` threads (0: half of the cores, at least one) that end
+/// when the iterator is dropped. `grey` is the mean of each channel.
 pub fn training_batches(
     split: &Split,
     list: &[Augment],
@@ -117,12 +118,12 @@ impl Iterator for TrainingBatches {
         Some(
             self.receivers[turn]
                 .recv()
-                .unwrap_or_else(|_| Err(anyhow!("a thread that makes batches stopped"))),
+                .unwrap_or_else(|_| Err(anyhow!("a thread that prepares batches stopped"))),
         )
     }
 }
 
-/// All images of a split as they are, in its order, the last batch as large as it comes.
+/// All images of a split without augmentation, in the split's order; the last batch may be smaller.
 pub fn ordered_batches<'a>(
     split: &'a Split,
     normalization: &Normalization,
@@ -131,7 +132,7 @@ pub fn ordered_batches<'a>(
     batches_by(split, normalization.table(), batch)
 }
 
-/// As [`ordered_batches`], with the value of every byte given.
+/// Like [`ordered_batches`], with the normalised value of every byte given.
 pub(super) fn batches_by(
     split: &Split,
     table: Table,
@@ -168,7 +169,7 @@ fn permutation(images: usize, order: TrainingOrder) -> Vec<usize> {
     places
 }
 
-/// What the workers of one epoch share.
+/// State shared by the workers of one epoch.
 struct Epoch {
     split: Split,
     list: Vec<Augment>,

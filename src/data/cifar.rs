@@ -1,5 +1,5 @@
 //! CIFAR-10 and CIFAR-100 in their binary versions
-//! (<https://www.cs.toronto.edu/~kriz/cifar.html>): one record an image, its labels first, then
+//! (<https://www.cs.toronto.edu/~kriz/cifar.html>): one record per image, its labels first, then
 //! 3,072 planar bytes.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ const CIFAR10_CLASSES: [&str; 10] =
 struct Layout {
     train: Vec<PathBuf>,
     test: PathBuf,
-    /// Label bytes before the pixels, and which of them is learned.
+    /// Number of label bytes before the pixels, and the index of the one that is used.
     label_bytes: usize,
     label: usize,
     classes: Vec<String>,
@@ -70,7 +70,7 @@ fn cifar100(source: &Cifar100Source, root: &Path) -> Result<Layout> {
     })
 }
 
-/// One name a line, if the file is there.
+/// One name per line, if the file exists.
 fn class_names(root: &Path, file: &str, count: usize) -> Result<Option<Vec<String>>> {
     let path = root.join(file);
     if !path.exists() {
@@ -109,7 +109,7 @@ impl Layout {
         let bytes = readable(std::fs::metadata(path), path)?.len() as usize;
         if bytes == 0 || !bytes.is_multiple_of(self.record()) {
             let problem =
-                format!("{}: {bytes} bytes are not whole records of {}", path.display(), self.record());
+                format!("{}: {bytes} bytes are not whole records of {} bytes", path.display(), self.record());
             return Err(InputError::new(problem).hint("the file is damaged; fetch it again").into());
         }
         Ok(bytes / self.record())
@@ -135,8 +135,9 @@ impl Layout {
                 let label = record[self.label];
                 if usize::from(label) >= self.classes.len() {
                     let (path, classes) = (path.display(), self.classes.len());
-                    let problem =
-                        format!("{path}: label {label} of record {place} is not below {classes} classes");
+                    let problem = format!(
+                        "{path}: label {label} of record {place} is out of range for {classes} classes"
+                    );
                     return Err(InputError::new(problem).into());
                 }
                 labels.push(u32::from(label));

@@ -1,4 +1,4 @@
-//! One image file to pixels of a wanted size, within limits that hold for hostile files too.
+//! Decodes one image file to pixels of a requested size, within limits that hold for hostile files too.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
@@ -12,13 +12,13 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use crate::error::InputError;
 
-/// Pixels along one side of an image file, at most.
+/// Maximum number of pixels along one side of an image file.
 const MAX_SIDE: u32 = 20_000;
 
-/// Bytes the decoder of one image may allocate.
+/// Maximum number of bytes the decoder of one image may allocate.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
 
-/// Endings of the files that are read.
+/// File name extensions that are read.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// Whether a path is a file whose name ends like a PNG or JPEG.
@@ -27,22 +27,22 @@ pub fn is_image_file(path: &Path) -> bool {
     EXTENSIONS.contains(&extension.as_str()) && path.is_file()
 }
 
-/// Decodes a PNG or JPEG, turned as its EXIF orientation says, converts it to grey (1 channel) or
-/// RGB (3), stretches it to the wanted size (bilinear, antialiased) and returns its bytes, planar
-/// `[channels, height, width]`.
+/// Decodes a PNG or JPEG, applies its EXIF orientation, converts it to grey (1 channel) or RGB (3), resizes
+/// it to the requested size (bilinear, antialiased) and returns its bytes, planar `[channels, height,
+/// width]`.
 ///
 /// # Errors
-/// [`InputError`] with the file's path if it is missing, truncated, no image, or too large.
+/// [`InputError`] with the file's path if it is missing, truncated, not an image, or too large.
 pub fn decode_image(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| refused(&name, error.to_string()))?;
     decode_from(BufReader::new(file), &name, shape)
 }
 
-/// As [`decode_image`], from anywhere; `name` is for errors.
+/// Like [`decode_image`], from any source; `name` is used in errors.
 ///
 /// # Errors
-/// As [`decode_image`].
+/// The same as [`decode_image`].
 pub fn decode_from(
     source: impl BufRead + Seek,
     name: &str,
@@ -62,7 +62,7 @@ pub fn decode_from(
     Ok((0..channels * area).map(|index| bytes[index % area * channels + index / area]).collect())
 }
 
-/// Stretches pixels of one type. The resizer for all types there are would be a twelfth of the program.
+/// Resizes pixels of one type. A resizer for every type would make up a twelfth of the program's size.
 fn resize<P: PixelTrait>(
     source: &[u8],
     [source_height, source_width]: [u32; 2],
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn hostile_files_are_refused_by_name() {
-        // A PNG signature and a header of 100,000 x 100,000 grey pixels with a right checksum.
+        // A PNG signature and a header that claims 100,000 x 100,000 grey pixels, with a correct checksum.
         let mut header = b"IHDR\x00\x01\x86\xa0\x00\x01\x86\xa0\x08\x00\x00\x00\x00".to_vec();
         let mut crc = flate2::Crc::new();
         crc.update(&header);

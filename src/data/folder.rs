@@ -1,7 +1,7 @@
-//! A folder a class: PNG and JPEG files of any size, grey or colour.
+//! One folder per class with PNG and JPEG files of any size, grey or colour.
 //!
-//! The classes lie under `train/` (with `val/` and `test/` beside it, if there are any), or
-//! directly under the root.
+//! The class folders are under `train/` (with `val/` and `test/` beside it, if there are any), or directly
+//! under the root.
 
 use std::path::{Path, PathBuf};
 
@@ -100,8 +100,11 @@ fn trees(root: &Path) -> Result<Trees> {
 fn tree(root: &Path) -> Result<Tree> {
     let classes: Vec<PathBuf> = sorted(root)?.into_iter().filter(|path| path.is_dir()).collect();
     if classes.len() < 2 {
-        let problem =
-            format!("{}: found {} class folders, a classifier needs two", root.display(), classes.len());
+        let problem = format!(
+            "{}: found {} class folders, a classifier needs at least two",
+            root.display(),
+            classes.len()
+        );
         return Err(InputError::new(problem)
             .hint("put each class's images into a folder of its name")
             .into());
@@ -120,7 +123,7 @@ fn tree(root: &Path) -> Result<Tree> {
     Ok(tree)
 }
 
-/// What lies in a folder, without hidden entries.
+/// The entries of a folder, sorted, without hidden ones.
 fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in readable(std::fs::read_dir(folder), folder)? {

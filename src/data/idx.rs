@@ -16,7 +16,7 @@ use crate::error::InputError;
 use super::info::{DataInfo, Opened, count_classes, readable};
 use super::store::{Split, Store};
 
-/// Bytes of pixels one file may claim, at most.
+/// Maximum number of pixel bytes one file may claim.
 const MAX_PIXEL_BYTES: u64 = 16 << 30;
 
 /// The type byte of unsigned bytes.
@@ -52,7 +52,7 @@ pub(super) fn read(source: &IdxSource, root: &Path) -> Result<Opened> {
     Ok(Opened { info, train, validation: None, test })
 }
 
-/// One split from the contents of its two files, as the built-in data set has them.
+/// One split from the contents of its two files, used for the built-in data set.
 pub(super) fn split_from(images: impl Read, labels: impl Read, name: &str, classes: usize) -> Result<Split> {
     let (mut images, mut labels) = (images, labels);
     let path = Path::new(name);
@@ -81,7 +81,7 @@ fn find(root: &Path, name: &str) -> Result<PathBuf> {
         [root.join(name), root.join(format!("{name}.gz")), root.join(name.replace("-idx", ".idx"))];
     let found = candidates.iter().find(|path| path.exists());
     found.cloned().ok_or_else(|| {
-        InputError::new(format!("{}: neither {name} nor {name}.gz is there", root.display()))
+        InputError::new(format!("{}: found neither {name} nor {name}.gz", root.display()))
             .hint("`root` is the folder that holds the four idx files")
             .into()
     })
@@ -112,14 +112,15 @@ fn header<const DIMS: usize>(reader: &mut impl Read, path: &Path) -> Result<[usi
         total = total.saturating_mul(*dim as u64);
     }
     if total == 0 || total > MAX_PIXEL_BYTES {
-        return Err(
-            fail(format!("claims dimensions {dims:?}, from 1 to {MAX_PIXEL_BYTES} values are read")).into()
-        );
+        return Err(fail(format!(
+            "claims dimensions {dims:?}, but from 1 to {MAX_PIXEL_BYTES} values are supported"
+        ))
+        .into());
     }
     Ok(dims)
 }
 
-/// Exactly `count` values and nothing after them.
+/// Reads exactly `count` values, after which the file must end.
 fn values(reader: &mut impl Read, count: usize, path: &Path) -> Result<Vec<u8>> {
     let mut values = Vec::new();
     readable(reader.take(count as u64 + 1).read_to_end(&mut values), path)?;
@@ -144,7 +145,7 @@ fn split(files: &Pair, info: &DataInfo) -> Result<Split> {
     let shape = [1, height, width];
     if shape != info.shape {
         let problem = format!(
-            "{}: images of {height}x{width}, the training images are {:?}",
+            "{}: images of {height}x{width}, but the training images are {:?}",
             files.images.display(),
             info.shape
         );
@@ -169,7 +170,7 @@ fn checked_split(
     }
     if let Some(place) = labels.iter().position(|&label| usize::from(label) >= classes) {
         let problem =
-            format!("{name}: label {} of image {place} is not below {classes} classes", labels[place]);
+            format!("{name}: label {} of image {place} is out of range for {classes} classes", labels[place]);
         return Err(InputError::new(problem).into());
     }
     let labels = labels.into_iter().map(u32::from).collect();

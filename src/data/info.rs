@@ -1,4 +1,4 @@
-//! What every reader gives, and the errors all of them make.
+//! The common result of all readers, and the errors they share.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use crate::error::InputError;
 
 use super::store::Split;
 
-/// What a source holds, found without decoding its images.
+/// Contents of a source, determined without decoding its images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataInfo {
     /// `[channels, height, width]` of every image once loaded.
     pub shape: [usize; 3],
     /// Class names in label order.
     pub classes: Vec<String>,
-    /// Images to learn from, before a validation split is cut off.
+    /// Training images, before a validation split is cut off.
     pub train_images: usize,
-    /// Images of a validation split the source has of its own.
+    /// Images in the source's own validation split, if it has one.
     pub validation_images: Option<usize>,
     pub test_images: Option<usize>,
 }
@@ -31,16 +31,16 @@ pub(super) struct Opened {
     pub test: Option<Split>,
 }
 
-/// Names the file in an error of the system.
+/// Adds the file's name to an I/O error.
 pub(super) fn readable<T>(result: std::io::Result<T>, path: &Path) -> Result<T> {
     result.map_err(|error| {
         let too_early = error.kind() == std::io::ErrorKind::UnexpectedEof;
-        let problem = if too_early { "it ends too early".to_string() } else { error.to_string() };
+        let problem = if too_early { "the file ends too early".to_string() } else { error.to_string() };
         InputError::new(format!("cannot read {}: {problem}", path.display())).into()
     })
 }
 
-/// Class names: those given, or the labels' numbers.
+/// Class names: the given ones, or the numbers of the labels.
 pub(super) fn count_classes(labels: &[u32], names: &[String], file: &str) -> Result<Vec<String>> {
     let highest = labels.iter().max().map_or(0, |&label| label as usize);
     if names.is_empty() {
@@ -49,7 +49,7 @@ pub(super) fn count_classes(labels: &[u32], names: &[String], file: &str) -> Res
     if let Some(place) = labels.iter().position(|&label| label as usize >= names.len()) {
         let (label, count) = (labels[place], names.len());
         let problem =
-            format!("{file}: label {label} of image {place} is not below the {count} classes given");
+            format!("{file}: label {label} of image {place} is out of range for the {count} classes given");
         return Err(InputError::new(problem).hint("give `classes` a name for every label").into());
     }
     Ok(names.to_vec())

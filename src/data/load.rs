@@ -15,27 +15,27 @@ use super::source::open;
 use super::split::stratified;
 use super::store::Split;
 
-/// Broken image files named in one message, at most.
+/// Maximum number of broken image files named in one message.
 const NAMED_FILES: usize = 10;
 
-/// Of the images that are taken where only some are: the same ones for every seed of a pipeline.
+/// Seed for choosing the images if only a subset is used: the same subset for every seed of a pipeline.
 const SUBSET_SEED: u64 = 0;
 
-/// Everything a run reads.
+/// All the data a run reads.
 #[derive(Debug, Clone)]
 pub struct Dataset {
     pub info: DataInfo,
     pub train: Split,
     pub validation: Split,
-    /// Opened once, after the choice.
+    /// Evaluated once, after the choice of a student.
     pub test: Option<Split>,
     pub normalization: Normalization,
-    /// blake3 of pixels, labels, class names and how they are split.
+    /// BLAKE3 hash of pixels, labels, class names and the splits, in hex.
     pub fingerprint: String,
 }
 
-/// Reads a source, decoding every image once, cuts the validation split and computes the
-/// normalisation from what is left to learn from. The same `seed` gives the same splits.
+/// Reads a source, decodes every image once, cuts off the validation split and computes the normalisation
+/// from the remaining training images. The same `seed` gives the same splits.
 ///
 /// # Errors
 /// [`InputError`] if files are missing or damaged; broken images are named together.
@@ -51,7 +51,8 @@ pub fn load(data: &Data, base: &Path, seed: u64) -> Result<Dataset> {
     };
     if train.is_empty() || validation.is_empty() {
         let (learn, held) = (train.len(), validation.len());
-        let problem = format!("{learn} images to learn from and {held} to validate on; both must be there");
+        let problem =
+            format!("{learn} training images and {held} validation images; both splits need at least one");
         return Err(InputError::new(problem).hint("change `data.validation`, the share held out").into());
     }
     let (digests, sums) = scan(&train)?;
@@ -79,15 +80,15 @@ fn fingerprint(hasher: &mut blake3::Hasher, split: &Split, digests: &[blake3::Ha
     }
 }
 
-/// Sums of the bytes and of their squares, by channel: whole numbers, so that no order matters.
+/// Sums of the bytes and of their squares per channel, as integers, so that the order of addition does not
+/// matter.
 struct Sums {
     bytes: Vec<u64>,
     squares: Vec<u64>,
 }
 
 impl Sums {
-    /// Mean and deviation over `count` values a channel. A channel that never changes gets
-    /// deviation 1.
+    /// Mean and standard deviation over `count` values per channel. A constant channel gets deviation 1.
     fn normalization(&self, count: usize) -> Normalization {
         let count = count as f64;
         let mut normalization = Normalization { mean: Vec::new(), std: Vec::new() };
@@ -101,7 +102,7 @@ impl Sums {
     }
 }
 
-/// Decodes every image of a split: its hash, and the sums of all.
+/// Decodes every image of a split and returns the hash of each and the sums over all.
 fn scan(split: &Split) -> Result<(Vec<blake3::Hash>, Sums)> {
     let [channels, height, width] = split.shape();
     let scanned: Vec<Result<(blake3::Hash, Vec<[u64; 2]>)>> = (0..split.len())

@@ -1,5 +1,5 @@
-//! Augmentation of a whole batch: draws how two images and their labels become one. The mixing itself is
-//! done where the batch is.
+//! Augmentation of a whole batch: draws how pairs of images and their labels are mixed. The mixing itself is
+//! done on the device where the batch is.
 
 use std::ops::Range;
 
@@ -11,29 +11,29 @@ use crate::config::Augment;
 use super::augment::{below, unit};
 use super::split::shuffle;
 
-/// Words of randomness set aside for one batch of one epoch.
+/// Random words reserved per batch and epoch.
 const WORDS_PER_BATCH: u128 = 1 << 20;
 
-/// How the images of a batch are mixed with each other, with every draw made.
+/// How the images of a batch are mixed with each other, with all random draws made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mix {
-    /// The place in the batch of what is mixed into each image.
+    /// For each image, the index in the batch of the image mixed into it.
     pub partners: Vec<usize>,
-    /// Share of an image's own label.
+    /// Weight of an image's own label.
     pub share: f64,
     pub way: Way,
 }
 
-/// What becomes of two images.
+/// How two images are combined.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Way {
-    /// Their mean, by the share (mixup, Zhang et al. 2018).
+    /// Their mean, weighted by the share (mixup, Zhang et al. 2018).
     Blend,
-    /// A rectangle of the one within the other (CutMix, Yun et al. 2019).
+    /// A rectangle of one pasted into the other (CutMix, Yun et al. 2019).
     Paste { rows: Range<usize>, columns: Range<usize> },
 }
 
-/// Draws how a batch of `images` is mixed by one of the list's ways, if it has any.
+/// Draws how a batch of `images` is mixed, by one of the list's mixing augmentations if it has any.
 pub(super) fn draw(
     images: usize,
     [_, height, width]: [usize; 3],

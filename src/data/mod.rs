@@ -1,7 +1,7 @@
-//! Images and labels: decode, split, augment, hand over in batches.
+//! Images and labels: decoding, splits, augmentation and batches.
 //!
-//! Knows files and pixels, and how a contract wants them; knows no network and no runtime. Everything random here comes from
-//! (seed, epoch, sample), so any batch of any epoch can be made again.
+//! Knows files and pixels, and how a contract wants them prepared; knows no network and no runtime. All
+//! randomness here derives from (seed, epoch, sample), so any batch of any epoch can be reproduced.
 
 mod augment;
 mod batches;

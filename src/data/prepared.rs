@@ -1,4 +1,4 @@
-//! Images as a contract wants them: from files and splits to the values a network reads.
+//! Images prepared as a contract wants them: from files and splits to the values a network reads.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::batches::{Batch, batches_by};
 use super::decode::{decode_from, decode_image};
 use super::store::Split;
 
-/// An image file as a batch of one, for a network of images `[channels, height, width]`.
+/// An image file as a batch of one, for a network that takes images `[channels, height, width]`.
 ///
 /// # Errors
 /// [`crate::error::InputError`] with the file's path if it cannot be read.
@@ -23,10 +23,10 @@ pub fn prepared_image(preparation: &Preparation, path: &Path, shape: [usize; 3])
     prepared(preparation, &pixels, shape)
 }
 
-/// As [`prepared_image`], from the bytes of a file; `name` is for errors.
+/// Like [`prepared_image`], from the bytes of a file; `name` is used in errors.
 ///
 /// # Errors
-/// As [`prepared_image`].
+/// The same as [`prepared_image`].
 pub fn prepared_bytes(
     preparation: &Preparation,
     file: &[u8],
@@ -49,7 +49,7 @@ fn prepared(preparation: &Preparation, pixels: &[u8], shape: [usize; 3]) -> Resu
     Ok(preparation.arranged(image))
 }
 
-/// All images of a split, in its order.
+/// All images of a split, in its order, in batches prepared for a network.
 pub fn prepared_batches<'a>(
     preparation: &'a Preparation,
     split: &'a Split,

@@ -1,4 +1,4 @@
-//! From a pipeline's `source` to images: which reader reads it, and where.
+//! Opens a pipeline's `source`: selects the reader and resolves the folder it reads from.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::error::InputError;
 use super::info::{DataInfo, Opened};
 use super::{cifar, digits, folder, idx};
 
-/// Reads headers and names only. Relative paths start at `base`.
+/// Reads headers and names only. Relative paths are resolved against `base`.
 ///
 /// # Errors
 /// [`InputError`] if a file is missing, truncated or not what it should be.
@@ -39,6 +39,6 @@ fn root(root: &Path, base: &Path) -> Result<PathBuf> {
     if root.is_dir() {
         return Ok(root);
     }
-    let problem = format!("the data folder {} is not there", root.display());
-    Err(InputError::new(problem).hint("`root` starts at the pipeline file's folder, or is absolute").into())
+    let problem = format!("the data folder {} does not exist", root.display());
+    Err(InputError::new(problem).hint("`root` is relative to the pipeline file's folder, or absolute").into())
 }

@@ -1,12 +1,12 @@
-//! Cutting a split in two, class by class.
+//! Stratified cutting of a split in two.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::store::Split;
 
-/// Cuts `share` of every class off: what stays, and what is held out, both in the order of the
-/// whole. The same seed gives the same cut. A class of two images or more keeps one on each side.
+/// Holds out `share` of every class and returns the remaining and the held-out images, both in the original
+/// order. The same seed gives the same cut. A class of two images or more keeps at least one on each side.
 pub(super) fn stratified(whole: &Split, share: f64, seed: u64) -> (Split, Split) {
     let mut held = vec![false; whole.len()];
     for (class, mut places) in by_class(whole.labels()).into_iter().enumerate() {
@@ -21,7 +21,7 @@ pub(super) fn stratified(whole: &Split, share: f64, seed: u64) -> (Split, Split)
     (whole.pick(&stay), whole.pick(&out))
 }
 
-/// How many images [`stratified`] holds out.
+/// Number of images that [`stratified`] holds out.
 pub(super) fn held_out(labels: &[u32], share: f64) -> usize {
     by_class(labels).iter().map(|places| cut(places.len(), share)).sum()
 }
@@ -40,7 +40,7 @@ fn cut(images: usize, share: f64) -> usize {
     if share <= 0.0 || images < 2 { 0 } else { wanted.clamp(1, images - 1) }
 }
 
-/// Fisher–Yates; unbiased up to 2⁻⁶⁴ · length.
+/// Fisher–Yates shuffle; its bias is at most 2⁻⁶⁴ · length.
 pub(super) fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
     for last in (1..items.len()).rev() {
         let other = (u128::from(rng.next_u64()) * (last as u128 + 1)) >> 64;

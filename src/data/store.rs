@@ -1,4 +1,4 @@
-//! Where pixels lie: in memory, or in image files that are decoded when they are asked for.
+//! Storage of pixels: in memory, or in image files that are decoded on request.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use super::decode::decode_image;
 
-/// Decoded bytes of image files kept in memory, at most; what does not fit is decoded each time.
+/// Maximum number of decoded bytes of image files kept in memory; what does not fit is decoded each time.
 const CACHE_BYTES: usize = 2 << 30;
 
-/// Pixels of equally sized images, planar `[channels, height, width]` of bytes.
+/// Pixels of images of equal size, planar `[channels, height, width]` bytes.
 #[derive(Debug)]
 pub(super) enum Store {
     Memory { shape: [usize; 3], pixels: Vec<u8> },
@@ -58,7 +58,7 @@ impl Store {
         }
     }
 
-    /// An image as a file: its own, or a PNG of its pixels.
+    /// An image as an encoded file: its own file, or a PNG of its pixels.
     ///
     /// # Errors
     /// If it cannot be read or is neither grey nor colour.
@@ -75,7 +75,7 @@ impl Store {
         let color = match channels {
             1 => ExtendedColorType::L8,
             3 => ExtendedColorType::Rgb8,
-            other => bail!("an image of {other} channels has no file format"),
+            other => bail!("an image of {other} channels cannot be encoded"),
         };
         let mut file = Vec::new();
         PngEncoder::new(&mut file).write_image(&interleaved, width as u32, height as u32, color)?;
@@ -87,14 +87,14 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct Split {
     pub(super) store: Arc<Store>,
-    /// Places in the store; a sample's place is its identity.
+    /// Indices in the store; a sample's index is its identity.
     pub(super) samples: Arc<[u32]>,
     /// Label of each sample, in the order of `samples`.
     pub(super) labels: Arc<[u32]>,
 }
 
 impl Split {
-    /// The share of the commonest class.
+    /// The share of the most common class.
     pub fn largest_share(&self) -> f64 {
         let mut counts = std::collections::BTreeMap::new();
         for label in self.labels.iter() {
@@ -110,7 +110,7 @@ impl Split {
         Self { store: Arc::new(store), samples, labels: labels.into() }
     }
 
-    /// The samples at these places of this split.
+    /// The samples at the given places of this split.
     pub(super) fn pick(&self, places: &[usize]) -> Self {
         let samples = places.iter().map(|&place| self.samples[place]).collect();
         let labels = places.iter().map(|&place| self.labels[place]).collect();
@@ -141,12 +141,12 @@ impl Split {
         self.pick(&(0..count).map(|index| index * self.len() / count).collect::<Vec<_>>())
     }
 
-    /// Bytes of all images, decoded.
+    /// Total number of bytes of all decoded images.
     pub fn bytes(&self) -> usize {
         self.len() * self.shape().iter().product::<usize>()
     }
 
-    /// The image at `place` as the bytes of a file: its own, or a PNG of its pixels.
+    /// The image at `place` as the bytes of a file: its own file, or a PNG of its pixels.
     ///
     /// # Errors
     /// If it cannot be read.

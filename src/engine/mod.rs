@@ -1,7 +1,7 @@
-//! Anything that runs a network on a batch of images: libtorch, ONNX Runtime, tract.
+//! The engines that run a network on a batch of images: libtorch, ONNX Runtime and tract.
 //!
-//! `Engine` is the one trait of the project, because it has several real implementations and a
-//! fake one for tests. `tch` is named only in `torch.rs`, `ort` only under `ort/`, tract's runtime
+//! `Engine` is the only trait of the project, because it has several real implementations and a
+//! fake one for tests. `tch` is named only in `torch.rs`, `ort` only under `ort/`, and tract's runtime
 //! only under `tract/`.
 
 mod open;
@@ -21,33 +21,33 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, ArrayViewD};
 
-/// Nodes by execution provider and operator.
+/// Number of nodes, by execution provider and then by operator.
 pub type Placement = BTreeMap<String, BTreeMap<String, usize>>;
 
-/// A loaded network that can run.
+/// A loaded network that is ready to run.
 pub trait Engine {
-    /// What people call it, with what decides its numbers: `ONNX Runtime CPU`, `tract`.
+    /// Display name, including the settings that affect its numbers: `ONNX Runtime CPU`, `tract`.
     fn name(&self) -> String;
 
-    /// Names of the outputs, in the order [`Engine::run`] gives them.
+    /// Names of the outputs, in the order in which [`Engine::run`] returns them.
     fn outputs(&self) -> Vec<String>;
 
-    /// Runs a batch, its axis first, already prepared: of images
-    /// `[batch, channels, height, width]`.
+    /// Runs a preprocessed batch whose first axis is the batch axis: `[batch, channels, height, width]` for
+    /// images.
     ///
     /// # Errors
     /// If the shape does not fit the network or the runtime fails.
     fn run(&mut self, images: ArrayViewD<'_, f32>) -> anyhow::Result<Vec<ArrayD<f32>>>;
 
-    /// Copies a batch to where the engine reads it and allocates what a run needs, so that
-    /// [`Engine::run_bound`] does nothing but compute.
+    /// Copies a batch to where the engine reads it and allocates everything a run needs, so that
+    /// [`Engine::run_bound`] only computes.
     ///
     /// # Errors
     /// If the shape does not fit the network.
     fn bind(&mut self, images: ArrayViewD<'_, f32>) -> anyhow::Result<()>;
 
-    /// Runs a batch and copies the outputs into arrays of their shapes: what a caller in the host's memory waits
-    /// for.
+    /// Runs a batch and copies the outputs into arrays of the same shapes. This is the latency seen by a caller
+    /// whose data lies in host memory.
     ///
     /// # Errors
     /// If a shape does not fit or the runtime fails.
@@ -58,10 +58,10 @@ pub trait Engine {
         Ok(())
     }
 
-    /// How many nodes of which operator run where, for engines that know several places.
+    /// Number of nodes per execution provider and operator; empty for engines without execution providers.
     ///
     /// # Errors
-    /// If the runtime does not say.
+    /// If the runtime does not report it.
     fn placement(&self) -> anyhow::Result<Placement> {
         Ok(Placement::new())
     }

@@ -1,4 +1,4 @@
-//! From an ONNX file and an engine's name to an engine.
+//! Opens an ONNX file in the engine with a given name.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::Engine;
 use super::ort::OrtEngine;
 use super::tract::TractEngine;
 
-/// Threads that run nodes beside each other: one, as nodes follow each other in image networks.
+/// Inter-op threads: one, because the nodes of image networks run one after another.
 pub const INTER_OP_THREADS: usize = 1;
 
 /// How an engine is set up.
@@ -21,12 +21,12 @@ pub struct EngineOptions {
     pub threads: usize,
     /// Whether the runtime may rewrite the graph.
     pub optimize: bool,
-    /// Of the CUDA provider.
+    /// Settings of the CUDA provider.
     pub cuda: CudaSettings,
 }
 
 impl EngineOptions {
-    /// Every way an engine can be set up that may change its numbers, the usual one first.
+    /// Every setup of an engine that may change its numbers, the default one first.
     pub fn ways(engine: EngineName, threads: usize) -> Vec<Self> {
         let usual = Self { threads, ..Self::default() };
         match engine {
@@ -41,7 +41,7 @@ impl EngineOptions {
         }
     }
 
-    /// What people call an engine, with what is not usual of its set-up.
+    /// Display name of an engine, followed by the settings that differ from the defaults.
     pub fn name(&self, engine: EngineName) -> String {
         let (name, cuda) = match engine {
             EngineName::Torch => ("libtorch", String::new()),
@@ -54,7 +54,7 @@ impl EngineOptions {
     }
 }
 
-/// What of the CUDA provider's settings is not usual.
+/// The settings of the CUDA provider that differ from the defaults.
 fn unusual(CudaSettings { conv_search, tf32, graph }: CudaSettings) -> String {
     let rounding = if tf32 { ", TF32" } else { "" };
     let search = match conv_search {
@@ -91,12 +91,12 @@ pub fn open(file: &OnnxFile, engine: EngineName, options: &EngineOptions) -> Res
 /// Reads a comma-separated list of engines, as on the command line.
 ///
 /// # Errors
-/// [`InputError`] with the names there are.
+/// [`InputError`] listing the known names, if one is unknown.
 pub fn engine_names(list: &[String]) -> Result<Vec<EngineName>, InputError> {
     let parse = |name: &String| {
         let known = EngineName::ALL.into_iter().find(|engine| engine.key() == name);
         known.ok_or_else(|| {
-            InputError::new(format!("there is no engine '{name}'"))
+            InputError::new(format!("unknown engine '{name}'"))
                 .hint("the engines are torch, ort-cpu, ort-cuda and tract")
         })
     };

@@ -1,6 +1,6 @@
-//! How long each node of a network takes in an engine: raw times, run by run.
+//! Raw times of each node of a network in an engine, run by run.
 //!
-//! What they say together is `bench::profile`'s.
+//! `bench::profile` owns their aggregation.
 
 use anyhow::{Result, bail};
 use ndarray::ArrayViewD;
@@ -12,40 +12,41 @@ use super::EngineOptions;
 use super::ort;
 use super::tract::TractEngine;
 
-/// Runs that were timed node by node, without the warm-up.
+/// Runs that were timed node by node, excluding the warm-up.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TimedRuns {
-    /// Microseconds of each run, from one end to the other.
+    /// Wall time of each whole run, in microseconds.
     pub run_us: Vec<f64>,
-    /// In the order they first ran.
+    /// Nodes in the order in which they first ran.
     pub nodes: Vec<TimedNode>,
 }
 
-/// One node as the engine runs it: after its optimiser, where that is on.
+/// One node as the engine runs it: after graph optimisation, if that is on.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TimedNode {
     pub name: String,
     /// The engine's own name for the operation.
     pub op: String,
-    /// The execution provider, where an engine has several.
+    /// The execution provider, if the engine has several.
     pub provider: Option<String>,
-    /// Multiply-accumulates of a run; `None` for what is no convolution and no matrix product.
+    /// Multiply-accumulates per run; `None` for anything but convolutions and matrix products.
     pub macs: Option<u64>,
-    /// Of the first output, batch included; empty where it is unknown.
+    /// Shape of the first output, including the batch axis; empty if unknown.
     pub output: Vec<usize>,
-    /// Microseconds in each run.
+    /// Time in each run, in microseconds.
     pub us: Vec<f64>,
 }
 
-/// Runs that come before those that count: memory is allocated and clocks go up.
+/// Number of warm-up runs, in which memory is allocated and clock frequencies ramp up.
 pub(super) fn warmup(runs: usize) -> usize {
     2 + runs / 4
 }
 
-/// Loads a file for itself and runs a batch `runs` times, every node timed.
+/// Opens a file in an engine of its own and runs a batch `runs` times after the warm-up, with every node timed.
 ///
 /// # Errors
-/// `InputError` if the engine refuses the file or runs none; if a run fails or the engine's times cannot be read.
+/// `InputError` if the engine refuses the file; another error if the engine has no per-node times, if a run fails or
+/// if the engine's times cannot be read.
 pub fn time_nodes(
     file: &OnnxFile,
     engine: EngineName,

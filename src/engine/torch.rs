@@ -1,4 +1,4 @@
-//! libtorch as an engine: the reference that the exported file is held against.
+//! libtorch as an engine: the reference that the exported file is compared with.
 
 use anyhow::{Context, Result};
 use ndarray::{ArrayD, ArrayViewD};
@@ -12,26 +12,26 @@ use crate::torch::{
 
 use super::Engine;
 
-/// A graph and its weights under libtorch, in float32, in inference mode.
+/// A graph and its weights in libtorch, in float32 and in inference mode.
 pub struct TorchEngine {
     network: Network,
     bound: Option<Tensor>,
 }
 
 impl TorchEngine {
-    /// Puts the network on a device. `threads` is for the whole process: libtorch has no other.
+    /// Puts the network on a device. `threads` applies to the whole process, as libtorch has no finer setting.
     ///
     /// # Errors
-    /// If the device is not there.
+    /// If the device is not available.
     pub fn new(model: &Model, device: Device, threads: usize) -> Result<Self> {
         set_threads(threads);
-        // Training may have allowed it, and so does libtorch by itself.
+        // TF32 may be on, either from training or from libtorch's own defaults.
         allow_tf32(false)?;
         let network = Network::new(model, resolve_device(device)?, Kind::Float)?;
         Ok(Self { network, bound: None })
     }
 
-    /// The gradient of `Σ direction · logits` by the images.
+    /// The gradient of `Σ direction · logits` with respect to the images.
     ///
     /// # Errors
     /// If the shapes do not fit or the graph has no logits.
@@ -86,8 +86,7 @@ impl Engine for TorchEngine {
     }
 }
 
-/// The truth of a run: the checkpoint through its own training graph, unfolded, in float64 on the
-/// CPU.
+/// The ground truth of a run: the checkpoint in its own training graph, without folding, in float64 on the CPU.
 pub struct Truth {
     network: Network,
     logits: usize,
@@ -106,18 +105,18 @@ impl Truth {
     /// Logits of a batch `[batch, channels, height, width]`.
     ///
     /// # Errors
-    /// If the batch does not fit.
+    /// If the batch does not fit the network.
     pub fn logits(&self, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f64>> {
         let _no_grad = tch::no_grad_guard();
         let images = batch_tensor(images, tch::Device::Cpu)?.f_to_kind(Kind::Double)?;
         to_f64(&self.network.forward(&images, Mode::Eval)?[self.logits])
     }
 
-    /// The same with every node's value handed to `seen`, by its place in the graph: an array given back takes
-    /// the value's place for later nodes.
+    /// Like [`Truth::logits`], but passes the value of every node to `seen`, with the node's index in the graph. An
+    /// array that `seen` returns replaces the value for all later nodes.
     ///
     /// # Errors
-    /// If the batch does not fit, or `seen` fails.
+    /// If the batch does not fit the network or `seen` fails.
     pub fn logits_through(
         &self,
         images: ArrayViewD<'_, f32>,
@@ -135,11 +134,11 @@ impl Truth {
     }
 }
 
-/// What a node makes of other values, in float64: of its parameters in the order of
-/// [`crate::graph::node_params`], and of its inputs, `[batch, …]`.
+/// Computes a node's value in float64 from the given parameters, in the order of [`crate::graph::node_params`], and
+/// inputs `[batch, …]`.
 ///
 /// # Errors
-/// If libtorch refuses it.
+/// If libtorch rejects the node or its operands.
 pub fn node_value(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Result<ArrayD<f64>> {
     let _no_grad = tch::no_grad_guard();
     let tensors = |arrays: &[ArrayD<f64>]| -> Result<Vec<Tensor>> {

@@ -1,4 +1,4 @@
-//! Stands in for libtorch in a program that was built without it.
+//! Stand-in for libtorch in a program that was built without it: every constructor returns an error.
 
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD};
@@ -15,11 +15,11 @@ fn absent() -> anyhow::Error {
         .into()
 }
 
-/// Never made.
+/// Never constructed.
 pub enum TorchEngine {}
 
 impl TorchEngine {
-    /// Refuses.
+    /// Returns an error.
     ///
     /// # Errors
     /// [`InputError`], always.
@@ -62,11 +62,11 @@ impl Engine for TorchEngine {
     }
 }
 
-/// Never made.
+/// Never constructed.
 pub enum Truth {}
 
 impl Truth {
-    /// Refuses.
+    /// Returns an error.
     ///
     /// # Errors
     /// [`InputError`], always.
@@ -95,7 +95,7 @@ impl Truth {
     }
 }
 
-/// Refuses.
+/// Returns an error.
 ///
 /// # Errors
 /// [`InputError`], always.

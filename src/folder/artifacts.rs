@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::epoch::EpochRecord;
 use crate::files::write_atomic;
-use crate::score::Score;
+use crate::task::Score;
 
 /// The kept weights of one student after a training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     pub name: String,
-    /// Epoch (from 1) of the stage that trained them.
+    /// Epoch (from 1) after which the weights were kept.
     pub epoch: usize,
     pub epochs: usize,
     pub validation: Score,
-    /// Hash of the optimiser's averages after the last epoch: two runs that end alike have the same.
+    /// BLAKE3 hash of the optimiser's averages after the last epoch; two identical trainings have the same.
     #[serde(default)]
     pub optimizer: String,
 }
 
-/// One student as the choice sees it.
+/// One student as a candidate of the choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     pub name: String,
@@ -31,7 +31,7 @@ pub struct Candidate {
     pub params: u64,
     pub macs: u64,
     pub onnx_bytes: u64,
-    /// Budgets it exceeds, as sentences; empty if it may be chosen.
+    /// Budgets that it exceeds, as sentences; empty if it may be chosen.
     pub exceeds: Vec<String>,
 }
 
@@ -39,10 +39,10 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     pub student: String,
-    /// The peer with the most parameters, which the student is compared with.
+    /// The peer with the most parameters, with which the student is compared.
     pub largest: String,
     pub reason: String,
-    /// Allowed students that are within the noise of the chosen one.
+    /// Allowed students whose scores do not differ from the chosen one's by more than chance.
     pub within_noise: Vec<String>,
     pub candidates: Vec<Candidate>,
 }
@@ -56,7 +56,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&text).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Reads a training stage's `metrics.jsonl`, an epoch per line.
+/// Reads a training stage's `metrics.jsonl`, one epoch per line.
 ///
 /// # Errors
 /// If it is missing or a line of it is damaged.

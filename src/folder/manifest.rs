@@ -1,4 +1,4 @@
-//! `manifest.json`: which stages of a run are done, from what and into what.
+//! `manifest.json`: which stages of a run are done, their inputs and their outputs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::InputError;
 use crate::files::write_atomic;
 
-/// Version of the run folder's layout; part of every stage's key.
+/// Version of the run folder's layout, which is part of every stage's key.
 pub const SCHEMA: u32 = 2;
 
 /// The file's name in a run folder.
 pub const FILE: &str = "manifest.json";
 
-/// Everything a run knows about itself.
+/// Record of a run: its environment, data and stages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -26,11 +26,11 @@ pub struct Manifest {
     pub device: String,
     /// Intra-op threads of libtorch.
     pub threads: usize,
-    /// Instructions of the processor that sums depend on.
+    /// Instruction sets of the processor on which the order of floating-point sums depends.
     pub cpu_features: Vec<String>,
-    /// Version of every library that took part, by name.
+    /// Version of every library involved, by name.
     pub versions: BTreeMap<String, String>,
-    /// blake3 of the images and labels.
+    /// BLAKE3 hash of the images and labels, in hex.
     pub data: String,
     pub stages: Vec<StageEntry>,
 }
@@ -41,12 +41,12 @@ pub struct Manifest {
 pub struct StageEntry {
     /// `pretrain`, `collaborate`, …
     pub name: String,
-    /// Hash of configuration, inputs and versions; equal key, equal result.
+    /// Hash of configuration, inputs and versions; equal keys mean equal results.
     pub key: String,
     pub status: Status,
     /// Wall-clock seconds of the run that finished it.
     pub seconds: f64,
-    /// blake3 of every file written, by path relative to the run folder.
+    /// BLAKE3 hash of every file written, in hex, by path relative to the run folder.
     pub outputs: BTreeMap<String, String>,
 }
 
@@ -55,17 +55,17 @@ pub struct StageEntry {
 pub enum Status {
     Running,
     Done,
-    /// Everything is written, but a gate did not hold.
+    /// All files are written, but a gate did not hold.
     GateFailed,
 }
 
-/// What a stage's files on disk say about an entry of the manifest.
+/// The state of a stage's files on disk compared with its manifest entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Artifacts {
     Intact,
-    /// This file is not there.
+    /// This file does not exist.
     Missing(String),
-    /// This file is not what was written.
+    /// This file differs from what was written.
     Changed(String),
 }
 
@@ -73,7 +73,7 @@ impl Manifest {
     /// Reads a run folder's manifest; `None` if there is none.
     ///
     /// # Errors
-    /// [`InputError`] if it is damaged or of another version.
+    /// [`InputError`] if it is damaged or has another version.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
         let text = match std::fs::read_to_string(&path) {
@@ -111,7 +111,7 @@ impl Manifest {
         Some(self.stages.remove(place))
     }
 
-    /// Puts an entry in the place of an older one of the same stage.
+    /// Adds an entry, replacing an older one of the same stage.
     pub fn put(&mut self, entry: StageEntry) {
         match self.stages.iter_mut().find(|old| old.name == entry.name) {
             Some(old) => *old = entry,
@@ -124,7 +124,7 @@ impl StageEntry {
     /// Compares the files on disk with the hashes.
     ///
     /// # Errors
-    /// If a file is there and cannot be read.
+    /// If a file exists but cannot be read.
     pub fn artifacts(&self, folder: &Path) -> Result<Artifacts> {
         for (path, hash) in &self.outputs {
             let file = folder.join(path);
@@ -139,7 +139,7 @@ impl StageEntry {
     }
 }
 
-/// blake3 of a file's content, in hex.
+/// BLAKE3 hash of a file's content, in hex.
 ///
 /// # Errors
 /// If it cannot be read.

@@ -1,7 +1,7 @@
-//! A run on disk: where things lie, what is done, what the small files hold.
+//! A run on disk: the paths of its files, which stages are done, and the content of the small files.
 //!
-//! Written by `run`, read by `report` and by whoever looks at a finished run. Knows no stage's
-//! work.
+//! Written by `run`, read by `report` and by anything that inspects a finished run. Knows nothing about the
+//! work of any stage.
 
 mod artifacts;
 mod manifest;

@@ -1,4 +1,4 @@
-//! Where things lie in a run folder, and the lock that keeps it to one process.
+//! The paths in a run folder, and the lock that reserves it for one process.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::error::InputError;
 use crate::files::create_folder;
 use crate::stage::StageKind;
 
-/// A run folder: paths by name.
+/// A run folder, with the path of each of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     root: PathBuf,
@@ -30,7 +30,7 @@ impl RunFolder {
         &self.root
     }
 
-    /// Folder of a stage, such as `02-collaborate`; of the report, the run folder itself.
+    /// Folder of a stage, such as `02-collaborate`; for the report, the run folder itself.
     pub fn stage(&self, stage: StageKind) -> PathBuf {
         stage.folder().map_or_else(|| self.root.clone(), |folder| self.root.join(folder))
     }
@@ -59,7 +59,7 @@ impl RunFolder {
         self.stage(stage).join("checkpoint")
     }
 
-    /// The last training stage that has left its result here: the one whose weights are used from there on.
+    /// The last training stage that has written its result here, whose weights are used from there on.
     pub fn trained_by(&self) -> Option<StageKind> {
         StageKind::TRAINING.into_iter().find(|stage| self.training_result(*stage).exists())
     }
@@ -93,7 +93,7 @@ impl RunFolder {
         self.stage(StageKind::Verify).join("report.json")
     }
 
-    /// Normalised images that were verified, float32, for other programs.
+    /// Normalised images used by the verification, in float32, for other programs.
     pub fn verify_inputs(&self) -> PathBuf {
         self.stage(StageKind::Verify).join("inputs.npy")
     }
@@ -103,7 +103,7 @@ impl RunFolder {
         self.stage(StageKind::Verify).join("logits.npy")
     }
 
-    /// A folder with all it takes to see a failed verification again.
+    /// A folder with everything needed to reproduce a failed verification.
     pub fn failing_case(&self) -> PathBuf {
         self.stage(StageKind::Verify).join("case")
     }
@@ -117,7 +117,7 @@ impl RunFolder {
         self.stage(StageKind::Bench).join("bench.csv")
     }
 
-    /// Distributions and batch sweeps, drawn.
+    /// Plots of latency distributions and batch sweeps.
     pub fn bench_plots(&self) -> PathBuf {
         self.stage(StageKind::Bench).join("bench.svg")
     }
@@ -134,7 +134,7 @@ impl RunFolder {
         self.root.join("report.md")
     }
 
-    /// Takes the folder for this process, creating it first.
+    /// Reserves the folder for this process, creating it first.
     ///
     /// # Errors
     /// [`InputError`] if another process works in it, or it cannot be written.
@@ -146,7 +146,7 @@ impl RunFolder {
         })
     }
 
-    /// As [`RunFolder::lock`]; `None` if another process works in the folder.
+    /// Like [`RunFolder::lock`], but `None` if another process works in the folder.
     ///
     /// # Errors
     /// [`InputError`] if the folder cannot be written.
@@ -167,7 +167,7 @@ impl RunFolder {
         }
     }
 
-    /// Moves a stage's files to `old/`, so that a changed configuration destroys nothing.
+    /// Moves a stage's files to `old/`, so that a changed configuration does not destroy them.
     ///
     /// # Errors
     /// If the folder cannot be moved.

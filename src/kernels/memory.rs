@@ -1,22 +1,22 @@
-//! Memory that starts on a cache line: zeros, and what a thread keeps between calls.
+//! Memory aligned to cache lines: a block of zeros, and scratch memory that a thread keeps between calls.
 
 use std::cell::RefCell;
 
 use super::tiles::{MOST, REACH};
 use super::vector::LANES;
 
-/// A cache line of floats.
+/// One cache line of floats.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "read through pointers")] [f32; LANES]);
 
-/// What a pixel outside the image points to.
+/// Zeros that pixels outside the image are read from: one row of a tile with the maximum number of channels.
 #[repr(align(64))]
 pub(super) struct Zeros(pub [f32; REACH * MOST]);
 
 pub(super) static ZEROS: Zeros = Zeros([0.0; REACH * MOST]);
 
-/// Floats that start on a cache line.
+/// Floats aligned to a cache line.
 pub(super) struct Lines(Vec<Line>);
 
 impl Lines {
@@ -25,8 +25,8 @@ impl Lines {
     }
 
     pub fn floats(&mut self) -> &mut [f32] {
-        // SAFETY: a line is sixteen floats, its size is their size, and the vector's lines follow each other without gaps; they
-        // are borrowed as the slice is.
+        // SAFETY: a line consists of sixteen floats and has their size, and the lines of a vector are
+        // contiguous; they are borrowed for as long as the slice.
         unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
     }
 
@@ -36,13 +36,14 @@ impl Lines {
     }
 }
 
-/// Calls `work` with memory that this thread keeps; what is in it is of no account.
+/// Calls `work` with scratch memory that this thread keeps; its contents are unspecified.
 pub(super) fn with_scratch<T>(floats: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
     thread_local! {
         static SCRATCH: RefCell<Lines> = const { RefCell::new(Lines(Vec::new())) };
     }
     SCRATCH.with_borrow_mut(|lines| {
-        // Memory of just this size, and not what a larger call left, shows a sanitizer where it ends.
+        // In emulation the memory has exactly this size, never the rest of a larger call, so that a sanitizer sees
+        // accesses past its end.
         if lines.0.len() * LANES < floats || cfg!(emulated_avx512) {
             *lines = Lines::zeroed(floats);
         }

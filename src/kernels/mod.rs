@@ -1,8 +1,8 @@
-//! Kernels for the CPU on plain slices: what libtorch does in several passes, or with more
-//! arithmetic than it takes.
+//! CPU kernels on plain slices, for operations that libtorch runs in several passes or with more
+//! arithmetic than necessary.
 //!
-//! Images are channels-last here, `[batch, height, width, channels]`. Knows slices and numbers; no
-//! tensor type, no graph, no runtime beyond the threads it borrows.
+//! Images are channels-last here, `[batch, height, width, channels]`. The module knows only slices and numbers: no
+//! tensor type, no graph and no runtime, except for the threads that it borrows.
 
 mod memory;
 mod norm;
@@ -16,7 +16,7 @@ pub use norm::{Affine, Moments, apply, gradient_moments, input_gradient, moments
 pub use vector::supported;
 pub use winograd::{Convolution, Epilogue};
 
-/// Values in -1..1 for tests, the same for the same seed.
+/// Pseudorandom values in -1..1 for tests, reproducible by seed.
 #[cfg(test)]
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;

@@ -1,5 +1,5 @@
-//! Batch normalisation with what surrounds it: the sum with a shortcut and the ReLU are done in the
-//! same pass, forwards and backwards. Every function reads and writes each image once.
+//! Batch normalisation fused with the operations around it: the addition of a shortcut and the ReLU run in the
+//! same pass, both forward and backward. Every function reads and writes each image once.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,24 +10,24 @@ use super::vector::{
     _mm512_sub_ps, LANES, supported,
 };
 
-/// Rows whose sums are kept in float32 before they are added in float64.
+/// Number of rows that are summed in float32 before their sums are added up in float64.
 const ROWS: usize = 64;
 
-/// Two sums over all rows by channel.
+/// Two sums over all rows, per channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments {
     pub sums: Vec<f64>,
-    /// Of squares, or of products.
+    /// Sums of squares or of products.
     pub products: Vec<f64>,
 }
 
 impl Moments {
-    /// No sums yet.
+    /// Sums over no rows.
     pub fn zero(channels: usize) -> Self {
         Self { sums: vec![0.0; channels], products: vec![0.0; channels] }
     }
 
-    /// Adds another's.
+    /// Adds the sums of `other`.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.sums.iter_mut().zip(&other.sums) {
             *mine += theirs;
@@ -37,7 +37,7 @@ impl Moments {
         }
     }
 
-    /// Adds one register's sums, of the channels from `first` on.
+    /// Adds the sums held in one register pair, for the channels from `first` on.
     pub fn add_lanes(&mut self, first: usize, sums: &[f32; LANES], products: &[f32; LANES]) {
         let count = LANES.min(self.sums.len() - first);
         for lane in 0..count {
@@ -51,18 +51,18 @@ impl Moments {
 pub fn moments(x: &[f32], shift: &[f32]) -> Moments {
     assert!(supported() && x.len().is_multiple_of(shift.len()));
     over_rows(x.len(), shift.len(), |rows, moments| {
-        // SAFETY: AVX-512 is there, as the assertion saw, and `over_rows` gives rows of `x`.
+        // SAFETY: the assertion checked that AVX-512 is available, and `over_rows` passes rows of `x`.
         unsafe { add_moments(x, shift, rows, moments) }
     })
 }
 
-/// How a row becomes another: `y = relu?(x·scale + offset + residual?)`.
+/// An affine map of rows: `y = relu?(x·scale + offset + residual?)`.
 #[derive(Clone, Copy)]
 pub struct Affine<'a> {
-    /// By channel.
+    /// Scale per channel, like `offset`.
     pub scale: &'a [f32],
     pub offset: &'a [f32],
-    /// Of the size of `x`.
+    /// Same size as `x`.
     pub residual: Option<&'a [f32]>,
     pub relu: bool,
 }
@@ -74,14 +74,14 @@ pub fn apply(x: &[f32], map: Affine<'_>, y: &mut [f32]) {
     assert!(map.offset.len() == channels && map.residual.is_none_or(|residual| residual.len() == x.len()));
     let target = Shared::new(y);
     over_rows(x.len(), channels, |rows, _| {
-        // SAFETY: AVX-512 is there and the slices are of one size, as the assertions saw; `over_rows` gives each part rows of
-        // its own.
+        // SAFETY: the assertions checked that AVX-512 is available and that the slices have the same size;
+        // `over_rows` passes disjoint rows to the parts.
         unsafe { apply_rows(x, map, rows, target) }
     });
 }
 
-/// Sums of `g` and of `g·(x - mean)`, where `g` is `dy` where `output` is positive, or all of it without an
-/// output. `masked` receives `g`.
+/// Sums of `g` and of `g·(x - mean)`, where `g` is `dy` with zeros wherever `output` is not positive, or all of
+/// `dy` without an output. `masked` receives `g`.
 pub fn gradient_moments(
     dy: &[f32],
     x: &[f32],
@@ -95,7 +95,7 @@ pub fn gradient_moments(
     assert!(masked.as_ref().is_none_or(|masked| masked.len() == x.len()));
     let masked = masked.map(Shared::new);
     over_rows(x.len(), channels, |rows, moments| {
-        // SAFETY: as in `apply`.
+        // SAFETY: same as in `apply`.
         unsafe { add_gradient_moments(dy, x, mean, output, masked, rows, moments) }
     })
 }
@@ -114,12 +114,12 @@ pub fn input_gradient(
     assert!(output.is_none_or(|output| output.len() == x.len()));
     let target = Shared::new(dx);
     over_rows(x.len(), channels, |rows, _| {
-        // SAFETY: as in `apply`.
+        // SAFETY: same as in `apply`.
         unsafe { gradient_rows(dy, x, output, [scale, slope, offset], rows, target) }
     });
 }
 
-/// Gives every part blocks of rows, and adds up what the parts sum, in their order.
+/// Passes blocks of rows to every part and adds up the sums of the parts, in the order of the parts.
 fn over_rows(
     floats: usize,
     channels: usize,
@@ -143,7 +143,7 @@ fn over_rows(
     total
 }
 
-/// The channels of a row by registers: the first channel of each, and the mask of those there are.
+/// Splits the channels of a row into registers: the first channel of each and the mask of its valid lanes.
 fn groups(channels: usize) -> impl Iterator<Item = (usize, __mmask16)> {
     (0..channels).step_by(LANES).map(move |first| {
         let left = channels - first;
@@ -151,16 +151,17 @@ fn groups(channels: usize) -> impl Iterator<Item = (usize, __mmask16)> {
     })
 }
 
-/// Adds some rows' sums.
+/// Adds the sums of a range of rows.
 ///
 /// # Safety
-/// AVX-512 is there, and the rows are within `x`, `[rows, channels]`.
+/// AVX-512 is available, and the rows are within `x`, `[rows, channels]`.
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn add_moments(x: &[f32], shift: &[f32], rows: std::ops::Range<usize>, moments: &mut Moments) {
     let channels = shift.len();
     for (first, mask) in groups(channels) {
         let (mut sums, mut squares) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        // SAFETY: masked to this group's channels, of rows that are within `x` by the caller's promise.
+        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are
+        // within `x`.
         unsafe {
             let shift = _mm512_maskz_loadu_ps(mask, shift.as_ptr().add(first));
             for row in rows.clone() {
@@ -174,16 +175,17 @@ unsafe fn add_moments(x: &[f32], shift: &[f32], rows: std::ops::Range<usize>, mo
     }
 }
 
-/// Maps some rows.
+/// Applies the map to a range of rows.
 ///
 /// # Safety
-/// AVX-512 is there, the rows are within `x`, the residual and `y`, and no other part writes them.
+/// AVX-512 is available, the rows are within `x`, the residual and `y`, and no other part writes them.
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn apply_rows(x: &[f32], map: Affine<'_>, rows: std::ops::Range<usize>, y: Shared) {
     let channels = map.scale.len();
     let zero = _mm512_setzero_ps();
     for (first, mask) in groups(channels) {
-        // SAFETY: masked to this group's channels, of rows that are within the slices by the caller's promise.
+        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are in
+        // range.
         unsafe {
             let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
             let (scale, offset) = (load(map.scale, first), load(map.offset, first));
@@ -202,10 +204,10 @@ unsafe fn apply_rows(x: &[f32], map: Affine<'_>, rows: std::ops::Range<usize>, y
     }
 }
 
-/// Adds some rows' sums, and writes the rows of `masked`.
+/// Adds the sums of a range of rows and writes these rows of `masked`.
 ///
 /// # Safety
-/// AVX-512 is there, the rows are within all slices, and no other part writes them.
+/// AVX-512 is available, the rows are within all slices, and no other part writes them.
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn add_gradient_moments(
     dy: &[f32],
@@ -219,7 +221,8 @@ unsafe fn add_gradient_moments(
     let channels = mean.len();
     for (first, mask) in groups(channels) {
         let (mut sums, mut products) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        // SAFETY: masked to this group's channels, of rows that are within the slices by the caller's promise.
+        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are in
+        // range.
         unsafe {
             let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
             let mean = load(mean, first);
@@ -237,10 +240,10 @@ unsafe fn add_gradient_moments(
     }
 }
 
-/// Maps some rows' gradients.
+/// Computes the input gradient of a range of rows.
 ///
 /// # Safety
-/// As [`add_gradient_moments`].
+/// Same as [`add_gradient_moments`].
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn gradient_rows(
     dy: &[f32],
@@ -252,7 +255,8 @@ unsafe fn gradient_rows(
 ) {
     let channels = scale.len();
     for (first, mask) in groups(channels) {
-        // SAFETY: masked to this group's channels, of rows that are within the slices by the caller's promise.
+        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are in
+        // range.
         unsafe {
             let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
             let [scale, slope, offset] = [scale, slope, offset].map(|numbers| load(numbers, first));
@@ -266,7 +270,7 @@ unsafe fn gradient_rows(
     }
 }
 
-/// `dy` where the output is positive.
+/// `dy` with zeros wherever the output is not positive.
 #[inline]
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 fn masked_gradient(dy: __m512, output: Option<__m512>) -> __m512 {
@@ -283,7 +287,7 @@ fn masked_gradient(dy: __m512, output: Option<__m512>) -> __m512 {
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 fn lanes(register: __m512) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
-    // SAFETY: as many floats as the register has.
+    // SAFETY: the array has as many floats as the register.
     unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), register) };
     lanes
 }

@@ -1,12 +1,13 @@
-//! Work shared among the threads that libtorch already has.
+//! Distributes work over the threads that libtorch already has.
 //!
-//! A second pool would fight with libtorch's for the cores: its OpenMP threads wait by spinning. So
-//! the parallel region is opened through the OpenMP runtime in the process, by its C interface.
+//! A second thread pool would compete with libtorch's for the cores, because its OpenMP threads spin while they
+//! wait. The parallel region is therefore opened through the C interface of the OpenMP runtime that the process
+//! has loaded.
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::sync::OnceLock;
 
-/// The part of OpenMP's runtime that is needed, as GCC's and LLVM's runtimes both have it.
+/// The required subset of the OpenMP runtime, which both GCC's and LLVM's runtimes provide.
 struct OpenMp {
     parallel: Parallel,
     thread: Count,
@@ -24,7 +25,7 @@ fn open_mp() -> Option<&'static OpenMp> {
 
 fn find() -> Option<OpenMp> {
     let symbol = |name: &std::ffi::CStr| {
-        // SAFETY: the name ends with a zero, and looking it up changes nothing.
+        // SAFETY: the name is zero-terminated, and looking it up has no side effects.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         (!found.is_null()).then_some(found)
     };
@@ -32,8 +33,8 @@ fn find() -> Option<OpenMp> {
     let thread = symbol(c"omp_get_thread_num")?;
     let threads = symbol(c"omp_get_num_threads")?;
     let most = symbol(c"omp_get_max_threads")?;
-    // SAFETY: found symbols are functions of an OpenMP runtime, and these the signatures that GCC's documents and LLVM's
-    // repeats. The library stays loaded: nothing here opened it.
+    // SAFETY: the symbols are functions of an OpenMP runtime, with the signatures that GCC's documents and
+    // LLVM's repeats. The library stays loaded, because nothing here opened it.
     unsafe {
         Some(OpenMp {
             parallel: std::mem::transmute::<*mut c_void, Parallel>(parallel),
@@ -44,21 +45,22 @@ fn find() -> Option<OpenMp> {
     }
 }
 
-/// How many parts [`parallel`] makes of its work.
+/// Number of parts to split the work of [`parallel`] into: OpenMP's maximum number of threads.
 pub fn parts() -> usize {
     // SAFETY: the function takes nothing and only reads a setting.
     open_mp().map_or(1, |omp| usize::try_from(unsafe { (omp.most)() }).unwrap_or(1).max(1))
 }
 
-/// Calls `work(part)` once for every part below [`parts`], at the same time where there are threads.
-/// Which thread does a part changes no result: parts are numbered, not threads.
+/// Calls `work(part)` once for every part below `parts`, in parallel if there are threads.
+/// No result depends on which thread runs a part, because parts are numbered and threads are not.
 pub fn parallel(parts: usize, work: &(dyn Fn(usize) + Sync)) {
     let Some(omp) = open_mp().filter(|_| parts > 1) else {
         return (0..parts).for_each(work);
     };
     let region = Region { parts, work, omp };
-    // SAFETY: `run` takes the pointer as the `Region` it is. It outlives the call, which returns when every thread has left
-    // `run`, and what is in it may be used by several threads: `work` is `Sync`.
+    // SAFETY: `run` casts the pointer back to the `Region` it points to. The region outlives the call, which
+    // returns when every thread has left `run`, and several threads may use its contents, since `work` is
+    // `Sync`.
     unsafe { (omp.parallel)(run, (&raw const region).cast_mut().cast(), parts as c_uint, 0) }
 }
 
@@ -68,32 +70,32 @@ struct Region<'a> {
     omp: &'static OpenMp,
 }
 
-/// What each thread of the region does.
+/// Runs one thread's parts of the region.
 ///
 /// # Safety
 /// `data` points to a [`Region`] that lives until this returns, and the thread is in its parallel region.
 unsafe extern "C" fn run(data: *mut c_void) {
-    // SAFETY: the caller's promise; nobody writes to it.
+    // SAFETY: the caller guarantees that the pointer is valid, and nothing writes to the region.
     let region = unsafe { &*data.cast::<Region<'_>>() };
-    // SAFETY: functions that take nothing; in a parallel region they tell of it.
+    // SAFETY: the functions take no arguments, and in a parallel region they describe it.
     let (thread, threads) = unsafe { ((region.omp.thread)(), (region.omp.threads)()) };
     let (thread, threads) = (usize::try_from(thread).unwrap_or(0), usize::try_from(threads).unwrap_or(1));
     (thread..region.parts).step_by(threads.max(1)).for_each(region.work);
 }
 
-/// The items of `0..count` that are `part`'s: consecutive, as even as can be.
+/// The items of `0..count` that belong to `part`: consecutive, and split as evenly as possible.
 pub fn share(count: usize, part: usize, parts: usize) -> std::ops::Range<usize> {
     part * count / parts..(part + 1) * count / parts
 }
 
-/// A pointer that parts may use at once, each on places of its own.
+/// A pointer that parts may use concurrently, each at its own offsets.
 #[derive(Clone, Copy)]
 pub struct Shared(*mut f32);
 
-// SAFETY: the pointer is only ever read from or written to in unsafe blocks, each of which says why no other part uses
-// that place.
+// SAFETY: the pointer is dereferenced only in unsafe blocks, each of which states why no other part uses the same
+// offset.
 unsafe impl Send for Shared {}
-// SAFETY: as for `Send`.
+// SAFETY: same as for `Send`.
 unsafe impl Sync for Shared {}
 
 impl Shared {

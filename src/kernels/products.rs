@@ -1,17 +1,17 @@
-//! The products of Winograd's convolution: one small matrix product at each place of a transformed tile,
-//! kept in registers over its whole depth.
+//! The matrix products of Winograd convolution: one small product per position of a transformed tile,
+//! with the sums in registers over the whole depth.
 
 use super::tiles::{PLACES, plane};
 use super::vector::{
     _mm512_add_ps, _mm512_fmadd_ps, _mm512_load_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps, LANES,
 };
 
-/// `product = source · filter` at every place: `[rows, K]` by `[K, N]`. Rows are done up to the next
-/// multiple of a kernel's.
+/// `product = source · filter` at every position: `[rows, K]` by `[K, N]`. The number of rows is rounded up to a
+/// multiple of the kernel's.
 ///
 /// # Safety
-/// AVX-512 is there. The slices start on cache lines; `source` and `product` hold 36 planes of `K` and `N` channels,
-/// `filter` `36·K·N` floats; `rows` is at most [`super::tiles::BLOCK`].
+/// AVX-512 is available. The slices start on cache lines; `source` and `product` hold 36 planes of `K` and `N`
+/// channels, `filter` holds `36·K·N` floats; `rows` is at most [`super::tiles::BLOCK`].
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn multiply_places<const K: usize, const N: usize>(
     rows: usize,
@@ -20,8 +20,8 @@ pub(super) unsafe fn multiply_places<const K: usize, const N: usize>(
     product: &mut [f32],
 ) {
     for place in 0..PLACES {
-        // SAFETY: the last kernel ends within the plane, since `BLOCK` is a multiple of each one's rows; `N` is a multiple of
-        // each one's columns, so that all starts stay on cache lines.
+        // SAFETY: the last kernel call stays within the plane, since `BLOCK` is a multiple of every kernel's
+        // rows; `N` is a multiple of every kernel's columns, so every call starts on a cache line.
         unsafe {
             let a = source.as_ptr().add(place * plane(K));
             let b = filter.as_ptr().add(place * K * N);
@@ -54,10 +54,10 @@ pub(super) unsafe fn multiply_places<const K: usize, const N: usize>(
     }
 }
 
-/// `R` rows by `V` registers of `[R, K] · [K, N]`, kept in registers over the whole depth.
+/// Computes `R` rows by `V` registers of `[R, K] · [K, N]`, with the sums in registers over the whole depth.
 ///
 /// # Safety
-/// AVX-512 is there. From `a`, `b` and `c` on lie so many rows of the matrices, `b` and `c` on cache lines.
+/// AVX-512 is available. `a`, `b` and `c` point to that many rows of the matrices, and `b` and `c` to cache lines.
 #[inline]
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn multiply<const R: usize, const V: usize, const K: usize, const N: usize>(
@@ -65,7 +65,7 @@ pub(super) unsafe fn multiply<const R: usize, const V: usize, const K: usize, co
     b: *const f32,
     c: *mut f32,
 ) {
-    // SAFETY: the places of `R` rows by `V` registers, which the caller's matrices hold.
+    // SAFETY: only `R` rows by `V` registers are accessed, which the caller's matrices hold.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for step in 0..K {
@@ -88,11 +88,12 @@ pub(super) unsafe fn multiply<const R: usize, const V: usize, const K: usize, co
     }
 }
 
-/// `sums += gradientᵀ · source` at every place: `[M, count]` by `[count, N]`.
+/// `sums += gradientᵀ · source` at every position: `[M, count]` by `[count, N]`.
 ///
 /// # Safety
-/// AVX-512 is there. The slices and `sums` start on cache lines; `gradient` and `source` hold 36 planes of `M` and `N`
-/// channels, `sums` `36·M·N` floats that nothing else uses; `count` is at most [`super::tiles::BLOCK`].
+/// AVX-512 is available. The slices and `sums` start on cache lines; `gradient` and `source` hold 36 planes of
+/// `M` and `N` channels, `sums` holds `36·M·N` floats that nothing else uses; `count` is at most
+/// [`super::tiles::BLOCK`].
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn add_places<const M: usize, const N: usize>(
     count: usize,
@@ -101,8 +102,8 @@ pub(super) unsafe fn add_places<const M: usize, const N: usize>(
     sums: *mut f32,
 ) {
     for place in 0..PLACES {
-        // SAFETY: `M` and `N` are multiples of every kernel's rows and columns, so that it ends within the planes and all
-        // starts stay on cache lines.
+        // SAFETY: `M` and `N` are multiples of every kernel's rows and columns, so every kernel call stays
+        // within the planes and starts on a cache line.
         unsafe {
             let a = gradient.as_ptr().add(place * plane(M));
             let b = source.as_ptr().add(place * plane(N));
@@ -131,10 +132,10 @@ pub(super) unsafe fn add_places<const M: usize, const N: usize>(
     }
 }
 
-/// `R` rows by `V` registers of `c += aᵀ·b`, with `a` `[count, M]`, `b` `[count, N]`, `c` `[M, N]`.
+/// Computes `R` rows by `V` registers of `c += aᵀ·b`, with `a` `[count, M]`, `b` `[count, N]` and `c` `[M, N]`.
 ///
 /// # Safety
-/// As [`multiply`], and nothing else uses `c`.
+/// Same as [`multiply`]; in addition, nothing else uses `c`.
 #[inline]
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 pub(super) unsafe fn multiply_add<const R: usize, const V: usize, const M: usize, const N: usize>(
@@ -143,7 +144,7 @@ pub(super) unsafe fn multiply_add<const R: usize, const V: usize, const M: usize
     b: *const f32,
     c: *mut f32,
 ) {
-    // SAFETY: the places of `R` rows by `V` registers, which the caller's matrices hold.
+    // SAFETY: only `R` rows by `V` registers are accessed, which the caller's matrices hold.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         for step in 0..count {

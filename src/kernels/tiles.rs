@@ -1,5 +1,5 @@
-//! The small transforms of Winograd's F(4×4, 3×3), each along one side of a tile, sixteen channels at once.
-//! Points 0, ±1, ±2 and infinity.
+//! The small transforms of Winograd's F(4×4, 3×3), each along one side of a tile, for sixteen channels at a time.
+//! The interpolation points are 0, ±1, ±2 and infinity.
 
 use super::vector::{
     __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_fnmadd_ps, _mm512_mul_ps, _mm512_set1_ps,
@@ -10,15 +10,15 @@ use super::vector::{
 pub(super) const SIDE: usize = 4;
 /// Inputs along a side of a tile.
 pub(super) const REACH: usize = 6;
-/// Places of a transformed tile.
+/// Positions in a transformed tile.
 pub(super) const PLACES: usize = REACH * REACH;
-/// Tiles made at once: few enough for the second cache, and a multiple of every count of rows below.
+/// Tiles per block: few enough for the L2 cache, and a multiple of the rows of every kernel in `products`.
 pub(super) const BLOCK: usize = 48;
-/// Most channels.
+/// Maximum number of channels.
 pub(super) const MOST: usize = 128;
 
-/// Floats from one place's matrix of a block to the next: a cache line more than it holds, since
-/// powers of two would all fall into the same few sets of the cache.
+/// Stride in floats between the matrices of successive positions of a block: one cache line more than a matrix
+/// holds, since strides that are powers of two would map to the same few cache sets.
 pub(super) const fn plane(channels: usize) -> usize {
     BLOCK * channels + LANES
 }

@@ -1,7 +1,8 @@
-//! Sixteen floats in a register, and what is done with them: the instructions of AVX-512.
+//! AVX-512 registers of sixteen floats and the instructions on them.
 //!
-//! With `--cfg emulated_avx512` the same functions are loops over the lanes in plain Rust. The kernels then run on any
-//! processor, slowly and with the same results, and a sanitizer sees each float that is read or written.
+//! With `--cfg emulated_avx512` the same functions are loops over the lanes in plain Rust. The kernels then run
+//! on any processor, slowly but with the same results, and a sanitizer sees every float that is read or
+//! written.
 
 #[cfg(not(emulated_avx512))]
 pub(super) use std::arch::x86_64::{
@@ -17,12 +18,12 @@ pub(super) use emulated::*;
 /// Floats in a register.
 pub(super) const LANES: usize = 16;
 
-/// Whether this machine suits the kernels.
+/// Whether this machine can run the kernels.
 pub fn supported() -> bool {
     cfg!(emulated_avx512) || std::is_x86_feature_detected!("avx512f")
 }
 
-/// Named and behaving as in `std::arch`, which documents them.
+/// Functions with the names and behaviour of `std::arch`, which documents them.
 #[cfg(emulated_avx512)]
 #[expect(non_camel_case_types, reason = "the names of `std::arch`")]
 mod emulated {
@@ -61,7 +62,7 @@ mod emulated {
         __m512(from_fn(|lane| a.0[lane] * b.0[lane]))
     }
 
-    /// The second where the two are no numbers or both zero.
+    /// The lane of `b` if either operand is NaN or both are zero.
     pub fn _mm512_max_ps(a: __m512, b: __m512) -> __m512 {
         __m512(from_fn(|lane| if a.0[lane] > b.0[lane] { a.0[lane] } else { b.0[lane] }))
     }
@@ -84,32 +85,32 @@ mod emulated {
     }
 
     /// # Safety
-    /// The mask's floats can be read.
+    /// The floats selected by the mask can be read.
     pub unsafe fn _mm512_maskz_loadu_ps(mask: __mmask16, from: *const f32) -> __m512 {
-        // SAFETY: the caller's promise, and no other float is read.
+        // SAFETY: only floats selected by the mask are read, which the caller guarantees to be readable.
         __m512(from_fn(|lane| if is_set(mask, lane) { unsafe { *from.add(lane) } } else { 0.0 }))
     }
 
     /// # Safety
     /// Sixteen floats can be read.
     pub unsafe fn _mm512_loadu_ps(from: *const f32) -> __m512 {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the same contract.
         unsafe { _mm512_maskz_loadu_ps(!0, from) }
     }
 
     /// # Safety
-    /// As [`_mm512_loadu_ps`].
+    /// Same as [`_mm512_loadu_ps`].
     pub unsafe fn _mm512_load_ps(from: *const f32) -> __m512 {
         assert!(from.addr().is_multiple_of(64), "an aligned load from {from:?}");
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the same contract.
         unsafe { _mm512_loadu_ps(from) }
     }
 
     /// # Safety
-    /// The mask's floats can be written.
+    /// The floats selected by the mask can be written.
     pub unsafe fn _mm512_mask_storeu_ps(to: *mut f32, mask: __mmask16, a: __m512) {
         for lane in (0..LANES).filter(|&lane| is_set(mask, lane)) {
-            // SAFETY: the caller's promise, and no other float is written.
+            // SAFETY: only floats selected by the mask are written, which the caller guarantees to be writable.
             unsafe { *to.add(lane) = a.0[lane] }
         }
     }
@@ -117,15 +118,15 @@ mod emulated {
     /// # Safety
     /// Sixteen floats can be written.
     pub unsafe fn _mm512_storeu_ps(to: *mut f32, a: __m512) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the same contract.
         unsafe { _mm512_mask_storeu_ps(to, !0, a) }
     }
 
     /// # Safety
-    /// As [`_mm512_storeu_ps`].
+    /// Same as [`_mm512_storeu_ps`].
     pub unsafe fn _mm512_store_ps(to: *mut f32, a: __m512) {
         assert!(to.addr().is_multiple_of(64), "an aligned store to {to:?}");
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the same contract.
         unsafe { _mm512_storeu_ps(to, a) }
     }
 }

@@ -1,11 +1,11 @@
 //! 3×3 convolutions with a quarter of the multiplications: Winograd's minimal filtering F(4×4, 3×3)
 //! (Lavin & Gray 2016, arXiv 1509.09308), for stride 1 and padding 1.
 //!
-//! The image is cut into tiles of 4×4 outputs. With the 6×6 inputs `d` of a tile, its outputs are
-//! `Aᵀ[(G w Gᵀ) ⊙ (Bᵀ d B)]A`: products of 36 small matrices, one for each place of the transformed
-//! tile. The gradient of the input is the same with the filter turned round; the gradient of the
-//! filter is `Gᵀ[Σ (Bᵀ d B) ⊙ (A dy Aᵀ)]G`. Differences to a direct sum are a few units in the last place
-//! times ten.
+//! The image is divided into tiles of 4×4 outputs. The outputs of a tile with the 6×6 inputs `d` are
+//! `Aᵀ[(G w Gᵀ) ⊙ (Bᵀ d B)]A`: products of 36 small matrices, one per position of the transformed
+//! tile. The gradient of the input is the same with the filter rotated by 180°; the gradient of the
+//! filter is `Gᵀ[Σ (Bᵀ d B) ⊙ (A dy Aᵀ)]G`. The results differ from a direct sum by a few tens of units in the
+//! last place.
 
 #![allow(clippy::needless_range_loop, reason = "rows and columns of small square blocks")]
 
@@ -21,7 +21,7 @@ use super::vector::{
     _mm512_max_ps, _mm512_setzero_ps, _mm512_store_ps, _mm512_storeu_ps, _mm512_sub_ps, LANES, supported,
 };
 
-/// Calls a function with the number of channels as a constant, which [`Convolution::supported`] checked.
+/// Calls a function with the number of channels, checked by [`Convolution::supported`], as a constant.
 macro_rules! by_channels {
     ($channels:expr, $constant:ident => $call:expr) => {
         match $channels {
@@ -45,7 +45,7 @@ macro_rules! by_channels {
     };
 }
 
-/// Where a tile begins.
+/// Image and top left pixel of a tile.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     image: usize,
@@ -53,7 +53,7 @@ struct Place {
     left: usize,
 }
 
-/// A convolution's sizes: 3×3, stride 1, padding 1, no bias of its own.
+/// Sizes of a convolution with a 3×3 kernel, stride 1, padding 1 and no bias, except in the epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Convolution {
     pub batch: usize,
@@ -61,44 +61,44 @@ pub struct Convolution {
     pub width: usize,
     /// Input channels: 16, 32, 64 or 128.
     pub inputs: usize,
-    /// Output channels, likewise.
+    /// Output channels: 16, 32, 64 or 128.
     pub outputs: usize,
 }
 
-/// What is done to an output before it is written.
+/// Operations on an output before it is written.
 #[derive(Default, Clone, Copy)]
 pub struct Epilogue<'a> {
-    /// By channel.
+    /// Bias per channel.
     pub bias: Option<&'a [f32]>,
-    /// Of the output's size, added.
+    /// Added to the output; same size as the output.
     pub residual: Option<&'a [f32]>,
     pub relu: bool,
-    /// By channel: asks for the sums of what is written less this, and of its squares.
+    /// Shift per channel. If given, the sums of the written values minus the shift, and of their squares, are
+    /// returned.
     pub shift: Option<&'a [f32]>,
 }
 
 impl Convolution {
-    /// Whether this machine and these sizes suit the kernels.
+    /// Whether the kernels support this machine and these sizes.
     pub fn supported(&self) -> bool {
         let channels = |count| matches!(count, 16 | 32 | 64 | 128);
         supported() && channels(self.inputs) && channels(self.outputs)
     }
 
-    /// Whether tiles lie on the image with less than half of them beside it; else a direct sum is
-    /// faster.
+    /// Whether at most half of the area of the tiles lies outside the image; otherwise a direct sum is faster.
     pub fn worthwhile(&self) -> bool {
         self.tiles() * SIDE * SIDE <= 2 * self.pixels()
     }
 
     /// `y = epilogue(x * w)`. `x` is `[batch, height, width, inputs]`, `weights` `[outputs, 3, 3,
-    /// inputs]`, `y` `[batch, height, width, outputs]`. The moments are those asked for, else zero.
+    /// inputs]`, `y` `[batch, height, width, outputs]`. The moments are zero unless the epilogue asks for them.
     pub fn forward(&self, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) -> Moments {
         let filter = transposed(&transformed_filter(weights, self.outputs, self.inputs, false), self);
         self.run(x, &filter, epilogue, y)
     }
 
-    /// The gradient of the input, `dx`, from that of the output, plus `other`, what other ways back
-    /// have brought.
+    /// The gradient of the input, `dx`, from that of the output, plus `other`, the gradient from other branches
+    /// of the backward pass.
     pub fn input_gradient(&self, dy: &[f32], weights: &[f32], other: Option<&[f32]>, dx: &mut [f32]) {
         let turned = Self { inputs: self.outputs, outputs: self.inputs, ..*self };
         let filter = transformed_filter(weights, self.outputs, self.inputs, true);
@@ -117,7 +117,8 @@ impl Convolution {
         let shared = Shared::new(sums.floats());
         parallel(parts, &|part| {
             let tiles = share(self.tiles(), part, parts);
-            // SAFETY: AVX-512 is there and the sizes fit, as the assertions above saw; each part has `size` sums of its own.
+            // SAFETY: the assertions above checked that AVX-512 is available and that the sizes fit; each part
+            // has its own `size` sums.
             unsafe { self.add_filter_gradient(x, dy, tiles, shared.at(part * size)) }
         });
         let sums = sums.floats();
@@ -125,8 +126,8 @@ impl Convolution {
         let threads = parts.min(self.outputs);
         parallel(threads, &|part| {
             for output in share(self.outputs, part, threads) {
-                // SAFETY: as above; the sums are those of all parts, which have ended, and an output's weights are
-                // written by one part alone.
+                // SAFETY: same as above; all parts have finished their sums, and each output's weights are
+                // written by exactly one part.
                 unsafe { self.filter_gradient(sums, parts, output, target) }
             }
         });
@@ -140,7 +141,7 @@ impl Convolution {
         self.batch * self.height.div_ceil(SIDE) * self.width.div_ceil(SIDE)
     }
 
-    /// `filter` is `[36, inputs, outputs]`.
+    /// Runs the convolution with a transformed filter `[36, inputs, outputs]`.
     fn run(&self, x: &[f32], filter: &Lines, epilogue: Epilogue<'_>, y: &mut [f32]) -> Moments {
         assert!(self.supported());
         assert_eq!(x.len(), self.pixels() * self.inputs);
@@ -153,8 +154,8 @@ impl Convolution {
         let found: Vec<_> = (0..parts).map(|_| std::sync::Mutex::new(Moments::zero(self.outputs))).collect();
         parallel(parts, &|part| {
             let tiles = share(self.tiles(), part, parts);
-            // SAFETY: AVX-512 is there and the sizes fit, as the assertions above saw; parts have tiles of their own, and
-            // tiles do not overlap in `y`.
+            // SAFETY: the assertions above checked that AVX-512 is available and that the sizes fit; the parts have
+            // disjoint tiles, and tiles do not overlap in `y`.
             let moments = unsafe { self.run_tiles(x, filter, epilogue, tiles, target) };
             *found[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = moments;
         });
@@ -165,11 +166,11 @@ impl Convolution {
         total
     }
 
-    /// Some tiles of `y`, and the moments of what is written.
+    /// Computes a range of tiles of `y` and returns the moments of the written values.
     ///
     /// # Safety
-    /// AVX-512 is there. `x`, `filter`, `y` and what the epilogue holds have the sizes that [`Self::run`] checks, and no
-    /// other part writes these tiles.
+    /// AVX-512 is available. `x`, `filter`, `y` and the slices of the epilogue have the sizes that
+    /// [`Self::run`] checks, and no other part writes these tiles.
     #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn run_tiles(
         &self,
@@ -187,8 +188,9 @@ impl Convolution {
             for start in tiles.clone().step_by(BLOCK) {
                 let block = start..tiles.end.min(start + BLOCK);
                 let rows = block.len();
-                // SAFETY: the caller's promises, of the sizes by channels that `Convolution::supported` allows, for which
-                // `by_channels` has an arm each; the scratch holds a block's planes of both.
+                // SAFETY: the caller guarantees the sizes, for numbers of channels that
+                // `Convolution::supported` allows and `by_channels` has an arm for; the scratch memory holds
+                // the planes of a block for both.
                 unsafe {
                     by_channels!(self.inputs, C => self.transform_inputs::<C>(x, block.clone(), source));
                     by_channels!(self.inputs, K => by_channels!(self.outputs, N =>
@@ -207,7 +209,7 @@ impl Convolution {
         moments
     }
 
-    /// The tiles of a range, in order.
+    /// Places of a range of tiles, in order.
     fn places(&self, tiles: std::ops::Range<usize>) -> impl Iterator<Item = Place> + use<> {
         let (height, width) = (self.height, self.width);
         let (down, across) = (height.div_ceil(SIDE), width.div_ceil(SIDE));
@@ -232,11 +234,11 @@ impl Convolution {
         })
     }
 
-    /// The `N`×`N` pixels of `C` floats from `before` pixels above and left of a place on: a pointer to
-    /// the first of each row, and a mask of each column. Outside the image are zeros.
+    /// The window of `N`×`N` pixels of `C` floats that starts `before` pixels above and left of a place: a
+    /// pointer to the first pixel of each row and a mask per column. Pixels outside the image are zeros.
     ///
     /// # Safety
-    /// `pixels` has the image's size: the pointers of rows inside the image are read by it.
+    /// `pixels` has the size of the images, because the pointers of rows inside an image are derived from it.
     #[inline(always)]
     unsafe fn window<const N: usize, const C: usize>(
         &self,
@@ -259,10 +261,10 @@ impl Convolution {
         (rows, columns)
     }
 
-    /// `Bᵀ d B` of some tiles, into `[36, BLOCK, C]`.
+    /// Writes `Bᵀ d B` of a range of tiles into `[36, BLOCK, C]`.
     ///
     /// # Safety
-    /// `x` has the input's size, `C` channels, and `into` the planes'.
+    /// `x` has the size of the input with `C` channels, and `into` the size of a block's planes.
     #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn transform_inputs<const C: usize>(
         &self,
@@ -271,9 +273,10 @@ impl Convolution {
         into: &mut [f32],
     ) {
         for (tile, place) in self.places(tiles).enumerate() {
-            // SAFETY: a row is inside the image or of `ZEROS`, which is as long as a row of the widest pixels, and columns
-            // beside the image are masked; `into` holds a block's planes and there are no more tiles than that, by the
-            // caller's promise, and starts on a cache line as all of `Lines` do.
+            // SAFETY: a row lies inside the image or in `ZEROS`, which holds a row of pixels with the maximum
+            // number of channels, and columns outside the image are masked; the caller guarantees that `into`
+            // holds a block's planes and that there are no more tiles than that, and it starts on a cache line,
+            // like all `Lines`.
             unsafe {
                 let (pointers, masks) = self.window::<REACH, C>(x, place, 1);
                 let target = into.as_mut_ptr().add(tile * C);
@@ -301,11 +304,11 @@ impl Convolution {
         }
     }
 
-    /// `Aᵀ m A` of some tiles, through the epilogue into `y`.
+    /// Computes `Aᵀ m A` of a range of tiles and writes it through the epilogue into `y`.
     ///
     /// # Safety
-    /// `product` has the planes' size; `y` and what the epilogue holds have the output's, `C` channels;
-    /// no other part writes these tiles.
+    /// `product` has the size of a block's planes; `y` and the slices of the epilogue have the size of the
+    /// output with `C` channels; no other part writes these tiles.
     #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn transform_outputs<const C: usize>(
         &self,
@@ -317,7 +320,7 @@ impl Convolution {
     ) {
         let zero = _mm512_setzero_ps();
         let load = |slice: &[f32], at: usize| {
-            // SAFETY: `at` is the place of a channel group: of a slice by channel, or of a pixel inside the image.
+            // SAFETY: `at` is the offset of a channel group, in a per-channel slice or in a pixel inside the image.
             unsafe { _mm512_loadu_ps(slice.as_ptr().add(at)) }
         };
         for (tile, place) in self.places(tiles).enumerate() {
@@ -326,8 +329,9 @@ impl Convolution {
             let columns = SIDE.min(self.width - place.left);
             for (group, partial) in partial.iter_mut().enumerate() {
                 let channel = group * LANES;
-                // SAFETY: the product holds a block's planes and there are no more tiles than that; rows and columns stop
-                // at the image's end, so that what is written is of this tile, which is this part's alone.
+                // SAFETY: the product holds a block's planes, and there are no more tiles than that; rows and
+                // columns stop at the edge of the image, so only pixels of this tile are written, which belongs
+                // to this part alone.
                 unsafe {
                     let source = product.as_ptr().add(tile * C + channel);
                     let mut half = [[zero; SIDE]; REACH];
@@ -377,11 +381,11 @@ impl Convolution {
         }
     }
 
-    /// Adds `Σ (A dy Aᵀ) ⊗ (Bᵀ d B)` over some tiles to `sums`, `[36, outputs, inputs]`.
+    /// Adds `Σ (A dy Aᵀ) ⊗ (Bᵀ d B)` over a range of tiles to `sums`, `[36, outputs, inputs]`.
     ///
     /// # Safety
-    /// AVX-512 is there. `x` and `dy` have the input's and the output's size, and `sums`, which starts on a cache line,
-    /// is this part's alone.
+    /// AVX-512 is available. `x` and `dy` have the sizes of the input and the output, and `sums`, which starts on a
+    /// cache line, belongs to this part alone.
     #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn add_filter_gradient(
         &self,
@@ -395,7 +399,7 @@ impl Convolution {
             for start in tiles.clone().step_by(BLOCK) {
                 let block = start..tiles.end.min(start + BLOCK);
                 let count = block.len();
-                // SAFETY: the caller's promises; the scratch holds a block's planes of both.
+                // SAFETY: the caller guarantees the sizes; the scratch memory holds the planes of a block for both.
                 unsafe {
                     by_channels!(self.inputs, C => self.transform_inputs::<C>(x, block.clone(), source));
                     by_channels!(self.outputs, C => self.transform_gradients::<C>(dy, block, gradient));
@@ -406,10 +410,10 @@ impl Convolution {
         });
     }
 
-    /// `A dy Aᵀ` of some tiles, into `[36, BLOCK, C]`.
+    /// Writes `A dy Aᵀ` of a range of tiles into `[36, BLOCK, C]`.
     ///
     /// # Safety
-    /// As [`Self::transform_inputs`], of the output.
+    /// Same as [`Self::transform_inputs`], with the size and channels of the output.
     #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn transform_gradients<const C: usize>(
         &self,
@@ -418,7 +422,7 @@ impl Convolution {
         into: &mut [f32],
     ) {
         for (tile, place) in self.places(tiles).enumerate() {
-            // SAFETY: as in `transform_inputs`, with the output's size and channels.
+            // SAFETY: same as in `transform_inputs`, with the size and channels of the output.
             unsafe {
                 let (pointers, masks) = self.window::<SIDE, C>(dy, place, 0);
                 let target = into.as_mut_ptr().add(tile * C);
@@ -446,10 +450,10 @@ impl Convolution {
         }
     }
 
-    /// `Gᵀ u G` for one output channel, where `u` is the sum of the parts' sums.
+    /// Computes `Gᵀ u G` for one output channel, where `u` is the total of the parts' sums.
     ///
     /// # Safety
-    /// AVX-512 is there. `dw` has the weights' size, and no other part writes this output's.
+    /// AVX-512 is available. `dw` has the size of the weights, and no other part writes those of this output.
     #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
     unsafe fn filter_gradient(&self, sums: &[f32], parts: usize, output: usize, dw: Shared) {
         let size = PLACES * self.inputs * self.outputs;
@@ -462,7 +466,7 @@ impl Convolution {
                 for (row, value) in line.iter_mut().enumerate() {
                     let at = ((row * REACH + column) * self.outputs + output) * self.inputs + channel;
                     for part in 0..parts {
-                        // SAFETY: a channel group of this output, within the sums, whose length was just seen.
+                        // SAFETY: a channel group of this output, within the sums, whose length is asserted above.
                         let sum = unsafe { _mm512_loadu_ps(sums.as_ptr().add(part * size + at)) };
                         *value = _mm512_add_ps(*value, sum);
                     }
@@ -474,7 +478,7 @@ impl Convolution {
             for (row, half) in half.into_iter().enumerate() {
                 for (column, value) in to_filter(half).into_iter().enumerate() {
                     let at = ((output * 3 + row) * 3 + column) * self.inputs + channel;
-                    // SAFETY: a channel group of this output's weights, which are no other part's.
+                    // SAFETY: a channel group of this output's weights, which belong to this part alone.
                     unsafe { _mm512_storeu_ps(dw.at(at), value) };
                 }
             }
@@ -482,8 +486,8 @@ impl Convolution {
     }
 }
 
-/// `G w Gᵀ` of every filter, `[36, outputs, inputs]`, from weights `[outputs, 3, 3, inputs]`, turned
-/// by 180° if asked.
+/// `G w Gᵀ` of every filter, `[36, outputs, inputs]`, from weights `[outputs, 3, 3, inputs]`, which are rotated
+/// by 180° if `turned`.
 fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bool) -> Lines {
     assert_eq!(weights.len(), 9 * inputs * outputs);
     assert!(supported() && inputs.is_multiple_of(LANES));
@@ -492,7 +496,8 @@ fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bo
     let parts = parts().min(outputs);
     parallel(parts, &|part| {
         for output in share(outputs, part, parts) {
-            // SAFETY: AVX-512 is there, as the assertion saw; an output's places are within the filter and one part's alone.
+            // SAFETY: the assertion checked that AVX-512 is available; an output's elements are within the
+            // filter and belong to one part alone.
             unsafe {
                 transform_filter(
                     &weights[output * 9 * inputs..][..9 * inputs],
@@ -507,10 +512,10 @@ fn transformed_filter(weights: &[f32], outputs: usize, inputs: usize, turned: bo
     filter
 }
 
-/// `G w Gᵀ` of one output's filter, `[3, 3, inputs]`, to its places of `into`, `[36, outputs, inputs]`.
+/// Writes `G w Gᵀ` of one output's filter, `[3, 3, inputs]`, to its elements of `into`, `[36, outputs, inputs]`.
 ///
 /// # Safety
-/// AVX-512 is there. `into` has that size, and no other part writes this output's places.
+/// AVX-512 is available. `into` has that size, and no other part writes the elements of this output.
 #[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
 unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turned: bool, into: Shared) {
     let inputs = weights.len() / 9;
@@ -521,7 +526,7 @@ unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turne
             let mut line = [zero; 3];
             for (row, value) in line.iter_mut().enumerate() {
                 let tap = if turned { 8 - (row * 3 + column) } else { row * 3 + column };
-                // SAFETY: a channel group of one of nine taps, each of `inputs` floats.
+                // SAFETY: a channel group of one of the nine taps, each of which has `inputs` floats.
                 *value = unsafe { _mm512_loadu_ps(weights.as_ptr().add(tap * inputs + channel)) };
             }
             for (row, value) in from_filter(line).into_iter().enumerate() {
@@ -531,14 +536,14 @@ unsafe fn transform_filter(weights: &[f32], output: usize, outputs: usize, turne
         for (row, half) in half.into_iter().enumerate() {
             for (column, value) in from_filter(half).into_iter().enumerate() {
                 let at = ((row * REACH + column) * outputs + output) * inputs + channel;
-                // SAFETY: a channel group within the filter, at this output, which is no other part's.
+                // SAFETY: a channel group within the filter, at this output, which belongs to this part alone.
                 unsafe { _mm512_storeu_ps(into.at(at), value) };
             }
         }
     }
 }
 
-/// From `[36, outputs, inputs]` to `[36, inputs, outputs]`.
+/// Transposes a filter from `[36, outputs, inputs]` to `[36, inputs, outputs]`.
 fn transposed(filter: &Lines, sizes: &Convolution) -> Lines {
     let (inputs, outputs) = (sizes.inputs, sizes.outputs);
     let mut turned = Lines::zeroed(PLACES * inputs * outputs);
@@ -549,7 +554,7 @@ fn transposed(filter: &Lines, sizes: &Convolution) -> Lines {
             let base = place * inputs * outputs;
             for input in 0..inputs {
                 for output in 0..outputs {
-                    // SAFETY: within a place's matrix, which is one part's alone.
+                    // SAFETY: within the matrix of a position, which belongs to one part alone.
                     unsafe {
                         *target.at(base + input * outputs + output) = source[base + output * inputs + input]
                     }
@@ -565,7 +570,8 @@ mod tests {
     use super::super::noise;
     use super::*;
 
-    /// The convolution by its definition in float64, and both gradients, as three sums over one walk.
+    /// Visits every term of the convolution by its definition, as output pixel, input pixel and tap; the output and
+    /// both gradients are sums over these terms.
     fn walk(sizes: &Convolution, mut visit: impl FnMut(usize, usize, usize)) {
         let Convolution { batch, height, width, .. } = *sizes;
         for image in 0..batch {

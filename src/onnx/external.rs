@@ -1,4 +1,4 @@
-//! Weights that lie in files beside a model: brought into it before anything else reads it, so that no
+//! Weights in files beside a model: they are read into the model before anything else reads it, so that no
 //! runtime follows a path that was not checked here.
 
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, TensorProto};
 
 use super::tensor::{element_bytes, elements, is_external};
 
-/// Puts every external tensor of a model into the model. Files lie in `folder` or below it; at most
-/// `limit` bytes are read. Returns the number of bytes read.
+/// Reads every external tensor of a model into the model. Files lie in `folder` or below it; at most `limit`
+/// bytes are read. Returns the number of bytes read.
 ///
 /// # Errors
-/// A sentence that names the tensor: a path that leaves the folder, a missing or short file, a length
+/// A sentence that names the tensor, for a path that leaves the folder, a missing or truncated file, or a length
 /// that is not the tensor's.
 pub fn bring_in(model: &mut ModelProto, folder: &Path, limit: u64) -> Result<u64, String> {
     let mut reader = Reader { folder, files: HashMap::new(), left: limit };
@@ -29,7 +29,7 @@ pub fn bring_in(model: &mut ModelProto, folder: &Path, limit: u64) -> Result<u64
     Ok(limit - reader.left)
 }
 
-/// Every tensor anywhere in a model, also in the graphs that attributes hold.
+/// Every tensor anywhere in a model, including those in the graphs of attributes.
 fn tensors(model: &mut ModelProto) -> Vec<&mut TensorProto> {
     let mut found = Vec::new();
     let mut graphs: Vec<&mut GraphProto> = model.graph.iter_mut().collect();
@@ -98,7 +98,7 @@ impl Reader<'_> {
     }
 }
 
-/// Opens a file in a folder or below it. Links are followed as long as they stay there.
+/// Opens a file in a folder or below it. Links are followed as long as they stay inside.
 fn open(folder: &Path, location: &str) -> Result<File, String> {
     let inside = Path::new(location);
     let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
@@ -113,7 +113,7 @@ fn open(folder: &Path, location: &str) -> Result<File, String> {
         return Err(format!("'{location}' leads out of the model's folder"));
     }
     if !path.metadata().map_err(cannot)?.is_file() {
-        return Err(format!("'{location}' is no file"));
+        return Err(format!("'{location}' is not a file"));
     }
     File::open(&path).map_err(cannot)
 }
@@ -172,7 +172,7 @@ mod tests {
             (vec![("location", absolute.as_str())], "not a path inside"),
             (vec![("location", "")], "not a path inside"),
             (vec![("location", "link")], "leads out"),
-            (vec![("location", ".")], "is no file"),
+            (vec![("location", ".")], "is not a file"),
             (vec![("location", "absent")], "No such file"),
             (vec![], "not named"),
             (vec![("location", "w.bin"), ("offset", "1")], "8 bytes, 8 from 1"),

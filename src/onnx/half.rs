@@ -7,7 +7,7 @@ use tract_onnx::pb::{GraphProto, TensorProto};
 
 use super::tensor::floats;
 
-/// Makes every initializer of float32 one of float16.
+/// Converts every float32 initializer to float16.
 ///
 /// # Errors
 /// If a weight is too large for float16.
@@ -47,7 +47,7 @@ mod tests {
     use crate::graph::{Builder, Conv2d, Graph, Model, Op};
     use crate::onnx::{OnnxFile, emit, plain_contract};
 
-    /// A network whose embedding is an output and what the logits are made of.
+    /// A network whose embedding is an output and also the input of the logits.
     fn network() -> Model {
         let (mut builder, image) = Builder::new(vec![2, 4, 4]).unwrap();
         let conv = builder.add("conv", Op::Conv2d(Conv2d::square(3, 3, 1)), &[image]).unwrap();

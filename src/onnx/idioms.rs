@@ -1,10 +1,11 @@
-//! What runtimes compute faster if it is written the way they know: told from a graph, for emission.
+//! Patterns that runtimes compute faster when they are written in a known form, found in a graph for emission.
 
 use std::collections::HashSet;
 
 use crate::graph::{Binary, Graph, Node, NodeId, Op, Unary};
 
-/// The gates of products that import made of a HardSwish: they become one again, which runtimes compute in one go.
+/// The gates of products that import made from a HardSwish: they are written as one node again, which runtimes
+/// compute in one step.
 pub fn hard_swish_gates(graph: &Graph) -> HashSet<NodeId> {
     let uses = graph.uses();
     let gate = |product: &Node| {
@@ -17,8 +18,8 @@ pub fn hard_swish_gates(graph: &Graph) -> HashSet<NodeId> {
     graph.nodes().iter().filter_map(gate).collect()
 }
 
-/// Constants of one number that nothing but functions of two elements read, for which their axes do not matter: runtimes
-/// know patterns such as Gelu by numbers without axes.
+/// Scalar constants that only functions of two elements read, for which the number of axes does not matter:
+/// runtimes recognise patterns such as Gelu by scalars without axes.
 pub fn numbers(graph: &Graph) -> HashSet<NodeId> {
     let single = |node: &Node| matches!(&node.op, Op::Constant { values } if values.len() == 1);
     let mut numbers: HashSet<NodeId> = graph
@@ -36,7 +37,7 @@ pub fn numbers(graph: &Graph) -> HashSet<NodeId> {
     numbers
 }
 
-/// `min(max(x / 6 + 1/2, 0), 1)`, its numbers as float32, as a file holds them.
+/// `min(max(x / 6 + 1/2, 0), 1)`, with its numbers in float32, as in a file.
 pub fn hard_swish() -> Unary {
     Unary::HardSigmoid { alpha: f64::from(1.0f32 / 6.0), beta: 0.5 }
 }

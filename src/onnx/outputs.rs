@@ -1,4 +1,4 @@
-//! What the outputs of a file are, as far as its last nodes tell.
+//! The kinds of a file's outputs, as far as its last nodes show them.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 
 use crate::contract::{Contract, Output, OutputKind, TensorInfo};
 
-/// Joins each output of a file with what it is: a softmax at its end is seen through what keeps its values; a second
-/// output that is called `embedding` is one; everything else is taken for logits. Import, which follows every node,
-/// knows better.
+/// Pairs each output of a file with its kind: a final softmax is recognised through nodes that keep its values; a
+/// second output called `embedding` is an embedding; everything else counts as logits. Import follows every node
+/// and is more reliable.
 pub fn outputs(graph: &GraphProto, tensors: Vec<TensorInfo>) -> Vec<Output> {
     let nodes: HashMap<&str, &NodeProto> = graph
         .node
@@ -26,7 +26,7 @@ pub fn outputs(graph: &GraphProto, tensors: Vec<TensorInfo>) -> Vec<Output> {
 fn by_last_nodes(nodes: &HashMap<&str, &NodeProto>, name: &str) -> OutputKind {
     let mut node = nodes.get(name);
     let mut logarithm = false;
-    // Nodes stand in order, so this ends.
+    // Nodes are in order, so this terminates.
     while let Some(last) = node {
         match last.op_type.as_str() {
             "Softmax" if logarithm => return OutputKind::LogProbabilities,

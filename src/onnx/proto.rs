@@ -75,7 +75,7 @@ pub fn indices(name: &str, values: &[i64]) -> TensorProto {
     }
 }
 
-/// What a file says of an input or output. Without dimensions only the type is given.
+/// The declaration of an input or output. Without dimensions only the type is given.
 pub fn value_info(info: &TensorInfo) -> ValueInfoProto {
     let dims = info.dims.iter().map(|dim| {
         let value = match dim {

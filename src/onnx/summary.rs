@@ -15,10 +15,10 @@ use super::tensor::is_float;
 pub struct LayerRow {
     pub name: String,
     pub op: String,
-    /// Of one image, without the batch; `None` where it could not be inferred.
+    /// Shape for one image, without the batch; `None` where it could not be inferred.
     pub shape: Option<Vec<usize>>,
     pub params: u64,
-    /// For one image; `None` where the shape is unknown.
+    /// Multiply-accumulates for one image; `None` where the shape is unknown.
     pub macs: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Totals {
     }
 }
 
-/// What an ONNX file says of itself.
+/// What an ONNX file says about itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     pub producer: String,
@@ -72,12 +72,12 @@ impl OnnxFile {
         }
     }
 
-    /// Shape of the weight of the convolution a tensor comes from, `[out_channels, in_channels / groups, height, width]`,
-    /// through nothing but what keeps a tensor's shape.
+    /// Shape of the weight of the convolution that a tensor comes from, `[out_channels, in_channels / groups,
+    /// height, width]`; only nodes that keep the tensor's shape may lie in between.
     pub fn convolution_behind(&self, tensor: &str) -> Option<&[i64]> {
         let graph = self.model.graph.as_ref()?;
         let mut tensor = tensor;
-        // A graph has no cycles once a runtime took it; this holds for one that none has seen.
+        // A graph that a runtime has accepted has no cycles; this also holds for one that none has seen.
         for _ in 0..graph.node.len() {
             let node =
                 graph.node.iter().find(|node| node.output.first().is_some_and(|output| output == tensor))?;
@@ -97,9 +97,9 @@ impl OnnxFile {
         None
     }
 
-    /// The file's nodes. `shapes` holds tensor shapes by name for a batch of one, batch included.
-    /// Parameters are float initializers, each counted where it is read first; running statistics
-    /// and the bounds of Clip are no parameters.
+    /// The file's nodes. `shapes` has tensor shapes by name for a batch of one, including the batch.
+    /// Parameters are float initializers, each counted where it is first read; running statistics and the
+    /// bounds of Clip are not parameters.
     pub fn rows(&self, shapes: &HashMap<String, Vec<usize>>) -> Vec<LayerRow> {
         let Some(graph) = &self.model.graph else { return Vec::new() };
         let sizes: HashMap<&str, &[i64]> = graph
@@ -137,7 +137,7 @@ fn elements(dims: &[i64]) -> u64 {
     dims.iter().map(|&dim| dim.max(0) as u64).product()
 }
 
-/// Multiply-accumulates for one image: outputs times the length of the sum behind each.
+/// Multiply-accumulates for one image: the number of outputs times the length of each output's sum.
 fn macs(node: &NodeProto, shape: Option<&Vec<usize>>, sizes: &HashMap<&str, &[i64]>) -> Option<u64> {
     let weight = node.input.get(1).and_then(|name| sizes.get(name.as_str()));
     let outputs = |shape: &Vec<usize>| shape.iter().map(|&dim| dim as u64).product::<u64>();

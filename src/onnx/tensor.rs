@@ -7,7 +7,7 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
     Floats(Vec<f64>),
-    /// Integers and truth values; unsigned ones beyond `i64` are refused.
+    /// Integers and booleans; unsigned ones above the maximum of `i64` are refused.
     Ints(Vec<i64>),
 }
 
@@ -25,7 +25,7 @@ pub fn elements(tensor: &TensorProto) -> Result<usize, String> {
         .ok_or_else(|| format!("initializer '{}' has impossible dimensions {:?}", tensor.name, tensor.dims))
 }
 
-/// Bytes of one element, for the types whose size is plain.
+/// Bytes per element, for types of fixed size.
 pub fn element_bytes(data_type: i32) -> Option<usize> {
     match DataType::try_from(data_type).ok()? {
         DataType::Int8 | DataType::Uint8 | DataType::Bool => Some(1),
@@ -46,7 +46,7 @@ pub fn element_bytes(data_type: i32) -> Option<usize> {
     }
 }
 
-/// What a type is called.
+/// Name of a type.
 pub fn type_name(data_type: i32) -> &'static str {
     DataType::try_from(data_type).map_or("unknown", |kind| kind.as_str_name())
 }
@@ -63,7 +63,7 @@ pub fn is_external(tensor: &TensorProto) -> bool {
 /// Checks that a tensor holds as many numbers as its dimensions claim.
 ///
 /// # Errors
-/// A sentence that names it.
+/// A sentence that names the tensor.
 pub fn check(tensor: &TensorProto) -> Result<(), String> {
     let claimed = elements(tensor)?;
     let Some(bytes) = element_bytes(tensor.data_type) else { return Ok(()) };
@@ -89,11 +89,10 @@ fn typed_length(tensor: &TensorProto) -> usize {
     }
 }
 
-/// The values of a tensor of floats as float32; those of half precision are widened exactly, those of
-/// double rounded.
+/// The values of a tensor of floats as float32; half precision is widened exactly, double precision is rounded.
 ///
 /// # Errors
-/// If it holds no floats, or not as many as it claims.
+/// If it does not hold floats, or not as many as it claims.
 pub fn floats(tensor: &TensorProto) -> Result<Vec<f32>, String> {
     check(tensor)?;
     if tensor.data_type == DataType::Float as i32 {
@@ -117,7 +116,7 @@ pub fn floats(tensor: &TensorProto) -> Result<Vec<f32>, String> {
 /// The values of a tensor.
 ///
 /// # Errors
-/// If its type is none of plain numbers, or it holds not as many as it claims.
+/// If its type is not a plain number type, or if it does not hold as many as it claims.
 #[expect(clippy::wildcard_enum_match_arm, reason = "ONNX's types, of which these are read")]
 pub fn numbers(tensor: &TensorProto) -> Result<Stored, String> {
     check(tensor)?;
@@ -162,7 +161,7 @@ pub fn numbers(tensor: &TensorProto) -> Result<Stored, String> {
     })
 }
 
-/// A number of IEEE 754 binary16.
+/// Decodes an IEEE 754 binary16 number.
 pub fn float16(bits: u16) -> f64 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));

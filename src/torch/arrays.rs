@@ -1,4 +1,4 @@
-//! Arrays of `ndarray` to tensors of libtorch and back.
+//! Converts arrays of `ndarray` to tensors of libtorch and back.
 
 use anyhow::Result;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -16,8 +16,8 @@ pub fn batch_tensor<T: Element + Copy>(array: ArrayViewD<'_, T>, device: Device)
     Ok(Tensor::f_from_slice(values)?.f_view(size.as_slice())?.f_to_device(device)?)
 }
 
-/// Numbers on a device. To a GPU they go from pinned memory and no one waits for them: libtorch keeps that memory
-/// until the copy is done.
+/// Copies numbers to a device. Copies to a GPU start from pinned memory and are not waited for: libtorch keeps
+/// that memory until the copy is done.
 ///
 /// # Errors
 /// If memory runs out.

@@ -1,4 +1,4 @@
-//! The way back through a forward pass: every operation's gradient, in the reverse order of the steps.
+//! The backward pass: every operation's gradient, in the reverse order of the steps.
 
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -17,7 +17,7 @@ use super::steps::Step;
 struct Arrived(Vec<Option<Tensor>>);
 
 impl Arrived {
-    /// Adds to what has arrived; tensors may be shared, so nothing is changed in place.
+    /// Adds a gradient to what has arrived; tensors may be shared, so nothing is changed in place.
     fn add(&mut self, node: usize, gradient: Tensor) -> Result<()> {
         let sum = match self.0[node].take() {
             Some(other) => other.f_add(&gradient)?,
@@ -29,11 +29,11 @@ impl Arrived {
 }
 
 impl Network {
-    /// Goes back through a pass from the gradients of its logits and embedding, and leaves those of the
-    /// parameters in [`Network::gradient`].
+    /// Runs the backward pass of a forward pass from the gradients of its logits and embedding, and leaves
+    /// the gradients of the parameters in [`Network::gradient`].
     ///
     /// # Errors
-    /// If libtorch refuses a node, which names it.
+    /// If libtorch refuses a node; the error names it.
     pub fn backward(&mut self, mut pass: Pass, logits: &Tensor, embedding: Option<&Tensor>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let mut arrived = Arrived((0..pass.values.len()).map(|_| None).collect());
@@ -99,8 +99,8 @@ impl Network {
     }
 }
 
-/// The gradient of a convolution's input plus what else has arrived there; those of its parameters go to
-/// `own`.
+/// The gradient of a convolution's input, plus what else has arrived there; the gradients of its parameters are
+/// written to `own`.
 fn convolution(
     conv: &Conv2d,
     dy: &Tensor,
@@ -224,7 +224,7 @@ fn others(
     Ok(vec![gradient])
 }
 
-/// The gradients of a node's inputs by libtorch's autograd on this one node; those of its parameters go
+/// The gradients of a node's inputs by libtorch's autograd on this one node; those of its parameters are written
 /// to `own`.
 fn by_autograd(
     node: &Node,
@@ -276,7 +276,7 @@ mod tests {
 - linear: {out: classes}
 ";
 
-    /// The largest difference of two tensors over the largest value of the second.
+    /// The largest difference of two tensors, divided by the largest value of the second.
     fn apart(found: &Tensor, expected: &Tensor) -> f64 {
         let scale = expected.abs().max().double_value(&[]).max(1e-12);
         (found - expected).abs().max().double_value(&[]) / scale
@@ -295,7 +295,7 @@ mod tests {
         Tensor::randn([6, 3, size, size], (Kind::Float, Device::Cpu)).to_device(device)
     }
 
-    /// What a step of training takes from a network by libtorch's own forward pass and autograd: logits,
+    /// Everything a training step takes from a network, by libtorch's own forward pass and autograd: logits,
     /// embedding, and every gradient.
     fn by_autograd(network: &Network, images: &Tensor) -> Vec<Tensor> {
         let named = |name| network.graph().outputs().iter().position(|output| output.name == name).unwrap();
@@ -308,7 +308,7 @@ mod tests {
         all
     }
 
-    /// The same by our passes.
+    /// The same by our own passes.
     fn by_passes(network: &mut Network, images: &Tensor) -> Vec<Tensor> {
         let pass = network.learn(images).unwrap();
         let (logits, embedding) = (pass.logits().unwrap().copy(), pass.embedding().unwrap().copy());
@@ -324,8 +324,8 @@ mod tests {
         [logits, embedding].map(|tensor| (tensor.detach() * 3.0).sin())
     }
 
-    /// The largest of all differences, each over its tensor's largest value, or over a thousandth of all
-    /// gradients': a bias before a normalisation has no gradient but rounding.
+    /// The largest of all differences, each divided by its tensor's largest value, or by a thousandth of the
+    /// largest of all gradients: a bias before a normalisation has a gradient of zero, up to rounding.
     fn largest_error(found: &[Tensor], expected: &[Tensor]) -> (f64, usize) {
         let size = |tensor: &Tensor| tensor.abs().max().double_value(&[]);
         let least = 1e-3 * expected[2..].iter().map(size).fold(0.0, f64::max);
@@ -349,8 +349,8 @@ mod tests {
         passes_agree_on(device);
     }
 
-    /// In float64, where our kernels have no part, the passes are exact; in float32 they are as near to
-    /// that as autograd is.
+    /// In float64, where our kernels are not used, the passes are exact; in float32 they are as close to that
+    /// as autograd is.
     fn passes_agree_on(device: Device) {
         for (model, size) in [
             ("resnet8", 8),
@@ -368,8 +368,8 @@ mod tests {
                 let names = network.trainable_names();
                 ["logits", "embedding"].into_iter().chain(names).nth(index).unwrap().to_string()
             };
-            // A sum next to zero may round to the other side of a ReLU, or another of two maxima win: in
-            // one batch, not in every one.
+            // A sum next to zero may round to the other side of a ReLU, or the other of two equal
+            // maxima may win, in one batch but not in every batch.
             let mut least = (f64::INFINITY, String::new());
             let (plain, mut ours) = (new(Kind::Float), new(Kind::Float));
             for seed in 1..=3 {
@@ -410,7 +410,7 @@ mod tests {
         }
     }
 
-    /// Of files that others made, which have the operations that the ready models do without.
+    /// Files by other exporters, which have the operations that the ready models do not use.
     #[test]
     fn imported_networks_learn_as_by_autograd() {
         for name in [

@@ -1,11 +1,11 @@
-//! From the device a pipeline asks for to the one libtorch uses.
+//! Resolves the device that a pipeline asks for to the one that libtorch uses.
 
 use crate::config::Device;
 use crate::error::InputError;
 
 use super::facts::facts;
 
-/// Finds the device to train on. `auto` is the first CUDA device where there is one, else the CPU.
+/// Finds the device to train on. `auto` is the first CUDA device if there is one, else the CPU.
 ///
 /// # Errors
 /// [`InputError`] if CUDA is asked for and libtorch does not see that device.
@@ -24,18 +24,18 @@ pub fn resolve_device(wanted: Device) -> Result<tch::Device, InputError> {
     }
 }
 
-/// Blocks up to this size, glibc's largest choice, are taken from the heap and go back to it: a fresh
-/// mapping for every tensor would be paid for page by page.
+/// Blocks up to this size, glibc's largest setting, are taken from the heap and returned to it: a fresh mapping
+/// for every tensor would cost a page fault per page.
 const HEAP_BLOCK_BYTES: libc::c_int = 32 << 20;
-/// Free memory at the heap's end that is kept for the next step.
+/// Free memory at the end of the heap that is kept for the next step.
 const HEAP_KEPT_BYTES: libc::c_int = 1 << 30;
 
-/// Sets what a process that trains needs before anything runs in it. The same sums come out of every
-/// run on the CPU: MKL is asked for its reproducible paths, unless the user's environment says
-/// otherwise; it reads this at its first product. And memory is kept from step to step.
+/// Prepares a process that trains, before anything runs in it. Every run on the CPU then computes the same sums:
+/// MKL is asked for its reproducible code paths, unless the user's environment sets them; it reads this at its
+/// first product. Memory is kept from step to step.
 ///
 /// # Safety
-/// No other thread may run yet: environment and heap are the whole process's.
+/// No other thread may run yet, because environment and heap belong to the whole process.
 pub unsafe fn prepare_process() {
     for (name, value) in [("MKL_CBWR", "AUTO,STRICT"), ("MKL_DYNAMIC", "FALSE")] {
         if std::env::var_os(name).is_none() {
@@ -52,17 +52,17 @@ pub unsafe fn prepare_process() {
     }
 }
 
-/// Sets how many threads libtorch uses inside one operation.
+/// Sets the number of threads that libtorch uses inside one operation.
 pub fn set_threads(threads: usize) {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
 }
 
-/// How many threads libtorch uses inside one operation.
+/// The number of threads that libtorch uses inside one operation.
 pub fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
-/// The name of the device a pipeline's choice comes to: `cpu` or `cuda:<index>`.
+/// The name of the device that a pipeline's setting resolves to: `cpu` or `cuda:<index>`.
 ///
 /// # Errors
 /// As [`resolve_device`].

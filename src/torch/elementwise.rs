@@ -1,11 +1,11 @@
-//! Functions of elements, and constants, as libtorch computes them.
+//! Elementwise functions, and constants, as libtorch computes them.
 
 use ndarray::ArrayD;
 use tch::{TchError, Tensor};
 
 use crate::graph::{Binary, Unary};
 
-/// A constant as a batch of one, of the kind and on the device of another tensor.
+/// A constant as a batch of one, with the kind and the device of another tensor.
 ///
 /// # Errors
 /// If libtorch fails.
@@ -35,7 +35,7 @@ pub(super) fn unary(function: Unary, x: &Tensor) -> Result<Tensor, TchError> {
         Unary::Abs => x.f_abs(),
         Unary::Neg => x.f_neg(),
         Unary::Reciprocal => x.f_reciprocal(),
-        // Not libtorch's own, which is the identity above 20.
+        // libtorch's own softplus is the identity above 20.
         Unary::Softplus => x.f_clamp_min(0.0)?.f_add(&x.f_abs()?.f_neg()?.f_exp()?.f_log1p()?),
     }
 }

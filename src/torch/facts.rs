@@ -1,26 +1,25 @@
-//! Which libtorch this is, and whether it sees CUDA.
+//! Identifies this libtorch, and whether it sees CUDA.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// What is known of the libtorch in this process.
+/// What is known about the libtorch in this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// As its own files say, such as `2.11.0+cu130`.
+    /// The version in its own files, such as `2.11.0+cu130`.
     pub version: String,
-    /// The folder of `libtorch_cpu.so`.
+    /// The folder that has `libtorch_cpu.so`.
     pub library: Option<PathBuf>,
-    /// CUDA devices seen.
+    /// Number of CUDA devices.
     pub devices: usize,
     /// Why there are none.
     pub without_cuda: Option<String>,
 }
 
-/// Looks at libtorch, once. This must come before any other CUDA call: the linker drops
-/// `libtorch_cuda.so`, so that the program starts where there is no GPU, and libtorch knows CUDA
-/// only if that library is opened first.
+/// Examines libtorch, once. This must come before any other CUDA call: the linker drops `libtorch_cuda.so`, so
+/// that the program starts where there is no GPU, and libtorch knows CUDA only if that library is opened first.
 pub fn facts() -> Facts {
     static FACTS: OnceLock<Facts> = OnceLock::new();
     FACTS.get_or_init(look).clone()
@@ -69,7 +68,7 @@ fn open_globally(path: &Path) -> Result<(), String> {
     Err(problem.unwrap_or_else(|| format!("{} cannot be opened", path.display())))
 }
 
-/// The folder a library of this process was loaded from.
+/// The folder from which a library of this process was loaded.
 fn loaded_from(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let paths = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
@@ -77,7 +76,7 @@ fn loaded_from(name: &str) -> Option<PathBuf> {
     found.next()?.parent().map(Path::to_path_buf)
 }
 
-/// The version that a wheel (`version.py`) or an archive (`build-version`) says.
+/// The version in a wheel's `version.py` or an archive's `build-version`.
 fn version(library: &Path) -> Option<String> {
     let root = library.parent()?;
     if let Ok(text) = std::fs::read_to_string(root.join("version.py")) {

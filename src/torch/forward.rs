@@ -1,5 +1,5 @@
-//! The plain forward pass: one libtorch call a node, differentiable by libtorch. What verification
-//! takes as the truth, and what training's faster passes are tested against.
+//! The plain forward pass: one libtorch call per node, differentiable by libtorch. Verification takes it as the
+//! reference, and training's faster passes are tested against it.
 
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -12,9 +12,9 @@ use super::images::channel_shuffle;
 /// Which statistics BatchNorm uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Those of the batch; the running ones are updated.
+    /// The batch's own; the running statistics are updated.
     Train,
-    /// The running ones.
+    /// The running statistics.
     Eval,
 }
 
@@ -23,16 +23,15 @@ pub enum Mode {
 /// [`crate::graph::node_params`].
 ///
 /// # Errors
-/// If libtorch refuses a node, which names it.
+/// If libtorch refuses a node; the error names it.
 pub fn forward(graph: &Graph, params: &[Vec<Tensor>], images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
     forward_through(graph, params, images, mode, &mut |_, value| Ok(value))
 }
 
-/// The same with every node's value handed to `seen`, with the node's place; what that gives back is what
-/// later nodes read.
+/// The same, with every node's value and place passed to `seen`; later nodes read the value that it returns.
 ///
 /// # Errors
-/// If libtorch refuses a node, or `seen` fails.
+/// If libtorch refuses a node, or if `seen` fails.
 pub fn forward_through(
     graph: &Graph,
     params: &[Vec<Tensor>],
@@ -70,7 +69,7 @@ pub fn forward_through(
         .collect()
 }
 
-/// What libtorch makes of one node that reads others, with running statistics.
+/// The value of one node that reads other nodes, with running statistics.
 ///
 /// # Errors
 /// If libtorch refuses it.
@@ -78,7 +77,7 @@ pub fn apply(node: &Node, params: &[Tensor], inputs: &[Tensor]) -> Result<Tensor
     compute(node, params, inputs, Mode::Eval)
 }
 
-/// `inputs` are the values a node reads; of an input and of a constant, the images.
+/// `inputs` are the values that a node reads; for an input and for a constant, they are the images.
 fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Result<Tensor, tch::TchError> {
     let pair = |values: [usize; 2]| values.map(|value| value as i64);
     let x = &inputs[0];

@@ -1,10 +1,10 @@
-//! Tensors as the kernels see them: float32 on the CPU, images channels-last.
+//! Tensors in the form that the kernels need: float32 on the CPU, images channels-last.
 
 use anyhow::Result;
 use tch::{Device, Kind, TchError, Tensor};
 
-/// The same values with channels-last strides, the layout in which convolutions are fastest. What is
-/// no image comes back contiguous.
+/// The same values with channels-last strides, the layout in which convolutions are fastest. A tensor that is not
+/// an image is returned contiguous.
 ///
 /// # Errors
 /// If memory runs out.
@@ -15,8 +15,8 @@ pub fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
     tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
 }
 
-/// The channels of `groups` groups in turns, channels-last as they come. libtorch's own on a GPU views its input,
-/// which not every layout allows, and gives another.
+/// Interleaves the channels of `groups` groups and keeps the channels-last layout. libtorch's own function on a
+/// GPU views its input, which not every layout allows, and returns another layout.
 ///
 /// # Errors
 /// If memory runs out.
@@ -38,13 +38,13 @@ pub(super) fn empty_like(other: &Tensor, channels: i64) -> Result<Tensor> {
     }
 }
 
-/// Whether the kernels can work on a tensor at all.
+/// Whether the kernels can work on a tensor.
 pub(super) fn suits(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && crate::kernels::supported()
 }
 
-/// A new tensor like another, channels-last, with what `fill` writes to its floats in memory's order, and what `fill`
-/// returns. The floats hold anything before.
+/// A new tensor like another, channels-last, whose floats `fill` writes in the order of memory, and the value
+/// that `fill` returns. The floats are uninitialised before.
 ///
 /// # Errors
 /// If memory runs out.
@@ -59,7 +59,7 @@ pub(super) fn filled_like<T>(
     Ok((tensor, returned))
 }
 
-/// The floats of a tensor in memory's order, which must be channels-last or, for what is not an image,
+/// The floats of a tensor in the order of memory. The tensor must be channels-last or, if it is not an image,
 /// contiguous.
 ///
 /// # Safety
@@ -71,7 +71,7 @@ pub(super) unsafe fn floats(tensor: &Tensor) -> &[f32] {
     unsafe { std::slice::from_raw_parts(start(tensor), tensor.numel()) }
 }
 
-/// As [`floats`], to write.
+/// As [`floats`], for writing.
 ///
 /// # Safety
 /// Nothing else may read or write these floats while the slice is in use, through this handle or another to the same
@@ -82,7 +82,7 @@ pub(super) unsafe fn floats_mut(tensor: &mut Tensor) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(start(tensor), tensor.numel()) }
 }
 
-/// Where a tensor's floats begin, which lie in one block in the order of channels-last.
+/// The address of a tensor's floats, which lie in one block in channels-last order.
 fn start(tensor: &Tensor) -> *mut f32 {
     assert!(tensor.kind() == Kind::Float && tensor.device() == Device::Cpu);
     let ordered = match tensor.dim() {

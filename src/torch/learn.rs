@@ -1,5 +1,5 @@
-//! The forward pass of training, which keeps what the way back needs, and the one of evaluation with
-//! the same kernels. No autograd: `backward.rs` is its counterpart.
+//! The forward pass of training, which keeps what the backward pass needs, and the forward pass of evaluation
+//! with the same kernels. No autograd: `backward.rs` is its counterpart.
 
 use anyhow::{Context, Result};
 use tch::Tensor;
@@ -14,20 +14,20 @@ use super::network::Network;
 use super::norm::{Norm, Normalised, Running, Statistics};
 use super::steps::Step;
 
-/// What a forward pass computed, by node; what was joined into a later node's step is not there.
+/// The values of a forward pass, by node; nodes that were fused into a later node's step have none.
 pub struct Pass {
     pub(super) values: Vec<Option<Tensor>>,
     pub(super) kept: Vec<Option<Kept>>,
-    /// Running statistics as they become, by node, where libtorch has not brought them up to date itself.
+    /// New running statistics, by node, where libtorch has not updated them itself.
     running: Vec<(usize, Running)>,
     pub(super) logits: usize,
     pub(super) embedding: usize,
 }
 
-/// What a node keeps for the way back beside its value.
+/// What a node keeps for the backward pass, besides its value.
 pub(super) enum Kept {
     Statistics(Statistics),
-    /// Where a maximum was found.
+    /// The position of each maximum.
     Indices(Tensor),
 }
 
@@ -43,23 +43,22 @@ impl Pass {
     }
 }
 
-/// Whether a pass trains.
+/// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Statistics of the batch, which enter the running ones; everything is kept.
+    /// Training: the batch's statistics, which update the running ones; everything is kept.
     Learn,
-    /// Statistics of the batch, which enter nothing.
+    /// A second look: the batch's statistics, which update nothing.
     Look,
-    /// Running statistics.
+    /// Inference: the running statistics.
     Infer,
 }
 
 impl Network {
-    /// Runs a batch as training does: BatchNorm with the batch's statistics, the running ones brought up
-    /// to date.
+    /// Runs a batch as in training: BatchNorm uses the batch's statistics and updates the running ones.
     ///
     /// # Errors
-    /// If libtorch refuses a node, which names it, or an output is missing.
+    /// If libtorch refuses a node, which the error names, or if an output is missing.
     pub fn learn(&mut self, images: &Tensor) -> Result<Pass> {
         let mut pass = self.pass(images, Purpose::Learn)?;
         for (node, running) in pass.running.drain(..) {
@@ -68,7 +67,7 @@ impl Network {
         Ok(pass)
     }
 
-    /// As [`Network::learn`], for a batch that was learned from already: the running statistics stay.
+    /// As [`Network::learn`], for a batch that was already learned from: the running statistics stay.
     ///
     /// # Errors
     /// As [`Network::learn`].
@@ -208,7 +207,7 @@ impl Network {
     }
 }
 
-/// The kernel for a convolution of these images, where one suits.
+/// The kernel for a convolution of these images, if one is suitable.
 pub(super) fn kernel(conv: &Conv2d, x: &Tensor) -> Option<Convolution> {
     let fits = conv.kernel == [3, 3]
         && conv.stride == [1, 1]

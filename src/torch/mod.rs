@@ -1,7 +1,6 @@
-//! A graph as libtorch runs it: devices, arrays in and out, parameters on a flat buffer, forward.
+//! A graph under libtorch: devices, arrays in and out, parameters on a flat buffer, forward and backward pass.
 //!
-//! With `train` and `engine/torch.rs` the only place that names `tch`. Knows no data set, no loss
-//! and no file.
+//! Only this part, `train` and `engine/torch.rs` name `tch`. Knows no data set, no loss and no file.
 
 mod arrays;
 mod backward;

@@ -10,27 +10,27 @@ use super::arrays::{batch_tensor, to_f32};
 use super::forward::{Mode, forward, forward_through};
 use super::steps::{Step, steps};
 
-/// Elements between the starts of two parameters are a multiple of this: 64 bytes of float32.
+/// The starts of two parameters differ by a multiple of this number of elements: 64 bytes of float32.
 const ALIGNMENT: usize = 16;
 
-/// A network that can run and learn.
+/// A network that can run and be trained.
 ///
-/// All trainable parameters are leaf views of one flat buffer, so that an optimiser is a few
-/// operations on [`Network::flat`], and a copy of that buffer is a checkpoint. Convolution weights
-/// lie channels-last in it, the layout in which libtorch's CPU convolutions are fastest; in float64, for which it
-/// has none of those, they do not.
+/// All trainable parameters are leaf views of one flat buffer, so that an optimiser needs only a few operations
+/// on [`Network::flat`], and a copy of that buffer is a checkpoint. Convolution weights are channels-last in it,
+/// the layout in which libtorch's CPU convolutions are fastest, except in float64, for which libtorch has no such
+/// convolutions.
 pub struct Network {
     graph: Graph,
     /// By node, in the order of [`node_params`].
     params: Vec<Vec<Tensor>>,
     specs: Vec<Vec<ParamSpec>>,
     flat: Tensor,
-    /// Laid out like `flat`.
+    /// Gradients, laid out like `flat`.
     gradient: Tensor,
-    /// Views of `gradient` by node, one for each trainable parameter.
+    /// Views of `gradient` by node, one per trainable parameter.
     gradients: Vec<Vec<Tensor>>,
     steps: Vec<Step>,
-    /// What images and activations are computed in.
+    /// The type in which images and activations are computed.
     compute: Kind,
 }
 
@@ -84,7 +84,7 @@ impl Network {
         self.flat.device()
     }
 
-    /// All trainable parameters as one vector; what lies between them is zero.
+    /// All trainable parameters as one vector; the gaps between them are zero.
     pub fn flat(&self) -> &Tensor {
         &self.flat
     }
@@ -100,20 +100,20 @@ impl Network {
         self.specs.iter().flatten().filter(|spec| trainable(spec)).map(|spec| spec.name.as_str()).collect()
     }
 
-    /// What the last way back found, by parameter, in the order of [`Network::trainable`].
+    /// The gradients of the last backward pass, by parameter, in the order of [`Network::trainable`].
     pub fn gradients(&self) -> impl Iterator<Item = &Tensor> {
         self.gradients.iter().flatten()
     }
 
-    /// What the last way back found, laid out like [`Network::flat`].
+    /// The gradients of the last backward pass, laid out like [`Network::flat`].
     pub fn gradient(&self) -> &Tensor {
         &self.gradient
     }
 
-    /// Puts a value in the place of one parameter's gradient.
+    /// Replaces one parameter's gradient.
     ///
     /// # Errors
-    /// If there is no trainable parameter of that name and shape.
+    /// If there is no trainable parameter with that name and shape.
     pub fn set_gradient(&mut self, name: &str, value: &Tensor) -> Result<()> {
         let trainable = self.specs.iter().flatten().filter(|spec| trainable(spec));
         let index = trainable.into_iter().position(|spec| spec.name == name);
@@ -140,8 +140,8 @@ impl Network {
         Ok(mask)
     }
 
-    /// Computes images and activations in another kind, such as bfloat16 on a GPU; parameters and
-    /// statistics stay as they are.
+    /// Computes images and activations in another type, such as bfloat16 on a GPU; parameters and statistics
+    /// keep theirs.
     pub fn computing_in(mut self, kind: Kind) -> Self {
         self.compute = kind;
         self
@@ -160,17 +160,17 @@ impl Network {
         &self.params[node]
     }
 
-    /// As [`Self::params`], to write.
+    /// As [`Self::params`], for writing.
     pub(super) fn params_mut(&mut self, node: usize) -> &mut [Tensor] {
         &mut self.params[node]
     }
 
-    /// A node, its parameters, and the places of its trainable parameters' gradients.
+    /// A node, its parameters, and the indices of its trainable parameters' gradients.
     pub(super) fn node_and_gradients(&mut self, node: usize) -> (&Node, &[Tensor], &mut [Tensor]) {
         (&self.graph.nodes()[node], &self.params[node], &mut self.gradients[node])
     }
 
-    /// Runs a batch `[batch, channels, height, width]`; the outputs come in the graph's order.
+    /// Runs a batch `[batch, channels, height, width]`; the outputs are in the graph's order.
     ///
     /// # Errors
     /// If libtorch refuses a node.
@@ -178,11 +178,11 @@ impl Network {
         forward(&self.graph, &self.params, images, mode)
     }
 
-    /// Runs a batch in inference mode with every node's value handed to `seen`, with the node's place; what
-    /// that gives back is what later nodes read.
+    /// Runs a batch in inference mode, with every node's value and place passed to `seen`; later nodes read
+    /// the value that it returns.
     ///
     /// # Errors
-    /// If libtorch refuses a node, or `seen` fails.
+    /// If libtorch refuses a node, or if `seen` fails.
     pub fn forward_through(
         &self,
         images: &Tensor,
@@ -235,7 +235,7 @@ fn size(spec: &ParamSpec) -> Vec<i64> {
     spec.shape.iter().map(|&dim| dim as i64).collect()
 }
 
-/// The part of a flat buffer that is one parameter.
+/// The view of a flat buffer that is one parameter.
 fn view(flat: &Tensor, spec: &ParamSpec, offset: usize) -> Result<Tensor> {
     let piece = flat.f_narrow(0, offset as i64, elements(spec) as i64)?;
     Ok(match size(spec).as_slice() {

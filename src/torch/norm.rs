@@ -1,5 +1,5 @@
-//! Batch normalisation with the batch's own statistics, there and back: by our kernels where they
-//! suit, by libtorch elsewhere.
+//! Batch normalisation with the batch's own statistics, forward and backward: by our kernels where they are
+//! suitable, by libtorch elsewhere.
 
 use anyhow::{Context, Result, bail};
 use tch::Tensor;
@@ -16,9 +16,9 @@ pub(super) struct Norm<'a> {
     pub momentum: f64,
 }
 
-/// What the way back needs.
+/// What the backward pass needs.
 pub(super) enum Statistics {
-    /// By channel: mean and inverse deviation.
+    /// Mean and inverse standard deviation, per channel.
     Ours {
         mean: Vec<f32>,
         inverse: Vec<f32>,
@@ -26,25 +26,25 @@ pub(super) enum Statistics {
     Torch([Tensor; 2]),
 }
 
-/// What a normalisation gives on the way there.
+/// The result of a normalisation's forward pass.
 pub(super) struct Normalised {
     pub y: Tensor,
     pub statistics: Statistics,
-    /// `None` where libtorch has brought the running statistics up to date itself.
+    /// `None` where libtorch has updated the running statistics itself.
     pub running: Option<Running>,
 }
 
-/// Running statistics as a batch leaves them, by channel.
+/// Running statistics after a batch, per channel.
 pub(super) struct Running {
     mean: Vec<f32>,
     variance: Vec<f32>,
 }
 
 impl Running {
-    /// Puts them in the place of the old ones, among a normalisation's parameters.
+    /// Replaces the old running statistics among a normalisation's parameters.
     ///
     /// # Errors
-    /// If these are not a normalisation's parameters.
+    /// If these are not the parameters of a normalisation.
     pub fn store(&self, params: &mut [Tensor]) -> Result<()> {
         let [_, _, mean, variance] = params else { bail!("a normalisation has four parameters") };
         for (target, values) in [(mean, &self.mean), (variance, &self.variance)] {
@@ -62,8 +62,8 @@ pub(super) struct Gradients {
 }
 
 impl Norm<'_> {
-    /// `relu?(norm(x) + shortcut?)`, and what becomes of the running statistics. `moments` are those of `x` less the
-    /// running mean, where they are known.
+    /// `relu?(norm(x) + shortcut?)`, and the new running statistics. `moments` are those of `x` minus the
+    /// running mean, if they are known.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -123,7 +123,7 @@ impl Norm<'_> {
         Ok(Normalised { y, statistics: Statistics::Torch([mean, inverse]), running: None })
     }
 
-    /// The way back from `dy`, the gradient of `y`; the gradients of weight and bias are copied to
+    /// The backward pass from `dy`, the gradient of `y`; the gradients of weight and bias are copied to
     /// `own`.
     ///
     /// # Errors
@@ -195,7 +195,7 @@ impl Norm<'_> {
             slope.push(by_x as f32);
             offset.push((-factor * sum / rows - by_x * mean) as f32);
         }
-        // What is masked already needs no mask.
+        // A gradient that is already masked needs no mask.
         let (gradient, output) = match &masked {
             Some(masked) => (masked, None),
             None => (&dy, output),

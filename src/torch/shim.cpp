@@ -1,6 +1,6 @@
-// Calls into libtorch that tch does not offer. Tensors come and go as tch has them: pointers to
-// at::Tensor; those that come back belong to the caller. Each function returns null, or a message that
-// belongs to the caller and goes back through cohort_free.
+// Calls into libtorch that tch does not offer. Tensors are passed as in tch: as pointers to at::Tensor; returned
+// tensors belong to the caller. Each function returns null, or a message that belongs to the caller and is
+// released with cohort_free.
 
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
@@ -16,7 +16,7 @@ at::Tensor* owned(at::Tensor tensor) {
   return tensor.defined() ? new at::Tensor(std::move(tensor)) : nullptr;
 }
 
-// Says whether libtorch may use oneDNN, until it goes out of scope.
+// Sets whether libtorch may use oneDNN, until it goes out of scope.
 class OneDnn {
  public:
   explicit OneDnn(bool allowed) : before_(at::globalContext().userEnabledMkldnn()) {
@@ -34,7 +34,7 @@ extern "C" {
 
 void cohort_free(const char* text) { std::free(const_cast<char*>(text)); }
 
-// Whether a GPU's convolutions of float32 may round their factors to TF32; matrix products never do.
+// Sets whether convolutions of float32 on a GPU may round their factors to TF32; matrix products never do.
 const char* cohort_allow_tf32(bool allowed) {
   try {
     at::globalContext().setAllowTF32CuDNN(allowed);

@@ -33,12 +33,12 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// Says whether a GPU's convolutions of float32 may round their factors to TF32, in the whole process. Its matrix
-/// products never do: the relations between embeddings are small differences of large sums. Until this is called,
-/// libtorch's own default holds, which lets convolutions round.
+/// Sets whether convolutions of float32 on a GPU may round their factors to TF32, in the whole process. Matrix
+/// products never do, because the relations between embeddings are small differences of large sums. Until this is
+/// called, libtorch's own default holds, which lets convolutions round.
 ///
 /// # Errors
-/// What libtorch says.
+/// libtorch's error message.
 pub fn allow_tf32(allowed: bool) -> Result<()> {
     // SAFETY: takes no pointer; libtorch's context is made at the first call and lives on.
     done(unsafe { cohort_allow_tf32(allowed) })
@@ -47,7 +47,7 @@ pub fn allow_tf32(allowed: bool) -> Result<()> {
 /// Gradients of a convolution's input (if asked for), weight, and bias (if it has one).
 ///
 /// # Errors
-/// What libtorch says.
+/// libtorch's error message.
 pub(super) fn convolution_backward(
     gradient: &Tensor,
     input: &Tensor,
@@ -75,9 +75,10 @@ pub(super) fn convolution_backward(
     taken(problem, out)
 }
 
-/// Whether oneDNN, as libtorch 2.11 has it, computes this convolution's weight gradient with its AVX2 code for 1 × 1
-/// kernels and a number of channels that is no multiple of the eight in a register: that code writes past the end of
-/// the gradient (valgrind: `jit_avx2_1x1_convolution_bwd_weights_t`), so that results differ from run to run.
+/// Whether oneDNN, in libtorch 2.11, computes this convolution's weight gradient with its AVX2 code for 1 × 1
+/// kernels and a number of channels that is not a multiple of the eight in a register. That code writes past the
+/// end of the gradient (valgrind: `jit_avx2_1x1_convolution_bwd_weights_t`), so that results differ from run to
+/// run.
 fn writes_out_of_bounds(conv: &Conv2d, input: &Tensor) -> bool {
     const LANES: usize = 8;
     let channels = [input.size()[1] as usize / conv.groups, conv.out_channels / conv.groups];
@@ -98,7 +99,7 @@ fn has_avx512() -> bool {
 /// Gradients of a normalisation's input, weight and bias, with the batch's own statistics.
 ///
 /// # Errors
-/// What libtorch says.
+/// libtorch's error message.
 pub(super) fn batch_norm_backward(
     gradient: &Tensor,
     input: &Tensor,
@@ -122,7 +123,7 @@ pub(super) fn batch_norm_backward(
     taken(problem, out)
 }
 
-/// Takes a call's message as an error.
+/// Turns a call's message into an error.
 fn done(problem: *const c_char) -> Result<()> {
     if problem.is_null() {
         return Ok(());
@@ -136,7 +137,7 @@ fn done(problem: *const c_char) -> Result<()> {
     Err(anyhow!("libtorch: {text}"))
 }
 
-/// Takes what a call gave: its message as an error, or its tensors.
+/// Turns a call's result into an error or its tensors.
 fn taken(problem: *const c_char, out: [*mut C_tensor; 3]) -> Result<[Option<Tensor>; 3]> {
     done(problem)?;
     ensure!(!out[1].is_null(), "libtorch gave no gradient of the weight");

@@ -1,24 +1,24 @@
-//! A graph as training walks it: a convolution or a normalisation takes the sum and the ReLU behind it
+//! A graph as training walks through it: a convolution or a normalisation takes the sum and the ReLU after it
 //! into the same step. Knows nodes, no tensors.
 
 use crate::graph::{Graph, Op};
 
-/// Nodes that are done together. All numbers are nodes' places in the graph's list.
+/// Nodes that are computed together. All numbers are nodes' places in the graph's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
     /// The node that is computed.
     pub body: usize,
-    /// What is added to it.
+    /// The node that is added to it.
     pub shortcut: Option<usize>,
     /// Whether a ReLU follows.
     pub relu: bool,
-    /// The node whose value this is: the last one.
+    /// The last node of the step, whose value the step computes.
     pub output: usize,
-    /// Of a convolution, the normalisation that alone reads it and wants its moments.
+    /// For a convolution: the normalisation that is its only reader and wants its moments.
     pub normalised_by: Option<usize>,
 }
 
-/// The steps of a graph, each after those it reads.
+/// The steps of a graph, each after those that it reads.
 pub(super) fn steps(graph: &Graph) -> Vec<Step> {
     let nodes = graph.nodes();
     let uses = graph.uses();

@@ -1,9 +1,9 @@
-//! What every family is made of: named layers on a graph under construction, and the common head.
+//! Building blocks of every family: named layers on a graph under construction, and the common head.
 
 use crate::config::Activation;
 use crate::graph::{Builder, Conv2d, Graph, GraphError, NodeId, Op};
 
-/// Of every BatchNorm, as PyTorch has it.
+/// The settings of every BatchNorm, which are PyTorch's defaults.
 pub(super) const BATCH_NORM: Op = Op::BatchNorm { eps: 1e-5, momentum: 0.1 };
 
 /// A graph under construction.
@@ -11,22 +11,22 @@ pub(super) struct Net {
     builder: Builder,
 }
 
-/// A node, or the reason why it cannot be.
+/// A node, or the reason why it cannot be added.
 pub(super) type Layer = Result<NodeId, GraphError>;
 
 impl Net {
-    /// Starts with the image, `[channels, height, width]`.
+    /// Starts a graph with the image, `[channels, height, width]`.
     pub fn new(input: [usize; 3]) -> Result<(Self, NodeId), GraphError> {
         let (builder, image) = Builder::new(input.to_vec())?;
         Ok((Self { builder }, image))
     }
 
-    /// Channels of a node that gives an image, features of one that gives a vector.
+    /// Number of channels of an image node, or of features of a vector node.
     pub fn channels(&self, node: NodeId) -> usize {
         self.builder.shape(node)[0]
     }
 
-    /// Refuses a linear layer on an image, where it would see nothing but rows of pixels.
+    /// Refuses a linear layer on an image, which it would apply to single rows of pixels.
     pub fn flat(&self, name: &str, op: &Op, x: NodeId) -> Result<(), GraphError> {
         let shape = self.builder.shape(x);
         if shape.len() == 1 {
@@ -59,13 +59,13 @@ impl Net {
         }
     }
 
-    /// `<scope>.conv<suffix>` and `<scope>.bn<suffix>`.
+    /// Adds `<scope>.conv<suffix>` and `<scope>.bn<suffix>`.
     pub fn conv_bn(&mut self, scope: &str, suffix: &str, conv: Conv2d, x: NodeId) -> Layer {
         let x = self.conv(format!("{scope}.conv{suffix}"), conv, x)?;
         self.batch_norm(format!("{scope}.bn{suffix}"), x)
     }
 
-    /// [`Net::conv_bn`] and `<scope>.relu<suffix>`.
+    /// [`Net::conv_bn`] followed by `<scope>.relu<suffix>`.
     pub fn conv_bn_relu(&mut self, scope: &str, suffix: &str, conv: Conv2d, x: NodeId) -> Layer {
         let x = self.conv_bn(scope, suffix, conv, x)?;
         self.relu(format!("{scope}.relu{suffix}"), x)
@@ -88,7 +88,7 @@ impl Net {
         self.conv_bn(&format!("{scope}.shortcut"), "", Conv2d::square(channels, 1, stride), x)
     }
 
-    /// Global mean, the embedding, one linear layer, the logits.
+    /// The common head: global average pooling to the embedding, then one linear layer to the logits.
     pub fn classify(mut self, x: NodeId, classes: usize) -> Result<Graph, GraphError> {
         let pooled = self.add("pool", Op::GlobalAvgPool, &[x])?;
         let embedding = self.add("flatten", Op::Flatten, &[pooled])?;

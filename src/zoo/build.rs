@@ -1,4 +1,4 @@
-//! From a model file to a graph.
+//! Builds a graph from a model file.
 
 use super::error::BuildError;
 use super::{alexnet, layers, mobilenet_v2, resnet, resnet_imagenet, shufflenet_v2, squeezenet, vgg, wrn};
@@ -6,14 +6,14 @@ use crate::config::{Family, ModelSpec};
 use crate::error::InputError;
 use crate::graph::{Graph, GraphError};
 
-/// Builds the network for images of `[channels, height, width]`.
+/// Builds the network of a model file for images of `[channels, height, width]`.
 ///
 /// The graph has two outputs: [`Graph::LOGITS`] of `[classes]`, and [`Graph::EMBEDDING`], the
 /// features before the classifier.
 ///
 /// # Errors
-/// [`InputError`] if a number is not one the family takes, with the nearest that is, or if the
-/// images are too small, with the node that does not fit.
+/// [`InputError`] if a family does not accept a number, with the nearest accepted one, or if the images are
+/// too small, with the node that does not fit.
 pub fn build(spec: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Graph, anyhow::Error> {
     if classes == 0 {
         return Err(InputError::new("a classifier needs at least one class, found 0").into());
@@ -38,13 +38,13 @@ pub fn build(spec: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Grap
 fn misfit(spec: &ModelSpec, error: &GraphError, [channels, height, width]: [usize; 3]) -> InputError {
     let remedy = match spec {
         ModelSpec::Family(Family::Vgg(_)) => {
-            "vgg halves the image three times: take images of at least 8x8, or another family"
+            "vgg halves the image three times: use images of at least 8x8, or another family"
         }
         ModelSpec::Family(Family::Alexnet(_)) => {
-            "alexnet takes every fourth pixel, then halves three times: take images of 17x17 at least"
+            "alexnet has a stride of 4, then halves the image three times: use images of at least 17x17"
         }
         ModelSpec::Family(Family::Squeezenet(_)) => {
-            "squeezenet halves the image three times: take 8x8 at least"
+            "squeezenet halves the image three times: use images of at least 8x8"
         }
         ModelSpec::Family(
             Family::Resnet(_)
@@ -53,7 +53,7 @@ fn misfit(spec: &ModelSpec, error: &GraphError, [channels, height, width]: [usiz
             | Family::MobilenetV2(_)
             | Family::ShufflenetV2(_),
         ) => "every dimension of an image must be at least 1 and fit in memory",
-        ModelSpec::Layers(_) => "a node's number is its layer's place in the list, from 0",
+        ModelSpec::Layers(_) => "the number in a node's name is its layer's index in the list, from 0",
     };
     InputError::new(format!("for images of {channels}x{height}x{width}, {error}")).hint(remedy)
 }

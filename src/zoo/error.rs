@@ -6,7 +6,7 @@ use crate::graph::GraphError;
 /// Why a family cannot build a network.
 #[derive(Debug)]
 pub(super) enum BuildError {
-    /// A number of the model file is not one the family takes.
+    /// The family does not accept a number of the model file.
     Number(InputError),
     /// The numbers do not fit the input.
     Graph(GraphError),

@@ -1,5 +1,5 @@
-//! A network written as a plain list of layers. Nodes are named by their place in the list and
-//! what they do: `0.conv`, `4.body.1.batch_norm`.
+//! A network written as a plain list of layers. A node is named after its index in the list and its
+//! operation: `0.conv`, `4.body.1.batch_norm`.
 
 use super::blocks::Net;
 use super::error::BuildError;
@@ -13,7 +13,7 @@ const FAMILY: &str = "layers";
 pub(super) fn build(layers: &[LayerSpec], input: [usize; 3], classes: usize) -> Result<Graph, BuildError> {
     let Some((LayerSpec::Linear(LinearSpec { out: Features::Classes, bias }), body)) = layers.split_last()
     else {
-        return Err(InputError::new(format!("{FAMILY}: the last layer does not give the classes"))
+        return Err(InputError::new(format!("{FAMILY}: the last layer does not output the classes"))
             .hint("end the list with `- linear: {out: classes}`")
             .into());
     };

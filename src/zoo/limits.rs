@@ -1,19 +1,19 @@
-//! Which numbers a family takes, and what is said about the others.
+//! Which numbers a family accepts, and the errors for the others.
 
 use crate::error::InputError;
 
-/// Most channels a layer may have, and most weighted layers: far above any published network, low
+/// Maximum number of channels per layer, and of weighted layers: far above any published network, and low
 /// enough that no count overflows.
 const MOST_CHANNELS: usize = 65_536;
 const MOST_LAYERS: usize = 2_000;
 const MOST_PIXELS: usize = 1_024;
 
-/// Channels of a layer, `key` of `family`.
+/// Checks a layer's number of channels, `key` of `family`.
 pub(super) fn channels(family: &str, key: &str, value: usize) -> Result<(), InputError> {
     between(family, key, value, 1, MOST_CHANNELS)
 }
 
-/// A whole number within bounds.
+/// Checks that a whole number is within bounds, both included.
 pub(super) fn between(
     family: &str,
     key: &str,
@@ -24,15 +24,15 @@ pub(super) fn between(
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(InputError::new(format!("{family}: {key} must lie in {low}..{high}, found {value}")))
+    Err(InputError::new(format!("{family}: {key} must be from {low} to {high}, found {value}")))
 }
 
-/// Pixels along a side of a window: kernel, stride, padding, dilation.
+/// Checks a size of a window in pixels: kernel, stride, padding or dilation.
 pub(super) fn side(family: &str, key: &str, value: usize, least: usize) -> Result<(), InputError> {
     between(family, key, value, least, MOST_PIXELS)
 }
 
-/// The `n >= 1` of `depth = 6n + rest`.
+/// The `n >= 1` for which `depth = 6n + rest`.
 pub(super) fn blocks(family: &str, depth: usize, rest: usize) -> Result<usize, InputError> {
     let fits = |depth: usize| depth >= 6 + rest && (depth - rest).is_multiple_of(6);
     if fits(depth) && depth <= MOST_LAYERS {
@@ -48,7 +48,7 @@ pub(super) fn blocks(family: &str, depth: usize, rest: usize) -> Result<usize, I
     .hint(format!("the nearest allowed depth: {}", nearest.join(" or "))))
 }
 
-/// A factor on channels.
+/// Checks a factor on the number of channels.
 pub(super) fn factor(family: &str, key: &str, value: f64) -> Result<(), InputError> {
     if value.is_finite() && value > 0.0 && value <= 32.0 {
         return Ok(());

@@ -1,6 +1,6 @@
-//! MobileNetV2 (Sandler et al. 2018), as CIFAR distillation benchmarks have it: the 24-channel
-//! stage keeps its size, every block has its expansion (also the first, where it is 1), and the
-//! last convolution does not shrink with the width.
+//! MobileNetV2 (Sandler et al. 2018) in the form of the CIFAR distillation benchmarks: the 24-channel stage
+//! keeps its size, every block has its expansion (including the first, where it is 1), and the last
+//! convolution does not shrink with the width.
 
 use super::blocks::{Layer, Net};
 use super::error::BuildError;
@@ -11,7 +11,8 @@ use crate::graph::{Conv2d, Graph, NodeId, Op};
 
 const FAMILY: &str = "mobilenet_v2";
 
-/// Channels before the width, blocks, stride of the first; the first stage has no expansion.
+/// Per stage: channels before scaling by the width, number of blocks, and stride of the first block. The
+/// first stage has no expansion.
 const STAGES: [(usize, usize, usize); 7] =
     [(16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)];
 
@@ -23,7 +24,7 @@ pub(super) fn build(spec: &MobilenetV2, input: [usize; 3], classes: usize) -> Re
     limits::channels(FAMILY, "last", last)?;
     let scaled = |channels: usize| (channels as f64 * spec.width) as usize;
     if scaled(STAGES[0].0) == 0 {
-        let problem = format!("{FAMILY}: width {} leaves no channel of the first stage's 16", spec.width);
+        let problem = format!("{FAMILY}: width {} leaves none of the first stage's 16 channels", spec.width);
         return Err(InputError::new(problem).hint("the smallest width is 0.0625").into());
     }
 
@@ -51,8 +52,8 @@ struct Inverted {
     act: Activation,
 }
 
-/// 1×1 to the wide inside, 3×3 depthwise, 1×1 back without activation; added to the input where
-/// the shapes agree.
+/// A 1×1 convolution that expands, a depthwise 3×3 convolution, and a 1×1 convolution back without
+/// activation; added to the input if the shapes agree.
 fn inverted_residual(net: &mut Net, scope: &str, block: &Inverted, x: NodeId) -> Layer {
     let channels_in = net.channels(x);
     let wide = channels_in * block.expansion;

@@ -1,7 +1,7 @@
-//! Ready architectures: functions that build graphs, one file a family.
+//! Ready architectures: functions that build graphs, one file per family.
 //!
-//! The families have the form that the CIFAR distillation benchmarks use, down to the parameter
-//! count. This folder knows graphs and model files; it knows no data set and no runtime.
+//! The families have the form used by the CIFAR distillation benchmarks, down to the number of parameters.
+//! Knows graphs and model files; knows no data set and no runtime.
 
 mod alexnet;
 mod blocks;

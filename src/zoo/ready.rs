@@ -50,12 +50,12 @@ pub fn ready() -> &'static [(&'static str, &'static str)] {
     READY
 }
 
-/// The model that `reference` names: a ready architecture (`resnet20`), or the path of a model
-/// file, which ends in `.yaml` or `.yml` and starts at `base`.
+/// The model that `reference` names: a ready architecture (`resnet20`), or the path of a model file, which
+/// ends in `.yaml` or `.yml` and is relative to `base`.
 ///
 /// # Errors
-/// [`InputError`] if there is no such architecture or file, with the nearest one, or if the file
-/// is not a model.
+/// [`InputError`] if there is no such architecture or file, with the nearest names, or if the file is not a
+/// model.
 pub fn find_model(reference: &str, base: &Path) -> anyhow::Result<ModelSpec> {
     if let Some((name, text)) = READY.iter().find(|(name, _)| *name == reference) {
         return Ok(parse(text, &format!("ready model {name}"))?);

@@ -1,4 +1,4 @@
-//! ResNet for small images (He et al. 2016), as CIFAR benchmarks have it: where a block changes the
+//! ResNet for small images (He et al. 2016) in the form of the CIFAR benchmarks: where a block changes the
 //! shape, its shortcut is a 1×1 convolution with BatchNorm.
 
 use super::blocks::Net;

@@ -9,7 +9,7 @@ use crate::graph::{Conv2d, Graph, NodeId, Op};
 
 const FAMILY: &str = "resnet";
 
-/// How many times wider than its middle a bottleneck block is.
+/// Ratio of a bottleneck block's output channels to those of its inner convolutions.
 const EXPANSION: usize = 4;
 
 pub(super) fn build(spec: &Resnet, input: [usize; 3], classes: usize) -> Result<Graph, BuildError> {
@@ -39,7 +39,7 @@ pub(super) fn build(spec: &Resnet, input: [usize; 3], classes: usize) -> Result<
     Ok(net.classify(x, classes)?)
 }
 
-/// 1×1, 3×3 with the stride, 1×1 to four times the channels, and the shortcut.
+/// A bottleneck block: 1×1, 3×3 with the stride, 1×1 to four times the channels, plus the shortcut.
 fn bottleneck_block(net: &mut Net, scope: &str, channels: usize, stride: usize, x: NodeId) -> Layer {
     let wide = EXPANSION * channels;
     let inner = net.conv_bn_relu(scope, "1", Conv2d::square(channels, 1, 1), x)?;

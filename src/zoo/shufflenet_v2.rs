@@ -1,5 +1,5 @@
-//! ShuffleNetV2 (Ma et al. 2018), as CIFAR distillation benchmarks have it: a 1×1 stem that keeps
-//! the image's size, and no pooling after it.
+//! ShuffleNetV2 (Ma et al. 2018) in the form of the CIFAR distillation benchmarks: a 1×1 stem that keeps the
+//! image's size, and no pooling after it.
 
 use super::blocks::{Layer, Net};
 use super::error::BuildError;
@@ -10,10 +10,10 @@ use crate::graph::{Conv2d, Graph, NodeId, Op};
 const FAMILY: &str = "shufflenet_v2";
 const STEM: usize = 24;
 
-/// Plain blocks of each stage, after the one that halves the size.
+/// Number of plain blocks per stage, after the block that halves the size.
 const BLOCKS: [usize; 3] = [3, 7, 3];
 
-/// The paper's table 5: width, channels of the three stages, of the last convolution.
+/// Table 5 of the paper: width, channels of the three stages, channels of the last convolution.
 const SIZES: [(f64, [usize; 3], usize); 4] = [
     (0.5, [48, 96, 192], 1024),
     (1.0, [116, 232, 464], 1024),
@@ -38,7 +38,7 @@ pub(super) fn build(spec: &ShufflenetV2, input: [usize; 3], classes: usize) -> R
     Ok(net.classify(x, classes)?)
 }
 
-/// One half of the channels as it is, the other through 1×1, depthwise 3×3, 1×1.
+/// Passes one half of the channels through unchanged and the other through 1×1, depthwise 3×3 and 1×1.
 fn split_block(net: &mut Net, scope: &str, x: NodeId) -> Layer {
     let channels = net.channels(x);
     let half = channels / 2;
@@ -49,7 +49,7 @@ fn split_block(net: &mut Net, scope: &str, x: NodeId) -> Layer {
     join(net, scope, kept, branch)
 }
 
-/// Both ways see all channels, and both halve the size.
+/// Both branches see all channels, and both halve the size.
 fn down_block(net: &mut Net, scope: &str, channels: usize, x: NodeId) -> Layer {
     let half = channels / 2;
     let left_scope = format!("{scope}.left");

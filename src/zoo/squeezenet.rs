@@ -1,5 +1,5 @@
-//! SqueezeNet (Iandola et al. 2016, arXiv 1602.07360) with simple bypass, for small images: a 3×3 stem,
-//! and a normalisation after every convolution.
+//! SqueezeNet (Iandola et al. 2016, arXiv 1602.07360) with simple bypass, for small images: a 3×3 stem, and
+//! BatchNorm after every convolution.
 
 use super::blocks::{Layer, Net};
 use super::error::BuildError;
@@ -12,11 +12,11 @@ const FAMILY: &str = "squeezenet";
 /// Channels of the stem.
 const STEM: usize = 96;
 
-/// Channels of each fire module's two ends: squeezed, and given on.
+/// Channels of each fire module: squeezed, and output.
 const FIRES: [(usize, usize); 8] =
     [(16, 128), (16, 128), (32, 256), (32, 256), (48, 384), (48, 384), (64, 512), (64, 512)];
 
-/// Fire modules whose input is added to their output, and those that a pooling follows, from 0.
+/// Fire modules whose input is added to their output, and those followed by a pooling; indices from 0.
 const BYPASSED: [usize; 3] = [1, 3, 5];
 const POOLED: [usize; 2] = [2, 6];
 
@@ -43,7 +43,7 @@ pub(super) fn build(spec: &Squeezenet, input: [usize; 3], classes: usize) -> Res
     Ok(net.classify(x, classes)?)
 }
 
-/// 1×1 to few channels, then 1×1 and 3×3 side by side.
+/// A 1×1 convolution to few channels, then 1×1 and 3×3 convolutions side by side.
 fn fire(net: &mut Net, scope: &str, squeezed: usize, half: usize, x: NodeId) -> Layer {
     let x = net.conv_bn_relu(&format!("{scope}.squeeze"), "", Conv2d::square(squeezed, 1, 1), x)?;
     let one = net.conv_bn_relu(&format!("{scope}.one"), "", Conv2d::square(half, 1, 1), x)?;

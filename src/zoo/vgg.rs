@@ -1,6 +1,6 @@
-//! VGG with batch normalisation (Simonyan & Zisserman 2015), as CIFAR distillation benchmarks have
-//! it: a global mean and one linear layer instead of three, and no pooling after the fourth stage
-//! unless the image has 64 pixels a side.
+//! VGG with batch normalisation (Simonyan & Zisserman 2015) in the form of the CIFAR distillation benchmarks:
+//! global average pooling and one linear layer instead of three, and no pooling after the fourth stage unless
+//! the shorter side of the image has at least 64 pixels.
 
 use super::blocks::Net;
 use super::error::BuildError;
@@ -11,10 +11,10 @@ use crate::graph::{Conv2d, Graph, Op, Pool};
 
 const FAMILY: &str = "vgg";
 
-/// Channels of the five stages, in units of the first.
+/// Channels of the five stages, as multiples of the first stage's.
 const WIDTHS: [usize; 5] = [1, 2, 4, 8, 8];
 
-/// Shorter side from which the fourth stage is pooled too.
+/// Minimum shorter side in pixels at which the fourth stage is pooled too.
 const LARGE_IMAGE: usize = 64;
 
 pub(super) fn build(spec: &Vgg, input: [usize; 3], classes: usize) -> Result<Graph, BuildError> {

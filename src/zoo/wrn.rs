@@ -1,5 +1,5 @@
-//! Wide ResNet (Zagoruyko & Komodakis 2016): normalisation and ReLU come before each convolution,
-//! and once more before the pooling.
+//! Wide ResNet (Zagoruyko & Komodakis 2016): normalisation and ReLU precede each convolution, and also the
+//! final pooling.
 
 use super::blocks::{Layer, Net};
 use super::error::BuildError;
@@ -27,8 +27,8 @@ pub(super) fn build(spec: &Wrn, input: [usize; 3], classes: usize) -> Result<Gra
     Ok(net.classify(x, classes)?)
 }
 
-/// `x + conv(relu(bn(conv(relu(bn(x))))))`; where the channels change, `x` is the first
-/// activation through a 1×1 convolution.
+/// `x + conv(relu(bn(conv(relu(bn(x))))))`; where the shape changes, `x` is replaced by the first activation
+/// passed through a 1×1 convolution.
 fn pre_activation_block(net: &mut Net, scope: &str, channels: usize, stride: usize, x: NodeId) -> Layer {
     let norm = net.batch_norm(format!("{scope}.bn1"), x)?;
     let active = net.relu(format!("{scope}.relu1"), norm)?;

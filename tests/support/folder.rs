@@ -38,7 +38,7 @@ impl Folder {
             mean: vec![0.5; input[0]],
             std: vec![0.25; input[0]],
             normalizes: None,
-            accuracy: None,
+            score: None,
             student: "tiny".into(),
             run: "test".into(),
         };

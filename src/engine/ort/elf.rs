@@ -1,5 +1,5 @@
-//! Whether a shared library is all there. The system's loader maps what a library's header promises without a look at
-//! the file's length, and the process dies of the first touch behind its end.
+//! Checks that a shared library is complete. The system's loader maps the segments that the header declares without
+//! checking the length of the file, and the process is killed when it first touches a page past the end of the file.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -7,16 +7,16 @@ use std::path::Path;
 
 /// Length of the header of a 64-bit ELF file (System V ABI, chapter 4).
 const HEADER: usize = 64;
-/// Length of an entry of its table of segments.
+/// Length of an entry of its program header table.
 const SEGMENT: usize = 56;
 
-/// Refuses a 64-bit ELF file that is shorter than its segments. What is no such file, or not there, is left to the
-/// loader, which refuses it itself.
+/// Rejects a 64-bit ELF file that is too short for its segments. Files of other kinds and missing files are left to
+/// the loader, which rejects them itself.
 ///
 /// # Errors
-/// With what is wrong.
+/// A description of the problem.
 pub(super) fn whole(path: &Path) -> Result<(), String> {
-    let cut_off = || "the file is cut off".to_string();
+    let cut_off = || "the file is truncated".to_string();
     let Ok(mut file) = File::open(path) else { return Ok(()) };
     let length = file.metadata().map_err(|error| error.to_string())?.len();
     let mut header = [0; HEADER];
@@ -60,9 +60,9 @@ mod tests {
             std::fs::write(&path, &program[..length]).unwrap();
             assert_eq!(whole(&path).is_ok(), holds, "{length} of {} bytes", program.len());
         }
-        for (content, what) in [(&program[..63], "less than a header"), (&[b'#'; 100][..], "a text")] {
+        for (content, what) in [(&program[..63], "less than a header"), (&[b'#'; 100][..], "a text file")] {
             std::fs::write(&path, content).unwrap();
-            assert_eq!(whole(&path), Ok(()), "{what} is refused by the loader");
+            assert_eq!(whole(&path), Ok(()), "{what} is left to the loader");
         }
         assert_eq!(whole(&folder.path().join("missing.so")), Ok(()));
     }

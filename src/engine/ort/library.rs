@@ -1,4 +1,4 @@
-//! Finding ONNX Runtime's shared library and opening it once.
+//! Finds ONNX Runtime's shared library and opens it once per process.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use crate::error::InputError;
 
 use super::elf::whole;
 
-/// The version of ONNX Runtime's C interface this program is built for.
+/// The version of ONNX Runtime's C API that this program is built for.
 const API_VERSION: u32 = 24;
 
-/// The variable that names the library, as `ort` and others have it.
+/// The environment variable that names the library; `ort` and other programs use the same one.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 
-/// The files of the CUDA provider, beside the library.
+/// The files of the CUDA provider, in the same folder as the library.
 const PROVIDERS: [&str; 2] = ["libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"];
 
-/// How the library is got.
+/// How to install the library.
 const SETUP: &str = if cfg!(feature = "train") {
     "run `make setup` in the project's folder"
 } else {
     "put libonnxruntime.so of ONNX Runtime 1.24 or later beside the program, as `make without-libtorch` does"
 };
 
-/// What is known of ONNX Runtime in this process.
+/// Facts about the ONNX Runtime that this process loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub library: PathBuf,
@@ -42,28 +42,28 @@ struct Loaded {
     version: String,
 }
 
-/// The library the user named, which no other takes the place of.
+/// The library that the user named; no other may replace it.
 static NAMED: OnceLock<PathBuf> = OnceLock::new();
 
 static LOADED: OnceLock<Result<Loaded, InputError>> = OnceLock::new();
 
-/// Names the library to use, before anything else of this folder is called.
+/// Names the library to use. Must be called before anything else in this module.
 pub fn use_library(path: &Path) {
-    // A second call would come too late; the first one stands.
+    // A second call would come too late, so the first one stands.
     let _ = NAMED.set(absolute(path));
 }
 
-/// Whether the user named the library: then no other engine makes up for it.
+/// Whether the user named the library; if so, no other engine may stand in for it.
 pub fn is_named() -> bool {
     NAMED.get().is_some() || std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
 }
 
-/// The process's one environment.
+/// The single environment of the process.
 pub(super) fn environment() -> Result<&'static Environment, InputError> {
     loaded().map(|loaded| &loaded.environment)
 }
 
-/// Looks at ONNX Runtime.
+/// Loads ONNX Runtime and describes it.
 ///
 /// # Errors
 /// [`InputError`] if it cannot be found or loaded.
@@ -73,12 +73,12 @@ pub fn facts() -> Result<Facts, InputError> {
     Ok(Facts { library: loaded.library.clone(), version: loaded.version.clone(), cuda })
 }
 
-/// Makes ready what the CUDA provider is loaded from. The libraries of CUDA and cuDNN are opened where they lie as in
-/// an installation of wheels, beside ONNX Runtime's own folder: the provider says where to look for none of them.
-/// Elsewhere the loader's path must lead to them.
+/// Prepares loading of the CUDA provider. In an installation from Python wheels, the libraries of CUDA and cuDNN lie
+/// beside ONNX Runtime's own folder and are opened from there, because the provider carries no search path for them.
+/// In any other installation they must be on the loader's path.
 ///
 /// # Errors
-/// [`InputError`] if ONNX Runtime cannot be loaded, or the provider's libraries are cut off.
+/// [`InputError`] if ONNX Runtime cannot be loaded or the provider's libraries are truncated.
 pub(super) fn prepare_cuda() -> Result<(), InputError> {
     static OPENED: OnceLock<()> = OnceLock::new();
     let library = &loaded()?.library;
@@ -89,7 +89,7 @@ pub(super) fn prepare_cuda() -> Result<(), InputError> {
     OPENED.get_or_init(|| {
         let wheels = library.ancestors().nth(3).map(|root| root.join("nvidia"));
         let folder = |name: &str| Some(wheels.as_ref()?.join(name).join("lib")).filter(|path| path.is_dir());
-        // What is missing, the provider names when it is loaded.
+        // Errors are ignored: the provider names any missing library when it is loaded.
         let _ = ort::ep::cuda::preload_dylibs(folder("cu13").as_deref(), folder("cudnn").as_deref());
     });
     Ok(())
@@ -116,7 +116,8 @@ fn load(named: Option<&Path>) -> Result<Loaded, InputError> {
     Err(InputError::new(format!("ONNX Runtime cannot be loaded; tried{}", tried.concat())).hint(hint))
 }
 
-/// Where the library may be, in order; what the user named is not passed over.
+/// Candidate paths of the library, in order, each with its origin and whether it is required: a library that the user
+/// named is never skipped.
 fn candidates(named: Option<&Path>) -> Vec<(&'static str, PathBuf, bool)> {
     let mut candidates = Vec::new();
     if let Some(path) = named {
@@ -136,13 +137,13 @@ fn candidates(named: Option<&Path>) -> Vec<(&'static str, PathBuf, bool)> {
     candidates
 }
 
-/// A name without a folder would be looked for on the system.
+/// Makes a path absolute, because the loader would search the system for a bare file name.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// Opens the library and asks for its version, before `ort` sees it: a library that is too old or
-/// something else altogether must be an error here, not a deadlock there.
+/// Opens the library and asks for its version before `ort` sees it: a library that is too old, or is not ONNX Runtime
+/// at all, must be an error here instead of a deadlock in `ort`.
 fn probe(path: &Path) -> Result<String, String> {
     #[repr(C)]
     struct ApiBase {
@@ -152,13 +153,13 @@ fn probe(path: &Path) -> Result<String, String> {
     type GetBase = unsafe extern "C" fn() -> *const ApiBase;
 
     whole(path)?;
-    // SAFETY: opening runs the library's initialisers; the user or the set-up chose this file.
+    // SAFETY: opening runs the library's initialisers; the user or the installation chose this file.
     let library = unsafe { libloading::Library::new(path) }.map_err(|error| reason(&error))?;
-    // SAFETY: the symbol's type is that of ONNX Runtime's C interface, unchanged since its start.
+    // SAFETY: the symbol has this type in ONNX Runtime's C API, unchanged since its first version.
     let (found, version) = unsafe {
         let base = library.get::<GetBase>(b"OrtGetApiBase\0").map_err(|error| error.to_string())?();
         if base.is_null() {
-            return Err("OrtGetApiBase gives nothing".into());
+            return Err("OrtGetApiBase returned null".into());
         }
         let version = CStr::from_ptr(((*base).get_version)()).to_string_lossy().into_owned();
         (!((*base).get_api)(API_VERSION).is_null(), version)
@@ -166,7 +167,7 @@ fn probe(path: &Path) -> Result<String, String> {
     if found { Ok(version) } else { Err(format!("version {version} is too old, 1.{API_VERSION} is needed")) }
 }
 
-/// What the system's loader says is wrong.
+/// The error message of the system's loader, with its cause.
 fn reason(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),

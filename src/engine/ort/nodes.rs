@@ -1,4 +1,4 @@
-//! The time ONNX Runtime spends in each node, from its own profile.
+//! The time ONNX Runtime spends in each node, read from its own profile.
 //!
 //! The profile is a list of events, written to a temporary folder; its times are whole microseconds, rounded down.
 
@@ -17,13 +17,13 @@ use super::super::timed::{TimedNode, TimedRuns, warmup};
 use super::super::{Engine, EngineOptions};
 use super::session::OrtEngine;
 
-/// What ONNX Runtime puts behind a node's name.
+/// Suffix that ONNX Runtime appends to a node's name.
 const KERNEL: &str = "_kernel_time";
 
-/// What it puts behind the name of the tensor that a convolution in blocks of channels gives.
+/// Suffix that it appends to the name of the output of a convolution in the channel-blocked layout.
 const BLOCKED: &str = "_nchwc";
 
-/// One event of a profile. Of many kinds two matter: a node's kernel has run, a whole run has ended.
+/// One event of a profile. Only two of its many kinds matter: a node's kernel has run, and a whole run has ended.
 #[derive(Deserialize)]
 struct Event {
     #[serde(default)]
@@ -42,16 +42,16 @@ struct Event {
 struct Arguments {
     op_name: Option<String>,
     provider: Option<String>,
-    /// By element type.
+    /// One map per input, from element type to shape.
     input_type_shape: Vec<HashMap<String, Vec<u64>>>,
     output_type_shape: Vec<HashMap<String, Vec<u64>>>,
 }
 
-/// Runs a batch in a session of its own on the CPU with every node timed. On CUDA ONNX Runtime's own times are of the
-/// launches.
+/// Runs a batch in a new CPU session with every node timed. There is no counterpart for CUDA, where ONNX Runtime times
+/// only the kernel launches.
 ///
 /// # Errors
-/// `InputError` if ONNX Runtime refuses the file; if a run fails or the profile cannot be read.
+/// `InputError` if ONNX Runtime refuses the file; another error if a run fails or the profile cannot be read.
 pub fn time_nodes(
     file: &OnnxFile,
     options: &EngineOptions,
@@ -71,13 +71,14 @@ pub fn time_nodes(
     })?;
     ensure!(
         timed.run_us.len() == runs,
-        "ONNX Runtime's profile holds {} runs of {runs}; it takes a million events, so ask for fewer runs",
+        "ONNX Runtime's profile holds only {} of {runs} runs; it stops at a million events, so ask for fewer runs",
         timed.run_us.len()
     );
     Ok(timed)
 }
 
-/// Reads the last `runs` runs of a profile. `weight` tells the shape of the weight a tensor of the file is computed with.
+/// Reads the last `runs` runs of a profile. `weight` returns the shape of the weight that a tensor of the file is
+/// computed with.
 fn read(path: &Path, runs: usize, weight: impl Fn(&str) -> Option<Vec<u64>>) -> Result<TimedRuns> {
     let open = File::open(path).with_context(|| format!("ONNX Runtime's profile {}", path.display()))?;
     let events: Vec<Event> =
@@ -124,7 +125,7 @@ fn described(
     let op = arguments
         .op_name
         .clone()
-        .with_context(|| format!("the profile has no operation for node '{name}'"))?;
+        .with_context(|| format!("the profile names no operator for node '{name}'"))?;
     let tensor = name.strip_suffix(BLOCKED).unwrap_or(name);
     let output = shapes(&arguments.output_type_shape).into_iter().next().unwrap_or_default();
     let macs = macs(&op, &shapes(&arguments.input_type_shape), &output, weight(tensor));
@@ -138,15 +139,15 @@ fn described(
     })
 }
 
-/// Of each tensor, whatever its elements are.
+/// Shape of each tensor, regardless of its element type.
 fn shapes(typed: &[HashMap<String, Vec<u64>>]) -> Vec<Vec<u64>> {
     typed.iter().filter_map(|shape| shape.values().next().cloned()).collect()
 }
 
-/// Multiply-accumulates of a run: outputs times the length of the sum behind each.
+/// Multiply-accumulates per run: the number of outputs times the number of terms summed for each.
 ///
-/// In blocks of channels, both a convolution's weight and its output are filled up to whole blocks; `weight` is the shape
-/// as the file has it.
+/// In the channel-blocked layout, both the weight and the output of a convolution are padded to whole blocks; `weight`
+/// is the unpadded shape from the file.
 fn macs(op: &str, inputs: &[Vec<u64>], output: &[u64], weight: Option<Vec<u64>>) -> Option<u64> {
     let product = |dims: &[u64]| dims.iter().try_fold(1u64, |product, &dim| product.checked_mul(dim));
     match op {

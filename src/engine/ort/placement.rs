@@ -1,4 +1,4 @@
-//! Which execution provider really runs each node.
+//! The execution provider that actually runs each node.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -9,7 +9,8 @@ use ort::session::Session;
 
 use super::super::Placement;
 
-/// Nodes of arithmetic on shapes, which ONNX Runtime keeps on the CPU; all others must run where they were asked to.
+/// Operators of shape arithmetic, which ONNX Runtime keeps on the CPU; all other nodes must run on the requested
+/// provider.
 const ON_SHAPES: &[&str] = &[
     "Add",
     "And",
@@ -43,7 +44,7 @@ const ON_SHAPES: &[&str] = &[
     "Where",
 ];
 
-/// One node of the graph as it was shared out among providers: before they fuse nodes.
+/// One node of the graph as it was partitioned among the providers, before they fuse nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Placed {
     pub provider: String,
@@ -51,11 +52,11 @@ pub(super) struct Placed {
     pub op: String,
 }
 
-/// Refuses a session in which a node runs on another provider than `wanted`, arithmetic on shapes aside.
+/// Rejects a session in which any node other than shape arithmetic runs on a provider other than `wanted`.
 pub(super) fn require(session: &Session, wanted: &str) -> Result<()> {
     let placed = read(session)?;
     if placed.is_empty() {
-        bail!("ONNX Runtime does not say which provider runs the nodes");
+        bail!("ONNX Runtime does not report which provider runs each node");
     }
     let elsewhere: Vec<String> = placed
         .iter()
@@ -65,7 +66,7 @@ pub(super) fn require(session: &Session, wanted: &str) -> Result<()> {
     if elsewhere.is_empty() { Ok(()) } else { bail!("not on {wanted}: {}", elsewhere.join(", ")) }
 }
 
-/// How many nodes of which operator each provider runs.
+/// Number of nodes that each provider runs, by operator.
 pub(super) fn count(session: &Session) -> Result<Placement> {
     let mut placement = Placement::new();
     for node in read(session)? {
@@ -74,7 +75,7 @@ pub(super) fn count(session: &Session) -> Result<Placement> {
     Ok(placement)
 }
 
-/// Reads the assignment that `session.record_ep_graph_assignment_info` keeps.
+/// Reads the assignment that the option `session.record_ep_graph_assignment_info` makes the session keep.
 fn read(session: &Session) -> Result<Vec<Placed>> {
     let api = ort::api();
     let mut placed = Vec::new();
@@ -99,7 +100,7 @@ fn read(session: &Session) -> Result<Vec<Placed>> {
     Ok(placed)
 }
 
-/// Reads a string that ONNX Runtime keeps.
+/// Reads a string that ONNX Runtime owns.
 ///
 /// # Safety
 /// `read` must write a C string that lives as long as the session.
@@ -109,7 +110,7 @@ unsafe fn text(read: impl FnOnce(*mut *const c_char) -> ort_sys::OrtStatusPtr) -
     if out.is_null() {
         return Ok(String::new());
     }
-    // SAFETY: the call succeeded, so it wrote a C string, which lives as long as what it was read from.
+    // SAFETY: the call succeeded, so it wrote a C string, which lives as long as the object it belongs to.
     Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
 }
 

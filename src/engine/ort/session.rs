@@ -21,38 +21,38 @@ use super::super::{Engine, EngineOptions, INTER_OP_THREADS, Placement};
 use super::library::{environment, prepare_cuda};
 use super::placement;
 
-/// The CUDA provider's own name.
+/// ONNX Runtime's name for the CUDA provider.
 const CUDA_PROVIDER: &str = "CUDAExecutionProvider";
 
-/// What is missing where the CUDA provider does not load.
+/// Hint for when the CUDA provider does not load.
 const CUDA_NEEDS: &str = "the CUDA provider needs an NVIDIA GPU and its driver, ONNX Runtime's CUDA build, and the \
                           libraries of CUDA and cuDNN on the loader's path; `cohort doctor` tries it";
 
-/// What to do where it has not enough memory.
-const CUDA_MEMORY: &str = "the GPU's memory is too small: choose a smaller batch, or fewer at once";
+/// Hint for when the GPU runs out of memory.
+const CUDA_MEMORY: &str = "the GPU is out of memory: choose a smaller batch, or run fewer at once";
 
-/// Where the provider's own words begin, behind places in the source and the compiler's names of functions.
+/// How the provider's own messages begin; source locations and function signatures come before them.
 const CUDA_PROBLEMS: [&str; 4] =
     ["Failed to load library", "CUDA failure", "CUDNN failure", "CUBLAS failure"];
 
-/// A session, and the batch that is bound to it.
+/// A session and the batch that is bound to it.
 pub struct OrtEngine {
     session: Session,
     name: String,
     input: String,
     outputs: Vec<String>,
     cuda: bool,
-    /// Whether bound runs are recorded as CUDA graphs, one for each batch that was bound.
+    /// Whether bound runs are recorded as CUDA graphs, one per bound batch.
     graphs: bool,
     batches: i32,
     bound: Option<(IoBinding, RunOptions<NoSelectedOutputs>)>,
-    /// Of runs whose input lies anywhere, which no graph can replay.
+    /// Options of runs without a bound batch. Their input may lie at any address, so no CUDA graph can replay them.
     unbound: RunOptions<NoSelectedOutputs>,
 }
 
-/// What says to the CUDA provider which graph a run is recorded in and replayed from.
+/// Run option that tells the CUDA provider which graph a run is recorded in and replayed from.
 const GRAPH: &str = "gpu_graph_id";
-/// No graph.
+/// Value of [`GRAPH`] for a run without a CUDA graph.
 const NO_GRAPH: i32 = -1;
 
 impl OrtEngine {
@@ -67,12 +67,12 @@ impl OrtEngine {
     /// Loads a file for the CUDA provider.
     ///
     /// # Errors
-    /// [`InputError`] if the provider cannot load, or if a compute node would run elsewhere: ONNX
-    /// Runtime would fall back to the CPU without a word.
+    /// [`InputError`] if the provider cannot load, or if a compute node would run elsewhere: by default, ONNX
+    /// Runtime silently falls back to the CPU.
     pub fn cuda(file: &OnnxFile, options: &EngineOptions) -> Result<Self> {
         prepare_cuda()
             .map_err(|problem| refusal(&options.name(EngineName::OrtCuda), file, &problem, true))?;
-        // By its source ONNX Runtime keeps half precision, too, off the tensor cores where TF32 is off.
+        // According to its source, ONNX Runtime keeps half precision off the tensor cores as well when TF32 is off.
         let provider = ep::CUDA::default()
             .with_tf32(options.cuda.tf32 || file.contract.precision == Precision::Float16)
             .with_cuda_graph(options.cuda.graph)
@@ -86,16 +86,16 @@ impl OrtEngine {
         Ok(engine)
     }
 
-    /// Loads a file for the CPU provider, with every node's time written to a file whose name begins with `times`,
-    /// once [`OrtEngine::end_times`] is called.
+    /// Loads a file for the CPU provider with node profiling on. [`OrtEngine::end_times`] writes the times to a file
+    /// whose path begins with `times`.
     ///
     /// # Errors
-    /// As without.
+    /// Those of [`OrtEngine::cpu`].
     pub(super) fn timed(file: &OnnxFile, options: &EngineOptions, times: &Path) -> Result<Self> {
         Self::new(file, options, EngineName::OrtCpu, None, Some(times))
     }
 
-    /// Ends the timing of nodes and tells where the times were written.
+    /// Ends the node profiling and returns the path of the file that holds the times.
     pub(super) fn end_times(&mut self) -> Result<PathBuf> {
         Ok(self.session.end_profiling()?.into())
     }
@@ -133,7 +133,7 @@ fn run_options(graph: Option<i32>) -> Result<RunOptions<NoSelectedOutputs>> {
     Ok(options)
 }
 
-/// What a run's failure is: on CUDA most are of the machine, not ours.
+/// Converts the failure of a run into an error: on CUDA most failures come from the machine, not from a bug here.
 fn failed(error: &ort::Error, on_cuda: bool) -> anyhow::Error {
     let text = error.to_string();
     if !on_cuda {
@@ -179,7 +179,7 @@ fn text<R>(error: ort::Error<R>) -> String {
     error.to_string()
 }
 
-/// What a provider says is wrong, without where in its source it says so.
+/// A provider's error message without its source location.
 fn told(problem: &str) -> &str {
     let starts = CUDA_PROBLEMS.iter().filter_map(|mark| problem.rfind(mark));
     let own = starts.max().map_or(problem, |start| &problem[start..]);
@@ -222,7 +222,7 @@ impl Engine for OrtEngine {
             let device =
                 MemoryInfo::new(AllocationDevice::CUDA, 0, AllocatorType::Device, MemoryType::Default)?;
             let allocator = Allocator::new(&self.session, device)?;
-            // Allocated once: a recorded CUDA graph writes where it wrote when it was recorded.
+            // Allocated once, because a recorded CUDA graph always writes to the addresses it was recorded with.
             for (name, shape) in self.outputs.iter().zip(shapes) {
                 binding.bind_output(name.as_str(), Tensor::<f32>::new(&allocator, shape)?)?;
             }
@@ -270,7 +270,7 @@ impl Engine for OrtEngine {
 mod tests {
     use super::*;
 
-    /// The ends of what ONNX Runtime 1.30 says without a driver, and without a device.
+    /// Tails of the messages of ONNX Runtime 1.30 without a driver and without a device.
     #[test]
     fn a_provider_is_quoted_without_its_source() {
         let unloadable = "/src/provider_bridge_ort.cc:1988 onnxruntime::Provider& onnxruntime::ProviderLibrary::Get() \

@@ -1,9 +1,9 @@
-//! What nodes cost.
+//! The cost of nodes in multiply-accumulates.
 
 use tract_onnx::prelude::{Node, TypedFact, TypedModel, TypedOp};
 use tract_onnx::tract_core::ops::Cost;
 
-/// What tract itself says a node costs, a run.
+/// Multiply-accumulates of a node per run, as tract itself counts them; `None` if it has none or tract cannot tell.
 pub(super) fn macs(model: &TypedModel, node: &Node<TypedFact, Box<dyn TypedOp>>) -> Option<u64> {
     let inputs = model.node_input_facts(node.id).ok()?;
     let costs = node.op.cost(&inputs).ok()?;

@@ -1,8 +1,8 @@
-//! Depthwise convolutions with the channels last, where that is faster.
+//! Moves depthwise convolutions to the channels-last layout where that is faster.
 //!
-//! With the channels first, tract computes along rows: fast for long rows of stride 1 alone. With the channels last it
-//! computes along the channels. Between two products, such as convolutions of one pixel, that costs nothing: they take
-//! and give axes in any order.
+//! In the channels-first layout, tract computes along rows, which is fast only for long rows of stride 1. In the
+//! channels-last layout, it computes along the channels. Between two matrix products, such as 1x1 convolutions, the
+//! change of layout is free, because products read and write their axes in any order.
 
 use tract_onnx::prelude::{OutletId, TractResult, TypedModel, TypedModelPatch};
 use tract_onnx::tract_core::internal::Rewriter;
@@ -14,13 +14,13 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
-/// Output rows of stride 1 from this length on are faster with the channels first: the kernel's step.
+/// Output rows of stride 1 that are at least this long are faster with the channels first; it is the kernel's step.
 const LONG_ROW: usize = 32;
 
-/// Fewer channels do not fill a vector.
+/// Minimum number of channels; fewer do not fill a vector register.
 const ENOUGH_CHANNELS: usize = 16;
 
-/// Rewrites the depthwise convolutions of a network that gain by it.
+/// Rewrites those depthwise convolutions of a network that gain from it.
 pub(super) fn channels_last(model: &mut TypedModel) -> TractResult<()> {
     Rewriter::<()>::default().with_rule_for("depthwise-channels-last", rule).rewrite(&(), model)?;
     model.declutter()
@@ -61,7 +61,7 @@ fn rule(
     Ok(Some(patch))
 }
 
-/// Whether a node is a product, or one and then functions of each element, all read by one node alone.
+/// Whether a value comes from a product, directly or through elementwise functions, each of which has a single reader.
 fn comes_from_product(model: &TypedModel, mut id: usize) -> bool {
     loop {
         let node = model.node(id);
@@ -74,7 +74,7 @@ fn comes_from_product(model: &TypedModel, mut id: usize) -> bool {
     }
 }
 
-/// Whether a node is read by a product alone, or by functions of each element and then one.
+/// Whether the only reader of a node is a product, directly or through a chain of elementwise functions.
 fn goes_to_product<'a>(model: &'a TypedModel, mut node: &'a TypedNode) -> bool {
     loop {
         let [next] = node.outputs[0].successors[..] else { return false };
@@ -85,7 +85,7 @@ fn goes_to_product<'a>(model: &'a TypedModel, mut node: &'a TypedNode) -> bool {
     }
 }
 
-/// What a function of each element reads beside constants.
+/// The only operand of an elementwise function that is not a constant.
 fn operand(model: &TypedModel, node: &TypedNode) -> Option<usize> {
     let varies = |outlet: &&OutletId| model.outlet_fact(**outlet).is_ok_and(|fact| fact.konst.is_none());
     let mut operands = node.inputs.iter().filter(varies);

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::runtime::TractEngine;
 
 impl TractEngine {
-    /// Runs a batch with a clock around every node.
+    /// Runs a batch with every node timed.
     ///
     /// # Errors
     /// If the shape does not fit the network or a run fails.
@@ -46,8 +46,8 @@ impl TractEngine {
     }
 }
 
-/// The nodes of a plan in the order they run, and the place of each by its id. MACs are of a whole run, in which the plan
-/// runs as often as the batch has parts.
+/// The nodes of a plan in the order in which they run, and the position of each by its id. MACs are per run of the
+/// whole batch, in which the plan runs once per part of the batch.
 fn described(plan: &Plan, parts: usize) -> (Vec<TimedNode>, Vec<usize>) {
     let model = plan.model();
     let mut places = vec![0; model.nodes().len()];

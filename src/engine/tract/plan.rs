@@ -1,4 +1,4 @@
-//! From a file to a plan: an input shape that is known, and a network rewritten for it.
+//! Turns a file into a plan: a network that is rewritten for a known input shape.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,10 +20,10 @@ use super::depthwise::channels_last;
 
 pub(super) type Plan = Arc<RunnableModel<TypedFact, Box<dyn TypedOp>>>;
 
-/// Weights of fewer bytes stay in a core's cache from image to image.
+/// Weights of at most this many bytes stay in a core's cache from image to image.
 const CACHE_BYTES: u64 = 1 << 20;
 
-/// A file as tract reads it.
+/// Parses a file with tract.
 ///
 /// # Errors
 /// [`InputError`] if tract refuses it.
@@ -32,7 +32,7 @@ pub(super) fn read(file: &OnnxFile) -> Result<InferenceModel> {
         .map_err(|error| InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into())
 }
 
-/// The network with every shape known.
+/// Infers every shape of the network for an input shape and, with `optimize`, rewrites the network.
 pub(super) fn typed(model: &InferenceModel, shape: &[usize], optimize: bool) -> Result<TypedModel> {
     let model = model.clone();
     guarded(|| {
@@ -48,17 +48,17 @@ pub(super) fn typed(model: &InferenceModel, shape: &[usize], optimize: bool) -> 
     .with_context(|| format!("tract cannot plan for input {shape:?}"))
 }
 
-/// The network ready to run.
+/// Makes a runnable plan of the network.
 pub(super) fn plan(typed: TypedModel, optimize: bool) -> Result<Plan> {
     guarded(|| if optimize { typed.into_optimized()? } else { typed }.into_runnable())
 }
 
-/// Whether a batch is best taken image by image, told from the network for one image.
+/// Whether a batch runs faster image by image, judged by the network for one image.
 ///
-/// tract's convolutions gather their input on the fly for one image and copy it out beforehand for several, and some sums
-/// and activations are fused into a product only for one. What speaks for a whole batch is a weight of which every number
-/// is used once an image: it is then read once a batch. So it depends on what there is more of to move: such weights, or
-/// what is computed. Images stay apart only if every output has its own row for each.
+/// tract's convolutions gather their input on the fly for one image but copy it out beforehand for several, and some
+/// additions and activations are fused into a product only for one. Running the whole batch pays when weights used once
+/// per image dominate memory traffic, because it then reads them once per batch. The decision compares the bytes of
+/// such weights with the bytes of the computed values. A batch is split only if every output has one row per image.
 pub(super) fn image_by_image(typed: &TypedModel) -> bool {
     let bytes = |fact: &TypedFact| {
         fact.shape.as_concrete().map_or(0, |shape| 4 * shape.iter().product::<usize>() as u64)
@@ -77,7 +77,7 @@ pub(super) fn image_by_image(typed: &TypedModel) -> bool {
     apart && read_again <= computed.max(CACHE_BYTES)
 }
 
-/// Shape of every tensor that can be inferred, by name, for one sample of shape `sample`.
+/// Shapes of all tensors that tract can infer, by tensor name, for a batch of one sample of shape `sample`.
 ///
 /// # Errors
 /// [`InputError`] if tract refuses the file.
@@ -100,7 +100,7 @@ pub fn tensor_shapes(file: &OnnxFile, sample: &[usize]) -> Result<HashMap<String
     Ok(shapes)
 }
 
-/// tract panics on some models that it cannot handle; here that is an error like any other.
+/// Turns a panic of tract into an error: it panics on some models that it cannot handle.
 fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| anyhow!("{error:#}")),
@@ -124,7 +124,7 @@ mod tests {
 
     use super::super::TractEngine;
 
-    /// Convolutions, a short depthwise one between two products among them, and as many logits as is said.
+    /// A network of convolutions, including a depthwise one with short rows between two products, with `logits` logits.
     fn file(logits: usize) -> OnnxFile {
         let (mut builder, mut last) = Builder::new(vec![3, 16, 16]).unwrap();
         let depthwise = Conv2d { groups: 32, ..Conv2d::square(32, 3, 2) };

@@ -1,4 +1,4 @@
-//! Running plans. Each keeps its state, and with it what its nodes allocated, from run to run.
+//! Runs plans. Each plan keeps its state, including the memory its nodes allocated, from run to run.
 
 use std::collections::HashMap;
 
@@ -15,24 +15,24 @@ use crate::onnx::OnnxFile;
 use super::super::{Engine, EngineOptions};
 use super::plan::{image_by_image, plan, read, typed};
 
-/// A model, and the plans made of it so far.
+/// A model and the plans made from it so far.
 pub struct TractEngine {
     model: InferenceModel,
     outputs: Vec<String>,
     options: EngineOptions,
     pool: Option<Executor>,
-    /// Whether the file takes batches of other sizes than its own.
+    /// Whether the file takes batches of any size.
     any_batch: bool,
-    /// By the shape of their input.
+    /// Plans by the shape of their input.
     plans: HashMap<Vec<usize>, TypedSimpleState>,
-    /// Whether batches of images of this shape are taken apart, by that shape.
+    /// Whether batches are run image by image, by the shape of a batch of one.
     apart: HashMap<Vec<usize>, bool>,
     pub(super) bound: Option<Bound>,
 }
 
-/// A batch as it is run: whole, or image by image.
+/// A batch in the form in which it is run: whole or image by image.
 pub(super) struct Bound {
-    /// Of each part.
+    /// Shape of each part.
     pub shape: Vec<usize>,
     pub parts: Vec<TValue>,
 }
@@ -55,7 +55,7 @@ impl TractEngine {
         })
     }
 
-    /// Copies a batch to where its plan reads it, and makes that plan if there is none.
+    /// Copies a batch to where its plan reads it, and makes that plan if it does not exist yet.
     fn part(&mut self, images: ArrayViewD<'_, f32>) -> Result<Bound> {
         let shape = images.shape().to_vec();
         let single = [&[1], &shape[1..]].concat();
@@ -69,7 +69,8 @@ impl TractEngine {
         Ok(Bound { shape, parts })
     }
 
-    /// Whether a batch is run image by image: only what tract rewrites, which the file's own nodes are held against.
+    /// Whether a batch is run image by image. Networks that run without rewriting are never split, because they are the
+    /// baseline for the rewritten ones.
     fn takes_apart(&mut self, single: &[usize]) -> Result<bool> {
         if !self.options.optimize || !self.any_batch {
             return Ok(false);
@@ -77,7 +78,7 @@ impl TractEngine {
         if let Some(&apart) = self.apart.get(single) {
             return Ok(apart);
         }
-        // A network that takes no single image takes whole batches or none.
+        // A network that cannot be planned for a single image is run on whole batches, if at all.
         let typed = typed(&self.model, single, true).ok().filter(image_by_image);
         self.apart.insert(single.to_vec(), typed.is_some());
         match typed {
@@ -100,7 +101,7 @@ impl TractEngine {
         Ok(())
     }
 
-    /// Runs every part with `run`, on as many threads as the options say.
+    /// Runs every part with `run`, on the number of threads given in the options.
     pub(super) fn execute<T>(
         &mut self,
         bound: &Bound,
