@@ -7,7 +7,7 @@ export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 FUZZ_MINUTES ?= 30
 
 .PHONY: help setup build without-libtorch quickstart picture test check-export check-latency foreign foreign-latency fuzz sanitize \
-	gpu-pack check-gpu-script lint
+	gpu-pack check-gpu-script lint deny
 
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
@@ -25,6 +25,7 @@ help:
 	@echo "make without-libtorch   build target/without-libtorch/cohort, which verifies and benches but does not train"
 	@echo "make picture      draw README's picture from the quick start's tables (docs/quickstart.svg)"
 	@echo "make lint         formatting, clippy, and links in the documentation"
+	@echo "make deny         licences, advisories and sources of the dependencies (cargo install cargo-deny)"
 
 setup:
 	@python3 scripts/setup.py
@@ -111,3 +112,7 @@ lint: setup
 	cargo fmt --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo doc $(CARGO_FLAGS) --no-deps --document-private-items --quiet
+
+# Advisories come from a database that it downloads.
+deny:
+	cargo deny --locked check

@@ -15,7 +15,7 @@ use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings, import};
 use cohort::ui::{Ui, out};
-use cohort::verify::{Candidate, InputSet, ReferenceKind, Truths, Verification, VerifyReport, verify};
+use cohort::verify::{ConfiguredEngine, InputSet, ReferenceKind, Truths, Verification, VerifyReport, verify};
 use ndarray::ArrayD;
 
 /// The largest relative error that is taken for rounding.
@@ -113,7 +113,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
     let mut engines = Vec::new();
     for engine in ENGINES {
         for options in EngineOptions::ways(engine, usable_threads()) {
-            engines.push(Candidate { engine, loaded: open(&file, engine, &options), options });
+            engines.push(ConfiguredEngine { engine, loaded: open(&file, engine, &options), options });
         }
     }
     let report = verify(&mut Verification {

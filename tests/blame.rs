@@ -15,7 +15,7 @@ use cohort::graph::{
 use cohort::onnx::{OnnxFile, emit, plain_contract};
 use cohort::progress::Silent;
 use cohort::verify::{
-    Blame, Candidate, Evidence, InputSet, ReferenceKind, Truths, Verification, VerifyReport, blame,
+    Blame, ConfiguredEngine, Evidence, InputSet, ReferenceKind, Truths, Verification, VerifyReport, blame,
     input_sets, save_case, verify,
 };
 
@@ -78,7 +78,7 @@ fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_
         model: "net.onnx".into(),
         findings: Vec::new(),
         truths: &truths,
-        engines: vec![Candidate { engine: EngineName::OrtCpu, options, loaded }],
+        engines: vec![ConfiguredEngine { engine: EngineName::OrtCpu, options, loaded }],
         inputs: &inputs,
         scoring: None,
         fixed_batch: None,

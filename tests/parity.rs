@@ -17,7 +17,7 @@ use cohort::graph::{
 use cohort::onnx::{Metadata, OnnxFile, contract_with_embedding, emit, findings, plain_contract};
 use cohort::progress::Silent;
 use cohort::verify::{
-    Candidate, ReferenceKind, Tolerance, Truths, Verification, VerifyReport, input_sets, verify,
+    ConfiguredEngine, ReferenceKind, Tolerance, Truths, Verification, VerifyReport, input_sets, verify,
 };
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
@@ -72,10 +72,10 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
     let truth = Truth::new(model).unwrap();
     let torch: Box<dyn Engine> = Box::new(TorchEngine::new(model, Device::Cpu, 2).unwrap());
     let usual = EngineOptions { threads: 2, ..EngineOptions::default() };
-    let mut engines = vec![Candidate { engine: EngineName::Torch, options: usual, loaded: Ok(torch) }];
+    let mut engines = vec![ConfiguredEngine { engine: EngineName::Torch, options: usual, loaded: Ok(torch) }];
     for engine in [EngineName::OrtCpu, EngineName::Tract] {
         for options in EngineOptions::ways(engine, 2) {
-            engines.push(Candidate { engine, loaded: open(file, engine, &options), options });
+            engines.push(ConfiguredEngine { engine, loaded: open(file, engine, &options), options });
         }
     }
     let inputs = input_sets(None, &file.contract.image_input(file.contract.preparation.as_ref()).unwrap(), 1);

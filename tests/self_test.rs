@@ -11,7 +11,7 @@ use cohort::graph::{Graph, Model, initial_weights, params};
 use cohort::onnx::{OnnxFile, import};
 use cohort::progress::Silent;
 use cohort::torch::{Mode, Network, batch_tensor};
-use cohort::verify::{Outcome, SelfTestReport, Subject, input_sets, self_test};
+use cohort::verify::{Outcome, SelfTestReport, Specimen, input_sets, self_test};
 use cohort::zoo;
 use ndarray::ArrayD;
 
@@ -55,7 +55,7 @@ fn trained(graph: Graph) -> Model {
 
 fn tested(name: &str, model: &Model) -> SelfTestReport {
     let (image, engine) = (image(model.graph()), EngineName::OrtCpu);
-    self_test(&Subject { name, model, image, engine, threads: 2, seed: 1 }, &Silent).unwrap()
+    self_test(&Specimen { name, model, image, engine, threads: 2, seed: 1 }, &Silent).unwrap()
 }
 
 #[test]

@@ -31,7 +31,7 @@ struct Checked<'a> {
     train_images: usize,
     validation_images: Option<usize>,
     test_images: Option<usize>,
-    students: Vec<Student<'a>>,
+    students: Vec<CheckedStudent<'a>>,
     teacher: Option<CheckedTeacher<'a>>,
     /// Bytes that the relational terms hold at once on the CPU, where they are on.
     relation_bytes: Option<usize>,
@@ -41,7 +41,7 @@ struct Checked<'a> {
 }
 
 #[derive(Serialize)]
-struct Student<'a> {
+struct CheckedStudent<'a> {
     name: &'a str,
     model: &'a str,
     params: u64,
@@ -69,7 +69,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
 }
 
 fn checked(plan: &Plan) -> Checked<'_> {
-    let students = plan.peers.iter().map(|peer| Student {
+    let students = plan.peers.iter().map(|peer| CheckedStudent {
         name: &peer.name,
         model: &peer.model,
         params: peer.cost.params,

@@ -24,7 +24,9 @@ use crate::verify::{
 
 use super::Common;
 use super::common::runtime;
-use against::{Network, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder};
+use against::{
+    ExpectedModel, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder,
+};
 use inputs::Images;
 
 /// Default number of validation images that are compared.
@@ -118,7 +120,7 @@ pub fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result
     let shorter = cut(args, file, network.as_mut(), reference.as_mut())?;
     let whole = file;
     let file = shorter.as_ref().unwrap_or(whole);
-    let with_torch = network.as_ref().is_some_and(Network::ends_alike);
+    let with_torch = network.as_ref().is_some_and(ExpectedModel::ends_alike);
     let engines = engines(args, file, with_torch, progress)?;
     let images = images(args, file, progress)?;
     let references = (network.as_ref(), reference.as_ref());
@@ -167,7 +169,7 @@ pub fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result
         inputs,
         truths,
         adversary,
-        reference: another.map(Network::reference),
+        reference: another.map(ExpectedModel::reference),
         scoring,
         case: Some(&case),
         open: &open,
@@ -196,7 +198,7 @@ fn case_folder(args: &Args) -> PathBuf {
 fn cut(
     args: &Args,
     file: &OnnxFile,
-    network: Option<&mut Network>,
+    network: Option<&mut ExpectedModel>,
     reference: Option<&mut Reference>,
 ) -> Result<Option<OnnxFile>> {
     let Some(network) = network.filter(|_| args.inputs.is_none()) else { return Ok(None) };
@@ -232,7 +234,7 @@ fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Optio
 }
 
 /// The network that the file should compute: that of its checkpoint where it is known, else its own nodes.
-fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Network>> {
+fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<ExpectedModel>> {
     if args.reference.is_none()
         && args.inputs.is_none()
         && let Some(checkpoint) = checkpoint(file, args.run.as_ref())?
@@ -255,7 +257,7 @@ fn inputs_and_truths(
     args: &Args,
     file: &OnnxFile,
     engines: &[EngineName],
-    (network, reference): (Option<&Network>, Option<&Reference>),
+    (network, reference): (Option<&ExpectedModel>, Option<&Reference>),
     images: Option<&Images>,
 ) -> Result<(Vec<InputSet>, Truths)> {
     if let Some(recorded) = &args.inputs {

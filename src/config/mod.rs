@@ -26,8 +26,8 @@ pub use model::{
 pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,
-    FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, Precision, RotateSpec, Source, Student,
-    TeacherSpec, names_a_file,
+    FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, RotateSpec, Source, Student, TeacherSpec,
+    TrainingPrecision, names_a_file,
 };
 pub use stages::{Budgets, Export, Limit, Report, Select, SelectBy, Stage, Verify};
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};

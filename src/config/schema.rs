@@ -31,7 +31,7 @@ pub struct Pipeline {
     #[serde(default)]
     pub device: Device,
     #[serde(default)]
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
     pub data: Data,
     /// The students, two or more; their order does not matter.
     pub cohort: Vec<Student>,
@@ -144,7 +144,7 @@ pub struct TeacherSpec {
 /// The precision of images and activations in training; weights are always float32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum TrainingPrecision {
     #[default]
     Float32,
     /// Convolutions multiply with 10-bit mantissas and sum in float32; everything else is float32. GPU only.
@@ -153,13 +153,13 @@ pub enum Precision {
     Bfloat16,
 }
 
-impl Precision {
+impl TrainingPrecision {
     /// The value in a pipeline file.
     pub fn key(self) -> &'static str {
         match self {
-            Precision::Float32 => "float32",
-            Precision::Tf32 => "tf32",
-            Precision::Bfloat16 => "bfloat16",
+            TrainingPrecision::Float32 => "float32",
+            TrainingPrecision::Tf32 => "tf32",
+            TrainingPrecision::Bfloat16 => "bfloat16",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::config::names_a_file;
 use crate::config::{
     Augment, Bench, Collaborate, Device, EngineName, Export, Limit, LossTerms, Optimizer, OutOfRange,
-    Pipeline, Precision, Recipe, Schedule, Select, Source, Stage, TermKind, Verify,
+    Pipeline, Recipe, Schedule, Select, Source, Stage, TermKind, TrainingPrecision, Verify,
 };
 use crate::data::DataInfo;
 use crate::epoch::Term;
@@ -27,7 +27,7 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     }
     name("name", &pipeline.name, problems);
     cohort(pipeline, problems);
-    if pipeline.precision != Precision::Float32 && pipeline.device == Device::Cpu {
+    if pipeline.precision != TrainingPrecision::Float32 && pipeline.device == Device::Cpu {
         let remedy = "write `device: cuda`, or leave precision out";
         let problem = format!("{} is for a GPU, and the device is cpu", pipeline.precision.key());
         problems.add("precision", problem, remedy);

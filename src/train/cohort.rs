@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tch::Kind;
 
-use crate::config::{Augment, Device, Keep, Precision, Recipe};
+use crate::config::{Augment, Device, Keep, Recipe, TrainingPrecision};
 use crate::data::{Dataset, TrainingOrder, batches_per_epoch};
 use crate::epoch::EpochRecord;
 use crate::error::Interrupted;
@@ -49,7 +49,7 @@ pub struct Training<'a> {
     pub augment: &'a [Augment],
     /// Threads that load and augment images.
     pub workers: usize,
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
     pub device: Device,
     /// Seed of the batch order and the augmentation.
     pub seed: u64,
@@ -82,16 +82,16 @@ pub struct Outcome {
 }
 
 /// The type in which libtorch computes at a precision. Also switches TF32 on or off.
-fn compute_kind(precision: Precision, device: tch::Device) -> Result<Kind> {
+fn compute_kind(precision: TrainingPrecision, device: tch::Device) -> Result<Kind> {
     let on_gpu = matches!(device, tch::Device::Cuda(_));
-    if precision != Precision::Float32 && !on_gpu {
+    if precision != TrainingPrecision::Float32 && !on_gpu {
         let problem = format!("precision {} is for a GPU, and this run is on the CPU", precision.key());
         return Err(crate::error::InputError::new(problem).hint("leave `precision` out").into());
     }
-    allow_tf32(precision == Precision::Tf32)?;
+    allow_tf32(precision == TrainingPrecision::Tf32)?;
     Ok(match precision {
-        Precision::Float32 | Precision::Tf32 => Kind::Float,
-        Precision::Bfloat16 => Kind::BFloat16,
+        TrainingPrecision::Float32 | TrainingPrecision::Tf32 => Kind::Float,
+        TrainingPrecision::Bfloat16 => Kind::BFloat16,
     })
 }
 
@@ -308,7 +308,7 @@ impl<'a> Cohort<'a> {
         for ((student, kept), score) in self.students.iter().zip(&self.kept).zip(&self.progress.kept) {
             let weights = kept.clone().context("no epoch was finished")?;
             let (epoch, mut validation) = score.context("no epoch was finished")?;
-            if self.training.precision != Precision::Float32 {
+            if self.training.precision != TrainingPrecision::Float32 {
                 validation = self.score_in_float32(&student.network, &weights)?;
             }
             let optimizer = hash(&student.optimizer)?;

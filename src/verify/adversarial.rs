@@ -11,7 +11,7 @@ use crate::graph::Model;
 use crate::onnx::{OnnxFile, import};
 use crate::task::margin;
 
-use super::check::Candidate;
+use super::check::ConfiguredEngine;
 use super::compare::scale;
 use super::inputs::InputSet;
 use super::tolerance::Tolerance;
@@ -46,7 +46,7 @@ pub struct AdversarialSearch<'a> {
     /// The verified file. Where the reference is another network, the file's own nodes show where the two
     /// differ.
     pub file: &'a OnnxFile,
-    pub candidates: &'a mut [Candidate],
+    pub candidates: &'a mut [ConfiguredEngine],
     /// The pool in which samples with small margins are looked for.
     pub pool: ArrayD<f32>,
     pub image: ImageInput,
@@ -64,7 +64,7 @@ pub fn add_adversarial_inputs(
     search: AdversarialSearch<'_>,
 ) -> Result<()> {
     let AdversarialSearch { model, file, candidates, pool, image, threads } = search;
-    let usual = |candidate: &&mut Candidate| {
+    let usual = |candidate: &&mut ConfiguredEngine| {
         candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded.is_ok()
     };
     let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
@@ -220,7 +220,7 @@ fn narrowest(logits: &Array2<f64>) -> Vec<usize> {
 }
 
 fn all_logits(
-    candidate: &mut Candidate,
+    candidate: &mut ConfiguredEngine,
     images: ArrayViewD<'_, f32>,
     fixed: Option<usize>,
 ) -> Result<Array2<f64>> {

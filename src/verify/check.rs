@@ -32,7 +32,7 @@ pub struct Verification<'a> {
     /// Problems in the file's own structure.
     pub findings: Vec<Finding>,
     pub truths: &'a Truths,
-    pub engines: Vec<Candidate>,
+    pub engines: Vec<ConfiguredEngine>,
     pub inputs: &'a [InputSet],
     pub scoring: Option<Scoring<'a>>,
     /// The only batch size the file accepts, if its batch is fixed.
@@ -43,13 +43,13 @@ pub struct Verification<'a> {
 }
 
 /// An engine to be checked, in one configuration. If it refuses the file, that is a finding.
-pub struct Candidate {
+pub struct ConfiguredEngine {
     pub engine: EngineName,
     pub options: EngineOptions,
     pub loaded: Result<Box<dyn Engine>>,
 }
 
-impl Candidate {
+impl ConfiguredEngine {
     fn name(&self) -> String {
         match &self.loaded {
             Ok(engine) => engine.name(),
@@ -187,7 +187,7 @@ impl Check<'_> {
     /// Checks one engine; `first` is an earlier engine's name and right decisions.
     fn engine(
         &self,
-        candidate: &mut Candidate,
+        candidate: &mut ConfiguredEngine,
         first: Option<&(String, Vec<bool>)>,
     ) -> (EngineReport, Reading, Option<Vec<bool>>) {
         let tolerance = Tolerance::of(candidate.engine, &candidate.options, self.precision);
@@ -254,7 +254,7 @@ impl Check<'_> {
     /// How the file's own preprocessing affects the score, and whether the data set's own restores it.
     fn preprocessing(
         &self,
-        candidates: &mut [Candidate],
+        candidates: &mut [ConfiguredEngine],
         engines: &[EngineReport],
     ) -> Option<PreprocessingReport> {
         let asked = self.scoring?;
@@ -283,7 +283,7 @@ impl Check<'_> {
     /// Runs one engine on one set of inputs, in all batch sizes.
     fn set(
         &self,
-        candidate: &mut Candidate,
+        candidate: &mut ConfiguredEngine,
         set: &InputSet,
         truth: &Array2<f64>,
         tolerance: &Tolerance,
@@ -310,7 +310,7 @@ impl Check<'_> {
         Ok((report, found.mapv(f64::from)))
     }
 
-    fn run(&self, candidate: &mut Candidate, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+    fn run(&self, candidate: &mut ConfiguredEngine, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
         let fixed = if let [fixed] = self.batches { Some(*fixed) } else { None };
         candidate.logits(images, fixed)
     }

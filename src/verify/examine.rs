@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use super::adversarial::{AdversarialSearch, add_adversarial_inputs};
 use super::blame::{Evidence, Open, blame};
 use super::case::save_case;
-use super::check::{Candidate, Verification, verify};
+use super::check::{ConfiguredEngine, Verification, verify};
 use super::inputs::InputSet;
 use super::report::VerifyReport;
 use super::scoring::Scoring;
@@ -25,7 +25,7 @@ pub struct Examination<'a> {
     pub file: &'a OnnxFile,
     /// The file as it was found; it differs from `file` where that was cut before a softmax.
     pub whole: &'a OnnxFile,
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<ConfiguredEngine>,
     pub inputs: Vec<InputSet>,
     /// Reference outputs for `inputs`.
     pub truths: Truths,

@@ -19,7 +19,7 @@ mod truth;
 
 pub use blame::{Evidence, blame};
 pub use case::save_case;
-pub use check::{Candidate, Verification, verify};
+pub use check::{ConfiguredEngine, Verification, verify};
 pub use compare::compare;
 pub use distances::Distances;
 pub use examine::{Adversary, Examination, Examined, examine};
@@ -29,6 +29,6 @@ pub use report::{
     VerifyReport, Worst,
 };
 pub use scoring::Scoring;
-pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Subject, self_test};
+pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Specimen, self_test};
 pub use tolerance::Tolerance;
 pub use truth::{ReferenceKind, Truths};

@@ -1,7 +1,7 @@
 //! Builds a graph from a model file.
 
 use super::error::BuildError;
-use super::{alexnet, layers, mobilenet_v2, resnet, resnet_imagenet, shufflenet_v2, squeezenet, vgg, wrn};
+use super::{alexnet, layers, mobilenet_v2, resnet, resnet_cifar, shufflenet_v2, squeezenet, vgg, wrn};
 use crate::config::{Family, ModelSpec};
 use crate::error::InputError;
 use crate::graph::{Graph, GraphError};
@@ -19,12 +19,12 @@ pub fn build(spec: &ModelSpec, input: [usize; 3], classes: usize) -> Result<Grap
         return Err(InputError::new("a classifier needs at least one class, found 0").into());
     }
     let built = match spec {
-        ModelSpec::Family(Family::ResnetCifar(numbers)) => resnet::build(numbers, input, classes),
+        ModelSpec::Family(Family::ResnetCifar(numbers)) => resnet_cifar::build(numbers, input, classes),
         ModelSpec::Family(Family::Wrn(numbers)) => wrn::build(numbers, input, classes),
         ModelSpec::Family(Family::Vgg(numbers)) => vgg::build(numbers, input, classes),
         ModelSpec::Family(Family::MobilenetV2(numbers)) => mobilenet_v2::build(numbers, input, classes),
         ModelSpec::Family(Family::ShufflenetV2(numbers)) => shufflenet_v2::build(numbers, input, classes),
-        ModelSpec::Family(Family::Resnet(numbers)) => resnet_imagenet::build(numbers, input, classes),
+        ModelSpec::Family(Family::Resnet(numbers)) => resnet::build(numbers, input, classes),
         ModelSpec::Family(Family::Alexnet(numbers)) => alexnet::build(numbers, input, classes),
         ModelSpec::Family(Family::Squeezenet(numbers)) => squeezenet::build(numbers, input, classes),
         ModelSpec::Layers(list) => layers::build(list, input, classes),

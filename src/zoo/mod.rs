@@ -12,7 +12,7 @@ mod limits;
 mod mobilenet_v2;
 mod ready;
 mod resnet;
-mod resnet_imagenet;
+mod resnet_cifar;
 mod shufflenet_v2;
 mod squeezenet;
 mod vgg;

@@ -16,11 +16,11 @@ use crate::graph::{Graph, Model, Weights, fold_normalization, normalizing};
 use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit, import};
 use crate::stage::StageKind;
 use crate::task::Score;
-use crate::verify::{Candidate, InputSet, ReferenceKind, Truths};
+use crate::verify::{ConfiguredEngine, InputSet, ReferenceKind, Truths};
 use crate::zoo;
 
 /// A network and its weights, read without any runtime.
-pub struct Network {
+pub struct ExpectedModel {
     pub model: Model,
     /// The same model with its normalisation as nodes, if the file normalises by itself.
     folded: Option<Model>,
@@ -35,7 +35,7 @@ pub struct Network {
     pub scored: Option<Scored>,
 }
 
-impl Network {
+impl ExpectedModel {
     /// Whether libtorch gives the same as the engines, without a softmax after the logits.
     pub fn ends_alike(&self) -> bool {
         self.cut || self.answer == OutputKind::Logits
@@ -68,7 +68,7 @@ impl Network {
 ///
 /// # Errors
 /// [`InputError`] if the run folder is incomplete or damaged.
-pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Network>> {
+pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<ExpectedModel>> {
     let folder = match run_folder(file, run) {
         Some(folder) if run.is_some() || cfg!(feature = "train") => folder,
         Some(_) | None => return Ok(None),
@@ -100,7 +100,7 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Netwo
         model = normalizing(&model, mean, std)?;
     }
     let scored = tests.get(&student.name).map(|score| Scored::of(ScoredSplit::Test, score));
-    Ok(Some(Network {
+    Ok(Some(ExpectedModel {
         model,
         folded,
         answer: OutputKind::Logits,
@@ -127,16 +127,16 @@ fn around(model: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// [`InputError`] if the file has a node that cannot be imported.
-pub fn imported(file: &OnnxFile, standing: ReferenceKind) -> Result<Network> {
+pub fn imported(file: &OnnxFile, standing: ReferenceKind) -> Result<ExpectedModel> {
     let Import { model, contract, before_softmax, .. } = import(file)?;
     let answer = contract.answer().kind;
-    Ok(Network { model, folded: None, answer, before_softmax, cut: false, standing, scored: None })
+    Ok(ExpectedModel { model, folded: None, answer, before_softmax, cut: false, standing, scored: None })
 }
 
 /// A file that must compute the same, and its network where it can be imported.
 pub struct Reference {
     pub file: OnnxFile,
-    pub network: Option<Network>,
+    pub network: Option<ExpectedModel>,
 }
 
 impl Reference {
@@ -159,7 +159,7 @@ impl Reference {
 ///
 /// # Errors
 /// If libtorch fails.
-pub fn network_truth(network: &Network, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
+pub fn network_truth(network: &ExpectedModel, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
     let truth = Truth::new(&network.model)?;
     let before = if network.cut { " before the softmax" } else { "" };
     let name = match network.standing {
@@ -217,9 +217,9 @@ pub fn file_truth(
 pub fn candidates(
     file: &OnnxFile,
     engines: &[EngineName],
-    network: Option<&Network>,
+    network: Option<&ExpectedModel>,
     threads: usize,
-) -> Result<Vec<Candidate>> {
+) -> Result<Vec<ConfiguredEngine>> {
     let mut candidates = Vec::new();
     for &engine in engines {
         for options in EngineOptions::ways(engine, threads) {
@@ -230,7 +230,7 @@ pub fn candidates(
                 (EngineName::Torch | EngineName::OrtCuda, _) => Ok(open(file, engine, &options)?),
                 (EngineName::OrtCpu | EngineName::Tract, _) => open(file, engine, &options),
             };
-            candidates.push(Candidate { engine, options, loaded });
+            candidates.push(ConfiguredEngine { engine, options, loaded });
         }
     }
     Ok(candidates)

@@ -8,7 +8,7 @@ use crate::error::{GateFailed, InputError};
 use crate::onnx::OnnxFile;
 use crate::report::self_test_screen;
 use crate::ui::{out, out_json};
-use crate::verify::{ReferenceKind, Subject, self_test};
+use crate::verify::{ReferenceKind, Specimen, self_test};
 
 use super::super::Common;
 use super::Args;
@@ -36,7 +36,7 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
     };
     let name = file.path.display().to_string();
     let report = self_test(
-        &Subject {
+        &Specimen {
             name: &name,
             model: &network.model,
             image: image_input(file, None)?,

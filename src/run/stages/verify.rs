@@ -16,7 +16,7 @@ use crate::onnx::OnnxFile;
 use crate::plan::Peer;
 use crate::seed::derive_seed;
 use crate::verify::{
-    Adversary, Candidate, Examination, Examined, InputSet, ReferenceKind, Scoring, Truths, examine,
+    Adversary, ConfiguredEngine, Examination, Examined, InputSet, ReferenceKind, Scoring, Truths, examine,
     images_of, input_sets, pool_size,
 };
 
@@ -101,7 +101,7 @@ fn candidates(
     model: &Model,
     file: &OnnxFile,
     threads: usize,
-) -> Result<Vec<Candidate>> {
+) -> Result<Vec<ConfiguredEngine>> {
     let mut candidates = Vec::new();
     for engine in engines_to_verify(context, settings, file)? {
         for options in EngineOptions::ways(engine, threads) {
@@ -110,7 +110,7 @@ fn candidates(
                 EngineName::Torch | EngineName::OrtCuda => Ok(loaded?),
                 EngineName::OrtCpu | EngineName::Tract => loaded,
             };
-            candidates.push(Candidate { engine, options, loaded });
+            candidates.push(ConfiguredEngine { engine, options, loaded });
         }
     }
     Ok(candidates)

@@ -10,4 +10,4 @@ mod test;
 
 pub use faults::FaultKind;
 pub use report::{FaultReport, Outcome, SelfTestReport};
-pub use test::{Subject, self_test};
+pub use test::{Specimen, self_test};

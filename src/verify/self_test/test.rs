@@ -13,7 +13,7 @@ use crate::graph::{Graph, Model, Op, fold_batch_norm};
 use crate::onnx::{OnnxFile, emit, import, plain_contract};
 use crate::progress::{Progress, Silent};
 
-use super::super::check::Candidate;
+use super::super::check::ConfiguredEngine;
 use super::super::compare::compare;
 use super::super::examine::{Examination, examine};
 use super::super::inputs::{InputSet, input_sets};
@@ -30,7 +30,7 @@ const ROUNDS: usize = 5;
 const SAMPLES: usize = 4;
 
 /// A network whose copies are given faults.
-pub struct Subject<'a> {
+pub struct Specimen<'a> {
     pub name: &'a str,
     pub model: &'a Model,
     /// The file's image input.
@@ -45,42 +45,42 @@ pub struct Subject<'a> {
 ///
 /// # Errors
 /// If the network is incomplete, or an engine refuses an untouched copy.
-pub fn self_test(subject: &Subject<'_>, progress: &dyn Progress) -> Result<SelfTestReport> {
-    let truth = Truth::new(subject.model)?;
+pub fn self_test(specimen: &Specimen<'_>, progress: &dyn Progress) -> Result<SelfTestReport> {
+    let truth = Truth::new(specimen.model)?;
     let known = |seed: u64| -> Result<Known> {
-        let inputs = inputs(subject, seed)?;
+        let inputs = inputs(specimen, seed)?;
         let mut logits = |images: ndarray::ArrayViewD<'_, f32>| truth.logits(images);
         let truths =
             Truths::of("untouched network, float64", ReferenceKind::Checkpoint, &inputs, None, &mut logits)?;
         Ok(Known { inputs, truths })
     };
-    let usual = EngineOptions { threads: subject.threads, ..EngineOptions::default() };
+    let usual = EngineOptions { threads: specimen.threads, ..EngineOptions::default() };
     let mut report = SelfTestReport {
-        model: subject.name.to_string(),
-        engine: usual.name(subject.engine),
+        model: specimen.name.to_string(),
+        engine: usual.name(specimen.engine),
         faults: Vec::new(),
         not_applicable: Vec::new(),
         copies: 0,
         alarms: Vec::new(),
     };
     let task = progress.begin("self-test", (FaultKind::ALL.len() + ROUNDS) as u64, "steps");
-    let first = known(subject.seed)?;
+    let first = known(specimen.seed)?;
     for kind in FaultKind::ALL {
         let before = report.faults.len();
-        for faulty in plant(kind, subject.model, subject.seed)? {
-            report.faults.push(tried(subject, kind, &faulty, &first, &usual)?);
+        for faulty in plant(kind, specimen.model, specimen.seed)? {
+            report.faults.push(tried(specimen, kind, &faulty, &first, &usual)?);
         }
         if report.faults.len() == before {
             report.not_applicable.push(kind);
         }
         task.advance(1);
     }
-    let copies = copies(subject)?;
+    let copies = copies(specimen)?;
     for round in 0..ROUNDS {
-        let known = known(subject.seed.wrapping_add(1 + round as u64))?;
+        let known = known(specimen.seed.wrapping_add(1 + round as u64))?;
         for (name, file) in &copies {
             let verified =
-                verified(subject, file, &known, &EngineOptions::ways(subject.engine, subject.threads));
+                verified(specimen, file, &known, &EngineOptions::ways(specimen.engine, specimen.threads));
             report.copies += 1;
             if !verified.passed {
                 report.alarms.push(format!("{name}, round {}:{}", round + 1, verified.problems()));
@@ -97,8 +97,8 @@ struct Known {
     truths: Truths,
 }
 
-fn inputs(subject: &Subject<'_>, seed: u64) -> Result<Vec<InputSet>> {
-    let mut sets = input_sets(None, &subject.image, seed);
+fn inputs(specimen: &Specimen<'_>, seed: u64) -> Result<Vec<InputSet>> {
+    let mut sets = input_sets(None, &specimen.image, seed);
     sets.retain(|set| set.gates);
     for set in &mut sets {
         let samples = set.images.shape()[0].min(SAMPLES);
@@ -109,13 +109,13 @@ fn inputs(subject: &Subject<'_>, seed: u64) -> Result<Vec<InputSet>> {
 
 /// Exports a network with a fault and verifies it.
 fn tried(
-    subject: &Subject<'_>,
+    specimen: &Specimen<'_>,
     kind: FaultKind,
     faulty: &Faulty,
     known: &Known,
     usual: &EngineOptions,
 ) -> Result<FaultReport> {
-    let moved = moved(faulty, known, &Tolerance::of(subject.engine, usual, Precision::Float32))?;
+    let moved = moved(faulty, known, &Tolerance::of(specimen.engine, usual, Precision::Float32))?;
     let mut report = FaultReport {
         kind,
         layer: faulty.node.clone(),
@@ -129,7 +129,7 @@ fn tried(
         return Ok(report);
     }
     let file = exported(&faulty.model, true)?;
-    let verified = verified(subject, &file, known, std::slice::from_ref(usual));
+    let verified = verified(specimen, &file, known, std::slice::from_ref(usual));
     if verified.passed {
         report.outcome = Outcome::Missed;
         return Ok(report);
@@ -138,7 +138,7 @@ fn tried(
     if let Some(blame) = verified.blame.into_iter().next() {
         let node = blame.node.map(|node| node.layer.unwrap_or(node.node));
         report.blamed_rightly =
-            node.as_ref().is_some_and(|node| is_right(subject.model.graph(), &faulty.node, node));
+            node.as_ref().is_some_and(|node| is_right(specimen.model.graph(), &faulty.node, node));
         report.blamed = node;
         report.cause = blame.cause;
     }
@@ -169,11 +169,11 @@ fn moved(faulty: &Faulty, known: &Known, tolerance: &Tolerance) -> Result<f64> {
     Ok(most)
 }
 
-fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[EngineOptions]) -> VerifyReport {
-    let candidates = ways.iter().map(|options| Candidate {
-        engine: subject.engine,
+fn verified(specimen: &Specimen<'_>, file: &OnnxFile, known: &Known, ways: &[EngineOptions]) -> VerifyReport {
+    let candidates = ways.iter().map(|options| ConfiguredEngine {
+        engine: specimen.engine,
         options: options.clone(),
-        loaded: open(file, subject.engine, options),
+        loaded: open(file, specimen.engine, options),
     });
     let examined = examine(Examination {
         file,
@@ -182,20 +182,20 @@ fn verified(subject: &Subject<'_>, file: &OnnxFile, known: &Known, ways: &[Engin
         inputs: known.inputs.clone(),
         truths: known.truths.clone(),
         adversary: None,
-        reference: Some(subject.model),
+        reference: Some(specimen.model),
         scoring: None,
         case: None,
         open: &open,
-        threads: subject.threads,
+        threads: specimen.threads,
         progress: &Silent,
     });
     examined.report
 }
 
 /// The network's file in every form that it may have without a fault.
-fn copies(subject: &Subject<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
-    let plain = exported(subject.model, false)?;
-    let folded = exported(subject.model, true)?;
+fn copies(specimen: &Specimen<'_>) -> Result<Vec<(&'static str, OnnxFile)>> {
+    let plain = exported(specimen.model, false)?;
+    let folded = exported(specimen.model, true)?;
     let again = |file: &OnnxFile| exported(&import(file)?.model, false);
     let (plain_again, folded_again) = (again(&plain)?, again(&folded)?);
     Ok(vec![
