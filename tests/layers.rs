@@ -116,3 +116,35 @@ fn names_in_code_are_found_and_names_in_comments_and_tests_are_not() {
     let text = "use crate::graph::Op;\n// crate::torch\nfn f(x: crate::zoo::X) {}\n#[cfg(test)]\nmod tests { use crate::run::execute; }";
     assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["graph", "zoo"]);
 }
+
+/// Words in backquotes that name a source file or a script.
+fn named_files(text: &str) -> Vec<String> {
+    let named = |word: &&str| {
+        let ending = word.rsplit_once('.').map(|(_, ending)| ending);
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+        plain && matches!(ending, Some("rs" | "cpp" | "py" | "sh" | "toml"))
+    };
+    text.split('`').skip(1).step_by(2).filter(named).map(String::from).collect()
+}
+
+#[test]
+fn files_that_the_documentation_names_exist() {
+    let mut pages: Vec<PathBuf> =
+        ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md"].map(|name| root().join(name)).into();
+    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    let mut files = Vec::new();
+    ["src", "tests"].iter().for_each(|folder| sources(&root().join(folder), &mut files));
+    let (mut named, mut missing) = (0, Vec::new());
+    for page in &pages {
+        for name in named_files(&std::fs::read_to_string(page).unwrap()) {
+            named += 1;
+            let known = ["", "src"].iter().any(|folder| root().join(folder).join(&name).exists());
+            if !known && !files.iter().any(|file| file.ends_with(&name)) {
+                missing.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    assert!(named > 60, "the documentation names {named} files");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
