@@ -1,4 +1,4 @@
-//! The layers of ARCHITECTURE.md, held against what the source files name.
+//! Compares the layers in ARCHITECTURE.md with the names in the source files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

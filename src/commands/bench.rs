@@ -252,7 +252,7 @@ fn settings(args: &Args, common: &Common) -> Result<Bench> {
     };
     if !(args.allow >= 0.0 && args.allow.is_finite()) {
         return Err(InputError::new(format!("--allow: found {}", args.allow))
-            .hint("expected per cent from 0")
+            .hint("expected a percentage from 0")
             .into());
     }
     match settings.out_of_range().into_iter().next() {

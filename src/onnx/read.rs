@@ -48,7 +48,7 @@ impl OnnxFile {
         let fail = |problem: String| InputError::new(format!("cannot read {}: {problem}", path.display()));
         let size = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
         if size > MAX_BYTES {
-            return Err(fail(format!("{size} bytes, at most {MAX_BYTES} are read")).into());
+            return Err(fail(format!("{size} bytes; at most {MAX_BYTES} bytes are supported")).into());
         }
         let bytes = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
         Self::from_bytes(bytes, path)

@@ -113,7 +113,7 @@ fn latency(text: &mut String, report: &Report, mode: Mode) {
     if rows.is_empty() {
         return;
     }
-    let _ = write!(text, "Milliseconds a run, `{}`: {}.\n\n", mode.key(), mode.region());
+    let _ = write!(text, "Milliseconds per run, `{}`: {}.\n\n", mode.key(), mode.region());
     *text += &table(
         &[
             "model", "engine", "batch", "threads", "p50", "p90", "p95", "p99", "images/s", "samples",

@@ -51,7 +51,7 @@ pub fn profile_screen(profile: &Profile) -> String {
         if profile.threads == 1 { "one thread".into() } else { format!("{} threads", profile.threads) };
     let whole = wrap(
         &format!(
-            "{}, batch {}, {threads}: {} ms a run, {} MACs, {} GFLOP/s (mean of the faster half of {} runs)",
+            "{}, batch {}, {threads}: {} ms per run, {} MACs, {} GFLOP/s (mean of the faster half of {} runs)",
             profile.engine,
             profile.batch,
             figures(profile.total_us * 1e-3),

@@ -46,7 +46,7 @@ pub fn execute(
         let Planned { cell, seed, plan, folder } = run;
         let place = format!("[{}/{}] {}, seed {seed}", index + 1, runs.len(), cell.name);
         let Some(lock) = RunFolder::new(folder).try_lock()? else {
-            progress.note(format!("{place}: another process is at it"));
+            progress.note(format!("{place}: another process is working on it"));
             elsewhere.push(folder.display().to_string());
             continue;
         };

@@ -47,7 +47,7 @@ impl Network {
             if let Some(gradient) = arrived.0[step.output].take() {
                 let name = self.graph().nodes()[step.body].name.clone();
                 self.back(&step, gradient, &mut pass, &mut arrived)
-                    .with_context(|| format!("the way back through node '{name}'"))?;
+                    .with_context(|| format!("the backward pass through node '{name}'"))?;
             }
             pass.values[step.output] = None;
         }
@@ -56,7 +56,7 @@ impl Network {
 
     fn back(&mut self, step: &Step, dy: Tensor, pass: &mut Pass, arrived: &mut Arrived) -> Result<()> {
         let (node, params, own) = self.node_and_gradients(step.body);
-        let value = |node: usize| pass.values[node].as_ref().context("a value is kept for the way back");
+        let value = |node: usize| pass.values[node].as_ref().context("a value is kept for the backward pass");
         let output = if step.relu { Some(value(step.output)?) } else { None };
         let first = node.inputs.first().map(|id| id.index());
         if let (Op::BatchNorm { eps, momentum }, Some(input)) = (&node.op, first) {

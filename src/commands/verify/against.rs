@@ -202,9 +202,9 @@ pub fn file_truth(
     Truths::of(&name, standing, inputs, file.contract.batch(), &mut logits).map_err(|error| {
         let model = file.path.display();
         InputError::new(format!(
-            "{name} cannot run {model}, which is to be held against what it gives: {error:#}"
+            "{name} cannot run {model}, whose values are the reference: {error:#}"
         ))
-        .hint("name other engines with --engine, or what else is true with --reference or --inputs")
+        .hint("name other engines with --engine, or another reference with --reference or --inputs")
         .into()
     })
 }

@@ -49,7 +49,7 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
     let opset = sets.next().map_or(0, |set| set.version);
     if !OPSETS.contains(&opset) {
         let (least, most) = OPSETS.into_inner();
-        return Err(fail(format!("it is of opset {opset}, {least} to {most} are read")).into());
+        return Err(fail(format!("it uses opset {opset}; opsets {least} to {most} are supported")).into());
     }
     // A stored value takes at least one byte.
     let most_stored = file.bytes.len().saturating_add(MAX_FOLDED);
