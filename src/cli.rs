@@ -1,4 +1,4 @@
-//! The command line: the list of verbs.
+//! The command line and its verbs.
 
 use clap::{Parser, Subcommand};
 
@@ -18,11 +18,11 @@ pub struct Cli {
 pub enum Verb {
     /// Run a pipeline from start to report; finished stages are reused
     Run(commands::run::Args),
-    /// Run a pipeline with several settings and seeds, and compare
+    /// Run a pipeline with several settings and seeds, and compare the results
     Study(commands::study::Args),
     /// Check a pipeline file without running it
     Check(commands::check::Args),
-    /// Compare what the engines compute from an ONNX file
+    /// Compare the engines' outputs for an ONNX file
     Verify(commands::verify::Args),
     /// Measure the latency of ONNX files
     Bench(commands::bench::Args),
@@ -33,7 +33,7 @@ pub enum Verb {
     Predict(commands::predict::Args),
     /// List layers, shapes, parameters and MACs of a model
     Inspect(commands::inspect::Args),
-    /// Say which libraries were found, where, and whether they load
+    /// Report which libraries were found, where, and whether they load
     Doctor(commands::doctor::Args),
 }
 

@@ -12,7 +12,7 @@ use super::cell::{CellId, CellResult};
 pub enum Outcome {
     Holds,
     Fails,
-    /// The samples do not decide it.
+    /// The samples are not enough to decide.
     Undecided,
 }
 

@@ -54,7 +54,8 @@ pub struct CellResult {
     pub max_ms: f64,
     /// Samples of the model per second.
     pub images_per_second: f64,
-    /// Samples far from the median, by the median absolute deviation; they are counted, not dropped.
+    /// Number of samples far from the median, by the median absolute deviation; they are counted, not
+    /// dropped.
     pub outliers: usize,
     pub stability: Stability,
     pub warmup_runs: usize,
@@ -73,7 +74,7 @@ pub struct CellResult {
 }
 
 impl CellResult {
-    /// The figures of a measurement; what concerns the engine and its start is left empty.
+    /// Computes a measurement's figures; the fields about the engine and its start-up are left empty.
     pub(super) fn of(cell: CellId, measured: Measured) -> Self {
         let ms = milliseconds(&measured.samples);
         let found = percentiles(&ms, &measured.turns, &Quantile::ALL.map(Quantile::share));
@@ -137,7 +138,7 @@ pub struct SpeedUp {
     pub distinguishable: bool,
 }
 
-/// The speed-up over `baseline` of every cell that `baseline` has as well.
+/// Speed-up over `baseline` for every cell that was also measured with `baseline`.
 pub fn speed_ups(cells: &[CellResult], baseline: &str, seed: u64) -> Vec<SpeedUp> {
     let of = |cell: &CellResult| {
         let id = CellId { model: baseline.to_string(), ..cell.cell.clone() };
@@ -158,7 +159,7 @@ pub struct Sweep {
     pub points: Vec<(usize, f64)>,
 }
 
-/// The sweeps over at least three batch sizes among the cells.
+/// Sweeps among the cells that cover at least three batch sizes.
 pub fn sweeps(cells: &[CellResult]) -> Vec<Sweep> {
     let mut seen: Vec<CellId> = Vec::new();
     let mut sweeps = Vec::new();

@@ -24,10 +24,10 @@ use super::subject::{Loaded, Subject};
 /// Seconds for which each batch size is measured to find the best one.
 const SWEEP_SECONDS: f64 = 0.5;
 
-/// Runs under the profiler.
+/// Number of runs under the profiler.
 const PROFILED_RUNS: usize = 100;
 
-/// What a measurement needs besides its settings.
+/// Inputs of a measurement besides its settings.
 pub struct Benchmark<'a> {
     /// The model over which speed-ups are reported.
     pub baseline: String,
@@ -95,12 +95,12 @@ fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
         let others: Vec<String> =
             settings.batch.iter().filter(|&&batch| batch != fixed).map(ToString::to_string).collect();
         if others.len() == settings.batch.len() {
-            let problem = format!("{name} takes batches of {fixed} and no others");
+            let problem = format!("{name} takes only batches of {fixed}");
             return Err(InputError::new(problem).hint(format!("measure it with --batch {fixed}")).into());
         }
         if !others.is_empty() {
             let others = others.join(", ");
-            warnings.push(format!("{name} takes batches of {fixed} and no others; left out: {others}"));
+            warnings.push(format!("{name} takes only batches of {fixed}; left out: {others}"));
         }
     }
     Ok(warnings)
@@ -138,7 +138,7 @@ fn batches<'a>(subject: &'a Subject<'_>, settings: &'a Bench) -> impl Iterator<I
     settings.batch.iter().copied().filter(takes)
 }
 
-/// Takes every measurement of the models that are loaded.
+/// Runs every scenario on the loaded models.
 fn block(
     loaded: &[Loaded<'_>],
     settings: &Bench,

@@ -21,14 +21,14 @@ pub struct Side<'a> {
     pub cells: &'a [CellResult],
 }
 
-/// The comparison of every cell that both measurements have.
+/// Comparison of every cell that both measurements contain.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub against: String,
     /// How much slower a cell may be: 0.05 means 5 %.
     pub allowed: f64,
     pub cells: Vec<Compared>,
-    /// Cells that only one of the two has.
+    /// Cells that only one of the two measurements contains.
     pub only_old: Vec<CellId>,
     pub only_new: Vec<CellId>,
     /// Differences between the machines and the library versions.
@@ -49,8 +49,8 @@ pub struct Compared {
 }
 
 /// Compares `new` with `old`. A cell fails if its median is slower by more than `allowed` over the whole
-/// confidence interval, and holds if the whole interval is within. Where each has only one model, the model names
-/// do not matter.
+/// confidence interval, and holds if the whole interval is within. If each measurement has only one model,
+/// the model names are ignored.
 ///
 /// # Errors
 /// [`InputError`] if they have no cell in common.
@@ -74,7 +74,7 @@ pub fn compare(
     let unlike = |cell: &CellId| match cell.engine {
         _ if other_cpu => Some("measured on another CPU"),
         EngineName::OrtCuda if other_gpu => Some("measured on another GPU"),
-        EngineName::OrtCuda if other_set_up => Some("CUDA was set up otherwise"),
+        EngineName::OrtCuda if other_set_up => Some("CUDA was set up differently"),
         EngineName::OrtCuda | EngineName::OrtCpu | EngineName::Tract | EngineName::Torch => None,
     };
     let mut cells = Vec::new();
@@ -88,8 +88,8 @@ pub fn compare(
     let gone = old.cells.iter().filter(|other| !new.cells.iter().any(|cell| same(&cell.cell, &other.cell)));
     let only_old = gone.map(|cell| cell.cell.clone()).collect();
     if cells.is_empty() {
-        let problem = format!("{against} has no cell of the same model, engine, batch, threads and mode");
-        return Err(InputError::new(problem).hint("measure with the same options as before"));
+        let problem = format!("{against} has no cell with the same model, engine, batch, threads and mode");
+        return Err(InputError::new(problem).hint("measure with the options of that measurement"));
     }
     let differences = old.environment.differences(new.environment);
     Ok(Comparison { against, allowed, cells, only_old, only_new, differences })
@@ -105,7 +105,7 @@ fn compared(new: &CellResult, old: &CellResult, unlike: Option<&str>, allowed: f
         (Some(_), None) if !old.stability.stable => undecided("was unstable"),
         (Some(ratio), None) if ratio.low > 1.0 + allowed => (Outcome::Fails, None),
         (Some(ratio), None) if ratio.high <= 1.0 + allowed => (Outcome::Holds, None),
-        (Some(_), None) => undecided("its interval spans the limit"),
+        (Some(_), None) => undecided("the interval spans the limit"),
     };
     let p99 = new.p99.zip(old.p99).map(|(new, old)| new.value / old.value);
     Compared { cell: new.cell.clone(), p50, p99, outcome, reason }

@@ -1,13 +1,13 @@
 //! The conditions of a measurement: load, stolen time, clocks, throttling.
 //!
-//! Reads what the system offers (`/proc`, `/sys`); what it does not offer is `None`, never a guess.
+//! Reads what the system offers (`/proc`, `/sys`); values it does not offer are `None`, never guesses.
 
 use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
 use super::gpu::{GpuState, gpu_state};
 
-/// Load of other work, as a share of the cores, above which a warning is given.
+/// Load before the measurement, as a share of the usable cores, above which a warning is given.
 const BUSY: f64 = 0.25;
 
 /// Share of CPU time stolen by the hypervisor above which a warning is given.
@@ -19,7 +19,7 @@ const CLOCK_CHANGE: f64 = 0.1;
 /// The frequency governor under which a CPU keeps its clock.
 const PERFORMANCE: &str = "performance";
 
-/// The state of the machine at one time. Counters count from the machine's start.
+/// The state of the machine at one time. Counters start at boot or, for this process's own, at its start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Processes that were running or waiting, averaged over a minute.
@@ -68,18 +68,19 @@ impl Conditions {
         Some(stolen_after.saturating_sub(stolen) as f64 / passed as f64)
     }
 
-    /// What may have distorted the figures, each with its remedy.
+    /// Conditions that may have distorted the figures, each with its remedy.
     pub fn warnings(&self, environment: &Environment) -> Vec<String> {
         let mut warnings = Vec::new();
         let (before, after) = (&self.before, &self.after);
         if before.load_average > BUSY * environment.available_threads as f64 {
             let load = before.load_average;
-            warnings.push(format!("a load of {load:.2} when the measurement began; end other work"));
+            warnings
+                .push(format!("the load average was {load:.2} when the measurement began; stop other work"));
         }
         if let Some(stolen) = self.stolen().filter(|&stolen| stolen > STOLEN) {
             let share = 100.0 * stolen;
             warnings.push(format!(
-                "the host took {share:.1} % of the CPU time; measure on a machine of your own"
+                "the hypervisor stole {share:.1} % of the CPU time; measure on a dedicated machine"
             ));
         }
         if let Some(governor) = environment.governor.as_deref().filter(|&governor| governor != PERFORMANCE) {
@@ -90,18 +91,17 @@ impl Conditions {
         if let (Some(from), Some(to)) = (before.cpu_mhz, after.cpu_mhz)
             && (to / from - 1.0).abs() > CLOCK_CHANGE
         {
-            warnings.push(format!(
-                "the CPU's clock went from {from:.0} to {to:.0} MHz; fix it, or measure longer"
-            ));
+            warnings
+                .push(format!("the CPU clock went from {from:.0} to {to:.0} MHz; pin it, or measure longer"));
         }
         let grown = |before: Option<u64>, after: Option<u64>| {
             before.zip(after).map(|(before, after)| after.saturating_sub(before)).filter(|&grown| grown > 0)
         };
         if let Some(times) = grown(before.thermal_throttles, after.thermal_throttles) {
-            warnings.push(format!("cores were throttled for heat {times} times; cool the machine"));
+            warnings.push(format!("cores were thermally throttled {times} times; cool the machine"));
         }
         if let Some(times) = grown(before.quota_throttles, after.quota_throttles) {
-            warnings.push(format!("the CPU quota ran out {times} times; raise it, or take fewer threads"));
+            warnings.push(format!("the CPU quota ran out {times} times; raise it, or use fewer threads"));
         }
         for reason in after.gpu.iter().flat_map(|gpu| &gpu.throttled) {
             warnings.push(format!("the GPU was throttled ({reason}); cool it or lift its power limit"));
@@ -138,7 +138,7 @@ fn thermal_throttles() -> Option<u64> {
 
 fn involuntary_switches() -> u64 {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: the call writes the structure it is given, all of which is zero before.
+    // SAFETY: the call fills the structure it is given, which is zeroed beforehand.
     let usage = unsafe {
         libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
         usage.assume_init()
@@ -146,7 +146,8 @@ fn involuntary_switches() -> u64 {
     usage.ru_nivcsw.max(0) as u64
 }
 
-/// Peak memory of this program. `getrusage` would include what its parent had before it was started.
+/// Peak resident memory of this program. `getrusage` would include the memory its parent had before starting
+/// it.
 pub fn peak_rss_bytes() -> Option<u64> {
     peak(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
@@ -199,7 +200,7 @@ mod tests {
         environment.governor = Some("powersave".into());
         let warnings = Conditions { before, after }.warnings(&environment);
         for (warning, said) in
-            warnings.iter().zip(["load of 64", "took 10.0 %", "powersave", "2000 MHz", "heat 2"])
+            warnings.iter().zip(["was 64", "stole 10.0 %", "powersave", "2000 MHz", "throttled 2"])
         {
             assert!(warning.contains(said), "{warning}");
         }

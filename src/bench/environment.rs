@@ -21,7 +21,7 @@ pub struct Environment {
     pub gpu: Option<Gpu>,
     /// Inter-op threads of ONNX Runtime; intra-op threads are a setting.
     pub inter_op_threads: usize,
-    /// When ONNX Runtime's idle threads spin: by its default during a run, and not between runs.
+    /// When ONNX Runtime's idle threads spin; its default is during a run and not between runs.
     pub spinning: String,
     /// Version of each library.
     pub versions: BTreeMap<String, String>,
@@ -48,12 +48,12 @@ impl Environment {
             system: sysinfo::System::long_os_version().unwrap_or_default(),
             gpu: gpu(),
             inter_op_threads: crate::engine::INTER_OP_THREADS,
-            spinning: "while a run lasts".into(),
+            spinning: "during a run".into(),
             versions: versions(),
         }
     }
 
-    /// Values in which `other` differs, each with both values.
+    /// Lists what differs in `other`, each with both values.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let gpu = |environment: &Self| environment.gpu.as_ref().map_or("none".into(), |gpu| gpu.name.clone());
         let mut pairs = vec![

@@ -1,6 +1,7 @@
-//! Cold starts and memory, measured with a model in a process of its own.
+//! Measures cold starts and memory, with each start in its own process.
 //!
-//! The parent starts this program again for each; the child measures itself and prints one line of JSON.
+//! The parent starts this program again for every start; the child measures itself and prints one line of
+//! JSON.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,7 +19,7 @@ use super::conditions::peak_rss_bytes;
 use super::gpu::{bytes_by_one_measure, gpu_memory};
 use super::noise::noise;
 
-/// What a fresh process is asked to do.
+/// The measurement that a fresh process is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     pub model: PathBuf,
@@ -30,17 +31,17 @@ pub struct Request {
     pub seed: u64,
 }
 
-/// What a fresh process measured of itself. The files are in the page cache, so disk reads are not measured.
+/// A fresh process's measurements of itself. The files are in the page cache, so disk reads are not measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
-    /// From the process's start to its end, as measured by its parent.
+    /// Time from the process's start to its end, as measured by its parent.
     #[serde(default)]
     pub process_ms: f64,
-    /// Loading the runtime's library; absent where it is linked into the program.
+    /// Time to load the runtime's library; absent where it is linked into the program.
     pub library_ms: Option<f64>,
-    /// Reading the model's file.
+    /// Time to read the model file.
     pub read_ms: f64,
-    /// Opening the model in the runtime.
+    /// Time to open the model in the runtime.
     pub session_ms: f64,
     pub first_run_ms: f64,
     /// Resident memory before the model is opened, after it is opened, and after a run.
@@ -93,12 +94,12 @@ pub fn measure_start(request: &Request) -> Result<Start> {
         session_ms,
         first_run_ms,
         rss_bytes,
-        peak_rss_bytes: peak_rss_bytes().context("the system does not tell the peak of memory")?,
+        peak_rss_bytes: peak_rss_bytes().context("the system does not report peak memory")?,
         device_bytes: bytes_by_one_measure(device_memory),
     })
 }
 
-/// Starts a program, which must be this one, for one request.
+/// Runs a program, which must be this one, in a fresh process for one request.
 ///
 /// # Errors
 /// If it cannot be started or fails.
@@ -116,14 +117,14 @@ pub fn start(program: &PathBuf, request: &Request) -> Result<Start> {
         bail!("a fresh process failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let seen: Start =
-        serde_json::from_slice(&output.stdout).context("a fresh process says nothing one can read")?;
+        serde_json::from_slice(&output.stdout).context("cannot read what a fresh process printed")?;
     Ok(Start { process_ms, ..seen })
 }
 
 /// Starts the requested number of processes, one after another.
 ///
 /// # Errors
-/// As [`start`], or the error of `step`, which is called before each process.
+/// The errors of [`start`], or that of `step`, which is called before each process.
 pub fn fresh(
     program: &PathBuf,
     request: &Request,
@@ -144,7 +145,7 @@ pub fn fresh(
 /// Resident memory of this process.
 fn rss_bytes() -> Result<u64> {
     let statm =
-        std::fs::read_to_string("/proc/self/statm").context("the system does not tell memory in use")?;
+        std::fs::read_to_string("/proc/self/statm").context("the system does not report memory in use")?;
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
     // SAFETY: the call has no preconditions.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

@@ -1,5 +1,5 @@
-//! What the NVIDIA driver reports about the first GPU. Its library is opened at run time; without it there is no
-//! GPU.
+//! The NVIDIA driver's report on the first GPU. The driver's library is opened at run time; if it is missing,
+//! no GPU is reported.
 
 use std::sync::OnceLock;
 
@@ -32,7 +32,7 @@ pub struct GpuState {
     pub memory_mhz: Option<u32>,
     pub temperature_celsius: Option<u32>,
     pub power_watts: Option<f64>,
-    /// Why its clocks are held down, except for idleness and configured limits.
+    /// Reasons for which the clocks are held down, except for idleness and clock settings.
     pub throttled: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub fn gpu() -> Option<Gpu> {
     })
 }
 
-/// Its current clocks, temperature, power and throttling.
+/// The first GPU's current clocks, temperature, power and throttling.
 pub fn gpu_state() -> Option<GpuState> {
     let device = device()?;
     let slowed = [
@@ -78,8 +78,8 @@ pub fn gpu_state() -> Option<GpuState> {
 /// GPU memory in use at one time, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// Memory of this process; `None` before it has used the GPU, and where the driver does not tell
-    /// processes apart, as in a container.
+    /// Memory of this process; `None` before it has used the GPU, and where the driver cannot tell processes
+    /// apart, as in a container.
     own: Option<u64>,
     /// Memory of all processes.
     all: u64,

@@ -1,4 +1,4 @@
-//! Tests of the measurement itself: cells with a known distribution must get back their percentiles, the right
+//! Tests of the measurement itself: cells with a known distribution must yield its percentiles, the right
 //! flags and the right verdicts.
 
 use rand_chacha::ChaCha8Rng;
@@ -69,7 +69,7 @@ fn two_modes_are_not_averaged() {
     assert_eq!(found.iter().map(|found| found.value).collect::<Vec<_>>(), [1.0, 3.0, 3.0, 3.0]);
     assert!(stability(&ms).stable);
     let slow = ms.iter().filter(|&&sample| sample == 3.0).count();
-    assert_eq!(outliers(&ms), slow, "more than half are equal, so that every other one is far away");
+    assert_eq!(outliers(&ms), slow, "more than half are equal, so every other sample is an outlier");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn drift_is_flagged() {
     assert!(!stability(&ms).stable, "{:?}", stability(&ms));
     let steady = measured(|_, draw| 1.0 + 0.1 * draw);
     assert!(stability(&figures(&steady).1).stable && steady.warm);
-    // A tail that grows while the median stays.
+    // The tail grows while the median stays.
     let tail = measured(|run, draw| if draw < 0.9 { 1.0 } else { 1.5 + 1e-4 * run as f64 });
     let found = stability(&figures(&tail).1);
     assert!(!found.stable && found.median_spread == Some(0.0), "{found:?}");
@@ -116,7 +116,7 @@ fn result(model: &str, law: Law) -> CellResult {
     CellResult::of(CellId { model: model.into(), engine, batch, threads, mode }, measured(law))
 }
 
-/// Compares new cells with an old one, on the same machine.
+/// Compares a new cell with an old one, both from this machine.
 fn held_against(new: &CellResult, old: &CellResult) -> Comparison {
     let (environment, cuda) = (Environment::read(), CudaSettings::default());
     let side = |cell| Side { models: 2, environment: &environment, cuda, cells: std::slice::from_ref(cell) };

@@ -1,6 +1,6 @@
 //! The measuring loop: warm-up, then all cells interleaved in random order.
 //!
-//! Knows no model: a cell is anything that runs once and returns how long it took.
+//! It knows nothing about models: a cell is anything that runs once and returns how long it took.
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
@@ -31,7 +31,7 @@ pub struct Plan {
     pub min_samples: usize,
     pub min_seconds: f64,
     pub max_seconds: f64,
-    /// Seed of the order of turns.
+    /// Seed for the order of turns.
     pub seed: u64,
 }
 

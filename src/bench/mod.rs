@@ -1,8 +1,9 @@
-//! Latency: which cells there are, how they are warmed up and interleaved, and what their samples show.
+//! Latency measurement: the cells, how they are warmed up and interleaved, and the statistics of their
+//! samples.
 //!
-//! `measure` and `server` time anything that can be called and know no model; `stats` is arithmetic only;
-//! `subject` turns engines into calls, and `cells` turns calls into a measurement; `profile` looks inside one
-//! run. Prints nothing.
+//! `measure` and `server` time anything that can be called and know nothing about models; `stats` is
+//! arithmetic only; `subject` turns engines into calls, and `cells` turns calls into a measurement; `profile`
+//! looks inside one run. The module prints nothing.
 
 mod budgets;
 mod cell;

@@ -1,4 +1,4 @@
-//! Inputs for models where only the time matters and not the answer.
+//! Inputs for runs in which only the time matters, not the output.
 
 use ndarray::{ArrayD, IxDyn};
 use rand_chacha::ChaCha8Rng;
@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::contract::Element;
 
 /// A batch of seeded noise: uniform in ±1.7, which has the spread of normalised pixels, or integers from the
-/// smallest to the largest that the input takes, at most 255.
+/// smallest to the largest value that the input takes, within 0..=255.
 pub(super) fn noise(batch: usize, sample: &[usize], element: Element, seed: u64) -> ArrayD<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut share = || f64::from(rng.next_u32()) / 2f64.powi(32);

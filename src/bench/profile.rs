@@ -1,4 +1,4 @@
-//! Where the time of a run goes: the share of every node, and the arithmetic it does in that time.
+//! Profiles a run: every node's share of the time, and the arithmetic it does in that time.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::onnx::OnnxFile;
 
 use super::noise::noise;
 
-/// Seed of the batch that is run.
+/// Seed for the batch that is run.
 const SEED: u64 = 7;
 
 /// A network's time in one engine, node by node.
@@ -24,15 +24,15 @@ pub struct Profile {
     pub batch: usize,
     /// Intra-op threads.
     pub threads: usize,
-    /// Number of timed runs; half of them count.
+    /// Number of timed runs; the faster half of them counts.
     pub runs: usize,
-    /// Microseconds per run, including the clocks around the nodes.
+    /// Microseconds per run, including the overhead of timing the nodes.
     pub total_us: f64,
     /// Nodes, the most expensive first.
     pub nodes: Vec<NodeTime>,
 }
 
-/// One node as the engine runs it: after its optimiser, under the engine's own names.
+/// One node as the engine runs it: after the engine's optimiser, and under the engine's own names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeTime {
     pub name: String,
@@ -45,21 +45,21 @@ pub struct NodeTime {
     pub share: f64,
     /// Multiply-accumulates per run; `None` for anything but a convolution or a matrix product.
     pub macs: Option<u64>,
-    /// 2 × MACs over the time, in 10⁹ per second; `None` without MACs, or where the time is too short to
-    /// measure.
+    /// 2 × MACs divided by the time, in 10⁹ operations per second; `None` without MACs, or where the time is
+    /// too short to measure.
     pub gflops: Option<f64>,
     /// Shape of the first output, including the batch; empty where the engine does not report it.
     pub output: Vec<usize>,
 }
 
 impl Profile {
-    /// Microseconds of a run that belong to no node: the engine's own work, and the clocks.
+    /// Microseconds of a run that belong to no node: the engine's own work and the overhead of timing.
     pub fn outside_us(&self) -> f64 {
         self.total_us - self.nodes.iter().map(|node| node.us).sum::<f64>()
     }
 }
 
-/// Runs a batch of noise in a session of its own and times every node; `sample` is the shape of one sample.
+/// Runs a batch of noise in its own session and times every node; `sample` is the shape of one sample.
 ///
 /// # Errors
 /// [`InputError`] if the file takes another batch size or the engine refuses it; other errors if a run fails.
@@ -71,7 +71,7 @@ pub fn profile(
     sample: &[usize],
     runs: usize,
 ) -> Result<Profile> {
-    ensure!(batch > 0 && runs > 0, "a profile is of at least one image and one run");
+    ensure!(batch > 0 && runs > 0, "a profile needs at least one image and one run");
     let path = file.path.display();
     if let Some(fixed) = file.contract.batch().filter(|&fixed| fixed != batch) {
         return Err(InputError::new(format!("{path} takes batches of {fixed}, not of {batch}")).into());

@@ -25,7 +25,7 @@ pub struct BenchReport {
     pub conditions: Conditions,
     pub settings: Bench,
     pub models: Vec<ModelFacts>,
-    /// Cells of the scenario single-stream.
+    /// Cells of the single-stream scenario.
     pub cells: Vec<CellResult>,
     pub speed_ups: Vec<SpeedUp>,
     pub sweeps: Vec<Sweep>,
@@ -35,7 +35,7 @@ pub struct BenchReport {
     pub fresh: Vec<Fresh>,
     pub budgets: Vec<Verdict>,
     pub comparison: Option<Comparison>,
-    /// What a reader must know besides the figures.
+    /// Caveats that a reader must know besides the figures.
     pub warnings: Vec<String>,
 }
 
@@ -49,24 +49,24 @@ impl BenchReport {
     /// Reads the record of a measurement.
     ///
     /// # Errors
-    /// Says what is wrong, if the text is not a record or has another schema.
+    /// A message that says what is wrong, if the text is not a record or has another schema.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let document: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if document.get("schema").and_then(serde_json::Value::as_u64) != Some(SCHEMA.into()) {
-            return Err(format!("its schema is not {SCHEMA}, of this version's measurements"));
+            return Err(format!("its schema is not {SCHEMA}, which this version reads"));
         }
         serde_json::from_value(document).map_err(|error| error.to_string())
     }
 }
 
-/// All samples at once, "offline-like": the throughput at the batch size that gives the most.
+/// Throughput with all samples available at once ("offline-like"), at the batch size that gives the most.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offline {
     /// The cell, with the best batch size.
     pub cell: CellId,
     /// Samples of the model per second.
     pub images_per_second: f64,
-    /// 95 % bootstrap interval of the throughput, by turns.
+    /// 95 % bootstrap interval of the throughput, resampled by turns.
     pub interval: Option<[f64; 2]>,
     pub samples: usize,
     pub seconds: f64,
@@ -74,17 +74,17 @@ pub struct Offline {
     pub sweep: Vec<(usize, f64)>,
 }
 
-/// Where a model's time goes.
+/// A model's time, node by node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelProfile {
     pub model: String,
     pub profile: Profile,
 }
 
-/// Queries at random times, "server-like".
+/// Latency of queries that arrive at random times ("server-like").
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Served {
-    /// The cell of which a query is one run.
+    /// The cell; a query is one run of it.
     pub cell: CellId,
     /// Trials at the given rates.
     pub rates: Vec<Trial>,

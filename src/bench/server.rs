@@ -1,6 +1,7 @@
 //! A server: queries arrive at random and wait until the ones before them are answered.
 //!
-//! Knows no model: a query is a call. The clock is a parameter, so that queues are tested without waiting.
+//! It knows nothing about models: a query is a call. The clock is a parameter, so that queues can be tested
+//! without waiting.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ use super::stats::{Percentile, percentiles};
 /// Minimum number of queries from which a 99th percentile is judged.
 const MIN_QUERIES: usize = 1_000;
 
-/// Queries whose latencies are grouped for a confidence interval, because those of one busy period are
-/// correlated.
+/// Number of successive queries whose latencies form one group for a confidence interval, because latencies
+/// within a busy period are correlated.
 const TURN: usize = 50;
 
 /// Steps of the search for the highest rate; each halves the range between a rate that holds and one that does
@@ -30,7 +31,7 @@ const STEP_BACK: f64 = 0.05;
 /// A longer trial has this many times the queries.
 const LONGER: usize = 3;
 
-/// Time before a query's arrival that is waited for by spinning, because sleeping is less precise.
+/// Last part of the wait for a query's arrival, spent spinning because sleeping is less precise.
 const SPIN_NS: u64 = 200_000;
 
 /// A source of time.
@@ -76,7 +77,7 @@ pub struct Trial {
     pub p50: Option<Percentile>,
     pub p90: Option<Percentile>,
     pub p99: Option<Percentile>,
-    /// Share of the time during which a query was worked on.
+    /// Share of the time during which the server was busy with a query.
     pub utilisation: f64,
     /// Whether the upper bound of the 99th percentile is within the target.
     pub held: Option<bool>,
@@ -91,7 +92,7 @@ pub struct Search {
     pub trials: Vec<Trial>,
 }
 
-/// How queries arrive, how many, and the latency target.
+/// Arrival rate, number of queries and latency target of a trial.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// Mean rate, per second.
@@ -101,12 +102,13 @@ pub struct Load {
     pub max_seconds: f64,
     /// Target for the 99th percentile.
     pub target_ms: Option<f64>,
-    /// Whether a trial ends as soon as it cannot meet the target any more.
+    /// Whether a trial ends as soon as it can no longer meet the target.
     pub give_up: bool,
     pub seed: u64,
 }
 
-/// Serves queries that arrive by a Poisson process until there are enough.
+/// Serves queries that arrive by a Poisson process until the load's number of queries or its time limit is
+/// reached.
 ///
 /// # Errors
 /// The first error of `answer`.
@@ -118,7 +120,8 @@ pub fn serve(answer: &mut dyn FnMut() -> Result<()>, clock: &dyn Clock, load: &L
     answer()?;
     let start = clock.now();
     let (mut arrival, mut busy, mut late) = (0.0, 0, 0);
-    // Twice the late queries that a 99th percentile allows, and a margin for small numbers of queries.
+    // Twice the number of late queries that a 99th percentile allows, plus a margin for small numbers of
+    // queries.
     let hopeless = queries / 50 + 10;
     let over = (max_seconds * 1e9) as u64;
     while latencies.len() < queries && !(give_up && late > hopeless) && clock.now() - start < over {
@@ -164,12 +167,13 @@ pub fn queries_for(rate: f64, seconds: f64) -> usize {
     ((rate * seconds) as usize).max(MIN_QUERIES)
 }
 
-/// Searches for the highest rate at which the 99th percentile is within a target; `load` has the limits but not
-/// the rate. The search halves the range between zero and the rate that would keep the server busy all the time
-/// (`service_ms` per query), then runs a longer trial at the rate found. A trial lasts `seconds` or more.
+/// Searches for the highest rate at which the 99th percentile is within a target; `load` gives the limits;
+/// its rate is ignored. The search halves the range between zero and the rate that would keep the server busy
+/// all the time (`service_ms` per query), then runs a longer trial at the rate found. A trial lasts `seconds`
+/// or more.
 ///
 /// # Errors
-/// As [`serve`], or the error of `step`, which is called before every trial.
+/// The errors of [`serve`], or that of `step`, which is called before every trial.
 pub fn highest_rate(
     answer: &mut dyn FnMut() -> Result<()>,
     clock: &dyn Clock,
@@ -225,7 +229,7 @@ mod tests {
     const LOAD: Load =
         Load { rate: 1.0, queries: 100_000, max_seconds: 1e6, target_ms: None, give_up: false, seed: 1 };
 
-    /// A clock that only advances when it is waited for or a query is worked on.
+    /// A clock that only advances when it is waited for or a query is served.
     #[derive(Default)]
     struct Still(Cell<u64>);
 
@@ -239,7 +243,7 @@ mod tests {
         }
     }
 
-    /// An M/D/1 queue, in which the mean wait is ρ/(2(1-ρ)) of the service time (Pollaczek and Khinchine).
+    /// An M/D/1 queue, in which the mean wait is ρ/(2(1-ρ)) times the service time (Pollaczek–Khinchine).
     #[test]
     fn a_queue_of_equal_queries_waits_as_long_as_theory_says() {
         for load in [0.3, 0.6, 0.8] {
@@ -290,7 +294,11 @@ mod tests {
         };
         let load = Load { rate: 1e9, max_seconds: 2.0, target_ms: Some(1e9), ..LOAD };
         let trial = serve(&mut answer, &clock, &load).unwrap();
-        assert_eq!((trial.queries, trial.held), (2_000, Some(false)), "what was cut short holds nothing");
+        assert_eq!(
+            (trial.queries, trial.held),
+            (2_000, Some(false)),
+            "a trial that was cut short does not hold"
+        );
         assert!(trial.p99.unwrap().value > 1_900.0 && trial.utilisation > 0.99);
     }
 

@@ -1,7 +1,7 @@
 //! Statistics of samples: percentiles with intervals, outliers, stability, ratios.
 //!
-//! Arithmetic only: knows no clock and no model. Successive samples are correlated, so intervals are made from
-//! turns (groups of successive samples), not from single samples.
+//! It is arithmetic only and knows neither clocks nor models. Successive samples are correlated, so intervals
+//! are made from turns (groups of successive samples), not from single samples.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -19,7 +19,7 @@ const OUTLIER: f64 = 3.5;
 /// One-sided 95 % quantile of the normal distribution.
 const Z_95: f64 = 1.644_854;
 
-/// Resamples of a bootstrap.
+/// Number of bootstrap resamples.
 const RESAMPLES: usize = 2_000;
 
 /// Minimum number of turns for a bootstrap interval.
@@ -38,13 +38,13 @@ pub struct Percentile {
 /// too few for a one-sided 95 % upper bound: fewer than `ln 0.05 / ln share`, which is 59 for p95 and 299 for
 /// p99.
 ///
-/// The bounds are order statistics (Woodruff 1952) whose ranks are spread by the design effect of the turns (Kish
-/// 1965): samples of one turn are correlated and count for fewer than they are.
+/// The bounds are order statistics (Woodruff 1952) whose ranks are spread by the design effect of the turns
+/// (Kish 1965): samples within a turn are correlated, so they count for fewer than their number.
 pub fn percentile(samples: &[f64], turns: &[usize], share: f64) -> Option<Percentile> {
     percentile_of_sorted(&sorted(samples), |value| design_effect(samples, turns, value), share)
 }
 
-/// As [`percentile`], for several shares of the same samples.
+/// Like [`percentile`], for several shares of the same samples.
 pub fn percentiles(samples: &[f64], turns: &[usize], shares: &[f64]) -> Vec<Option<Percentile>> {
     let sorted = sorted(samples);
     let of =
@@ -69,8 +69,8 @@ fn percentile_of_sorted(sorted: &[f64], effect: impl FnOnce(f64) -> f64, share: 
     Some(Percentile { value, low: at(low), high })
 }
 
-/// The design effect: the variance of the share at most `value`, over that of independent samples, at least 1.
-/// Estimated from how that share differs between turns.
+/// The design effect: the variance of the share of samples at most `value`, divided by that of independent
+/// samples, and at least 1. It is estimated from how the share varies between turns.
 fn design_effect(samples: &[f64], turns: &[usize], value: f64) -> f64 {
     let at_most = |samples: &[f64]| samples.iter().filter(|sample| **sample <= value).count() as f64;
     let count = samples.len() as f64;
@@ -85,7 +85,7 @@ fn design_effect(samples: &[f64], turns: &[usize], value: f64) -> f64 {
     (between * turns / (turns - 1.0) / independent).max(1.0)
 }
 
-/// Samples by turn.
+/// Splits samples by turn.
 pub(super) fn split<'a, T>(samples: &'a [T], turns: &'a [usize]) -> impl Iterator<Item = &'a [T]> {
     let mut rest = samples;
     turns.iter().map(move |&turn| {
@@ -116,8 +116,8 @@ fn sorted(samples: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// Number of samples far above or below the median, by the median absolute deviation. If more than half of the
-/// samples are equal, every other one counts.
+/// Number of samples far above or below the median, by the median absolute deviation. If more than half of
+/// the samples are equal, every sample that differs from them counts.
 pub fn outliers(samples: &[f64]) -> usize {
     let middle = median(samples);
     let deviations: Vec<f64> = samples.iter().map(|sample| (sample - middle).abs()).collect();
@@ -299,7 +299,8 @@ mod tests {
         assert_eq!(turn_medians(&[1.0, 2.0, 3.0, 9.0, 7.0], &[3, 0, 2]), [2.0, 8.0]);
     }
 
-    /// Medians of 40 turns around `level`, with 5 % noise; `weather` slows both cells of a round.
+    /// Medians of 40 turns around `level`, with 5 % noise; `weather` is the slowdown that both cells of a
+    /// round share.
     fn turns(level: f64, rng: &mut ChaCha8Rng, weather: &[f64]) -> Vec<f64> {
         weather.iter().map(|weather| level * weather * (0.95 + 0.1 * uniform(rng))).collect()
     }

@@ -50,7 +50,7 @@ impl ModelFacts {
     }
 }
 
-/// Image files in memory, and how a network wants them prepared.
+/// Image files in memory, and the preparation that a network expects.
 #[derive(Debug, Clone)]
 pub struct Pictures {
     /// Names, for error messages, and contents of the files.
@@ -61,7 +61,8 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    /// For a file that takes images: prepared as the file says, or scaled to 0..1 if it does not say.
+    /// Pictures for a file that takes images, prepared as the file says, or scaled to 0..1 if it does not
+    /// say.
     pub fn of(file: &OnnxFile, files: Vec<(String, Vec<u8>)>) -> Option<Self> {
         let layout = file.contract.layout;
         let shape = layout.planar(file.contract.image_shape()?);
@@ -139,7 +140,7 @@ impl<'a> Loaded<'a> {
         }
     }
 
-    /// Turns its measurement into a cell.
+    /// Turns this model's measurement into a cell.
     pub fn result(&self, mode: Mode, measured: Measured) -> CellResult {
         CellResult {
             engine_name: self.engine_name.clone(),
@@ -170,7 +171,7 @@ impl<'a> Loaded<'a> {
 }
 
 impl Runner {
-    /// From files to the decisions for a batch.
+    /// Decodes and prepares a batch of files, runs it, and returns the decisions.
     fn classify(&mut self, pictures: &Pictures) -> Result<Vec<usize>> {
         for place in 0..self.input.shape()[0] {
             let (name, file) = &pictures.files[self.next % pictures.files.len()];
@@ -179,7 +180,7 @@ impl Runner {
             self.next += 1;
         }
         self.engine.run_into(self.input.view(), &mut self.outputs)?;
-        let logits = self.outputs.first().context("the model gives no output")?;
+        let logits = self.outputs.first().context("the model has no output")?;
         let decisions = logits.axis_iter(Axis(0)).map(|row| decision(row.iter()).unwrap_or(0));
         Ok(std::hint::black_box(decisions.collect()))
     }

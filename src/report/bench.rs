@@ -371,7 +371,7 @@ mod tests {
             p50: Some(Ratio { value: 1.123, low: 0.987, high: 1.234 }),
             p99: Some(1.234),
             outcome: Outcome::Undecided,
-            reason: Some("its interval spans the limit".into()),
+            reason: Some("the interval spans the limit".into()),
         };
         let comparison = Comparison {
             against: "a/rather/long/path/to/an/old/measurement/of/some/models/of/last/year.json".into(),
