@@ -1,4 +1,4 @@
-//! Files that are complete or absent: written under a temporary name, synced, then renamed.
+//! Writes files that are complete or absent: under a temporary name, synced, then renamed.
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use crate::error::InputError;
 /// Prefix of a file's name while it is being written.
 const WRITING: &str = ".writing-";
 
-/// Removes what a killed process left half-written in a folder and the folders below it.
+/// Removes half-written files that a killed process left in a folder and the folders below it.
 ///
 /// # Errors
 /// [`InputError`] with a remedy if the folder does not permit it.
@@ -49,10 +49,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|error| explain(error, path)).context("nothing written before is lost")
 }
 
-/// Writes an array in NumPy's format, as [`write_atomic`] does.
+/// Writes an array in NumPy's format with [`write_atomic`].
 ///
 /// # Errors
-/// As [`write_atomic`].
+/// The errors of [`write_atomic`].
 pub fn write_npy<T: WritableElement>(path: &Path, array: &ArrayD<T>) -> Result<()> {
     let mut bytes = Vec::new();
     array.write_npy(&mut bytes).with_context(|| format!("cannot write {}", path.display()))?;
@@ -75,11 +75,9 @@ fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
     let message = format!("cannot write {}: {error}", path.display());
     let hint = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space and run the same command again",
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "choose a folder you may write with --out"
-        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "choose a writable folder with --out",
         ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-            "a file is where a folder is needed; move it away"
+            "there is a file where a folder is needed; move it away"
         }
         ErrorKind::NotFound | ErrorKind::InvalidFilename => "choose another folder",
         _ => return anyhow::Error::new(error).context(format!("cannot write {}", path.display())),

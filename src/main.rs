@@ -1,4 +1,4 @@
-//! Parse, dispatch, print one error chain, exit with its code.
+//! Parses the arguments, runs the verb, prints at most one error chain and exits with its code.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| EnvFilter::new("warn,ort=error,tract_onnx=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
-    // What a panic says is for those who ask; a user sees one error like any other.
+    // A panic's message goes to the debug log; a user sees one error like any other.
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let cli = Cli::parse();
     let Ok(result) = catch_unwind(AssertUnwindSafe(|| cli.dispatch())) else {

@@ -53,7 +53,7 @@ for verb in verify bench doctor; do
     arguments=("$verb")
     [ "$verb" = doctor ] || arguments+=(m.onnx)
     [ "$verb" != bench ] || arguments+=("${quick[@]}")
-    expect 0 'warning: without ONNX Runtime' alone/cohort "${arguments[@]}"
+    expect 0 'warning: continuing without ONNX Runtime' alone/cohort "${arguments[@]}"
     expect 0 'hint: ' alone/cohort "${arguments[@]}"
     expect 0 'tract' alone/cohort "${arguments[@]}"
     expect 2 'hint: ' alone/cohort "${arguments[@]}" --ort-lib nowhere/libonnxruntime.so

@@ -203,7 +203,7 @@ fn verify_holds_a_file_against_another() {
     let (code, said) = folder.fails(&["verify", "m.onnx", "--reference", "other.onnx"]);
     assert!(code == Some(1) && said.contains("times the tolerance"), "{said}");
     let (code, said) = folder.fails(&["verify", "m.onnx", "--reference", "larger.onnx"]);
-    assert!(code == Some(2) && said.contains("take images of different size"), "{said}");
+    assert!(code == Some(2) && said.contains("take images of different sizes"), "{said}");
 }
 
 #[test]
@@ -261,10 +261,10 @@ fn recorded_arrays_are_believed_as_far_as_they_go() {
         [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), &[0; 64]].concat()
     };
     let cases = [
-        ("<f4", "(1000, 3, 8, 8)", "has 768000 bytes, 64 are there"),
+        ("<f4", "(1000, 3, 8, 8)", "has 768000 bytes, but the file has 64"),
         ("<f4", "(1000000000, 3, 8, 8)", "at most 134217728 numbers are read"),
         ("<f8", "(18446744073709551615, 3, 8, 8)", "at most 134217728 numbers are read"),
-        ("|O", "(1, 3, 8, 8)", "of type |O, which is none of int, uint and float"),
+        ("|O", "(1, 3, 8, 8)", "of type |O, not int, uint or float"),
     ];
     for (descr, shape, problem) in cases {
         std::fs::write(folder.path("x.npy"), array(descr, shape)).unwrap();
@@ -298,7 +298,7 @@ fn recorded_inputs_are_what_the_file_takes() {
     assert_eq!(folder.json(&recorded)["verdict"], "recorded outputs met");
     ndarray_npy::write_npy(folder.path("x.npy"), &(images / 255.0)).unwrap();
     let (code, said) = folder.fails(&recorded);
-    assert!(code == Some(2) && said.contains("takes whole numbers from 0 to 255"), "{said}");
+    assert!(code == Some(2) && said.contains("takes integers from 0 to 255"), "{said}");
 }
 
 /// A file with an operator that nobody knows: tract finds out when it plans.
@@ -311,7 +311,7 @@ fn an_engine_that_refuses_says_so_once() {
     std::fs::write(folder.path("odd.onnx"), model.encode_to_vec()).unwrap();
     let (code, said) = folder.fails(&["verify", "odd.onnx", "--engine", "tract"]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("cannot run odd.onnx, whose values are the reference"), "{said}");
+    assert!(said.contains("cannot run odd.onnx, so there is no reference to compare with"), "{said}");
     let (code, said) = folder.fails(&["verify", "odd.onnx", "--reference", "m.onnx"]);
     assert_eq!(code, Some(1), "{said}");
     for engine in ["ONNX Runtime CPU", "ONNX Runtime CPU, not optimised", "tract", "tract, not optimised"] {
@@ -340,7 +340,7 @@ fn verify_with_data_counts_right_answers() {
     assert_eq!(tract["paired"]["with"], "libtorch CPU");
     assert!(engines[2]["accuracy"].is_null(), "only engines as they are deployed answer the whole split");
     let (code, said) = folder.fails(&["verify", "m.onnx", "--data", "p.yaml"]);
-    assert!(code == Some(2) && said.contains("are [1, 8, 8], m.onnx takes [3, 8, 8]"), "{said}");
+    assert!(code == Some(2) && said.contains("are [1, 8, 8], but m.onnx takes [3, 8, 8]"), "{said}");
 }
 
 /// Three classes of colours, and a network that answers with the channel that is most above its mean.
@@ -524,7 +524,7 @@ fn an_untrained_network_can_be_written_and_measured() {
     assert_eq!(bench["cells"].as_array().unwrap().len(), 1);
     let (code, said) = folder.fails(&["inspect", "new/untrained.onnx", "--onnx", "again.onnx"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("is an ONNX file already"), "{said}");
+    assert!(said.contains("is already an ONNX file"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `cohort bench`: latency of ONNX files.
+//! `cohort bench`: measures the latency of ONNX files.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -22,28 +22,28 @@ use super::images::image_files;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// ONNX files; speed-ups are over the first
+    /// ONNX files; speed-ups are relative to the first
     #[arg(required = true)]
     pub models: Vec<PathBuf>,
-    /// Engines: ort-cpu, ort-cuda, tract [default: ort-cpu if it is there, and tract]
+    /// Engines: ort-cpu, ort-cuda, tract [default: ort-cpu if available, and tract]
     #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
     /// Batch sizes
     #[arg(long, value_delimiter = ',', default_value = "1,8")]
     pub batch: Vec<usize>,
-    /// Intra-op threads; 0 takes all
+    /// Intra-op threads; 0 uses all
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub threads: Vec<usize>,
-    /// What is timed: device (run alone), host (with copies), end-to-end (from image files)
+    /// Timed part: device (run only), host (with copies), end-to-end (from image files)
     #[arg(long, value_delimiter = ',', default_value = "device", value_parser = mode)]
     pub mode: Vec<Mode>,
-    /// How queries arrive: single-stream, offline, server
+    /// Arrival of queries: single-stream, offline, server
     #[arg(long, value_delimiter = ',', default_value = "single-stream", value_parser = scenario)]
     pub scenario: Vec<Scenario>,
     /// Image files or folders of them, for end-to-end
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub image: Vec<PathBuf>,
-    /// Sizes of one sample where the file leaves them free
+    /// Shape of one sample, required if the file leaves sizes free
     #[arg(long, value_name = "CxHxW", value_parser = shape)]
     pub shape: Option<Shape>,
     /// Minimum runs per cell
@@ -55,19 +55,19 @@ pub struct Args {
     /// Maximum seconds per cell
     #[arg(long, default_value_t = Bench::default().max_seconds)]
     pub max_seconds: f64,
-    /// For the server: queries per second
+    /// Queries per second in the server scenario
     #[arg(long, value_delimiter = ',', value_name = "PER_SECOND")]
     pub rate: Vec<f64>,
-    /// For the server: search the highest rate whose p99 stays below this many ms
+    /// Search for the highest server rate whose p99 stays within this many ms
     #[arg(long, value_name = "MS")]
     pub p99_target: Option<f64>,
-    /// Time fresh processes per cell: library, session, first run
+    /// Time library load, session and first run in fresh processes per cell
     #[arg(long, value_name = "PROCESSES", num_args = 0..=1, require_equals = true, default_value_t = 0, default_missing_value = "5")]
     pub cold_start: usize,
     /// Measure memory in a fresh process per cell
     #[arg(long)]
     pub memory: bool,
-    /// Show where the time goes, node by node
+    /// Show the time of every node
     #[arg(long)]
     pub profile: bool,
     /// Latency budget, such as ort-cpu:p95<2ms@1 (engine, percentile, batch)
@@ -76,7 +76,7 @@ pub struct Args {
     /// Fail if a cell is slower than in this file, written by --out
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
-    /// Percentage by which --compare lets a cell be slower
+    /// Percentage by which --compare allows a cell to be slower
     #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
     pub allow: f64,
     /// Fail if a cell is unstable
@@ -149,9 +149,9 @@ pub struct FreshStart {
 /// Measures this process's start.
 ///
 /// # Errors
-/// As [`measure_start`].
+/// The errors of [`measure_start`].
 pub fn fresh_start(args: &FreshStart) -> Result<()> {
-    let request: Request = serde_json::from_str(&args.request).context("no request one can read")?;
+    let request: Request = serde_json::from_str(&args.request).context("cannot read the request")?;
     out(serde_json::to_string(&measure_start(&request)?)?)
 }
 
@@ -169,7 +169,7 @@ fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a
     })
 }
 
-/// The sizes of a sample's axes: the file's own, and the user's where the file leaves them free.
+/// Sizes of a sample's axes: those fixed in the file, and the user's where the file leaves them free.
 pub fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
     let path = file.path.display();
     let axes = &file.contract.input.dims[1..];
@@ -192,14 +192,15 @@ pub fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, In
             })
             .collect();
         let problem = format!("--shape does not fit {path}, whose samples are {}", wanted.join("x"));
-        return Err(InputError::new(problem).hint("give every axis but the batch, with the file's own sizes"));
+        return Err(InputError::new(problem)
+            .hint("give every axis except the batch, with the sizes that the file fixes"));
     }
     Ok(given.to_vec())
 }
 
 fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
     if images.is_empty() {
-        let problem = "--mode end-to-end decodes images, and there are none";
+        let problem = "--mode end-to-end decodes images, but none are given";
         return Err(InputError::new(problem).hint("name files or folders with --image").into());
     }
     let read = |path: PathBuf| {
@@ -220,7 +221,7 @@ fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
     Ok(pictures)
 }
 
-/// File names without their extensions where those tell the models apart, else whole paths.
+/// File names without their extensions if they are distinct, else whole paths.
 pub fn names(paths: &[PathBuf]) -> Vec<String> {
     let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let stems: Vec<String> = paths.iter().map(stem).collect();

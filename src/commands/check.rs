@@ -1,4 +1,4 @@
-//! `cohort check`: shows what a pipeline means, without running it.
+//! `cohort check`: checks a pipeline and shows what it would do, without running it.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ struct Checked<'a> {
     test_images: Option<usize>,
     students: Vec<CheckedStudent<'a>>,
     teacher: Option<CheckedTeacher<'a>>,
-    /// Bytes that the relational terms hold at once on the CPU, where they are on.
+    /// Bytes that the relational terms hold at once on the CPU; `null` if they are off.
     relation_bytes: Option<usize>,
     stages: Vec<&'static str>,
     /// The pipeline with every default filled in.
@@ -58,7 +58,7 @@ struct CheckedTeacher<'a> {
 /// Checks a pipeline and prints what it would do.
 ///
 /// # Errors
-/// [`crate::error::InputError`] with everything that is wrong.
+/// [`crate::error::InputError`] that lists every problem.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let loaded = match &args.pipeline {
         Some(path) => load_pipeline(path, &args.overrides)?,
@@ -156,7 +156,7 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
                 fields.iter().filter(|(_, kind, number)| *kind != TermKind::Temperature && *number > 0.0);
             let on = on.map(|(key, _, number)| format!("{key} {number}")).collect::<Vec<_>>().join(", ");
             let memory = relations(plan, stage).map_or(String::new(), |bytes| {
-                format!("\n  {:<12} relations hold {} MiB at most on the CPU", "", bytes.div_ceil(1 << 20))
+                format!("\n  {:<12} relations hold up to {} MiB on the CPU", "", bytes.div_ceil(1 << 20))
             });
             format!("{} epochs, batch {}; {on}{memory}", settings.epochs, settings.batch)
         }

@@ -17,26 +17,26 @@ pub struct Common {
     /// Print one JSON document to stdout instead of tables
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress on stderr
+    /// Print no progress to stderr
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// ONNX Runtime's shared library [default: found by itself, see `cohort doctor`]
+    /// ONNX Runtime's shared library [default: searched for, see `cohort doctor`]
     #[arg(long, global = true, value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
 }
 
 impl Common {
-    /// The terminal, as a listener to progress.
+    /// The terminal as a progress listener.
     pub fn ui(&self) -> Ui {
         Ui::detect(self.quiet)
     }
 
-    /// The engines that are named; without names, ONNX Runtime on the CPU and tract, or tract alone, with a
-    /// warning, where ONNX Runtime is missing.
+    /// The named engines. Without names: ONNX Runtime on the CPU and tract, or tract alone, with a warning,
+    /// if ONNX Runtime is missing.
     ///
     /// # Errors
-    /// [`InputError`] for a name that no engine has, and for an ONNX Runtime that was named and does not
-    /// load.
+    /// [`InputError`] for an unknown engine name, and if the user named ONNX Runtime's library and it does
+    /// not load.
     pub fn engines(&self, named: &[String]) -> Result<Vec<EngineName>> {
         if !named.is_empty() {
             return Ok(engine_names(named)?);
@@ -48,7 +48,7 @@ impl Common {
     }
 }
 
-/// ONNX Runtime's facts, if it is there; otherwise a warning says how to get it.
+/// ONNX Runtime's facts if it is available; otherwise a warning says how to get it.
 ///
 /// # Errors
 /// [`InputError`] if the user named its library, because then no other engine can replace it.
@@ -58,7 +58,7 @@ pub fn runtime(progress: &dyn Progress) -> Result<Option<ort::Facts>, InputError
         Err(missing) if ort::is_named() => Err(missing),
         Err(missing) => {
             let remedy = missing.hint.as_deref().unwrap_or_default();
-            progress.warn(format!("without ONNX Runtime: {missing}\n  hint: {remedy}"));
+            progress.warn(format!("continuing without ONNX Runtime: {missing}\n  hint: {remedy}"));
             Ok(None)
         }
     }

@@ -1,4 +1,5 @@
-//! `cohort doctor`: which libraries were found, where, whether they load, and whether they compute on CUDA.
+//! `cohort doctor`: reports which libraries were found, where, whether they load, and whether they compute on
+//! CUDA.
 
 use std::path::Path;
 
@@ -34,7 +35,7 @@ struct Library {
     path: Option<String>,
     /// Whether a network has just run on CUDA.
     cuda: bool,
-    /// What is missing, and how to get it.
+    /// Problem with the library or its use of CUDA.
     problem: Option<String>,
 }
 
@@ -47,8 +48,8 @@ struct Findings {
 /// Checks every library and prints the results.
 ///
 /// # Errors
-/// [`InputError`] if a library that this program needs, or that the user named, is missing. A program that was
-/// built without training does not need ONNX Runtime.
+/// [`InputError`] if a library is missing that this program needs or the user named. A program that was built
+/// without training does not need ONNX Runtime.
 pub fn run(_args: &Args, common: &Common) -> Result<()> {
     let libraries = vec![libtorch(), onnx_runtime(), tract()];
     let missing = libraries.iter().any(|library| library.version.is_none());

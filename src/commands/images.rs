@@ -1,4 +1,4 @@
-//! Image files that are named on the command line.
+//! Finds the image files named on the command line.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     }
     if images.is_empty() {
         return Err(InputError::new("there is no PNG or JPEG file in these folders")
-            .hint("name files, or folders that hold them")
+            .hint("give image files, or folders that contain them")
             .into());
     }
     Ok(images)

@@ -1,4 +1,4 @@
-//! `cohort inspect`: layers, shapes, parameters and MACs of a model.
+//! `cohort inspect`: lists layers, shapes, parameters and MACs of a model.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::zoo;
 
 use super::Common;
 
-/// Seed of untrained weights.
+/// Seed for untrained weights.
 const SEED: u64 = 0;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ struct Inspected<'a> {
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let inspected = if args.model.ends_with(".onnx") {
         if args.onnx.is_some() {
-            return Err(InputError::new(format!("{} is an ONNX file already", args.model))
+            return Err(InputError::new(format!("{} is already an ONNX file", args.model))
                 .hint("give --onnx with a model file or the name of a ready architecture")
                 .into());
         }
@@ -97,7 +97,7 @@ fn parse_input(text: &str) -> Result<[usize; 3], InputError> {
         .ok_or_else(|| InputError::new(format!("'{text}' is not channels x height x width, such as 3x32x32")))
 }
 
-/// How the file's images are prepared, in the words of its metadata.
+/// Describes how the file's images are prepared, in the terms of its metadata.
 fn prepared(metadata: &Metadata) -> String {
     let word = |value: serde_json::Result<serde_json::Value>| {
         value.ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
@@ -146,7 +146,8 @@ fn text(inspected: &Inspected<'_>) -> String {
         text += &prepared(metadata);
         if let Some(scored) = metadata.score {
             let (right, images, split) = (scored.right, scored.images, scored.split.name());
-            text += &format!("\n{right} of {images} {split} images right ({:.2} %)", 100.0 * scored.share());
+            text +=
+                &format!("\n{right} of {images} {split} images correct ({:.2} %)", 100.0 * scored.share());
         }
     }
     text

@@ -26,7 +26,7 @@ pub struct Args {
     /// Number of classes shown per image
     #[arg(long, default_value_t = 5)]
     pub top: usize,
-    /// ort-cpu, ort-cuda or tract [default: ort-cpu if it is there, else tract]
+    /// Engine: ort-cpu, ort-cuda, tract [default: ort-cpu if available, else tract]
     #[arg(long)]
     pub engine: Option<String>,
 }
@@ -63,7 +63,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         let image = prepared_image(&preparation, &path, metadata.input)?;
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =
-            outputs.get(answer).context("the model gives no output")?.iter().map(|&z| z.into()).collect();
+            outputs.get(answer).context("the model has no output")?.iter().map(|&z| z.into()).collect();
         let classes = likeliest(kind.probabilities(&row), &metadata.classes, args.top);
         predictions.push(Prediction { image: path.display().to_string(), classes });
     }

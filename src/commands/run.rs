@@ -33,7 +33,7 @@ pub struct Args {
 /// Runs a pipeline and prints its report.
 ///
 /// # Errors
-/// The error that stopped it; everything that was finished before is kept.
+/// The error that stopped the run; everything that was finished before it is kept.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let loaded = match &args.pipeline {
         Some(path) => load_pipeline(path, &args.overrides)?,
@@ -56,7 +56,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         (false, Some(report)) => out(format!("\n{}", screen(report))),
         (false, None) => {
             let folder = options.out.display();
-            out(format!("\ntrained; no student was chosen, as the pipeline has no stage `select`: {folder}"))
+            out(format!(
+                "\ntrained; no student was chosen, because the pipeline has no `select` stage: {folder}"
+            ))
         }
     }
 }
@@ -70,7 +72,7 @@ pub(super) fn watch_signals() {
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
-        tracing::warn!("signals are not watched: {error}");
+        tracing::warn!("cannot watch for signals: {error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cohort study`: runs one pipeline with several settings and seeds, and compares them.
+//! `cohort study`: runs one pipeline with several settings and seeds, and compares the results.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct Args {
     /// Override a key in all cells; a cell's own settings take precedence
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Folder of the runs [default: studies/<name>]
+    /// Folder for the runs [default: studies/<name>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -26,7 +26,7 @@ pub struct Args {
 /// Runs a study and prints its table.
 ///
 /// # Errors
-/// The error that stopped it; everything that was finished before is kept.
+/// The error that stopped the study; everything that was finished before it is kept.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let study = load_study(&args.study)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("studies").join(&study.spec.name));

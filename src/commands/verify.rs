@@ -36,10 +36,10 @@ const IMAGES: usize = 256;
 pub struct Args {
     /// An ONNX file
     pub model: PathBuf,
-    /// Run folder with the checkpoint [default: the one the file lies in]
+    /// Run folder with the checkpoint [default: the one that contains the file]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["reference", "inputs"])]
     pub run: Option<PathBuf>,
-    /// Another ONNX file that must compute the same
+    /// Another ONNX file that must compute the same outputs
     #[arg(long, value_name = "FILE", conflicts_with = "inputs")]
     pub reference: Option<PathBuf>,
     /// Recorded inputs: .npy with --expected, or .npz with inputs and outputs by tensor name
@@ -48,13 +48,13 @@ pub struct Args {
     /// Recorded outputs for --inputs, .npy
     #[arg(long, value_name = "FILE", requires = "inputs")]
     pub expected: Option<PathBuf>,
-    /// Pipeline whose data set gives images and labels [default: the run folder's, else seeded noise]
+    /// Pipeline whose data set provides images and labels [default: the run folder's, else seeded noise]
     #[arg(long, value_name = "PIPELINE")]
     pub data: Option<PathBuf>,
     /// Number of validation images of --data to compare
     #[arg(long, default_value_t = IMAGES)]
     pub images: usize,
-    /// Engines: torch (with a run folder), ort-cpu, ort-cuda, tract [default: all there are]
+    /// Engines: torch (with a run folder), ort-cpu, ort-cuda, tract [default: all available]
     #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
     /// Seed for noise inputs
@@ -63,7 +63,7 @@ pub struct Args {
     /// Folder for a failing case: model, inputs, expected outputs [default: MODEL.case]
     #[arg(long, value_name = "DIR")]
     pub case: Option<PathBuf>,
-    /// Plant faults in copies of the model instead, and count how many are found
+    /// Plant faults in copies of the model instead and count how many are found
     #[arg(long, conflicts_with_all = ["reference", "inputs", "data"])]
     pub self_test: bool,
 }
@@ -113,7 +113,7 @@ impl Args {
 /// Compares a file with the reference that the arguments name, and keeps a failing case.
 ///
 /// # Errors
-/// As [`run`], except that an engine out of tolerance is recorded in the report.
+/// The errors of [`run`], except that an engine out of tolerance is recorded in the report.
 pub fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<VerifyReport> {
     let mut network = network(args, file, progress)?;
     let mut reference = args.reference.as_ref().map(|path| Reference::load(path, file)).transpose()?;
@@ -129,7 +129,7 @@ pub fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result
         && images.classes() != logits.ncols()
     {
         progress.warn(format!(
-            "the data set has {} classes and the file {}: for the accuracy, labels are taken as their numbers",
+            "the data set has {} classes and the file {}: the accuracy compares class indices",
             images.classes(),
             logits.ncols()
         ));
@@ -178,11 +178,11 @@ pub fn compared(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result
     });
     match &examined.case {
         Ok(files) if files.is_empty() => {}
-        Ok(_) => progress
-            .warn(format!("the failing case is in {}; its command.txt shows it again", case.display())),
-        Err(error) => {
-            progress.warn(format!("the failing case is not kept: {error:#}; --case names another folder"))
+        Ok(_) => {
+            progress.warn(format!("the failing case is in {}; its command.txt reproduces it", case.display()))
         }
+        Err(error) => progress
+            .warn(format!("the failing case is not kept: {error:#}; choose another folder with --case")),
     }
     Ok(examined.report)
 }
@@ -193,8 +193,8 @@ fn case_folder(args: &Args) -> PathBuf {
     args.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")))
 }
 
-/// The file without its final softmax, for the engines, where the reference can be taken before that softmax as
-/// well.
+/// The file without its final softmax, for the engines, if the reference can also be taken before that
+/// softmax.
 fn cut(
     args: &Args,
     file: &OnnxFile,
@@ -212,7 +212,7 @@ fn cut(
     }
 }
 
-/// The data set that is named, else that of the run folder in which the file lies.
+/// The named data set, else that of the run folder that contains the file.
 fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Images>> {
     if let Some(pipeline) = &args.data {
         return Images::open(pipeline, file).map(Some);
@@ -226,15 +226,15 @@ fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Optio
         Ok(images) => Ok(Some(images)),
         Err(problem) => {
             progress.warn(format!(
-                "noise in place of the run's images: {problem}; --data names a pipeline with them"
+                "using noise in place of the run's images: {problem}; give a pipeline that has them with --data"
             ));
             Ok(None)
         }
     }
 }
 
-/// The network that the file should compute: that of its checkpoint where it is known, else its own nodes.
-fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<ExpectedModel>> {
+/// The network that the file should compute: its checkpoint's if it is known, else that of its own nodes.
+fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Network>> {
     if args.reference.is_none()
         && args.inputs.is_none()
         && let Some(checkpoint) = checkpoint(file, args.run.as_ref())?
@@ -247,7 +247,7 @@ fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Opti
     match imported(file, ReferenceKind::File) {
         Ok(network) => Ok(Some(network)),
         Err(error) => {
-            progress.warn(format!("no float64 truth from the file's own nodes: {error:#}"));
+            progress.warn(format!("no float64 reference from the file's own nodes: {error:#}"));
             Ok(None)
         }
     }
@@ -282,7 +282,7 @@ fn inputs_and_truths(
     Ok((sets, truths))
 }
 
-/// The engines that are named, or all that are available.
+/// The named engines, or all that are available.
 fn engines(
     args: &Args,
     file: &OnnxFile,
@@ -305,7 +305,7 @@ fn engines(
         if facts.cuda {
             match open(file, EngineName::OrtCuda, &EngineOptions::default()) {
                 Ok(_) => engines.push(EngineName::OrtCuda),
-                Err(error) => progress.warn(format!("without CUDA: {error:#}")),
+                Err(error) => progress.warn(format!("continuing without CUDA: {error:#}")),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a file is compared with: its checkpoint, another file, or one of the engines.
+//! The references that a file is compared with: its checkpoint, another file, or one of the engines.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,13 +35,13 @@ pub struct ExpectedModel {
     pub scored: Option<Scored>,
 }
 
-impl ExpectedModel {
-    /// Whether libtorch gives the same as the engines, without a softmax after the logits.
+impl Network {
+    /// Whether libtorch's logits are comparable with the engines' outputs: no softmax follows the logits.
     pub fn ends_alike(&self) -> bool {
         self.cut || self.answer == OutputKind::Logits
     }
 
-    /// The model whose nodes the file's nodes are compared with, one by one.
+    /// The model whose nodes are compared with the file's nodes, one by one.
     pub fn reference(&self) -> &Model {
         self.folded.as_ref().unwrap_or(&self.model)
     }
@@ -64,7 +64,7 @@ impl ExpectedModel {
     }
 }
 
-/// The checkpoint from which a file was exported, if a run folder is named or the file lies in one.
+/// The checkpoint from which a file was exported, if a run folder is named or the file is in one.
 ///
 /// # Errors
 /// [`InputError`] if the run folder is incomplete or damaged.
@@ -79,7 +79,8 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
     })?;
     let path = folder.resolved_pipeline();
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        InputError::new(format!("cannot read {}: {error}", path.display())).hint("--run names a run folder")
+        InputError::new(format!("cannot read {}: {error}", path.display()))
+            .hint("give a run folder with --run")
     })?;
     let pipeline: Pipeline = parse(&text, &path.display().to_string())?;
     let student = pipeline.cohort.iter().find(|student| student.name == metadata.student);
@@ -88,7 +89,7 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
     let model = zoo::find_model(&student.model, folder.root())?;
     let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
     let trained = StageKind::TRAINING.map(|stage| folder.weights(stage, &student.name));
-    let weights = trained.iter().find(|path| path.exists()).context("the run folder holds no weights")?;
+    let weights = trained.iter().find(|path| path.exists()).context("the run folder contains no weights")?;
     let tests: BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,
         _ => BTreeMap::new(),
@@ -111,7 +112,7 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
     }))
 }
 
-/// The run folder that is named, or in which the file lies.
+/// The named run folder, or the one that contains the file.
 pub fn run_folder(file: &OnnxFile, named: Option<&PathBuf>) -> Option<RunFolder> {
     named.cloned().or_else(|| around(&file.path)).map(RunFolder::new)
 }
@@ -133,7 +134,7 @@ pub fn imported(file: &OnnxFile, standing: ReferenceKind) -> Result<ExpectedMode
     Ok(ExpectedModel { model, folded: None, answer, before_softmax, cut: false, standing, scored: None })
 }
 
-/// A file that must compute the same, and its network where it can be imported.
+/// Another file that must compute the same outputs, and its network if it can be imported.
 pub struct Reference {
     pub file: OnnxFile,
     pub network: Option<ExpectedModel>,
@@ -146,8 +147,8 @@ impl Reference {
         let reference = OnnxFile::load(path)?;
         if reference.contract.image_shape() != file.contract.image_shape() {
             let (one, other) = (file.path.display(), path.display());
-            return Err(InputError::new(format!("{one} and {other} take images of different size"))
-                .hint("compare files of the same input")
+            return Err(InputError::new(format!("{one} and {other} take images of different sizes"))
+                .hint("compare files with the same input size")
                 .into());
         }
         let network = cfg!(feature = "train").then(|| imported(&reference, ReferenceKind::Reference));
@@ -196,20 +197,21 @@ pub fn file_truth(
     };
     let place = reference.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
     let mut logits = |images: ArrayViewD<'_, f32>| {
-        let logits = reference.run(images)?.into_iter().nth(place).context("the engine gives no output")?;
+        let logits =
+            reference.run(images)?.into_iter().nth(place).context("the engine returned no output")?;
         Ok(logits.mapv(f64::from))
     };
     Truths::of(&name, standing, inputs, file.contract.batch(), &mut logits).map_err(|error| {
         let model = file.path.display();
         InputError::new(format!(
-            "{name} cannot run {model}, whose values are the reference: {error:#}"
+            "{name} cannot run {model}, so there is no reference to compare with: {error:#}"
         ))
-        .hint("name other engines with --engine, or another reference with --reference or --inputs")
+        .hint("choose other engines with --engine, or give another reference with --reference or --inputs")
         .into()
     })
 }
 
-/// Every engine, in every configuration that may change its numbers.
+/// Opens every engine in every configuration that may change its numbers.
 ///
 /// # Errors
 /// [`InputError`] if libtorch is named and there is no network for it, or if the CUDA provider is named and

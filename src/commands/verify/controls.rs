@@ -1,4 +1,4 @@
-//! `cohort verify --self-test`: whether the verifier finds faults that are planted in copies of a file.
+//! `cohort verify --self-test`: tests whether the verifier finds faults planted in copies of a file.
 
 use anyhow::Result;
 
@@ -25,7 +25,7 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
         [engine, ..] if args.engine.is_empty() => *engine,
         [engine] if *engine != EngineName::Torch => *engine,
         _ => {
-            return Err(InputError::new("a self-test runs its copies in one engine")
+            return Err(InputError::new("a self-test runs its copies on a single engine")
                 .hint("give one of ort-cpu, ort-cuda and tract")
                 .into());
         }

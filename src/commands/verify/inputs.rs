@@ -15,16 +15,18 @@ use crate::verify::{InputSet, images_of, input_sets, pool_size};
 
 use super::numpy::read_array;
 
-/// A data set, prepared as the file wants it.
+/// A data set, prepared as the file expects it.
 pub struct Images {
     data: Dataset,
     pub preparation: Preparation,
-    /// The preparation by the data set's own statistics, where the file has its own.
+    /// The data set's own preparation, set if the file has metadata: its statistics, or no normalisation if
+    /// the file normalises by itself.
     pub own: Option<Preparation>,
 }
 
 impl Images {
-    /// Opens the data set of a pipeline; images are prepared as the file says, if it does.
+    /// Opens the data set of a pipeline; images are prepared as the file says, else by the data set's
+    /// statistics.
     ///
     /// # Errors
     /// [`InputError`] if the data set cannot be read or its images have another shape than the file's.
@@ -34,7 +36,7 @@ impl Images {
         let wanted = file.contract.layout.planar(image_shape(file)?);
         if data.info.shape != wanted {
             let problem = format!(
-                "the images of {} are {:?}, {} takes {wanted:?} (channels, height, width)",
+                "the images of {} are {:?}, but {} takes {wanted:?} (channels, height, width)",
                 pipeline.display(),
                 data.info.shape,
                 file.path.display()
@@ -56,11 +58,11 @@ impl Images {
     /// [`InputError`] if the run folder is damaged.
     pub fn of_run(folder: &RunFolder, file: &OnnxFile) -> Result<Result<Self, String>> {
         let Some(manifest) = Manifest::load(folder.root())? else {
-            return Ok(Err("it has no manifest".into()));
+            return Ok(Err("the run has no manifest".into()));
         };
         Ok(match Self::open(&folder.resolved_pipeline(), file) {
             Ok(images) if images.data.fingerprint == manifest.data => Ok(images),
-            Ok(_) => Err("they are not those it learned from any more".into()),
+            Ok(_) => Err("they are no longer the ones it was trained on".into()),
             Err(error) => Err(format!("{error:#}")),
         })
     }
@@ -69,7 +71,7 @@ impl Images {
         self.data.info.classes.len()
     }
 
-    /// The split on which the score is taken, with its name.
+    /// The split on which the score is computed, with its name.
     pub fn labelled(&self) -> (ScoredSplit, &Split) {
         match &self.data.test {
             Some(test) => (ScoredSplit::Test, test),
@@ -77,7 +79,7 @@ impl Images {
         }
     }
 
-    /// A pool of validation images, spread over the split, from which some are chosen.
+    /// A pool of validation images, spread over the split, from which adversarial inputs are chosen.
     ///
     /// # Errors
     /// If an image cannot be read.
@@ -140,7 +142,7 @@ pub fn recorded(
     let (images, logits) = match expected {
         Some(expected) => (read_array(inputs, None)?, read_array(expected, None)?),
         None => {
-            let output = &file.contract.outputs.first().context("a file has an output")?.tensor;
+            let output = &file.contract.outputs.first().context("the file has no output")?.tensor;
             (read_array(inputs, Some(&file.contract.input.name))?, read_array(inputs, Some(&output.name))?)
         }
     };
@@ -148,31 +150,32 @@ pub fn recorded(
     if images.ndim() != 4 || images.shape()[1..] != wanted || images.is_empty() {
         let [channels, height, width] = wanted;
         let problem = format!(
-            "{}: an array of {:?}, the model takes [samples, {channels}, {height}, {width}]",
+            "{}: an array of shape {:?}, but the model takes [samples, {channels}, {height}, {width}]",
             inputs.display(),
             images.shape()
         );
-        return Err(InputError::new(problem).hint("record the inputs as the model gets them").into());
+        return Err(InputError::new(problem).hint("record the inputs as the model receives them").into());
     }
     if let Some(problem) = whole(file, &images) {
         let problem = format!("{}: {problem}", inputs.display());
-        return Err(InputError::new(problem).hint("record the inputs as the model gets them").into());
+        return Err(InputError::new(problem).hint("record the inputs as the model receives them").into());
     }
     let samples = images.shape()[0];
     let (shape, place) = (logits.shape().to_vec(), expected.map_or(inputs, PathBuf::as_path));
     let table = logits.into_dimensionality().ok().filter(|table: &Array2<f64>| table.nrows() == samples);
     let table = table.ok_or_else(|| {
-        InputError::new(format!("{}: outputs of {shape:?} for {samples} inputs", place.display()))
-            .hint("record [samples, classes], a row for each input")
+        InputError::new(format!("{}: outputs of shape {shape:?} for {samples} inputs", place.display()))
+            .hint("record [samples, classes], one row per input")
     })?;
     let images = images.mapv(|value| value as f32);
     Ok((InputSet { name: "recorded", images, gates: true }, table))
 }
 
-/// Engines convert numbers to integers in different ways if they are fractions or out of range.
+/// Reports an input that is not an integer in the file's range, because engines convert such numbers
+/// differently.
 fn whole(file: &OnnxFile, images: &ArrayD<f64>) -> Option<String> {
     let Element::Integer { least, most } = file.contract.input.element else { return None };
     let fits = |value: f64| value.fract() == 0.0 && (least as f64..=most as f64).contains(&value);
     let odd = images.iter().find(|value| !fits(**value))?;
-    Some(format!("{odd} among the inputs, the model takes whole numbers from {least} to {most}"))
+    Some(format!("{odd} among the inputs, but the model takes integers from {least} to {most}"))
 }

@@ -1,7 +1,8 @@
-//! Reads arrays that numpy wrote: `.npy`, and `.npz` by name
+//! Reads NumPy arrays: `.npy`, and `.npz` by name
 //! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 //!
-//! A header's sizes are checked against the file: no memory is allocated for numbers that are not there.
+//! A header's sizes are checked against the file: no memory is allocated for numbers that the file does not
+//! contain.
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
@@ -14,7 +15,7 @@ use zip::result::ZipError;
 use crate::error::InputError;
 use crate::onnx::float16;
 
-/// Maximum bytes of a header; numpy's own have about a hundred.
+/// Maximum size of a header in bytes; NumPy's own have about a hundred.
 const MAX_HEADER: usize = 1 << 16;
 
 /// Maximum numbers in an array: 1 GiB in memory.
@@ -26,7 +27,8 @@ const MAX_AXES: usize = 8;
 /// Reads a `.npy` file, or one named array of a `.npz` file.
 ///
 /// # Errors
-/// [`InputError`] if it is missing or damaged, does not hold plain numbers, or claims more than it holds.
+/// [`InputError`] if it is missing or damaged, does not hold plain numbers, or claims another size than it
+/// has.
 pub fn read_array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>, InputError> {
     let fail = |problem: String| {
         InputError::new(format!("cannot read {}: {problem}", path.display()))
@@ -50,7 +52,7 @@ pub fn read_array(path: &Path, name: Option<&str>) -> Result<ArrayD<f64>, InputE
     array(entry, size).map_err(|problem| fail(format!("'{name}': {problem}")))
 }
 
-/// What a header says about the numbers after it.
+/// A header's description of the numbers after it.
 struct Header {
     kind: Kind,
     columns_first: bool,
@@ -62,7 +64,7 @@ struct Header {
 struct Kind {
     bytes: usize,
     big_endian: bool,
-    /// Little-endian bytes, padded with zeros.
+    /// Converts little-endian bytes, padded with zeros.
     value: fn([u8; 8]) -> f64,
 }
 
@@ -72,12 +74,14 @@ fn array(mut reader: impl Read, size: u64) -> Result<ArrayD<f64>, String> {
     let Header { kind, columns_first, dims } = header;
     let count = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
     let Some(count) = count.filter(|&count| count <= MAX_NUMBERS && dims.len() <= MAX_AXES) else {
-        return Err(format!("an array of {dims:?}, at most {MAX_NUMBERS} numbers are read"));
+        return Err(format!(
+            "an array of shape {dims:?}; at most {MAX_NUMBERS} numbers and {MAX_AXES} axes are read"
+        ));
     };
     let there = size.saturating_sub(before);
     let claimed = (count * kind.bytes) as u64;
     if claimed != there {
-        return Err(format!("an array of {dims:?} has {claimed} bytes, {there} are there"));
+        return Err(format!("an array of shape {dims:?} has {claimed} bytes, but the file has {there}"));
     }
     let mut values = Vec::new();
     let mut chunk = vec![0; kind.bytes << 12];
@@ -97,24 +101,24 @@ fn header(reader: &mut impl Read) -> Result<(Header, u64), String> {
     let mut start = [0; 8];
     reader.read_exact(&mut start).map_err(said)?;
     if start[..6] != *b"\x93NUMPY" {
-        return Err("not an array that numpy wrote".into());
+        return Err("not a NumPy array".into());
     }
     let mut length = [0; 4];
     let width = if start[6] == 1 { 2 } else { 4 };
     reader.read_exact(&mut length[..width]).map_err(said)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > MAX_HEADER {
-        return Err(format!("a header of {length} bytes, at most {MAX_HEADER} are read"));
+        return Err(format!("a header of {length} bytes; at most {MAX_HEADER} are read"));
     }
     let mut text = vec![0; length];
     reader.read_exact(&mut text).map_err(said)?;
     let text = String::from_utf8_lossy(&text);
-    let broken = || format!("a header that says '{}'", text.trim());
+    let broken = || format!("an invalid header '{}'", text.trim());
     let descr = entry(&text, "descr").ok_or_else(broken)?;
     let plain = descr.strip_prefix(['\'', '"']).and_then(|rest| rest.split(['\'', '"']).next());
     let kind = plain.and_then(Kind::of).ok_or_else(|| {
         let what = plain.unwrap_or("several fields");
-        format!("its numbers are of type {what}, which is none of int, uint and float")
+        format!("its numbers are of type {what}, not int, uint or float")
     })?;
     let columns_first = match entry(&text, "fortran_order").ok_or_else(broken)? {
         order if order.starts_with("True") => true,
@@ -134,7 +138,7 @@ fn entry<'a>(header: &'a str, key: &str) -> Option<&'a str> {
 }
 
 impl Kind {
-    /// The type's name in numpy, such as `<f4`.
+    /// Parses NumPy's name of a type, such as `<f4`.
     fn of(name: &str) -> Option<Self> {
         let (order, kind) = name.split_at_checked(1)?;
         let big_endian = match order {
@@ -219,23 +223,23 @@ mod tests {
         let mut long = b"\x93NUMPY\x02\x00".to_vec();
         long.extend(u32::MAX.to_le_bytes());
         let cases = [
-            (float("(3,)"), "has 12 bytes, 8 are there"),
-            (float("(1,)"), "has 4 bytes, 8 are there"),
-            (float("(100000000, 1)"), "has 400000000 bytes, 8 are there"),
+            (float("(3,)"), "has 12 bytes, but the file has 8"),
+            (float("(1,)"), "has 4 bytes, but the file has 8"),
+            (float("(100000000, 1)"), "has 400000000 bytes, but the file has 8"),
             (float("(1099511627776,)"), "at most 134217728 numbers"),
             (float("(9223372036854775807, 9223372036854775807, 4)"), "at most 134217728 numbers"),
             (float("(1, 1, 1, 1, 1, 1, 1, 1, 2)"), "at most 134217728 numbers"),
-            (float("(-1,)"), "a header that says"),
-            (float("(99999999999999999999999,)"), "a header that says"),
-            (float("2"), "a header that says"),
-            (npy(&of("'|O'", "False", "(2,)"), &[0; 16]), "of type |O, which is none of"),
+            (float("(-1,)"), "an invalid header"),
+            (float("(99999999999999999999999,)"), "an invalid header"),
+            (float("2"), "an invalid header"),
+            (npy(&of("'|O'", "False", "(2,)"), &[0; 16]), "of type |O, not int"),
             (npy(&of("[('a', '<f4')]", "False", "(2,)"), &[0; 8]), "of type several fields"),
             (npy(&of("'<c8'", "False", "(1,)"), &[0; 8]), "of type <c8"),
-            (npy(&of("'<f4'", "Maybe", "(2,)"), &[0; 8]), "a header that says"),
-            (npy("{}", &[]), "a header that says"),
+            (npy(&of("'<f4'", "Maybe", "(2,)"), &[0; 8]), "an invalid header"),
+            (npy("{}", &[]), "an invalid header"),
             (long, "a header of 4294967295 bytes"),
             (b"\x93NUMPY\x01\x00".to_vec(), "it ends too early"),
-            (b"PK\x03\x04 something else".to_vec(), "not an array that numpy wrote"),
+            (b"PK\x03\x04 something else".to_vec(), "not a NumPy array"),
             (Vec::new(), "it ends too early"),
         ];
         for (bytes, problem) in cases {
@@ -244,6 +248,6 @@ mod tests {
         }
         // The size that an archive claims for an entry is no more reliable than a header's.
         let error = array(float("(100000000,)").as_slice(), 400_000_000 + 68).unwrap_err();
-        assert!(error.contains("it ends too early") || error.contains("are there"), "{error}");
+        assert!(error.contains("it ends too early") || error.contains("but the file has"), "{error}");
     }
 }
