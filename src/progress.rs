@@ -1,8 +1,8 @@
-//! Events during long work, for whoever listens.
+//! Progress events of long-running work, for any listener.
 //!
 //! Training, verification and measurement report here and print nothing; a terminal (`ui`), a test or another
-//! program listens. Owns the events and the calls that make them. Knows only two simple listeners: [`Silent`] and
-//! [`Collected`].
+//! program listens. The module owns the events and the calls that emit them. It knows only two simple
+//! listeners: [`Silent`] and [`Collected`].
 
 use std::cell::Cell;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +10,12 @@ use std::sync::{Mutex, PoisonError};
 use crate::epoch::EpochRecord;
 use crate::stage::StageKind;
 
-/// Something that happened.
+/// A progress event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A line of information.
     Note(String),
-    /// A line that the user must see even where progress is not shown.
+    /// A line that the user must see even if progress is not shown.
     Warning(String),
     /// A stage of a run begins or ends.
     Stage {
@@ -41,7 +41,7 @@ pub enum Event {
         label: String,
         /// Number of steps.
         total: u64,
-        /// What a step is, in plural.
+        /// Unit of the steps, in the plural.
         unit: String,
     },
     /// An earlier run did the first steps; they do not count towards the rate.
@@ -81,7 +81,7 @@ pub enum StageState {
 
 /// A listener. Events come in the order in which things happen; a slow listener delays the work.
 pub trait Progress: Sync {
-    /// Is told of an event.
+    /// Receives an event.
     fn hear(&self, event: Event);
 }
 
@@ -91,7 +91,7 @@ impl dyn Progress + '_ {
         self.hear(Event::Note(text.into()));
     }
 
-    /// Warns, with the remedy.
+    /// Reports a warning; its text names the remedy.
     pub fn warn(&self, text: impl Into<String>) {
         self.hear(Event::Warning(text.into()));
     }

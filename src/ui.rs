@@ -1,9 +1,9 @@
-//! The terminal: the only listener that prints, and the place where results are printed. Shows bars where stderr
-//! is a terminal, plain lines elsewhere, and only warnings when quiet. Progress and errors go to stderr, results
-//! to stdout.
+//! The terminal: the only listener that prints, and the place where results are printed. It shows bars if
+//! stderr is a terminal, plain lines elsewhere, and only warnings when quiet. Progress and errors go to
+//! stderr, results to stdout.
 //!
 //! Only `commands` and `main` use it.
-#![expect(clippy::disallowed_macros, reason = "here is where the program prints")]
+#![expect(clippy::disallowed_macros, reason = "this module is where the program prints")]
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use crate::epoch::{EpochRecord, StudentRecord};
 use crate::error::hint_of;
 use crate::progress::{Event, Progress, StageState};
 
-/// Seconds between two plain lines of one bar, where stderr is not a terminal.
+/// Time between two plain lines of one bar, if stderr is not a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much is shown, and in which form.
+/// Amount and form of what is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Terminal,
@@ -71,9 +71,7 @@ impl Progress for Ui {
             Event::Warning(text) => self.print(&format!("warning: {text}")),
             Event::Stage { stage, state } => match state {
                 StageState::Reused => self.line(&format!("{}: done before, reused", stage.name())),
-                StageState::Copied => {
-                    self.line(&format!("{}: done by a run beside this one, copied", stage.name()))
-                }
+                StageState::Copied => self.line(&format!("{}: done by a sibling run, copied", stage.name())),
                 StageState::Running | StageState::Done { .. } | StageState::GateFailed { .. } => {}
             },
             Event::Epoch { stage, epochs, record, images_per_second } => {
@@ -166,10 +164,10 @@ pub fn print_error(error: &anyhow::Error) {
     }
 }
 
-/// Prints that the program itself is at fault.
+/// Prints that the error is a bug in the program.
 pub fn print_fault() {
-    anstream::eprintln!("error: this should not have happened, and it is our fault");
-    anstream::eprintln!("\n  hint: run it again with COHORT_LOG=debug and report what it says");
+    anstream::eprintln!("error: this is a bug in cohort");
+    anstream::eprintln!("\n  hint: run it again with COHORT_LOG=debug and report its output");
 }
 
 /// Prints results to stdout. A reader that closed the pipe is not an error.
@@ -188,7 +186,7 @@ pub fn out(text: impl AsRef<str>) -> anyhow::Result<()> {
 /// Prints one JSON document to stdout.
 ///
 /// # Errors
-/// As [`out`].
+/// The errors of [`out`].
 pub fn out_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
     out(serde_json::to_string_pretty(document)?)
 }

@@ -279,11 +279,11 @@ cells:
     let first = study();
     let said = text(&first.stderr);
     assert_eq!(first.status.code(), Some(2), "{said}");
-    assert!(said.contains("another process was still at studies/small/alone/seed-1"), "{said}");
+    assert!(said.contains("another process is still working on studies/small/alone/seed-1"), "{said}");
     lock.unlock().unwrap();
     let report = succeeded(&study());
     assert_eq!(said.matches("pretrain 1/1").count(), 3, "{said}");
-    assert_eq!(said.matches("pretrain: done by a run beside this one, copied").count(), 1, "{said}");
+    assert_eq!(said.matches("pretrain: done by a sibling run, copied").count(), 1, "{said}");
     let student = &report["cells"][1]["students"][0];
     assert_eq!(student["test"].as_array().unwrap().len(), 3, "{report:#}");
     assert_eq!(student["against_baseline"]["pairs"], 3, "{report:#}");

@@ -1,4 +1,4 @@
-//! A measurement as tables for a terminal of 80 columns.
+//! Formats a measurement as tables for a terminal of 80 columns.
 
 use crate::bench::{
     BenchReport, CellId, CellResult, Comparison, Fresh, ModelProfile, Offline, Outcome, Ratio, Served,
@@ -13,7 +13,7 @@ use super::profile::profile_screen;
 /// Width of the model column.
 const MODEL_COLUMNS: usize = 14;
 
-/// The whole measurement.
+/// Formats the whole measurement.
 pub fn bench_screen(report: &BenchReport) -> String {
     let mut parts = Vec::new();
     for mode in Mode::ALL {
@@ -49,7 +49,7 @@ pub fn bench_screen(report: &BenchReport) -> String {
     parts.join("\n\n")
 }
 
-/// The end of a long name, which tells more than its start.
+/// The end of a long name, which says more than its start.
 fn short(name: &str) -> String {
     let length = name.chars().count();
     if length <= MODEL_COLUMNS {
@@ -145,7 +145,7 @@ fn offline(results: &[Offline]) -> String {
         row
     });
     let table = table("offline-like", &["per s", "95 %"], rows.collect());
-    format!("{table}\n  with the batch that gives the most, copies included")
+    format!("{table}\n  at the batch size with the highest throughput, copies included")
 }
 
 fn server(results: &[Served]) -> String {
@@ -170,7 +170,7 @@ fn server(results: &[Served]) -> String {
         }));
     }
     let table = table("server-like", &["per s", "busy", "p50", "p99", "p99 <"], rows);
-    let mut text = "ms from arrival to answer, the queue included".to_string();
+    let mut text = "ms from arrival to answer, including the wait in the queue".to_string();
     if let Some(target) =
         results.iter().find_map(|served| served.search.as_ref()).map(|found| found.p99_target_ms)
     {
@@ -200,7 +200,7 @@ fn fresh(report: &BenchReport) -> Vec<String> {
         let columns = ["library", "read", "session", "first", "process", "n"];
         let table = table("cold start, ms", &columns, rows.collect());
         let text =
-            "medians of fresh processes, files in memory; process: with this program's own start and end";
+            "medians of fresh processes, files in the page cache; process: with the program's start and exit";
         parts.push(format!("{table}\n{}", wrap(text, "  ")));
     }
     if report.settings.memory && !report.fresh.is_empty() {
@@ -231,7 +231,7 @@ fn fresh(report: &BenchReport) -> Vec<String> {
     parts
 }
 
-/// Where nodes run, for models whose nodes run in several places or on CUDA.
+/// Execution providers of the nodes, for models whose nodes run on several providers or on CUDA.
 fn placements(cells: &[CellResult]) -> Option<String> {
     let mut lines: Vec<String> = Vec::new();
     for cell in cells {
@@ -241,7 +241,7 @@ fn placements(cells: &[CellResult]) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-/// Where the nodes of a model run, if that is in several places or on CUDA.
+/// Execution providers of a model's nodes, if there are several or one of them is CUDA.
 pub(super) fn placed(who: &str, placement: &Placement) -> Option<String> {
     let on_cuda = placement.keys().any(|provider| provider.contains("CUDA"));
     let providers = placement.iter().map(|(provider, ops)| {
@@ -266,16 +266,17 @@ fn compared(comparison: &Comparison) -> String {
     let allowed = 100.0 * comparison.allowed;
     text += &format!(
         "\n{}",
-        wrap(&format!("against {}, {allowed:.0} % slower at most", comparison.against), "  ")
+        wrap(&format!("against {}, at most {allowed:.0} % slower", comparison.against), "  ")
     );
     for compared in &comparison.cells {
         if let Some(reason) = &compared.reason {
             text += &format!("\n{}", wrap(&format!("{}: {reason}", compared.cell), "  "));
         }
     }
-    for (cells, whose) in
-        [(&comparison.only_old, "only in the old"), (&comparison.only_new, "only in the new")]
-    {
+    for (cells, whose) in [
+        (&comparison.only_old, "only in the old measurement"),
+        (&comparison.only_new, "only in the new measurement"),
+    ] {
         for cell in cells {
             text += &format!("\n{}", wrap(&format!("{whose}: {cell}"), "  "));
         }
@@ -306,19 +307,19 @@ fn notes(report: &BenchReport) -> String {
     let unstable = report.cells.iter().filter(|cell| !cell.stability.stable).count();
     if unstable > 0 {
         notes.push(format!(
-            "{unstable} of {} cells drifted by more than 5 % between thirds of their time (~)",
+            "{unstable} of {} cells drifted by more than 5 % between thirds of their samples (~)",
             report.cells.len()
         ));
     }
     let cold = report.cells.iter().filter(|cell| !cell.warm).count();
     if cold > 0 {
-        notes.push(format!("{cold} cells did not settle within the longest warm-up (~)"));
+        notes.push(format!("{cold} cells did not settle within the maximum warm-up time (~)"));
     }
     notes.extend(report.warnings.iter().cloned());
     notes.iter().map(|note| wrap(&format!("Note: {note}."), "")).collect::<Vec<_>>().join("\n")
 }
 
-/// What failed, for a gate; `None` if everything held.
+/// The failures, for a gate; `None` if everything held.
 pub fn bench_failures(report: &BenchReport) -> Option<String> {
     let mut failures = Vec::new();
     let of = |outcome: Outcome| match outcome {

@@ -1,4 +1,4 @@
-//! A measurement as files: JSON with everything, CSV with one row per cell, SVG with plots.
+//! Writes a measurement to files: JSON with everything, CSV with one row per cell, SVG with plots.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ pub fn write_bench(path: &Path, report: Option<&BenchReport>) -> Result<()> {
         Some("csv") => bench_csv,
         Some("svg") => |report: &BenchReport| Ok(bench_svg(report)?.into_bytes()),
         _ => {
-            let problem = format!("--out {}: a format is chosen by the ending", path.display());
-            return Err(InputError::new(problem).hint("use the extension .json, .csv or .svg").into());
+            let problem = format!("--out {}: the file extension does not name a format", path.display());
+            return Err(InputError::new(problem).hint("end the file name in .json, .csv or .svg").into());
         }
     };
     match report {
@@ -34,14 +34,14 @@ pub fn write_bench(path: &Path, report: Option<&BenchReport>) -> Result<()> {
             create_folder(folder)?;
             tempfile::tempfile_in(folder).map(|_| ()).map_err(|error| {
                 InputError::new(format!("--out {}: {error}", path.display()))
-                    .hint("choose a folder you may write")
+                    .hint("choose a writable folder")
                     .into()
             })
         }
     }
 }
 
-/// One row per cell: what identifies it, then its figures in milliseconds.
+/// One row per cell: the fields that identify it, then its figures, with times in milliseconds.
 fn bench_csv(report: &BenchReport) -> Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut header: Vec<String> =

@@ -1,4 +1,4 @@
-//! A measurement as a picture: the distribution of each cell's samples, and throughput by batch size.
+//! Plots a measurement: the distribution of each cell's samples, and throughput by batch size.
 
 use std::error::Error;
 
@@ -11,25 +11,25 @@ use crate::config::{EngineName, Mode, Quantile};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// The error of a drawing that failed.
+/// Result of drawing.
 type Drawn = Result<(), Box<dyn Error>>;
 
-/// Pixels: the picture's width, the height of one cell, the margins, and the height of the sweep.
+/// Sizes in pixels: the picture's width, the height of one cell, the margins, and the height of the sweep.
 const WIDTH: u32 = 900;
 const ROW: u32 = 56;
 const FRAME: u32 = 90;
 const SWEEP: u32 = 380;
 
-/// Labels on an axis, unless it has one for each batch size.
+/// Maximum number of labels on an axis, unless it has one for each batch size.
 const MOST_TICKS: usize = 12;
 
-/// Bins of a distribution, of equal width on a logarithmic axis.
+/// Number of bins of a distribution; they have equal width on a logarithmic axis.
 const BINS: usize = 160;
 
-/// The picture as SVG.
+/// Draws the plots as SVG.
 ///
 /// # Errors
-/// If it cannot be drawn, which would be a fault of the program.
+/// If they cannot be drawn, which would be a bug in the program.
 pub fn bench_svg(report: &BenchReport) -> Result<String> {
     let mut text = String::new();
     let rows = report.cells.len() as u32;
@@ -158,7 +158,7 @@ fn sweeps(area: &Area<'_>, report: &BenchReport) -> Drawn {
     let mut sizes: Vec<f64> = points().map(|point| point.0 as f64).collect();
     sizes.sort_by(f64::total_cmp);
     sizes.dedup();
-    // Room for the names to the right of the lines.
+    // The x axis leaves room for the names to the right of the lines.
     let mut chart = ChartBuilder::on(area)
         .caption("throughput by batch size; ring: knee", ("sans-serif", 18))
         .margin(12)

@@ -1,10 +1,10 @@
-//! Where failures begin, and how well the verifier finds that, for a terminal of 80 columns.
+//! Formats where failures begin, and how well the verifier finds that, for a terminal of 80 columns.
 
 use crate::verify::{Blame, FaultKind, FaultReport, NodeError, Outcome, SelfTestReport};
 
 use super::format::{node_name, plain_table, wrap};
 
-/// Where a failure begins: the blamed node among its neighbours.
+/// Formats where a failure begins: the blamed node among its neighbours.
 pub fn blame_screen(blame: &Blame) -> String {
     let row = |node: &NodeError| {
         let mark = if blame.node.as_ref() == Some(node) { "> " } else { "  " };
@@ -28,7 +28,7 @@ pub fn blame_screen(blame: &Blame) -> String {
     )
 }
 
-/// A self-test: the result for every kind of fault.
+/// Formats a self-test: the result for every kind of fault.
 pub fn self_test_screen(report: &SelfTestReport) -> String {
     let rows = FaultKind::ALL.iter().filter_map(|&kind| {
         let faults: Vec<&FaultReport> = report.faults.iter().filter(|fault| fault.kind == kind).collect();
@@ -62,14 +62,14 @@ pub fn self_test_screen(report: &SelfTestReport) -> String {
             Outcome::Caught if fault.blamed_rightly => None,
             Outcome::Caught => {
                 let blamed = fault.blamed.as_deref().unwrap_or("no node");
-                Some(format!("blamed wrongly: {kind} in '{layer}', blamed was {blamed}"))
+                Some(format!("blamed wrongly: {kind} in '{layer}', but {blamed} was blamed"))
             }
         }
     };
     parts.extend(report.faults.iter().filter_map(told).map(|line| wrap(&line, "  ")));
     if !report.not_applicable.is_empty() {
         let names: Vec<&str> = report.not_applicable.iter().map(|kind| kind.name()).collect();
-        parts.push(wrap(&format!("no place in this model for: {}", names.join(", ")), "  "));
+        parts.push(wrap(&format!("not applicable to this model: {}", names.join(", ")), "  "));
     }
     parts.extend(report.alarms.iter().map(|alarm| format!("  false alarm: {alarm}")));
     parts.push(wrap(

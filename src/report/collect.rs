@@ -20,13 +20,13 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
     let choice: Choice = read_json(&folder.choice())?;
     let tests: BTreeMap<String, Score> = read_if_there(&folder.test_scores())?.unwrap_or_default();
     let verified: Option<VerifyReport> = read_if_there(&folder.verify_report())?;
-    // A measurement by an older version is not read.
+    // Measurements by older versions are ignored.
     let measured = std::fs::read(folder.bench_report()).ok();
     let measured = measured.and_then(|bytes| BenchReport::from_json(&bytes).ok());
 
     let find = |name: &str| choice.candidates.iter().find(|candidate| candidate.name == name);
-    let chosen = find(&choice.student).context("the chosen student is a candidate")?;
-    let largest = find(&choice.largest).context("the largest student is a candidate")?;
+    let chosen = find(&choice.student).context("the chosen student is not a candidate")?;
+    let largest = find(&choice.largest).context("the largest student is not a candidate")?;
     let accuracy = |candidate: &Candidate| SplitAccuracy {
         validation: candidate.validation.value(),
         test: tests.get(&candidate.name).map(Score::value),
@@ -65,7 +65,7 @@ fn read_if_there<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Resu
     if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 
-/// Size of a student's file, or the size that the choice predicted where the file was not written.
+/// Size of a student's file, or the size predicted for the choice if the file was not written.
 fn onnx_bytes(folder: &RunFolder, candidate: &Candidate) -> u64 {
     std::fs::metadata(folder.onnx(&candidate.name)).map_or(candidate.onnx_bytes, |file| file.len())
 }
@@ -87,7 +87,7 @@ fn notes(tests: &BTreeMap<String, Score>, chosen: &Candidate, measured: Option<&
             chosen.validation.images, score.images
         )),
         None => notes.push(format!(
-            "no test split: accuracy is on the {} validation images the choice was made on, and so optimistic",
+            "no test split: accuracy is on the {} validation images used for the choice, so it is optimistic",
             chosen.validation.images
         )),
     }

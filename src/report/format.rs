@@ -1,4 +1,4 @@
-//! Numbers and tables for people.
+//! Formats numbers and tables for people.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
@@ -97,7 +97,7 @@ pub fn wrap(text: &str, indent: &str) -> String {
 /// Width of a node's name.
 const NODE_COLUMNS: usize = 34;
 
-/// The name of a node in a table; a long name is cut to its end, which tells more.
+/// The name of a node in a table; a long name is cut to its end, which says more.
 pub fn node_name(name: &str) -> String {
     end_of(name, NODE_COLUMNS)
 }

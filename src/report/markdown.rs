@@ -11,7 +11,7 @@ use super::model::Report;
 /// The report as a Markdown document.
 pub fn markdown(report: &Report) -> String {
     let mut text = format!(
-        "# {}\n\n**{}** was chosen of {} students: {}.\n",
+        "# {}\n\n**{}** was chosen from {} students: {}.\n",
         report.name,
         report.student,
         report.students.len(),
@@ -102,7 +102,7 @@ fn bench(text: &mut String, report: &Report) {
         latency(text, report, mode);
     }
     let plots = RunFolder::new("").bench_plots();
-    let _ = writeln!(text, "![Distributions of latency]({})\n", plots.display());
+    let _ = writeln!(text, "![Latency distributions]({})\n", plots.display());
     for verdict in &report.budgets {
         let _ = writeln!(text, "- budget `{}` {}: {}.", verdict.budget, verdict.outcome.key(), verdict.found);
     }

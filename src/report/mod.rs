@@ -1,4 +1,4 @@
-//! The results of a run: a pure function of its folder, as data, as Markdown, and for a terminal.
+//! Reports the results of a run, as a pure function of its folder: as data, as Markdown, and for a terminal.
 
 mod bench;
 mod bench_files;

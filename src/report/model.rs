@@ -1,4 +1,4 @@
-//! The report as data. Its JSON form is what `run --json` prints and `report.json` holds.
+//! The report as data. Its JSON form is printed by `run --json` and stored in `report.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,10 @@ use crate::verify::{Blame, Distances};
 pub struct Report {
     pub name: String,
     pub run_dir: String,
-    /// The chosen student's file; `null` where nothing was exported.
+    /// The chosen student's file; `null` if nothing was exported.
     pub onnx: Option<String>,
     pub student: String,
-    /// The peer with the most parameters, which the student is compared with.
+    /// The peer with the most parameters, with which the student is compared.
     pub largest: String,
     /// Why this student was chosen.
     pub reason: String,
@@ -31,13 +31,13 @@ pub struct Report {
     /// Latency budgets, judged on the student.
     pub budgets: Vec<Verdict>,
     pub environment: Option<Environment>,
-    /// Device of the training.
+    /// Device used for training.
     pub device: String,
-    /// What a reader must know besides the figures.
+    /// Caveats that a reader must know besides the figures.
     pub notes: Vec<String>,
 }
 
-/// Shares of right decisions.
+/// Shares of correct decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SplitAccuracy {
     pub validation: f64,
@@ -72,16 +72,16 @@ pub struct VerifyRow {
     pub engines: Vec<EngineRow>,
     pub findings: Vec<Finding>,
     pub distances: Distances,
-    /// Where failures begin.
+    /// The nodes at which failures begin.
     pub blame: Vec<Blame>,
 }
 
-/// One engine compared with the reference, on the inputs where it is farthest from it.
+/// One engine compared with the reference, on the inputs where it is farthest from the reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EngineRow {
     pub engine: EngineName,
     pub name: String,
-    /// Where its nodes run, for engines that have several places.
+    /// Number of nodes by execution provider and operator, for engines that have several providers.
     #[serde(default)]
     pub placement: Placement,
     pub passed: bool,
@@ -90,13 +90,13 @@ pub struct EngineRow {
     pub tolerance_used: Option<f64>,
     /// Agreement of the top-1 class on images.
     pub top1_agreement: Option<f64>,
-    /// Samples of the gating inputs, and how many of them cannot flip because their error is under half their
-    /// margin.
+    /// Number of samples of the gating inputs, and how many of them cannot flip because their error is under
+    /// half their margin.
     pub samples: usize,
     pub certified: usize,
-    /// Decisions that changed, except for ties within the tolerance.
+    /// Number of decisions that changed, except for ties within the tolerance.
     pub flips: usize,
-    /// Share of right decisions on the split that was opened last.
+    /// Share of correct decisions on the split that was opened last.
     pub accuracy: Option<f64>,
     pub problems: Vec<String>,
 }

@@ -1,17 +1,17 @@
-//! Where the time of a run goes, for a terminal of 80 columns.
+//! Formats the profile of a run for a terminal of 80 columns.
 
 use crate::bench::{NodeTime, Profile};
 
 use super::format::{end_of, figures, or_na, plain_table, short, wrap};
 
-/// Number of nodes that get a row of their own.
+/// Number of nodes that get their own row.
 const ROWS: usize = 10;
 
 /// Widths of a node's name and of its operation.
 const NAME_COLUMNS: usize = 26;
 const OP_COLUMNS: usize = 16;
 
-/// The most expensive nodes of a profile, and a row for all others.
+/// Formats the most expensive nodes of a profile, and one row for all others.
 pub fn profile_screen(profile: &Profile) -> String {
     let share = |us: f64| format!("{:.1} %", 100.0 * us / profile.total_us.max(f64::MIN_POSITIVE));
     let (shown, rest) = profile.nodes.split_at(profile.nodes.len().min(ROWS));

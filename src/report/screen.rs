@@ -1,4 +1,4 @@
-//! The last screen of a run, for a terminal of 80 columns.
+//! Formats the final screen of a run for a terminal of 80 columns.
 
 use super::bench::placed;
 use super::blame::blame_screen;
@@ -8,7 +8,7 @@ use crate::config::Mode;
 use crate::onnx::Severity;
 use crate::verify::Distances;
 
-/// The report for a terminal.
+/// Formats the report for a terminal.
 pub fn screen(report: &Report) -> String {
     let mut parts = vec![heading(report), students(report)];
     if let Some(verify) = &report.verify {
@@ -24,7 +24,7 @@ pub fn screen(report: &Report) -> String {
 fn heading(report: &Report) -> String {
     wrap(
         &format!(
-            "{}: '{}' chosen of {} students: {}",
+            "{}: '{}' chosen from {} students: {}",
             report.name,
             report.student,
             report.students.len(),
@@ -78,7 +78,7 @@ fn verify_table(verify: &VerifyRow) -> String {
     format!("{table}\n{}", wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  "))
 }
 
-/// A verification for a terminal: parity, decisions, and the distances between engines.
+/// Formats a verification for a terminal: parity, decisions, and the distances between engines.
 pub fn verify_screen(verify: &VerifyRow) -> String {
     let decisions: Vec<Vec<String>> = verify
         .engines
@@ -108,7 +108,7 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
     parts.join("\n\n")
 }
 
-/// The distances between all pairs, below the diagonal; columns have the numbers of the rows.
+/// The distances between all pairs, below the diagonal; columns are numbered like the rows.
 fn distances(distances: &Distances) -> String {
     let count = distances.names.len();
     let header: Vec<String> = (1..count).map(|column| column.to_string()).collect();
@@ -179,7 +179,7 @@ fn summary(report: &Report) -> String {
     let run = &report.run_dir;
     lines.push(match &report.onnx {
         Some(onnx) => format!("\nStudent: {onnx}\nReport:  {run}/report.md"),
-        None => format!("\nNothing was exported: the pipeline has no stage `export`. Run: {run}"),
+        None => format!("\nNothing was exported: the pipeline has no `export` stage. Run: {run}"),
     });
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! Means over seeds and paired differences.
+//! Computes means over seeds and paired differences.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -14,13 +14,13 @@ pub struct Paired {
     pub pairs: usize,
     /// Mean of the differences.
     pub difference: f64,
-    /// Two-sided 95 % interval by Student's t, from three pairs on.
+    /// Two-sided 95 % interval by Student's t, if there are at least three pairs.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p-value of the paired t-test, from five pairs on.
+    /// Two-sided p-value of the paired t-test, if there are at least five pairs.
     pub p: Option<f64>,
 }
 
-/// The mean, and the sample standard deviation from two values on.
+/// The mean, and the sample standard deviation if there are at least two values.
 pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count.max(1.0);

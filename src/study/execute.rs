@@ -25,8 +25,8 @@ struct Planned<'a> {
     folder: PathBuf,
 }
 
-/// Runs what is not done yet, and compares all results. Several processes may work on one study: each takes runs
-/// that no other is working on. `overrides` apply to all cells.
+/// Runs the cells and seeds that are not done yet, and compares all results. Several processes may work on
+/// one study: each takes runs that no other is working on. `overrides` apply to all cells.
 ///
 /// # Errors
 /// [`InputError`] before anything runs if a cell's settings are wrong, and at the end if other processes are
@@ -68,8 +68,10 @@ pub fn execute(
         }
     }
     if !elsewhere.is_empty() {
-        let problem = format!("another process was still at {}", elsewhere.join(", "));
-        return Err(InputError::new(problem).hint(format!("when it is done, compare with: {resume}")).into());
+        let problem = format!("another process is still working on {}", elsewhere.join(", "));
+        return Err(InputError::new(problem)
+            .hint(format!("when it is done, compare the results with: {resume}"))
+            .into());
     }
     let scores = runs.iter().map(|run| read(run.cell, run.seed, &run.folder)).collect::<Result<Vec<_>>>()?;
     let report = summarise(spec, &scores);
@@ -105,13 +107,13 @@ fn check(plan: &Plan, cell: &CellSpec) -> Result<(), InputError> {
     if plan.pipeline.stage(StageKind::Select).is_some() {
         return Ok(());
     }
-    Err(InputError::new(format!("cell '{}': the pipeline has no stage 'select'", cell.name))
-        .hint("add `- select: {}`: it measures the students, on the test split too"))
+    Err(InputError::new(format!("cell '{}': the pipeline has no `select` stage", cell.name))
+        .hint("add `- select: {}`, which measures the students, also on the test split"))
 }
 
 fn read(cell: &CellSpec, seed: u64, folder: &Path) -> Result<RunScores> {
     let folder = RunFolder::new(folder);
-    let trained = folder.trained_by().context("a run leaves its training's result")?;
+    let trained = folder.trained_by().context("the run has no training result")?;
     let kept: Vec<Kept> = read_json(&folder.training_result(trained))?;
     let test: std::collections::BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,

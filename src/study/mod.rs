@@ -1,7 +1,7 @@
 //! A study: one pipeline with several settings and seeds, and the differences between them.
 //!
-//! Each cell and seed is a run like any other, in a folder of its own; finished ones are reused, and stages with
-//! the same key, such as pre-training, are done once for all. Knows runs only by their files.
+//! Each cell and seed is a run like any other, in its own folder; finished ones are reused, and stages with
+//! the same key, such as pre-training, are done once and shared. The module knows runs only by their files.
 
 mod compare;
 mod execute;

@@ -1,4 +1,4 @@
-//! A study's result: by cell and student, and compared with the baseline.
+//! A study's results: by cell and student, and compared with the baseline.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::compare::{Paired, mean_and_deviation, paired};
 pub(super) struct RunScores {
     pub cell: String,
     pub seed: u64,
-    /// Name, validation score, and test score where there is a test split.
+    /// Name, validation score, and test score if there is a test split.
     pub students: Vec<(String, f64, Option<f64>)>,
 }
 
@@ -39,7 +39,7 @@ pub struct StudentReport {
     /// One value per seed; empty without a test split.
     pub test: Vec<f64>,
     /// Comparison with the same student of the baseline, over the seeds that both have: on the test split, or
-    /// on the validation split where there is none.
+    /// on the validation split if there is none.
     pub against_baseline: Option<Paired>,
 }
 
@@ -78,7 +78,7 @@ fn student(baseline: &str, name: String, mine: &[&RunScores], runs: &[RunScores]
 
 const HEAD: [&str; 7] = ["cell", "student", "n", "validation %", "test %", "against baseline", "p"];
 
-/// The study as a Markdown page.
+/// Formats the study as a Markdown page.
 pub fn markdown(report: &StudyReport) -> String {
     let mut text = format!("# {}\n\n| {} |\n", report.name, HEAD.join(" | "));
     text += "| --- | --- | ---: | ---: | ---: | ---: | ---: |\n";
@@ -88,7 +88,7 @@ pub fn markdown(report: &StudyReport) -> String {
     text += &format!(
         "\nMean ± standard deviation over n seeds. Differences are in points, paired by seed with '{}', with the 95 % \
          interval of Student's t from three pairs and the p-value of the paired t-test from five.\n\n## Did \
-         distilling help?\n\n",
+         distillation help?\n\n",
         report.baseline
     );
     for line in verdicts(report) {
@@ -97,13 +97,13 @@ pub fn markdown(report: &StudyReport) -> String {
     text
 }
 
-/// The study for a terminal of 80 columns; p-values are beside the verdicts.
+/// Formats the study for a terminal of 80 columns; p-values are beside the verdicts.
 pub fn screen(report: &StudyReport) -> String {
     let shown = HEAD.len() - 1;
     let mut rows = rows(report);
     rows.iter_mut().for_each(|row| row.truncate(shown));
     let verdicts: Vec<String> = verdicts(report).iter().map(|line| format!("  {line}")).collect();
-    format!("{}\n\ndid distilling help?\n{}", plain_table(&HEAD[..shown], &rows), verdicts.join("\n"))
+    format!("{}\n\ndid distillation help?\n{}", plain_table(&HEAD[..shown], &rows), verdicts.join("\n"))
 }
 
 fn rows(report: &StudyReport) -> Vec<Vec<String>> {
@@ -156,7 +156,7 @@ fn verdicts(report: &StudyReport) -> Vec<String> {
             let Some(paired) = &student.against_baseline else { continue };
             let verdict = match paired.interval {
                 Some([low, _]) if low > 0.0 => "yes",
-                Some([_, high]) if high < 0.0 => "no, it harmed",
+                Some([_, high]) if high < 0.0 => "no, it hurt",
                 Some(_) => "not distinguishable",
                 None => "too few seeds to say",
             };
