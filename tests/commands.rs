@@ -262,8 +262,8 @@ fn recorded_arrays_are_believed_as_far_as_they_go() {
     };
     let cases = [
         ("<f4", "(1000, 3, 8, 8)", "has 768000 bytes, but the file has 64"),
-        ("<f4", "(1000000000, 3, 8, 8)", "at most 134217728 numbers are read"),
-        ("<f8", "(18446744073709551615, 3, 8, 8)", "at most 134217728 numbers are read"),
+        ("<f4", "(1000000000, 3, 8, 8)", "at most 134217728 numbers and 8 axes are read"),
+        ("<f8", "(18446744073709551615, 3, 8, 8)", "at most 134217728 numbers and 8 axes are read"),
         ("|O", "(1, 3, 8, 8)", "of type |O, not int, uint or float"),
     ];
     for (descr, shape, problem) in cases {
