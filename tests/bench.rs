@@ -200,7 +200,7 @@ fn wrong_options_are_refused_before_anything_is_measured() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
     std::fs::copy(fixtures.join("norm_gelu.torchscript.onnx"), folder.path(one)).unwrap();
     for (args, said) in [
-        (vec!["m.onnx", "--out", "b.txt"], "end the file name in .json, .csv or .svg"),
+        (vec!["m.onnx", "--out", "b.txt"], "use the extension .json, .csv or .svg"),
         (vec!["m.onnx", "--out", "/proc/none/b.json"], "cannot write"),
         (vec!["m.onnx", "--compare", "none.json"], "--compare none.json"),
         (vec!["m.onnx", "--compare", "cut.json"], "EOF"),

@@ -89,7 +89,7 @@ pub fn compare(
     let only_old = gone.map(|cell| cell.cell.clone()).collect();
     if cells.is_empty() {
         let problem = format!("{against} has no cell with the same model, engine, batch, threads and mode");
-        return Err(InputError::new(problem).hint("measure with the options of that measurement"));
+        return Err(InputError::new(problem).hint("measure with the same options as before"));
     }
     let differences = old.environment.differences(new.environment);
     Ok(Comparison { against, allowed, cells, only_old, only_new, differences })

@@ -23,7 +23,7 @@ pub fn write_bench(path: &Path, report: Option<&BenchReport>) -> Result<()> {
         Some("svg") => |report: &BenchReport| Ok(bench_svg(report)?.into_bytes()),
         _ => {
             let problem = format!("--out {}: the file extension does not name a format", path.display());
-            return Err(InputError::new(problem).hint("end the file name in .json, .csv or .svg").into());
+            return Err(InputError::new(problem).hint("use the extension .json, .csv or .svg").into());
         }
     };
     match report {

@@ -203,11 +203,9 @@ pub fn file_truth(
     };
     Truths::of(&name, standing, inputs, file.contract.batch(), &mut logits).map_err(|error| {
         let model = file.path.display();
-        InputError::new(format!(
-            "{name} cannot run {model}, so there is no reference to compare with: {error:#}"
-        ))
-        .hint("choose other engines with --engine, or give another reference with --reference or --inputs")
-        .into()
+        InputError::new(format!("{name} cannot run {model}, whose values are the reference: {error:#}"))
+            .hint("name other engines with --engine, or another reference with --reference or --inputs")
+            .into()
     })
 }
 
