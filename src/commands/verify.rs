@@ -234,7 +234,7 @@ fn images(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Optio
 }
 
 /// The network that the file should compute: its checkpoint's if it is known, else that of its own nodes.
-fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Network>> {
+fn network(args: &Args, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<ExpectedModel>> {
     if args.reference.is_none()
         && args.inputs.is_none()
         && let Some(checkpoint) = checkpoint(file, args.run.as_ref())?

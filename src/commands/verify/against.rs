@@ -35,7 +35,7 @@ pub struct ExpectedModel {
     pub scored: Option<Scored>,
 }
 
-impl Network {
+impl ExpectedModel {
     /// Whether libtorch's logits are comparable with the engines' outputs: no softmax follows the logits.
     pub fn ends_alike(&self) -> bool {
         self.cut || self.answer == OutputKind::Logits
