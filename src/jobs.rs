@@ -1,7 +1,7 @@
 //! The three jobs as a library does them: compress a model, validate an exported file, measure latency.
 //!
 //! They are what the commands `run`, `verify` and `bench` do with their default settings, and report to a
-//! [`Progress`](crate::progress::Progress) in place of a terminal. Every other module is internal: it serves the program
+//! [`Progress`] in place of a terminal. Every other module is internal: it serves the program
 //! and its tests, and may change with any version.
 
 use std::path::{Path, PathBuf};
