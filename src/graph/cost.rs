@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::build::{Graph, Node};
-use super::facts::elements;
-use super::params::Role;
+use super::facts::{Role, elements};
 
 /// Cost of a whole graph for one image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

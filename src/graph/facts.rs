@@ -5,7 +5,6 @@
 //! weights.
 
 use super::op::{Op, Shape};
-use super::params::{Init, Role};
 
 /// Facts about an operation with given input and output shapes.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +15,32 @@ pub struct Facts {
     pub macs: u64,
     /// Suffixes of the names that a file gives to tensors of a node, besides the node's own name.
     pub parts: &'static [&'static str],
+}
+
+/// How a parameter is initialised.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Normal with variance `2 / fan_out` (He et al. 2015), for convolutions before a ReLU.
+    KaimingFanOut {
+        fan_out: usize,
+    },
+    /// Uniform in `±1/√fan_in`, PyTorch's initialisation of linear layers and of biases.
+    UniformFanIn {
+        fan_in: usize,
+    },
+    Zeros,
+    Ones,
+}
+
+/// How training treats a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Convolution and linear weights: trained, with weight decay.
+    Weight,
+    /// Biases and normalisation scales: trained; recipes often leave them without decay.
+    NormOrBias,
+    /// Running statistics: written by the forward pass, never by the optimiser.
+    Buffer,
 }
 
 /// A parameter of an operation, independent of the node that has it.

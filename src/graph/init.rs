@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::build::Graph;
-use super::params::{Init, params};
+use super::facts::Init;
+use super::params::params;
 use super::weights::Weights;
 
 /// Initial values of every parameter and buffer of `graph`. Each parameter has a random stream of its own, so

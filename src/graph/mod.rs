@@ -20,6 +20,7 @@ mod weights;
 
 pub use build::{Builder, Graph, GraphError, Node, NodeId, Output, Write};
 pub use cost::{Cost, LayerCost, cost, layer_costs};
+pub use facts::{Facts, Init, Param, Role};
 pub use fingerprint::fingerprint;
 pub use fold::fold_batch_norm;
 pub use init::initial_weights;
@@ -27,5 +28,5 @@ pub use layout::with_channels_last;
 pub use model::{Model, ModelError};
 pub use normalize::{fold_normalization, normalizing};
 pub use op::{Binary, Conv2d, Op, Pool, Shape, Unary};
-pub use params::{Init, ParamSpec, Role, node_params, params};
+pub use params::{ParamSpec, node_params, params};
 pub use weights::{Weights, WeightsError};

@@ -1,34 +1,8 @@
 //! The one list of parameters behind libtorch's variables, ONNX initializers and checkpoints.
 
 use super::build::{Graph, Node};
-use super::facts::Param;
+use super::facts::{Init, Param, Role};
 use super::op::Shape;
-
-/// How a parameter is initialised.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// Normal with variance `2 / fan_out` (He et al. 2015), for convolutions before a ReLU.
-    KaimingFanOut {
-        fan_out: usize,
-    },
-    /// Uniform in `±1/√fan_in`, PyTorch's initialisation of linear layers and of biases.
-    UniformFanIn {
-        fan_in: usize,
-    },
-    Zeros,
-    Ones,
-}
-
-/// How training treats a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Convolution and linear weights: trained, with weight decay.
-    Weight,
-    /// Biases and normalisation scales: trained; recipes often leave them without decay.
-    NormOrBias,
-    /// Running statistics: written by the forward pass, never by the optimiser.
-    Buffer,
-}
 
 /// One parameter. Names follow PyTorch: `<node>.weight`, `.bias`, `.running_mean`, `.running_var`.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,14 +6,13 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
-use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use crate::contract::{Contract, Dim, Element, OutputKind, Precision, TensorInfo};
 use crate::graph::{Graph, NodeId, Shape};
 
 use super::names::Names;
-use super::proto::{indices, int, node, value_info};
+use super::proto::{data_type, indices, int, node, value_info};
 
 /// The contract of a graph's file where nobody asks for another: the graph's own names and shapes, float32, a free
 /// batch, and the logits as the only output.
@@ -190,40 +189,5 @@ fn suffix(element: Element) -> &'static str {
         Element::BFloat16 => "bfloat16",
         Element::Float64 => "float64",
         Element::Integer { .. } => "integer",
-    }
-}
-
-/// ONNX's type for tensors of such elements.
-pub fn data_type(element: Element) -> DataType {
-    match element {
-        Element::Float32 => DataType::Float,
-        Element::Float16 => DataType::Float16,
-        Element::BFloat16 => DataType::Bfloat16,
-        Element::Float64 => DataType::Double,
-        Element::Integer { least, most } => match (least < 0, most) {
-            (false, 0..=0xff) => DataType::Uint8,
-            (true, 0..=0x7f) => DataType::Int8,
-            (false, 0..=0xffff) => DataType::Uint16,
-            (true, 0..=0x7fff) => DataType::Int16,
-            (false, 0..=0xffff_ffff) => DataType::Uint32,
-            (true, 0..=0x7fff_ffff) => DataType::Int32,
-            (_, _) => DataType::Int64,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::read::element;
-    use super::*;
-
-    #[test]
-    fn a_type_that_can_be_read_is_written_as_itself() {
-        use DataType::*;
-        let types = [Float, Float16, Bfloat16, Double, Uint8, Int8, Uint16, Int16, Uint32, Int32, Int64];
-        for expected in types {
-            let read = element(expected as i32).unwrap();
-            assert_eq!(data_type(read), expected, "{read:?}");
-        }
     }
 }

@@ -7,9 +7,7 @@ use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
 
-use crate::contract::{Dim, TensorInfo};
-
-use super::interface::data_type;
+use crate::contract::{Dim, Element, TensorInfo};
 
 /// A node of the default domain.
 pub fn node(
@@ -92,5 +90,24 @@ pub fn value_info(info: &TensorInfo) -> ValueInfoProto {
         name: info.name.clone(),
         r#type: Some(TypeProto { value: Some(Value::TensorType(tensor)), ..TypeProto::default() }),
         ..ValueInfoProto::default()
+    }
+}
+
+/// ONNX's type for tensors of such elements.
+pub fn data_type(element: Element) -> DataType {
+    match element {
+        Element::Float32 => DataType::Float,
+        Element::Float16 => DataType::Float16,
+        Element::BFloat16 => DataType::Bfloat16,
+        Element::Float64 => DataType::Double,
+        Element::Integer { least, most } => match (least < 0, most) {
+            (false, 0..=0xff) => DataType::Uint8,
+            (true, 0..=0x7f) => DataType::Int8,
+            (false, 0..=0xffff) => DataType::Uint16,
+            (true, 0..=0x7fff) => DataType::Int16,
+            (false, 0..=0xffff_ffff) => DataType::Uint32,
+            (true, 0..=0x7fff_ffff) => DataType::Int32,
+            (_, _) => DataType::Int64,
+        },
     }
 }

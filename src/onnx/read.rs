@@ -227,7 +227,7 @@ fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "ONNX's types, of which these are read")]
 /// The element type of a tensor of an ONNX type; `None` for types that no input or output may have here.
-pub(super) fn element(data_type: i32) -> Option<Element> {
+fn element(data_type: i32) -> Option<Element> {
     let integer = |least: i64, most: i64| Some(Element::Integer { least, most });
     match DataType::try_from(data_type).ok()? {
         DataType::Float => Some(Element::Float32),
@@ -247,6 +247,7 @@ pub(super) fn element(data_type: i32) -> Option<Element> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::proto::data_type;
     use super::*;
     use crate::contract::{ChannelOrder, PixelRange, Resize};
     use crate::graph::Model;
@@ -330,6 +331,15 @@ mod tests {
         let bytes = model().encode_to_vec();
         for cut in (0..bytes.len()).step_by(997) {
             let _ = OnnxFile::from_bytes(bytes[..cut].to_vec(), Path::new("m.onnx"));
+        }
+    }
+
+    #[test]
+    fn a_type_that_can_be_read_is_written_as_itself() {
+        use DataType::*;
+        for expected in [Float, Float16, Bfloat16, Double, Uint8, Int8, Uint16, Int16, Uint32, Int32, Int64] {
+            let read = element(expected as i32).unwrap();
+            assert_eq!(data_type(read), expected, "{read:?}");
         }
     }
 }
