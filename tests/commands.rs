@@ -240,7 +240,7 @@ fn verify_holds_a_file_against_recorded_outputs() {
     assert!(code == Some(1) && said.contains("NaN or infinity"), "{said}");
     write("y.npy", &images);
     let (code, said) = folder.fails(&recorded);
-    assert!(code == Some(2) && said.contains("outputs of [5, 3, 8, 8] for 5 inputs"), "{said}");
+    assert!(code == Some(2) && said.contains("outputs of shape [5, 3, 8, 8] for 5 inputs"), "{said}");
     write("x.npy", &logits);
     let (code, said) = folder.fails(&recorded);
     assert!(code == Some(2) && said.contains("the model takes [samples, 3, 8, 8]"), "{said}");
