@@ -21,6 +21,19 @@ use crate::report::Report;
 use crate::run::{Options, execute};
 use crate::verify::VerifyReport;
 
+/// Prepares this process for [`compress`], as the program itself does: MKL is asked for reproducible sums, and memory is
+/// kept from step to step. Without it, a run trains more slowly and to other weights than `cohort run`.
+///
+/// # Safety
+/// It must come first in `main`: no other thread may run yet, because environment and heap belong to the whole process.
+pub unsafe fn prepare_process() {
+    // SAFETY: the caller's promise is the same.
+    #[cfg(feature = "train")]
+    unsafe {
+        crate::torch::prepare_process();
+    }
+}
+
 /// Runs the pipeline file `pipeline` in the run folder `folder`, and returns its report: `None` if the pipeline has no
 /// stage `select`. Stages that the folder already holds are reused. Sets `stop` to interrupt it from another thread.
 ///

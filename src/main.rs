@@ -11,10 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // SAFETY: this is the first thing the program does, so there is no other thread.
-    #[cfg(feature = "train")]
-    unsafe {
-        cohort::torch::prepare_process();
-    }
+    unsafe { cohort::jobs::prepare_process() };
 
     let filter = EnvFilter::try_from_env("COHORT_LOG")
         .unwrap_or_else(|_| EnvFilter::new("warn,ort=error,tract_onnx=error"));
