@@ -1,18 +1,19 @@
 //! The three jobs as a library does them: compress a model, validate an exported file, measure latency.
 //!
 //! They are what the commands `run`, `verify` and `bench` do with their default settings, and report to a
-//! [`Progress`] in place of a terminal. Every other module is internal: it serves the program
-//! and its tests, and may change with any version.
+//! [`Progress`] instead of a terminal. Every other module is internal: it serves the program and its tests, and may change
+//! with any version.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 
-use crate::bench::{BenchReport, Benchmark, Subject, bench};
+use crate::bench::{BenchReport, Benchmark, bench, judge};
+use crate::commands::bench::{names, subject};
 use crate::commands::verify::{Args, compared};
-use crate::config::{Bench, load_pipeline};
-use crate::engine::open;
+use crate::config::{Bench, Mode, OutOfRange, load_pipeline};
+use crate::error::InputError;
 use crate::folder::RunFolder;
 use crate::onnx::OnnxFile;
 use crate::plan::plan;
@@ -35,10 +36,10 @@ pub unsafe fn prepare_process() {
 }
 
 /// Runs the pipeline file `pipeline` in the run folder `folder`, and returns its report: `None` if the pipeline has no
-/// stage `select`. Stages that the folder already holds are reused. Sets `stop` to interrupt it from another thread.
+/// stage `select`. Stages that the folder already has are reused. Set `stop` from another thread to interrupt the run.
 ///
 /// # Errors
-/// [`InputError`](crate::error::InputError) for what the user must change,
+/// [`InputError`] for what the user must change,
 /// [`GateFailed`](crate::error::GateFailed) if a student, a file or a latency misses what the pipeline asks for, and
 /// [`Interrupted`](crate::error::Interrupted).
 pub fn compress(
@@ -48,41 +49,54 @@ pub fn compress(
     stop: &AtomicBool,
 ) -> Result<Option<Report>> {
     let plan = plan(&load_pipeline(pipeline, &[])?)?;
-    let resume = format!("compress {} in {}", pipeline.display(), folder.display());
+    let resume = format!("compress({}, {})", pipeline.display(), folder.display());
     let options = Options { out: folder.to_path_buf(), progress, stop, resume, siblings: Vec::new() };
     let lock = RunFolder::new(folder).lock()?;
     execute(&plan, &options, lock)
 }
 
 /// Compares what every engine computes from the ONNX file `model` with a reference in float64: the checkpoint of the run
-/// folder that the file lies in, else the file's own nodes. If an engine fails, the case is kept in a folder beside the
-/// working directory, which a warning names.
+/// folder that the file lies in, else the file's own nodes. If an engine fails, the case is kept in a folder
+/// `MODEL.case` in the working directory, which a warning names.
 ///
 /// # Errors
-/// [`InputError`](crate::error::InputError) if the file cannot be read. That an engine fails is in the report.
+/// [`InputError`] if the file cannot be read. That an engine fails is in the report.
 pub fn validate(model: &Path, progress: &dyn Progress) -> Result<VerifyReport> {
     compared(&Args::of(model.to_path_buf()), &OnnxFile::load(model)?, progress)
 }
 
-/// Measures the latency of ONNX files whose input sizes are fixed; speed-ups are over the first.
+/// Measures the latency of ONNX files whose input sizes are fixed; speed-ups are relative to the first. Budgets are judged in
+/// the report.
 ///
 /// # Errors
-/// [`InputError`](crate::error::InputError) if a file or an engine cannot be used.
+/// [`InputError`] if there is no file, if a file or an engine cannot be used, if a setting is out of range, or if the settings
+/// ask for what only the program does: the mode end-to-end, cold starts and memory.
 pub fn measure(
     models: &[PathBuf],
     settings: &Bench,
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<BenchReport> {
-    let files = models.iter().map(|path| OnnxFile::load(path)).collect::<Result<Vec<_>>>()?;
-    let names = crate::commands::bench::names(models);
-    let mut subjects = Vec::new();
-    for (file, name) in files.iter().zip(&names) {
-        let model =
-            crate::bench::ModelFacts::of(file, name.clone(), crate::commands::bench::sample(file, None)?);
-        let open = Box::new(move |engine, options: &_| open(file, engine, options));
-        subjects.push(Subject { file, model, pictures: None, open });
+    if let Some(OutOfRange { key, found, expected }) = settings.out_of_range().into_iter().next() {
+        return Err(InputError::new(format!("{key}: found {found}"))
+            .hint(format!("expected {expected}"))
+            .into());
     }
-    let baseline = names.first().cloned().unwrap_or_default();
-    bench(&subjects, settings, &Benchmark { baseline, seed: 0, progress, stop, program: None })
+    if settings.modes.contains(&Mode::EndToEnd) || settings.cold_starts > 0 || settings.memory {
+        let problem = "the library does not measure the mode end-to-end, cold starts and memory";
+        return Err(InputError::new(problem).hint("measure these with `cohort bench`").into());
+    }
+    let files = models.iter().map(|path| OnnxFile::load(path)).collect::<Result<Vec<_>>>()?;
+    let names = names(models);
+    let Some(baseline) = names.first().cloned() else {
+        return Err(InputError::new("there is no file to measure")
+            .hint("give at least one ONNX file")
+            .into());
+    };
+    let subjects = files.iter().zip(&names).map(|(file, name)| subject(file, name, None, None));
+    let subjects = subjects.collect::<Result<Vec<_>>>()?;
+    let benchmark = Benchmark { baseline, seed: 0, progress, stop, program: None };
+    let mut report = bench(&subjects, settings, &benchmark)?;
+    report.budgets = judge(settings, &report.cells, |_| true);
+    Ok(report)
 }

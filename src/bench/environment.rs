@@ -21,7 +21,7 @@ pub struct Environment {
     pub gpu: Option<Gpu>,
     /// Inter-op threads of ONNX Runtime; intra-op threads are a setting.
     pub inter_op_threads: usize,
-    /// When ONNX Runtime's idle threads spin; its default is during a run and not between runs.
+    /// When ONNX Runtime's idle threads spin: during a run, as by its default, and not between runs.
     pub spinning: String,
     /// Version of each library.
     pub versions: BTreeMap<String, String>,

@@ -115,7 +115,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let names = names(&args.models);
     let mut subjects = Vec::new();
     for (file, name) in files.iter().zip(&names) {
-        subjects.push(subject(file, name, args)?);
+        let shape = args.shape.as_ref().map(|shape| shape.0.as_slice());
+        let images = args.mode.contains(&Mode::EndToEnd).then_some(args.image.as_slice());
+        subjects.push(subject(file, name, shape, images)?);
     }
     let benchmark = Benchmark {
         baseline: names[0].clone(),
@@ -155,22 +157,28 @@ pub fn fresh_start(args: &FreshStart) -> Result<()> {
     out(serde_json::to_string(&measure_start(&request)?)?)
 }
 
-fn subject<'a>(file: &'a OnnxFile, name: &str, args: &Args) -> Result<Subject<'a>> {
-    let sample = sample(file, args.shape.as_ref().map(|shape| shape.0.as_slice()))?;
-    let pictures = match args.mode.contains(&Mode::EndToEnd) {
-        true => Some(pictures(file, &args.image)?),
-        false => None,
-    };
+/// A file to measure. `shape` has the sizes that the file leaves free, `images` the files and folders for the mode
+/// end-to-end.
+///
+/// # Errors
+/// [`InputError`] if a size is free or does not fit, or if there is no image to decode.
+pub fn subject<'a>(
+    file: &'a OnnxFile,
+    name: &str,
+    shape: Option<&[usize]>,
+    images: Option<&[PathBuf]>,
+) -> Result<Subject<'a>> {
+    let sample = sample(file, shape)?;
     Ok(Subject {
         file,
         model: ModelFacts::of(file, name.to_string(), sample),
-        pictures,
+        pictures: images.map(|images| pictures(file, images)).transpose()?,
         open: Box::new(move |engine, options| open(file, engine, options)),
     })
 }
 
 /// Sizes of a sample's axes: those fixed in the file, and the user's where the file leaves them free.
-pub fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
+fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
     let path = file.path.display();
     let axes = &file.contract.input.dims[1..];
     let Some(given) = given else {

@@ -9,7 +9,7 @@ use crate::config::{EngineName, Stage, TermKind, load_pipeline, quickstart};
 use crate::epoch::Term;
 use crate::graph::Graph;
 use crate::plan::{Plan, plan, relation_bytes};
-use crate::report::{count, plain_table};
+use crate::report::{count, plain_table, wrap};
 use crate::ui::{out, out_json};
 
 use super::Common;
@@ -156,7 +156,7 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
                 fields.iter().filter(|(_, kind, number)| *kind != TermKind::Temperature && *number > 0.0);
             let on = on.map(|(key, _, number)| format!("{key} {number}")).collect::<Vec<_>>().join(", ");
             let memory = relations(plan, stage).map_or(String::new(), |bytes| {
-                format!("\n  {:<12} relations hold up to {} MiB on the CPU", "", bytes.div_ceil(1 << 20))
+                format!("\nrelations hold up to {} MiB on the CPU", bytes.div_ceil(1 << 20))
             });
             format!("{} epochs, batch {}; {on}{memory}", settings.epochs, settings.batch)
         }
@@ -178,5 +178,8 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
         }
         Stage::Report(_) => "report.md, report.json".into(),
     };
-    format!("  {:<12} {what}", stage.name())
+    // The name takes the place of the first line's indent.
+    let indent = " ".repeat(15);
+    let lines: Vec<String> = what.lines().map(|line| wrap(line, &indent)).collect();
+    format!("  {:<12} {}", stage.name(), lines.join("\n").trim_start())
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::epoch::Term;
 
-/// What a number of the loss is, which decides its valid range and whether it is ramped.
+/// The kind of a number of the loss, which decides its valid range and whether the ramp applies to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TermKind {
     /// The weight of the cross-entropy, which is never ramped.
@@ -17,16 +17,6 @@ pub enum TermKind {
     Temperature,
     /// A share from 0 to below 1.
     Share,
-}
-
-impl TermKind {
-    /// Whether the number multiplies a term, so that 0 switches something off.
-    pub fn is_weight(self) -> bool {
-        match self {
-            TermKind::LabelWeight | TermKind::Weight | TermKind::MutualWeight => true,
-            TermKind::Temperature | TermKind::Share => false,
-        }
-    }
 }
 
 /// Defines, from one line per number, what a pipeline may write of it, its value in training, its value in the method
