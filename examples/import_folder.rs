@@ -113,7 +113,8 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
     let mut engines = Vec::new();
     for engine in ENGINES {
         for options in EngineOptions::ways(engine, usable_threads()) {
-            engines.push(ConfiguredEngine { engine, loaded: open(&file, engine, &options), options });
+            let loaded = open(&file, engine, &options);
+            engines.push(ConfiguredEngine::new(engine, options, loaded, &file.contract));
         }
     }
     let report = verify(&mut Verification {
@@ -125,6 +126,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
         scoring: None,
         fixed_batch: file.contract.batch(),
         precision: file.contract.precision,
+        rounding: None,
         progress: &Ui::detect(true),
     });
     let largest = truths.logits[0].iter().fold(0f64, |largest, value| largest.max(value.abs()));

@@ -11,7 +11,6 @@ use anyhow::Result;
 
 use crate::bench::{BenchReport, Benchmark, bench, judge};
 use crate::commands::bench::{names, subject};
-use crate::commands::verify::{Args, compared};
 use crate::config::{Bench, Mode, OutOfRange, load_pipeline};
 use crate::error::InputError;
 use crate::folder::RunFolder;
@@ -20,6 +19,7 @@ use crate::plan::plan;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::{Options, execute};
+use crate::validate::Request;
 use crate::verify::VerifyReport;
 
 /// Prepares this process for [`compress`], as the program itself does: MKL is asked for reproducible sums, and memory is
@@ -62,7 +62,7 @@ pub fn compress(
 /// # Errors
 /// [`InputError`] if the file cannot be read. That an engine fails is in the report.
 pub fn validate(model: &Path, progress: &dyn Progress) -> Result<VerifyReport> {
-    compared(&Args::of(model.to_path_buf()), &OnnxFile::load(model)?, progress)
+    crate::validate::validate(&Request::of(model.to_path_buf()), progress)
 }
 
 /// Measures the latency of ONNX files whose input sizes are fixed; speed-ups are relative to the first. Budgets are judged in
@@ -93,7 +93,7 @@ pub fn measure(
             .hint("give at least one ONNX file")
             .into());
     };
-    let subjects = files.iter().zip(&names).map(|(file, name)| subject(file, name, None, None));
+    let subjects = files.iter().zip(&names).map(|(file, name)| subject(file, name, None, None, progress));
     let subjects = subjects.collect::<Result<Vec<_>>>()?;
     let benchmark = Benchmark { baseline, seed: 0, progress, stop, program: None };
     let mut report = bench(&subjects, settings, &benchmark)?;

@@ -4,7 +4,7 @@
 //!
 //! Programs use [`jobs`], with [`progress`] and [`error`]; `examples/` has one program per job.
 //!
-//! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `verify`,
+//! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `validate`, `verify`,
 //! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config` → `contract`.
 //! Errors and the exit codes they carry are in `error`. Nothing prints but `ui`, which `commands` alone uses: what takes
 //! long tells `progress`.
@@ -75,6 +75,8 @@ pub mod torch;
 pub mod train;
 #[doc(hidden)]
 pub mod ui;
+#[doc(hidden)]
+pub mod validate;
 #[doc(hidden)]
 pub mod verify;
 #[doc(hidden)]

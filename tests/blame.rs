@@ -78,11 +78,12 @@ fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_
         model: "net.onnx".into(),
         findings: Vec::new(),
         truths: &truths,
-        engines: vec![ConfiguredEngine { engine: EngineName::OrtCpu, options, loaded }],
+        engines: vec![ConfiguredEngine::new(EngineName::OrtCpu, options, loaded, &file.contract)],
         inputs: &inputs,
         scoring: None,
         fixed_batch: None,
         precision: Precision::Float32,
+        rounding: None,
         progress: &Silent,
     });
     let reference = matches!(standing, ReferenceKind::Checkpoint).then_some(model);

@@ -26,7 +26,7 @@ fn load(bytes: Vec<u8>) -> OnnxFile {
 
 fn answers(file: &OnnxFile, engine: EngineName, images: &ArrayD<f32>) -> ArrayD<f32> {
     let mut engine = open(file, engine, &EngineOptions::default()).unwrap();
-    engine.run(images.view()).unwrap().swap_remove(file.contract.answer_place())
+    engine.run(images.view()).unwrap().swap_remove(file.contract.answer)
 }
 
 #[test]
@@ -95,6 +95,34 @@ fn a_student_drops_in_for_another_file() {
                 found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
             let tolerance = if precision == Precision::Float16 { 2e-2 } else { 1e-5 };
             assert!(apart < tolerance, "{engine:?}, {precision:?}: {apart}");
+        }
+    }
+}
+
+/// Where a file gives the class alone, a student does too.
+#[test]
+fn a_student_gives_decisions_where_the_contract_does() {
+    let student = student();
+    let plain = load(emit(&student, &plain_contract(student.graph()), None).unwrap());
+    let planar = images([3, 3, 8, 8]);
+    for (dims, element) in [
+        (vec![Dim::Symbolic("n".into())], Element::Integer { least: i64::MIN, most: i64::MAX }),
+        (vec![Dim::Symbolic("n".into()), Dim::Fixed(1)], Element::Integer { least: 0, most: 255 }),
+    ] {
+        let tensor = TensorInfo { name: "class".into(), element, dims: dims.clone() };
+        let contract = Contract {
+            outputs: vec![Output { tensor, kind: OutputKind::Decision }],
+            ..plain_contract(student.graph())
+        };
+        let file = load(emit(&student, &contract, None).unwrap());
+        assert_eq!(file.contract, contract);
+        assert_eq!(import(&file).unwrap().contract, contract);
+        for engine in [EngineName::OrtCpu, EngineName::Tract] {
+            let logits = answers(&plain, engine, &planar).mapv(f64::from);
+            let found = answers(&file, engine, &planar);
+            assert_eq!(found.ndim(), dims.len());
+            let expected = OutputKind::Decision.of_logits(logits);
+            assert!(found.iter().zip(&expected).all(|(a, b)| f64::from(*a) == *b), "{engine:?}: {found}");
         }
     }
 }

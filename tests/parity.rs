@@ -72,10 +72,11 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
     let truth = Truth::new(model).unwrap();
     let torch: Box<dyn Engine> = Box::new(TorchEngine::new(model, Device::Cpu, 2).unwrap());
     let usual = EngineOptions { threads: 2, ..EngineOptions::default() };
-    let mut engines = vec![ConfiguredEngine { engine: EngineName::Torch, options: usual, loaded: Ok(torch) }];
+    let mut engines = vec![ConfiguredEngine::new(EngineName::Torch, usual, Ok(torch), &file.contract)];
     for engine in [EngineName::OrtCpu, EngineName::Tract] {
         for options in EngineOptions::ways(engine, 2) {
-            engines.push(ConfiguredEngine { engine, loaded: open(file, engine, &options), options });
+            let loaded = open(file, engine, &options);
+            engines.push(ConfiguredEngine::new(engine, options, loaded, &file.contract));
         }
     }
     let inputs = input_sets(None, &file.contract.image_input(file.contract.preparation.as_ref()).unwrap(), 1);
@@ -90,6 +91,7 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
         scoring: None,
         fixed_batch: None,
         precision: file.contract.precision,
+        rounding: None,
         progress: &Silent,
     })
 }

@@ -90,7 +90,7 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, benchmark: &Benchmark<'
 fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for subject in subjects {
-        let Some(fixed) = subject.file.contract.batch() else { continue };
+        let Some(fixed) = subject.batch else { continue };
         let name = &subject.model.name;
         let others: Vec<String> =
             settings.batch.iter().filter(|&&batch| batch != fixed).map(ToString::to_string).collect();
@@ -134,7 +134,7 @@ fn load<'a>(
 }
 
 fn batches<'a>(subject: &'a Subject<'_>, settings: &'a Bench) -> impl Iterator<Item = usize> + 'a {
-    let takes = |batch: &usize| subject.file.contract.batch().is_none_or(|fixed| fixed == *batch);
+    let takes = |batch: &usize| subject.batch.is_none_or(|fixed| fixed == *batch);
     settings.batch.iter().copied().filter(takes)
 }
 

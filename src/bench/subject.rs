@@ -12,6 +12,7 @@ use crate::config::{EngineName, Mode};
 use crate::contract::Preparation;
 use crate::data::prepared_bytes;
 use crate::engine::{Engine, EngineOptions, Placement};
+use crate::error::InputError;
 use crate::onnx::OnnxFile;
 use crate::task::decision;
 
@@ -26,6 +27,8 @@ pub type Open<'a> = Box<dyn Fn(EngineName, &EngineOptions) -> Result<Box<dyn Eng
 pub struct Subject<'a> {
     pub file: &'a OnnxFile,
     pub model: ModelFacts,
+    /// The only batch size that it takes, if there is only one, whatever the file declares.
+    pub batch: Option<usize>,
     /// The images that are decoded in [`Mode::EndToEnd`].
     pub pictures: Option<Pictures>,
     pub open: Open<'a>,
@@ -113,7 +116,10 @@ impl<'a> Loaded<'a> {
         let load_ms = milliseconds(start);
         let input = noise(batch, &subject.model.sample, subject.file.contract.input.element, seed);
         let start = Instant::now();
-        let outputs = loaded.run(input.view()).with_context(context)?;
+        let outputs = loaded.run(input.view()).map_err(|error| {
+            InputError::new(format!("cannot measure {}: {error:#}", context()))
+                .hint("`cohort verify` looks into it; --batch and --engine measure what does run")
+        })?;
         let first_run_ms = milliseconds(start);
         loaded.bind(input.view()).with_context(context)?;
         loaded.run_bound().with_context(context)?;

@@ -14,10 +14,12 @@ use crate::data::prepared_bytes;
 use crate::engine::open;
 use crate::error::{GateFailed, InputError};
 use crate::onnx::OnnxFile;
+use crate::progress::Progress;
 use crate::report::{bench_failures, bench_screen, write_bench};
 use crate::ui::{out, out_json};
+use crate::validate::fix_batch;
 
-use super::Common;
+use super::common::{Common, Shape};
 use super::images::image_files;
 
 #[derive(Debug, clap::Args)]
@@ -44,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub image: Vec<PathBuf>,
     /// Shape of one sample, required if the file leaves sizes free
-    #[arg(long, value_name = "CxHxW", value_parser = shape)]
+    #[arg(long, value_name = "CxHxW", value_parser = Shape::parse)]
     pub shape: Option<Shape>,
     /// Minimum runs per cell
     #[arg(long, default_value_t = Bench::default().min_samples)]
@@ -99,10 +101,6 @@ pub struct Args {
     pub out: Vec<PathBuf>,
 }
 
-/// Sizes of a sample's axes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape(pub Vec<usize>);
-
 /// Measures the files and prints the result.
 ///
 /// # Errors
@@ -117,7 +115,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     for (file, name) in files.iter().zip(&names) {
         let shape = args.shape.as_ref().map(|shape| shape.0.as_slice());
         let images = args.mode.contains(&Mode::EndToEnd).then_some(args.image.as_slice());
-        subjects.push(subject(file, name, shape, images)?);
+        subjects.push(subject(file, name, shape, images, &common.ui())?);
     }
     let benchmark = Benchmark {
         baseline: names[0].clone(),
@@ -167,14 +165,29 @@ pub fn subject<'a>(
     name: &str,
     shape: Option<&[usize]>,
     images: Option<&[PathBuf]>,
+    progress: &dyn Progress,
 ) -> Result<Subject<'a>> {
     let sample = sample(file, shape)?;
+    let batch = match file.contract.batch() {
+        Some(fixed) => Some(fixed),
+        None => single_image(file, &sample, progress)?,
+    };
     Ok(Subject {
         file,
+        batch,
         model: ModelFacts::of(file, name.to_string(), sample),
         pictures: images.map(|images| pictures(file, images)).transpose()?,
         open: Box::new(move |engine, options| open(file, engine, options)),
     })
+}
+
+/// The batch of a file that declares a free one and takes single images only, with a warning. The file is measured as it
+/// is; only this question is answered with its sizes fixed.
+fn single_image(file: &OnnxFile, sample: &[usize], progress: &dyn Progress) -> Result<Option<usize>> {
+    let settled = fix_batch(file.clone().with_sizes(None, sample)?)?;
+    let Some(finding) = settled.finding else { return Ok(None) };
+    progress.warn(format!("{}: {}\n  hint: {}", file.path.display(), finding.problem, finding.remedy));
+    Ok(settled.file.contract.batch())
 }
 
 /// Sizes of a sample's axes: those fixed in the file, and the user's where the file leaves them free.
@@ -311,10 +324,4 @@ fn conv_search(text: &str) -> Result<ConvSearch, String> {
 fn choice<T: Copy>(text: &str, all: &[T], key: fn(T) -> &'static str) -> Result<T, String> {
     let keys: Vec<&str> = all.iter().map(|one| key(*one)).collect();
     all.iter().copied().find(|one| key(*one) == text).ok_or_else(|| format!("expected {}", keys.join(", ")))
-}
-
-fn shape(text: &str) -> Result<Shape, String> {
-    let sizes: Option<Vec<usize>> =
-        text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
-    sizes.map(Shape).ok_or_else(|| "expected sizes such as 3x224x224".into())
 }

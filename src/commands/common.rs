@@ -6,9 +6,8 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::config::EngineName;
-use crate::engine::{engine_names, ort};
-use crate::error::InputError;
-use crate::progress::Progress;
+use crate::engine::engine_names;
+use crate::engine::ort::facts_or_warning;
 use crate::ui::Ui;
 
 /// Options that every verb takes.
@@ -23,6 +22,22 @@ pub struct Common {
     /// ONNX Runtime's shared library [default: searched for, see `cohort doctor`]
     #[arg(long, global = true, value_name = "FILE")]
     pub ort_lib: Option<PathBuf>,
+}
+
+/// Sizes of a sample's axes, as `3x224x224`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape(pub Vec<usize>);
+
+impl Shape {
+    /// Reads an option's value.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let sizes: Option<Vec<usize>> =
+            text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
+        sizes.map(Self).ok_or_else(|| "expected sizes such as 3x224x224".into())
+    }
 }
 
 impl Common {
@@ -41,25 +56,9 @@ impl Common {
         if !named.is_empty() {
             return Ok(engine_names(named)?);
         }
-        match runtime(&self.ui())? {
+        match facts_or_warning(&self.ui())? {
             Some(_) => Ok(vec![EngineName::OrtCpu, EngineName::Tract]),
             None => Ok(vec![EngineName::Tract]),
-        }
-    }
-}
-
-/// ONNX Runtime's facts if it is available; otherwise a warning says how to get it.
-///
-/// # Errors
-/// [`InputError`] if the user named its library, because then no other engine can replace it.
-pub fn runtime(progress: &dyn Progress) -> Result<Option<ort::Facts>, InputError> {
-    match ort::facts() {
-        Ok(facts) => Ok(Some(facts)),
-        Err(missing) if ort::is_named() => Err(missing),
-        Err(missing) => {
-            let remedy = missing.hint.as_deref().unwrap_or_default();
-            progress.warn(format!("continuing without ONNX Runtime: {missing}\n  hint: {remedy}"));
-            Ok(None)
         }
     }
 }

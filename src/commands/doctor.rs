@@ -18,7 +18,6 @@ use crate::ui::{out, out_json};
 use crate::zoo;
 
 use super::Common;
-use super::common::runtime;
 
 /// The network that is run on CUDA as a check, with convolutions, normalisations and a matrix product.
 const TRIAL: (&str, [usize; 3], usize) = ("resnet8", [3, 32, 32], 10);
@@ -64,7 +63,7 @@ pub fn run(_args: &Args, common: &Common) -> Result<()> {
             .hint("run `make setup` in the project's folder")
             .into());
     }
-    runtime(&common.ui())?;
+    crate::engine::ort::facts_or_warning(&common.ui())?;
     Ok(())
 }
 

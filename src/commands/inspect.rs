@@ -1,15 +1,18 @@
 //! `cohort inspect`: lists layers, shapes, parameters and MACs of a model.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::contract::Dim;
 use crate::engine::tract::tensor_shapes;
 use crate::error::InputError;
 use crate::files::write_atomic;
 use crate::graph::{Model, fold_batch_norm};
-use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, emit, graph_rows, plain_contract};
+use crate::onnx::{LayerRow, Metadata, OnnxFile, Summary, Totals, emit, graph_rows, import, plain_contract};
+use crate::progress::Progress;
 use crate::report::{count, node_name, plain_table};
 use crate::ui::{out, out_json};
 use crate::zoo;
@@ -58,8 +61,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 .into());
         }
         let file = OnnxFile::load(Path::new(&args.model))?;
-        let input = file.contract.sample_shape().unwrap_or_else(|| args.input.to_vec());
-        let layers = file.rows(&tensor_shapes(&file, &input)?);
+        let input = sample(&file, args.input, &common.ui());
+        let layers = file.rows(&shapes(&file, &input, &common.ui()));
         Inspected {
             model: &args.model,
             input,
@@ -87,6 +90,44 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         }
     };
     if common.json { out_json(&inspected) } else { out(text(&inspected)) }
+}
+
+/// Sizes of one sample's axes: the file's own, and those of `--input` where the file leaves them free.
+fn sample(file: &OnnxFile, input: [usize; 3], progress: &dyn Progress) -> Vec<usize> {
+    let axes = file.contract.input.dims.get(1..).unwrap_or_default();
+    let input = file.contract.layout.ordered(input);
+    if axes.is_empty() {
+        progress.note("the file declares no sizes for its input; shapes are those for --input");
+        return input.to_vec();
+    }
+    let size = |(axis, dim): (usize, &Dim)| match dim {
+        Dim::Fixed(size) => *size,
+        Dim::Symbolic(_) => input.get(axis).copied().filter(|_| axes.len() == input.len()).unwrap_or(1),
+    };
+    let sample: Vec<usize> = axes.iter().enumerate().map(size).collect();
+    if file.contract.sample_shape().is_none() {
+        let sizes = sample.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        progress
+            .note(format!("the file leaves sizes of its input free; shapes are those for --input {sizes}"));
+    }
+    sample
+}
+
+/// Shapes of the file's tensors by name for a batch of one, as far as tract or import can tell them.
+fn shapes(file: &OnnxFile, sample: &[usize], progress: &dyn Progress) -> HashMap<String, Vec<usize>> {
+    let by_tract = tensor_shapes(file, sample);
+    let by_import = file.clone().with_sizes(None, sample).and_then(|sized| import(&sized));
+    if let (Err(problem), Err(_)) = (&by_tract, &by_import) {
+        progress.warn(format!("not every shape is known: {problem:#}"));
+    }
+    let mut shapes = by_tract.unwrap_or_default();
+    if let Ok(import) = by_import {
+        let graph = import.model.graph();
+        for (tensor, id) in import.tensors {
+            shapes.entry(tensor).or_insert_with(|| [&[1], graph.node(id).shape.as_slice()].concat());
+        }
+    }
+    shapes
 }
 
 fn parse_input(text: &str) -> Result<[usize; 3], InputError> {

@@ -8,6 +8,7 @@ mod images;
 pub mod inspect;
 pub mod predict;
 pub mod run;
+mod self_test;
 pub mod study;
 pub mod verify;
 

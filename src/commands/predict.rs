@@ -56,7 +56,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let engine = common.engines(args.engine.as_slice())?[0];
     let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let mut engine = open(&file, engine, &options)?;
-    let (answer, kind) = (file.contract.answer_place(), file.contract.answer().kind);
+    let (answer, kind) = (file.contract.answer, file.contract.answer().kind);
     let preparation = metadata.preparation();
     let mut predictions = Vec::new();
     for path in image_files(&args.images)? {

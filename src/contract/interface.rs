@@ -16,6 +16,8 @@ pub struct Contract {
     pub preparation: Option<Preparation>,
     /// The outputs, at least one.
     pub outputs: Vec<Output>,
+    /// Place of the output by which classes are decided.
+    pub answer: usize,
     /// Class names in the order of the output's numbers; empty if they are not named.
     pub classes: Vec<String>,
     pub precision: Precision,
@@ -45,6 +47,7 @@ impl Contract {
             layout: Layout::ChannelsFirst,
             preparation: None,
             outputs: vec![Output { tensor: logits, kind: OutputKind::Logits }],
+            answer: 0,
             classes: Vec::new(),
             precision: Precision::default(),
         }
@@ -75,14 +78,9 @@ impl Contract {
         self.sample_shape()?.try_into().ok()
     }
 
-    /// Place of the output by which classes are decided: the one called `logits`, else the first.
-    pub fn answer_place(&self) -> usize {
-        self.outputs.iter().position(|output| output.tensor.name == Self::LOGITS).unwrap_or(0)
-    }
-
     /// The output by which classes are decided.
     pub fn answer(&self) -> &Output {
-        &self.outputs[self.answer_place()]
+        &self.outputs[self.answer]
     }
 
     /// The preparation of images, where `data` is a data set's own normalisation: what the contract says; if

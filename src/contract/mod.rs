@@ -15,7 +15,7 @@ mod tensor;
 pub use image_input::{ImageInput, Pixels};
 pub use interface::Contract;
 pub use normalization::{Normalization, Table};
-pub use output::{Output, OutputKind};
+pub use output::{Output, OutputKind, rows, suitable};
 pub use precision::Precision;
 pub use preparation::{ChannelOrder, Layout, PixelRange, Preparation, Resize};
 pub use tensor::{Dim, Element, TensorInfo};

@@ -91,6 +91,22 @@ impl Layout {
             Layout::ChannelsLast => [third, first, second],
         }
     }
+
+    /// `[channels, height, width]` in this order of axes.
+    pub fn ordered(self, [channels, height, width]: [usize; 3]) -> [usize; 3] {
+        match self {
+            Layout::ChannelsFirst => [channels, height, width],
+            Layout::ChannelsLast => [height, width, channels],
+        }
+    }
+
+    /// Places of height and width among an image's axes.
+    pub fn height_and_width(self) -> [usize; 2] {
+        match self {
+            Layout::ChannelsFirst => [1, 2],
+            Layout::ChannelsLast => [0, 1],
+        }
+    }
 }
 
 /// Every step between an image's bytes and the values a network reads.

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, Result};
 use ndarray::{ArrayD, ArrayViewD};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use tch::{Kind, Tensor};
 
 use crate::config::Device;
@@ -132,6 +134,54 @@ impl Truth {
         })?;
         to_f64(&outputs[self.logits])
     }
+}
+
+/// Evaluations of a network in float32, which show how far honest rounding takes it from its values in float64.
+///
+/// The first is libtorch's own. In the others every value that a node passes on is moved by up to one unit in its last
+/// place, at random, as if the products of the next node were rounded differently: this is the discrete stochastic
+/// arithmetic of Vignes (1993), with the network's own nodes as its operations.
+pub struct Rounding {
+    network: Network,
+}
+
+/// Number of evaluations with random rounding.
+const ROUNDED: u64 = 3;
+
+impl Rounding {
+    /// Prepares the float32 network.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn new(model: &Model) -> Result<Self> {
+        allow_tf32(false)?;
+        Ok(Self { network: Network::new(model, tch::Device::Cpu, Kind::Float)? })
+    }
+
+    /// The logits of a batch in every evaluation.
+    ///
+    /// # Errors
+    /// If the batch does not fit the network.
+    pub fn logits(&self, images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f64>>> {
+        let _no_grad = tch::no_grad_guard();
+        let place = logits_place(self.network.graph())?;
+        let images = batch_tensor(images, tch::Device::Cpu)?;
+        let mut found = vec![to_f64(&self.network.forward(&images, Mode::Eval)?[place])?];
+        for seed in 0..ROUNDED {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let outputs = self.network.forward_through(&images, &mut |_, value| moved(&value, &mut rng))?;
+            found.push(to_f64(&outputs[place])?);
+        }
+        Ok(found)
+    }
+}
+
+/// A tensor whose values are moved by up to one unit in the last place.
+fn moved(value: &Tensor, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let share = |_| (rng.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0) * f32::EPSILON;
+    let shares: Vec<f32> = (0..value.numel()).map(share).collect();
+    let shares = Tensor::f_from_slice(&shares)?.f_reshape(value.size().as_slice())?;
+    Ok(value.f_add(&value.f_mul(&shares)?)?)
 }
 
 /// Computes a node's value in float64 from the given parameters, in the order of [`crate::graph::node_params`], and

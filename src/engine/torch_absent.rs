@@ -95,6 +95,27 @@ impl Truth {
     }
 }
 
+/// Never constructed.
+pub enum Rounding {}
+
+impl Rounding {
+    /// Returns an error.
+    ///
+    /// # Errors
+    /// [`InputError`], always.
+    pub fn new(_model: &Model) -> Result<Self> {
+        Err(absent())
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn logits(&self, _images: ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f64>>> {
+        match *self {}
+    }
+}
+
 /// Returns an error.
 ///
 /// # Errors

@@ -9,19 +9,23 @@ use std::path::{Component, Path};
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, TensorProto};
 
 use super::tensor::{element_bytes, elements, is_external};
+use crate::error::InputError;
 
 /// Reads every external tensor of a model into the model. Files lie in `folder` or below it; at most `limit`
 /// bytes are read. Returns the number of bytes read.
 ///
 /// # Errors
-/// A sentence that names the tensor, for a path that leaves the folder, a missing or truncated file, or a length
+/// [`InputError`] that names the tensor, for a path that leaves the folder, a missing or truncated file, or a length
 /// that is not the tensor's.
-pub fn bring_in(model: &mut ModelProto, folder: &Path, limit: u64) -> Result<u64, String> {
+pub fn bring_in(model: &mut ModelProto, folder: &Path, limit: u64) -> Result<u64, InputError> {
     let mut reader = Reader { folder, files: HashMap::new(), left: limit };
     for tensor in tensors(model).into_iter().filter(|tensor| is_external(tensor)) {
         let bytes = reader
             .read(tensor)
-            .map_err(|problem| format!("initializer '{}' lies in another file: {problem}", tensor.name))?;
+            .map_err(|problem| {
+                InputError::new(format!("initializer '{}' lies in another file: {problem}", tensor.name))
+                    .hint("keep the files with the weights beside the model under their own names, or save the model as one file")
+            })?;
         tensor.raw_data = bytes;
         tensor.external_data.clear();
         tensor.data_location = None;
@@ -108,7 +112,12 @@ fn open(folder: &Path, location: &str) -> Result<File, String> {
     let cannot = |error: std::io::Error| format!("'{location}': {error}");
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder = folder.canonicalize().map_err(cannot)?;
-    let path = folder.join(inside).canonicalize().map_err(cannot)?;
+    let path = folder.join(inside).canonicalize().map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return format!("there is no '{location}' in {}", folder.display());
+        }
+        cannot(error)
+    })?;
     if !path.starts_with(&folder) {
         return Err(format!("'{location}' leads out of the model's folder"));
     }
@@ -173,17 +182,17 @@ mod tests {
             (vec![("location", "")], "not a path inside"),
             (vec![("location", "link")], "leads out"),
             (vec![("location", ".")], "is not a file"),
-            (vec![("location", "absent")], "No such file"),
+            (vec![("location", "absent")], "there is no 'absent' in"),
             (vec![], "not named"),
             (vec![("location", "w.bin"), ("offset", "1")], "8 bytes, 8 from 1"),
             (vec![("location", "w.bin"), ("offset", "18446744073709551615")], "are needed"),
             (vec![("location", "w.bin"), ("offset", "-1")], "offset is '-1'"),
             (vec![("location", "w.bin"), ("length", "4")], "takes 8 bytes"),
         ] {
-            let error = bring_in(&mut model(&entries), &folder, 1 << 20).unwrap_err();
+            let error = bring_in(&mut model(&entries), &folder, 1 << 20).unwrap_err().message;
             assert!(error.contains(problem) && error.contains("'w'"), "{error} should say {problem}");
         }
-        let small = bring_in(&mut model(&[("location", "w.bin")]), &folder, 12).unwrap_err();
+        let small = bring_in(&mut model(&[("location", "w.bin")]), &folder, 12).unwrap_err().message;
         assert!(small.contains("too large"), "{small}");
     }
 }

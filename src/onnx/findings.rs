@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
+use super::outputs::LeftOut;
 use super::read::OnnxFile;
-use crate::contract::Dim;
+use crate::contract::{Contract, Dim, suitable};
 
 /// Operator sets for which the pinned runtimes were made.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
@@ -48,10 +49,11 @@ impl Finding {
 pub fn findings(file: &OnnxFile) -> Vec<Finding> {
     let mut found = Vec::new();
     versions(file, &mut found);
-    if let Some(Dim::Fixed(size)) = file.contract.input.dims.first() {
+    if let Some(Dim::Fixed(size)) = file.declared.first() {
         let problem = format!("input '{}' has a frozen batch of {size}", file.contract.input.name);
         found.push(Finding::new(Severity::Warning, problem, "export it with a dynamic batch dimension"));
     }
+    outputs(file, &mut found);
     if file.metadata.is_none() {
         let problem = "the file does not say how its images are prepared, nor what its classes are";
         found.push(Finding::new(
@@ -64,12 +66,33 @@ pub fn findings(file: &OnnxFile) -> Vec<Finding> {
         let initializers: HashMap<&str, &TensorProto> =
             graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         for (index, node) in graph.node.iter().enumerate() {
-            found.extend(training_mode(&initializers, node, index));
+            found.extend(unsteady(&initializers, node, index));
         }
         foreign_operators(graph, &mut found);
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
+}
+
+/// Outputs that engines do not see, and a choice among several that could be the scores.
+fn outputs(file: &OnnxFile, found: &mut Vec<Finding>) {
+    for LeftOut { output, what, instead } in &file.left_out {
+        let instead =
+            instead.as_ref().map_or(String::new(), |tensor| format!("; '{tensor}' takes its place"));
+        found.push(Finding::new(
+            Severity::Note,
+            format!("output '{output}' is left out, because it is {what}{instead}"),
+            "tensors of numbers are what every runtime gives alike",
+        ));
+    }
+    let names = suitable(&file.contract.outputs, Contract::LOGITS);
+    if names.len() > 1 {
+        let named = |place: &usize| format!("'{}'", file.contract.outputs[*place].tensor.name);
+        let all = names.iter().map(named).collect::<Vec<_>>().join(", ");
+        let problem =
+            format!("the outputs {all} could be the scores; {} is compared", named(&file.contract.answer));
+        found.push(Finding::new(Severity::Note, problem, "choose another one with --output"));
+    }
 }
 
 fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
@@ -100,12 +123,9 @@ fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
     }
 }
 
-/// Finds a normalisation or dropout that behaves as in training.
-fn training_mode(
-    initializers: &HashMap<&str, &TensorProto>,
-    node: &NodeProto,
-    index: usize,
-) -> Option<Finding> {
+/// Finds a node whose result for an image depends on the batch or on chance: a normalisation or dropout as in training,
+/// a softmax over the batch.
+fn unsteady(initializers: &HashMap<&str, &TensorProto>, node: &NodeProto, index: usize) -> Option<Finding> {
     let place = if node.name.is_empty() { format!("number {index}") } else { format!("'{}'", node.name) };
     let given = |place: usize| node.output.get(place).is_some_and(|name| !name.is_empty());
     match node.op_type.as_str() {
@@ -116,6 +136,13 @@ fn training_mode(
                 let problem = format!("node {place} (BatchNormalization) is in training mode: it takes each batch's own statistics");
                 Finding::new(Severity::Error, problem, "call model.eval() before exporting")
             })
+        }
+        "Softmax" | "LogSoftmax" if attribute(node, "axis") == Some(0) => {
+            let problem = format!(
+                "node {place} ({}) runs over the first axis, so over the images unless the network moves the batch",
+                node.op_type
+            );
+            Some(Finding::new(Severity::Warning, problem, "give it the axis of the classes, 1 or the last"))
         }
         "Dropout" => {
             let mode = node.input.get(2).filter(|name| !name.is_empty())?;

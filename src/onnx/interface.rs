@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, ensure};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
-use crate::contract::{Contract, Dim, Element, OutputKind, Precision, TensorInfo};
+use crate::contract::{Contract, Dim, Element, Output, OutputKind, Precision, TensorInfo};
 use crate::graph::{Graph, NodeId, Shape};
 
 use super::names::Names;
@@ -39,7 +39,10 @@ pub fn graph_outputs(graph: &Graph, contract: &Contract) -> Result<Vec<(&'static
     for output in &contract.outputs {
         let name = match output.kind {
             OutputKind::Embedding => Graph::EMBEDDING,
-            OutputKind::Logits | OutputKind::Probabilities | OutputKind::LogProbabilities => Graph::LOGITS,
+            OutputKind::Logits
+            | OutputKind::Probabilities
+            | OutputKind::LogProbabilities
+            | OutputKind::Decision => Graph::LOGITS,
         };
         let id = graph.output(name).with_context(|| format!("the graph has no output '{name}'"))?;
         let taken = outputs.iter().any(|(other, _)| *other == name);
@@ -65,6 +68,10 @@ pub fn keep(graph: &mut GraphProto, contract: &Contract, image: &Shape, shapes: 
         match output.kind {
             OutputKind::Probabilities => boundary.finish(graph, name, "Softmax"),
             OutputKind::LogProbabilities => boundary.finish(graph, name, "LogSoftmax"),
+            OutputKind::Decision => {
+                boundary.decide(graph, &output.tensor);
+                continue;
+            }
             OutputKind::Logits | OutputKind::Embedding => {}
         }
         boundary.reshape(graph, &output.tensor, shape)?;
@@ -98,6 +105,9 @@ fn rename(graph: &mut GraphProto, contract: &Contract) {
     }
 }
 
+/// What ArgMax gives.
+const INT64: Element = Element::Integer { least: i64::MIN, most: i64::MAX };
+
 /// Adds nodes at the boundary.
 struct Boundary {
     names: Names,
@@ -116,6 +126,15 @@ impl Boundary {
         let logits = self.set_aside(graph, output, "logits");
         let name = self.names.fresh(output, "softmax");
         graph.node.push(node(&name, op, &[&logits], output, vec![int("axis", -1)]));
+    }
+
+    /// Adds an ArgMax over the classes, as int64 `[batch]`, or `[batch, 1]` where the contract has a second axis.
+    fn decide(&mut self, graph: &mut GraphProto, output: &TensorInfo) {
+        let logits = self.set_aside(graph, &output.name, "logits");
+        let name = self.names.fresh(&output.name, "argmax");
+        let keep = i64::from(output.dims.len() > 1);
+        let attributes = vec![int("axis", 1), int("keepdims", keep)];
+        graph.node.push(node(&name, "ArgMax", &[&logits], &output.name, attributes));
     }
 
     /// Gives an output the shape of the contract, if that is another.
@@ -162,9 +181,10 @@ impl Boundary {
             }
             graph.node.insert(0, cast(&inner, &input.name, &inner, computed));
         }
-        for output in contract.outputs.iter().map(|output| &output.tensor) {
-            if output.element != computed {
-                let inner = self.set_aside(graph, &output.name, suffix(computed));
+        for Output { tensor: output, kind } in &contract.outputs {
+            let given = if *kind == OutputKind::Decision { INT64 } else { computed };
+            if output.element != given {
+                let inner = self.set_aside(graph, &output.name, suffix(given));
                 let name = self.names.fresh(&output.name, suffix(output.element));
                 graph.node.push(cast(&name, &inner, &output.name, output.element));
             }

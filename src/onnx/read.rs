@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use prost::Message;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::dimension;
-use tract_onnx::pb::type_proto::Value;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
 
-use crate::contract::{Contract, Dim, Element, Layout, Output, Precision, TensorInfo};
+use crate::contract::{Contract, Dim, Element, Output, Precision, TensorInfo, suitable};
 use crate::error::InputError;
 
 use super::cut;
 use super::engine_casts;
 use super::external;
+use super::inputs::{dims_text, layout, only_input, tensor_of, tidy_axes};
 use super::metadata::Metadata;
-use super::outputs::outputs;
+use super::outputs::{LeftOut, Readable, readable};
+use super::proto::value_info;
 use super::tensor;
 
 /// Maximum bytes of a file, including the files beside it that hold its weights: protobuf's own limit.
@@ -35,6 +35,10 @@ pub struct OnnxFile {
     /// The file's interface. Its classes and the preparation of its images come from its metadata.
     pub contract: Contract,
     pub metadata: Option<Metadata>,
+    /// The sizes of the input as the file declares them; those of the contract may have been fixed since.
+    pub declared: Vec<Dim>,
+    /// Outputs that are no tensors of numbers, which engines do not see.
+    pub left_out: Vec<LeftOut>,
     pub(super) model: ModelProto,
 }
 
@@ -59,47 +63,119 @@ impl OnnxFile {
     /// # Errors
     /// As [`OnnxFile::load`].
     pub fn from_bytes(bytes: Vec<u8>, path: &Path) -> Result<Self> {
-        let fail = |problem: String| {
-            InputError::new(format!("{}: {problem}", path.display()))
-                .hint("export the model again, with one image input [batch, channels, height, width]")
+        let fail = |problem: InputError| InputError {
+            message: format!("{}: {}", path.display(), problem.message),
+            ..problem
         };
-        let mut model = ModelProto::decode(bytes.as_slice())
-            .map_err(|error| fail(format!("not an ONNX file ({error})")))?;
+        let not_onnx = |what: String| {
+            fail(InputError::new(format!("not an ONNX file ({what})")))
+                .hint("give a file that an exporter wrote as .onnx; a checkpoint must be exported first")
+        };
+        let mut model = ModelProto::decode(bytes.as_slice()).map_err(|error| not_onnx(error.to_string()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let left = MAX_BYTES.saturating_sub(bytes.len() as u64);
         let brought_in = external::bring_in(&mut model, folder, left).map_err(fail)?;
-        let graph =
-            model.graph.as_ref().ok_or_else(|| fail("not an ONNX file (it holds no graph)".into()))?;
-        check(graph).map_err(fail)?;
-        let input = only_input(graph).map_err(fail)?;
-        let tensors = graph.output.iter().map(tensor_info).collect::<Result<Vec<_>, _>>().map_err(fail)?;
-        if tensors.is_empty() {
-            return Err(fail("the graph has no output".into()).into());
+        let bytes = (brought_in == 0).then_some(bytes);
+        if model.graph.is_none() {
+            return Err(not_onnx("it holds no graph".into()).into());
         }
-        let metadata = Metadata::from_model(&model).map_err(fail)?;
-        let float32 = |info: &TensorInfo| info.element == Element::Float32;
-        let bytes = if !float32(&input) || !tensors.iter().all(float32) {
-            let mut cast = model.clone();
-            cast.graph
-                .as_mut()
-                .map_or(Ok(false), |graph| engine_casts::as_float32(graph, &input.name))
-                .map_err(fail)?;
-            cast.encode_to_vec()
-        } else if brought_in > 0 {
-            model.encode_to_vec()
-        } else {
-            bytes
-        };
-        let outputs = outputs(graph, tensors);
+        Self::of_model(model, bytes, path).map_err(|error| match error.downcast::<InputError>() {
+            Ok(problem) => fail(problem).into(),
+            Err(error) => error,
+        })
+    }
+
+    /// Reads a decoded model whose weights are all in it; `bytes` is the same model encoded, if it is at hand. Errors do
+    /// not name the file.
+    fn of_model(mut model: ModelProto, bytes: Option<Vec<u8>>, path: &Path) -> Result<Self> {
+        let metadata = Metadata::from_model(&model).map_err(|problem| {
+            InputError::new(problem)
+                .hint("export the model again, or remove the entry 'cohort' from its metadata")
+        })?;
+        let graph = model.graph.get_or_insert_default();
+        check(graph).map_err(|problem| {
+            InputError::new(problem).hint("the file is damaged or was edited by hand: export the model again")
+        })?;
+        let before = (graph.input.len(), graph.output.clone());
+        let input = only_input(graph)?;
+        let Readable { outputs, left_out, classes } = readable(graph)?;
+        let mut changed = before != (graph.input.len(), graph.output.clone());
+        changed |= tidy_axes(graph);
         let contract = Contract {
             layout: layout(&input),
             precision: precision(graph, &input, &outputs),
-            input,
             preparation: metadata.as_ref().map(Metadata::preparation),
+            answer: suitable(&outputs, Contract::LOGITS).first().copied().unwrap_or(0),
+            classes: metadata.as_ref().map_or(classes, |metadata| metadata.classes.clone()),
+            input,
             outputs,
-            classes: metadata.as_ref().map(|metadata| metadata.classes.clone()).unwrap_or_default(),
         };
-        Ok(Self { path: path.to_path_buf(), bytes, contract, metadata, model })
+        let float32 = |value: &ValueInfoProto| {
+            tensor_of(value).is_some_and(|tensor| tensor.elem_type == DataType::Float as i32)
+        };
+        let plain = contract.input.element == Element::Float32 && graph.output.iter().all(float32);
+        let bytes = if plain {
+            bytes.filter(|_| !changed).unwrap_or_else(|| model.encode_to_vec())
+        } else {
+            let mut cast = model.clone();
+            engine_casts::as_float32(cast.graph.get_or_insert_default(), &contract.input.name).map_err(
+                |problem| {
+                    InputError::new(problem).hint("export the model with an output that a node computes")
+                },
+            )?;
+            cast.encode_to_vec()
+        };
+        let declared = contract.input.dims.clone();
+        Ok(Self { path: path.to_path_buf(), bytes, contract, metadata, declared, left_out, model })
+    }
+
+    /// The same file with fixed sizes where it leaves them free: `sample` for the axes of one sample, and a batch, if
+    /// one is given.
+    ///
+    /// # Errors
+    /// [`InputError`] if a size contradicts one that the file fixes.
+    pub fn with_sizes(mut self, batch: Option<usize>, sample: &[usize]) -> Result<Self> {
+        let mut dims: Vec<Dim> = self.contract.input.dims.clone();
+        if dims.is_empty() {
+            dims = vec![Dim::Symbolic(String::new()); sample.len() + 1];
+        }
+        let fits = |(dim, &size): (&Dim, &usize)| matches!(dim, Dim::Symbolic(_)) || *dim == Dim::Fixed(size);
+        if dims.len() != sample.len() + 1 || !dims[1..].iter().zip(sample).all(fits) {
+            let (path, dims) = (self.path.display(), dims_text(&dims[1..]));
+            return Err(InputError::new(format!("{path} takes images of {dims}, not of {sample:?}"))
+                .hint("give a size for every axis except the batch, the file's own where it fixes one")
+                .into());
+        }
+        if let Some(batch) = batch {
+            dims[0] = Dim::Fixed(batch);
+        }
+        for (dim, &size) in dims[1..].iter_mut().zip(sample) {
+            *dim = Dim::Fixed(size);
+        }
+        let info = TensorInfo { dims, ..self.contract.input.clone() };
+        let answer = self.contract.answer().tensor.name.clone();
+        if let Some(graph) = &mut self.model.graph {
+            graph.input.retain(|input| input.name != info.name);
+            graph.input.insert(0, value_info(&info));
+            graph.value_info.clear();
+        }
+        let sized = Self::of_model(self.model, None, &self.path)?;
+        Ok(Self { declared: self.declared, left_out: self.left_out, ..sized.answering(&answer)? })
+    }
+
+    /// The same file with another output as the one by which classes are decided.
+    ///
+    /// # Errors
+    /// [`InputError`] if it has no such output.
+    pub fn answering(mut self, output: &str) -> Result<Self, InputError> {
+        let names: Vec<&str> =
+            self.contract.outputs.iter().map(|output| output.tensor.name.as_str()).collect();
+        let place = names.iter().position(|name| *name == output);
+        self.contract.answer = place.ok_or_else(|| {
+            InputError::new(format!("{} has no output '{output}'", self.path.display()))
+                .hint(format!("its outputs are {}", names.join(", ")))
+        })?;
+        Ok(self)
     }
 
     /// A copy for engines whose only output is one of the file's tensors, with `values` numbers per image:
@@ -131,16 +207,6 @@ impl OnnxFile {
     /// Size of the file, including its weights.
     pub fn size_bytes(&self) -> u64 {
         self.bytes.len() as u64
-    }
-}
-
-/// The order of an input's axes: channels last if only the last axis can be the channels of a grey or colour
-/// image.
-fn layout(input: &TensorInfo) -> Layout {
-    let colours = |channels: usize| matches!(channels, 1 | 3);
-    match input.sample_shape().as_deref() {
-        Some([first, _, last]) if colours(*last) && !colours(*first) => Layout::ChannelsLast,
-        Some(_) | None => Layout::ChannelsFirst,
     }
 }
 
@@ -187,67 +253,8 @@ fn check(graph: &GraphProto) -> Result<(), String> {
     }
 }
 
-fn only_input(graph: &GraphProto) -> Result<TensorInfo, String> {
-    let initializers: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    let inputs: Vec<&ValueInfoProto> =
-        graph.input.iter().filter(|input| !initializers.contains(input.name.as_str())).collect();
-    let [input] = inputs[..] else { return Err(format!("{} inputs, expected one", inputs.len())) };
-    let info = tensor_info(input)?;
-    if info.dims.len() < 2 {
-        return Err(format!(
-            "input '{}' has {} dimensions, expected a batch of something",
-            info.name,
-            info.dims.len()
-        ));
-    }
-    Ok(info)
-}
-
-fn tensor_info(value: &ValueInfoProto) -> Result<TensorInfo, String> {
-    let name = value.name.clone();
-    let Some(Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|kind| kind.value.as_ref()) else {
-        return Err(format!("'{name}' is not a tensor"));
-    };
-    let element = element(tensor.elem_type).ok_or_else(|| {
-        format!(
-            "'{name}' is of type {}, which is not a plain number type",
-            tensor::type_name(tensor.elem_type)
-        )
-    })?;
-    let shape = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
-    let dims = shape.iter().map(|dim| match &dim.value {
-        Some(dimension::Value::DimValue(size)) if *size > 0 => Ok(Dim::Fixed(*size as usize)),
-        Some(dimension::Value::DimValue(size)) => Err(format!("'{name}' has a dimension of {size}")),
-        Some(dimension::Value::DimParam(symbol)) => Ok(Dim::Symbolic(symbol.clone())),
-        None => Ok(Dim::Symbolic(String::new())),
-    });
-    let dims = dims.collect::<Result<Vec<_>, _>>()?;
-    Ok(TensorInfo { name, element, dims })
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "ONNX's types, of which these are read")]
-/// The element type of a tensor of an ONNX type; `None` for types that no input or output may have here.
-fn element(data_type: i32) -> Option<Element> {
-    let integer = |least: i64, most: i64| Some(Element::Integer { least, most });
-    match DataType::try_from(data_type).ok()? {
-        DataType::Float => Some(Element::Float32),
-        DataType::Float16 => Some(Element::Float16),
-        DataType::Bfloat16 => Some(Element::BFloat16),
-        DataType::Double => Some(Element::Float64),
-        DataType::Uint8 => integer(0, u8::MAX.into()),
-        DataType::Int8 => integer(i8::MIN.into(), i8::MAX.into()),
-        DataType::Uint16 => integer(0, u16::MAX.into()),
-        DataType::Int16 => integer(i16::MIN.into(), i16::MAX.into()),
-        DataType::Uint32 => integer(0, u32::MAX.into()),
-        DataType::Int32 => integer(i32::MIN.into(), i32::MAX.into()),
-        DataType::Int64 => integer(i64::MIN, i64::MAX),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::proto::data_type;
     use super::*;
     use crate::contract::{ChannelOrder, PixelRange, Resize};
     use crate::graph::Model;
@@ -331,15 +338,6 @@ mod tests {
         let bytes = model().encode_to_vec();
         for cut in (0..bytes.len()).step_by(997) {
             let _ = OnnxFile::from_bytes(bytes[..cut].to_vec(), Path::new("m.onnx"));
-        }
-    }
-
-    #[test]
-    fn a_type_that_can_be_read_is_written_as_itself() {
-        use DataType::*;
-        for expected in [Float, Float16, Bfloat16, Double, Uint8, Int8, Uint16, Int16, Uint32, Int32, Int64] {
-            let read = element(expected as i32).unwrap();
-            assert_eq!(data_type(read), expected, "{read:?}");
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 use crate::graph::{Graph, layer_costs};
 
@@ -98,56 +99,127 @@ impl OnnxFile {
     }
 
     /// The file's nodes. `shapes` has tensor shapes by name for a batch of one, including the batch.
-    /// Parameters are float initializers, each counted where it is first read; running statistics and the
-    /// bounds of Clip are not parameters.
+    ///
+    /// Parameters are stored numbers that nodes compute with, in whatever type they are stored, each counted at the node
+    /// that first computes with it. Running statistics, the bounds of Clip, and the scales and zero points of
+    /// quantisation are not parameters.
     pub fn rows(&self, shapes: &HashMap<String, Vec<usize>>) -> Vec<LayerRow> {
         let Some(graph) = &self.model.graph else { return Vec::new() };
-        let sizes: HashMap<&str, &[i64]> = graph
-            .initializer
-            .iter()
-            .filter(|tensor| is_float(tensor.data_type))
-            .map(|tensor| (tensor.name.as_str(), tensor.dims.as_slice()))
-            .collect();
+        let stored = Stored::of(graph);
         let mut counted = HashSet::new();
         let rows = graph.node.iter().map(|node| {
             let shape = node.output.first().and_then(|output| shapes.get(output));
-            let read = node.input.iter().enumerate().filter(|(place, _)| match node.op_type.as_str() {
-                "BatchNormalization" => *place < 3,
-                "Clip" => false,
-                _ => true,
-            });
+            let read =
+                node.input.iter().enumerate().filter(|(place, _)| computes_with(&node.op_type, *place));
             let params = read
-                .filter(|(_, input)| counted.insert(input.as_str()))
-                .filter_map(|(_, input)| sizes.get(input.as_str()))
-                .map(|dims| elements(dims))
+                .filter_map(|(_, input)| match node.op_type.as_str() {
+                    "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger" => {
+                        stored.integers(input)
+                    }
+                    _ => stored.weight(input),
+                })
+                .filter(|weight| counted.insert(weight.name.as_str()))
+                .map(|weight| elements(&weight.dims))
                 .sum();
             LayerRow {
                 name: if node.name.is_empty() { node.output.join(",") } else { node.name.clone() },
                 op: node.op_type.clone(),
                 shape: shape.map(|shape| shape.iter().skip(1).copied().collect()),
                 params,
-                macs: macs(node, shape, &sizes),
+                macs: macs(node, shape, &stored),
             }
         });
         rows.collect()
     }
 }
 
+/// Operators through which a stored weight may pass before a node computes with it.
+const PASSES: [&str; 8] = [
+    "Cast",
+    "Identity",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Transpose",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+];
+
+/// Whether a node computes with what it reads at a place, if that is stored in the file.
+fn computes_with(op: &str, place: usize) -> bool {
+    match op {
+        "BatchNormalization" => place < 3,
+        "Clip" => false,
+        "QLinearConv" => place == 3 || place == 8,
+        "QLinearMatMul" => place == 3,
+        "ConvInteger" | "MatMulInteger" => place == 1,
+        op => !PASSES.contains(&op),
+    }
+}
+
+/// The numbers that a file stores, by the names of tensors, and the nodes they pass through.
+struct Stored<'a> {
+    tensors: HashMap<&'a str, &'a TensorProto>,
+    passes: HashMap<&'a str, &'a NodeProto>,
+}
+
+impl<'a> Stored<'a> {
+    fn of(graph: &'a GraphProto) -> Self {
+        let tensors = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor));
+        let passes = graph.node.iter().filter(|node| PASSES.contains(&node.op_type.as_str()));
+        let passes = passes.filter_map(|node| Some((node.output.first()?.as_str(), node)));
+        Self { tensors: tensors.collect(), passes: passes.collect() }
+    }
+
+    /// The weight in an input: floats, or integers that a node turns into floats.
+    fn weight(&self, input: &str) -> Option<&'a TensorProto> {
+        let (mut name, mut scaled) = (input, false);
+        // A file whose nodes are in order has no cycle; this also holds for one that was not checked.
+        for _ in 0..=self.passes.len() {
+            if let Some(&tensor) = self.tensors.get(name) {
+                let quantised = matches!(tensor.data_type, INT8 | UINT8 | INT16 | UINT16 | INT32);
+                return (is_float(tensor.data_type) || (scaled && quantised)).then_some(tensor);
+            }
+            let node = self.passes.get(name)?;
+            scaled |= node.op_type == "DequantizeLinear";
+            name = node.input.first()?;
+        }
+        None
+    }
+
+    /// The weight in an input of an operator on integers.
+    fn integers(&self, input: &str) -> Option<&'a TensorProto> {
+        self.tensors.get(input).copied()
+    }
+}
+
+const INT8: i32 = DataType::Int8 as i32;
+const UINT8: i32 = DataType::Uint8 as i32;
+const INT16: i32 = DataType::Int16 as i32;
+const UINT16: i32 = DataType::Uint16 as i32;
+const INT32: i32 = DataType::Int32 as i32;
+
 fn elements(dims: &[i64]) -> u64 {
-    dims.iter().map(|&dim| dim.max(0) as u64).product()
+    dims.iter().map(|&dim| dim.max(0) as u64).fold(1, u64::saturating_mul)
 }
 
 /// Multiply-accumulates for one image: the number of outputs times the length of each output's sum.
-fn macs(node: &NodeProto, shape: Option<&Vec<usize>>, sizes: &HashMap<&str, &[i64]>) -> Option<u64> {
-    let weight = node.input.get(1).and_then(|name| sizes.get(name.as_str()));
-    let outputs = |shape: &Vec<usize>| shape.iter().map(|&dim| dim as u64).product::<u64>();
-    match (node.op_type.as_str(), weight) {
-        ("Conv", Some(dims)) => Some(outputs(shape?) * elements(&dims[1..])),
-        ("Gemm" | "MatMul", Some(dims)) => {
-            let shape = shape?;
-            let last = *shape.last()? as u64;
-            Some(outputs(shape) * (elements(dims) / last.max(1)))
-        }
-        _ => Some(0),
-    }
+fn macs(node: &NodeProto, shape: Option<&Vec<usize>>, stored: &Stored<'_>) -> Option<u64> {
+    let at = |place: usize| node.input.get(place);
+    let weight = match node.op_type.as_str() {
+        "Conv" | "Gemm" | "MatMul" => at(1).and_then(|name| stored.weight(name)),
+        "ConvInteger" | "MatMulInteger" => at(1).and_then(|name| stored.integers(name)),
+        "QLinearConv" | "QLinearMatMul" => at(3).and_then(|name| stored.integers(name)),
+        _ => return Some(0),
+    };
+    let outputs = |shape: &Vec<usize>| shape.iter().map(|&dim| dim as u64).fold(1, u64::saturating_mul);
+    // A product of two tensors that depend on the image has no weight.
+    let Some(dims) = weight.map(|weight| weight.dims.as_slice()) else { return Some(0) };
+    let shape = shape?;
+    let sum = if node.op_type.contains("Conv") {
+        elements(dims.get(1..).unwrap_or_default())
+    } else {
+        elements(dims) / (*shape.last()? as u64).max(1)
+    };
+    Some(outputs(shape).saturating_mul(sum))
 }

@@ -133,6 +133,7 @@ pub fn verify_row(report: VerifyReport) -> VerifyRow {
         closest: report.closest,
         engines,
         findings: report.findings,
+        sizes: report.sizes,
         distances: report.distances,
         blame: report.blame,
     }

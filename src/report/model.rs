@@ -6,7 +6,7 @@ use crate::bench::{Environment, Ratio, Verdict};
 use crate::config::{EngineName, Mode};
 use crate::engine::Placement;
 use crate::onnx::Finding;
-use crate::verify::{Blame, Distances};
+use crate::verify::{Blame, Distances, SizeReport};
 
 /// Everything a person wants to know about a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub struct VerifyRow {
     pub closest: Option<String>,
     pub engines: Vec<EngineRow>,
     pub findings: Vec<Finding>,
+    /// Other sizes of image at which the file was checked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizeReport>,
     pub distances: Distances,
     /// The nodes at which failures begin.
     pub blame: Vec<Blame>,

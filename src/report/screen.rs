@@ -97,6 +97,12 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
     let mut parts = vec![verify_table(verify), decisions, distances(&verify.distances)];
     parts.extend(verify.engines.iter().filter_map(|engine| placed(&engine.name, &engine.placement)));
     parts.extend(verify.blame.iter().map(blame_screen));
+    parts.extend(verify.sizes.iter().map(|size| {
+        let sample = size.sample.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let used = 100.0 * size.tolerance_used;
+        let outcome = if size.passed { "pass" } else { "FAIL" };
+        format!("at {sample} too: {} engines, at most {used:.0} % of their limits: {outcome}", size.engines)
+    }));
     parts.extend(verify.findings.iter().map(|finding| {
         let severity = match finding.severity {
             Severity::Note => "note",

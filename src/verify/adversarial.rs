@@ -2,7 +2,7 @@
 //! disagree with the reference as much as possible. Knows networks and engines; no pipeline.
 
 use anyhow::{Context, Result};
-use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice, Zip};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Slice, Zip};
 
 use crate::config::{Device, EngineName};
 use crate::contract::{ImageInput, Pixels, Precision};
@@ -228,8 +228,8 @@ fn all_logits(
     for images in images.axis_chunks_iter(Axis(0), fixed.unwrap_or(BATCH)) {
         rows.push(candidate.logits(images, fixed)?.mapv(f64::from));
     }
-    let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
-    Ok(ndarray::concatenate(Axis(0), &views)?.into_dimensionality()?)
+    let views: Vec<ArrayView2<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
+    Ok(ndarray::concatenate(Axis(0), &views)?)
 }
 
 fn true_logits(truth: &Truth, images: ArrayViewD<'_, f32>) -> Result<Array2<f64>> {

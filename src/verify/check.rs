@@ -1,20 +1,21 @@
 //! Runs every engine on all inputs and compares it with the reference.
 
 use anyhow::{Context, Result, anyhow};
-use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
+use ndarray::{Array2, ArrayView2, ArrayViewD, Axis, Slice};
 
 use crate::config::EngineName;
-use crate::contract::Precision;
+use crate::contract::{Contract, OutputKind, Precision, rows};
 use crate::engine::{Engine, EngineOptions, Placement};
 use crate::graph::Graph;
 use crate::onnx::{Finding, Severity};
 use crate::progress::Progress;
 use crate::task::SCORE;
 
-use super::compare::compare;
+use super::compare::{Limits, compare, compare_decisions, compare_rounded};
 use super::distances::{Reading, distances};
 use super::inputs::{InputSet, padded};
 use super::report::{EngineReport, PreprocessingReport, Restored, SetReport, VerifyReport};
+use super::rounding::{Evaluations, FACTOR, Rounded, spreads};
 use super::scoring::{Scoring, right_decisions, score};
 use super::tolerance::Tolerance;
 use super::truth::Truths;
@@ -39,6 +40,8 @@ pub struct Verification<'a> {
     pub fixed_batch: Option<usize>,
     /// The precision in which the file computes.
     pub precision: Precision,
+    /// Evaluates the reference network in float32, where there is one and the file computes in float32.
+    pub rounding: Option<&'a Evaluations<'a>>,
     pub progress: &'a dyn Progress,
 }
 
@@ -47,9 +50,29 @@ pub struct ConfiguredEngine {
     pub engine: EngineName,
     pub options: EngineOptions,
     pub loaded: Result<Box<dyn Engine>>,
+    /// Place of the scores among its outputs.
+    answer: usize,
+    kind: OutputKind,
 }
 
 impl ConfiguredEngine {
+    /// An engine that has loaded a file with this contract, or, for libtorch, a network whose output is called `logits`.
+    pub fn new(
+        engine: EngineName,
+        options: EngineOptions,
+        loaded: Result<Box<dyn Engine>>,
+        contract: &Contract,
+    ) -> Self {
+        let answer = match (engine, &loaded) {
+            (EngineName::Torch, Ok(network)) => {
+                network.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0)
+            }
+            (EngineName::Torch, Err(_))
+            | (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, _) => contract.answer,
+        };
+        Self { engine, options, loaded, answer, kind: contract.answer().kind }
+    }
+
     fn name(&self) -> String {
         match &self.loaded {
             Ok(engine) => engine.name(),
@@ -63,19 +86,19 @@ impl ConfiguredEngine {
         if slow { all.min(SLOW_SAMPLES) } else { all }
     }
 
-    /// Logits of a batch, which is not larger than a fixed batch size.
+    /// Scores of a batch, which is not larger than a fixed batch size: one row per image.
     ///
     /// # Errors
-    /// If the engine refuses the file or fails.
-    pub fn logits(&mut self, images: ArrayViewD<'_, f32>, fixed_batch: Option<usize>) -> Result<ArrayD<f32>> {
+    /// If the engine refuses the file or fails, or if its output is not a row of scores per image.
+    pub fn logits(&mut self, images: ArrayViewD<'_, f32>, fixed_batch: Option<usize>) -> Result<Array2<f32>> {
         let engine = self.loaded.as_mut().map_err(|error| anyhow!("{error:#}"))?;
         let keep = images.shape()[0];
-        let place = engine.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
         let outputs = match fixed_batch {
             Some(size) => engine.run(padded(images, size).view())?,
             None => engine.run(images)?,
         };
-        let logits = outputs.into_iter().nth(place).context("the engine gives no output")?;
+        let logits = outputs.into_iter().nth(self.answer).context("the engine gives no output")?;
+        let logits = rows(logits, fixed_batch.unwrap_or(keep)).map_err(|problem| anyhow!(problem))?;
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
 
@@ -100,6 +123,7 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
         scoring: job.scoring.as_ref(),
         batches: &batches,
         precision: job.precision,
+        rounding: job.rounding,
     };
     for candidate in &mut job.engines {
         let (report, reading, right) = check.engine(candidate, first.as_ref());
@@ -113,6 +137,7 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
     let preprocessing = check.preprocessing(&mut job.engines, &engines);
     let mut findings = job.findings.clone();
     findings.extend(preprocessing.as_ref().and_then(unheeded));
+    findings.extend(rounded(&engines));
     let whole = findings.iter().all(|finding| finding.severity < Severity::Error);
     let passed = whole && engines.iter().all(|engine| engine.passed);
     VerifyReport {
@@ -127,6 +152,7 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
         preprocessing,
         engines,
         batches,
+        sizes: Vec::new(),
         blame: Vec::new(),
     }
 }
@@ -181,6 +207,7 @@ struct Check<'a> {
     scoring: Option<&'a Scoring<'a>>,
     batches: &'a [usize],
     precision: Precision,
+    rounding: Option<&'a Evaluations<'a>>,
 }
 
 impl Check<'_> {
@@ -203,7 +230,7 @@ impl Check<'_> {
         for (set, truth) in self.inputs.iter().zip(&self.truths.logits) {
             match self.set(candidate, set, truth, &tolerance) {
                 Ok((report, found)) => {
-                    problems.extend(problem(&report));
+                    problems.extend(problem(&report, candidate.kind));
                     sets.push(report);
                     reading.push(gating((set, &found)));
                 }
@@ -297,8 +324,8 @@ impl Check<'_> {
             rows.push(self.run(candidate, images)?);
             (start, turn) = (end, turn + 1);
         }
-        let views: Vec<ArrayViewD<'_, f32>> = rows.iter().map(|rows| rows.view()).collect();
-        let found: Array2<f32> = ndarray::concatenate(Axis(0), &views)?.into_dimensionality()?;
+        let views: Vec<ArrayView2<'_, f32>> = rows.iter().map(|rows| rows.view()).collect();
+        let found: Array2<f32> = ndarray::concatenate(Axis(0), &views)?;
         let truth = truth.slice_axis(Axis(0), Slice::from(..samples));
         anyhow::ensure!(
             found.dim() == truth.dim(),
@@ -306,11 +333,42 @@ impl Check<'_> {
             found.dim(),
             truth.dim()
         );
-        let report = compare(set.name, set.gates, truth, found.view(), tolerance);
+        let report = match candidate.kind {
+            OutputKind::Decision => compare_decisions(set.name, set.gates, truth, found.view()),
+            OutputKind::Logits
+            | OutputKind::Probabilities
+            | OutputKind::LogProbabilities
+            | OutputKind::Embedding => self.compared(set, truth, found.view(), tolerance)?,
+        };
         Ok((report, found.mapv(f64::from)))
     }
 
-    fn run(&self, candidate: &mut ConfiguredEngine, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
+    /// Compares logits with the fixed limits and, if that fails, with those that rounding needs.
+    fn compared(
+        &self,
+        set: &InputSet,
+        truth: ArrayView2<'_, f64>,
+        found: ArrayView2<'_, f32>,
+        tolerance: &Tolerance,
+    ) -> Result<SetReport> {
+        let report = compare(set.name, set.gates, truth, found, tolerance);
+        let Some(evaluations) = self.rounding.filter(|_| !report.passed && report.finite) else {
+            return Ok(report);
+        };
+        let Some(spreads) = spreads(set.images.view(), truth, found, tolerance, evaluations)? else {
+            return Ok(report);
+        };
+        let limits = Limits { tolerance, spreads: &spreads };
+        let rounding = Rounded {
+            samples: spreads.iter().filter(|spread| **spread > 0.0).count(),
+            spread: spreads.iter().copied().fold(0.0, f64::max),
+            fixed_limit_used: report.tolerance_used,
+        };
+        let wider = compare_rounded(set.name, set.gates, truth, found, &limits);
+        Ok(SetReport { rounding: Some(rounding), ..wider })
+    }
+
+    fn run(&self, candidate: &mut ConfiguredEngine, images: ArrayViewD<'_, f32>) -> Result<Array2<f32>> {
         let fixed = if let [fixed] = self.batches { Some(*fixed) } else { None };
         candidate.logits(images, fixed)
     }
@@ -326,12 +384,42 @@ fn unheeded(preprocessing: &PreprocessingReport) -> Option<Finding> {
     })
 }
 
-fn problem(set: &SetReport) -> Option<String> {
+/// A note about the samples on which rounding alone exceeds the fixed limits.
+fn rounded(engines: &[EngineReport]) -> Option<Finding> {
+    let sets = engines.iter().flat_map(|engine| engine.sets.iter().map(move |set| (engine, set)));
+    let wider = sets.filter_map(|(engine, set)| Some((engine, set, set.rounding?)));
+    let (engine, set, Rounded { samples, spread, fixed_limit_used }) =
+        wider.max_by(|a, b| a.2.fixed_limit_used.total_cmp(&b.2.fixed_limit_used))?;
+    Some(Finding {
+        severity: Severity::Note,
+        problem: format!(
+            "rounding: on {samples} samples of '{}' float32 evaluations of the reference itself are up to {spread:.1e} from \
+             its float64 values, so {} may be {:.1e} away there ({fixed_limit_used:.1} times the fixed limit)",
+            set.set,
+            engine.name,
+            FACTOR * spread
+        ),
+        remedy: "the network is ill-conditioned on these inputs; nothing is wrong with the file".into(),
+    })
+}
+
+fn problem(set: &SetReport, kind: OutputKind) -> Option<String> {
     if set.passed {
         return None;
     }
     if !set.finite {
         return Some(format!("{}: NaN or infinity", set.set));
+    }
+    if let (OutputKind::Decision, [first, ..]) = (kind, &set.flips[..]) {
+        return Some(format!(
+            "{}: {} of {} decisions changed; first at sample {}: class {} instead of {}",
+            set.set,
+            set.flips.len(),
+            set.samples,
+            first.sample,
+            first.found,
+            first.truth
+        ));
     }
     let flips = set.flips.iter().filter(|flip| !flip.tie).count();
     let worst = set.worst.map_or(String::new(), |worst| {

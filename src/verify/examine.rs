@@ -1,13 +1,15 @@
 //! One verification from start to end: adversarial inputs, comparison, blame, and the failing case.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayViewD};
 
-use crate::contract::ImageInput;
+use crate::contract::{ImageInput, Precision};
+use crate::engine::torch::Rounding;
 use crate::graph::Model;
-use crate::onnx::{OnnxFile, findings};
+use crate::onnx::{Finding, OnnxFile, Severity, findings};
 use crate::progress::Progress;
 
 use super::adversarial::{AdversarialSearch, add_adversarial_inputs};
@@ -16,6 +18,7 @@ use super::case::save_case;
 use super::check::{ConfiguredEngine, Verification, verify};
 use super::inputs::InputSet;
 use super::report::VerifyReport;
+use super::rounding::Evaluations;
 use super::scoring::Scoring;
 use super::truth::Truths;
 
@@ -25,11 +28,15 @@ pub struct Examination<'a> {
     pub file: &'a OnnxFile,
     /// The file as it was found; it differs from `file` where that was cut before a softmax.
     pub whole: &'a OnnxFile,
+    /// Findings besides those in the file's own structure.
+    pub findings: Vec<Finding>,
     pub candidates: Vec<ConfiguredEngine>,
     pub inputs: Vec<InputSet>,
     /// Reference outputs for `inputs`.
     pub truths: Truths,
-    /// The reference network, where adversarial inputs can be searched with it.
+    /// The network that the reference outputs come from, or the file's own if they were recorded.
+    pub network: Option<&'a Model>,
+    /// The starting point of a search for adversarial inputs, where the reference is a network.
     pub adversary: Option<Adversary<'a>>,
     /// The model with which the file's nodes are compared, where that is not the file's own.
     pub reference: Option<&'a Model>,
@@ -63,7 +70,18 @@ pub struct Examined {
 /// blamed, that is a warning.
 pub fn examine(examination: Examination<'_>) -> Examined {
     let Examination { file, whole, mut candidates, mut inputs, mut truths, .. } = examination;
-    let Examination { adversary, reference, scoring, case, open, threads, progress, .. } = examination;
+    let Examination {
+        findings: found,
+        network,
+        adversary,
+        reference,
+        scoring,
+        case,
+        open,
+        threads,
+        progress,
+        ..
+    } = examination;
     if let Some(Adversary { model, pool, image }) = adversary {
         let candidates = &mut candidates;
         let search = AdversarialSearch { model, file, candidates, pool, image, threads };
@@ -71,15 +89,34 @@ pub fn examine(examination: Examination<'_>) -> Examined {
             progress.warn(format!("the search for adversarial inputs failed: {error:#}"));
         }
     }
+    let mut found = found;
+    found.extend(findings(whole));
+    found.extend(same_everywhere(&truths));
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let float32 = whole.contract.precision == Precision::Float32;
+    let rounding = network.filter(|_| float32).map(|model| {
+        let float32 = OnceCell::new();
+        move |images: ArrayViewD<'_, f32>| {
+            let evaluations = match float32.get() {
+                Some(evaluations) => evaluations,
+                None => {
+                    let evaluations = Rounding::new(model)?;
+                    float32.get_or_init(|| evaluations)
+                }
+            };
+            evaluations.logits(images)
+        }
+    });
     let mut report = verify(&mut Verification {
         model: file.path.display().to_string(),
-        findings: findings(whole),
+        findings: found,
         truths: &truths,
         engines: candidates,
         inputs: &inputs,
         scoring,
         fixed_batch: file.contract.batch(),
         precision: whole.contract.precision,
+        rounding: rounding.as_ref().map(|evaluations| evaluations as &Evaluations<'_>),
         progress,
     });
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open, threads };
@@ -89,4 +126,17 @@ pub fn examine(examination: Examination<'_>) -> Examined {
         None => Ok(Vec::new()),
     };
     Examined { report, inputs, truths, case }
+}
+
+/// A finding if the reference gives exactly the same for all inputs, so that the network cannot tell images apart.
+fn same_everywhere(truths: &Truths) -> Option<Finding> {
+    let mut rows = truths.logits.iter().flat_map(|logits| logits.outer_iter());
+    let first = rows.next()?;
+    let mut others = rows.peekable();
+    let same = others.peek().is_some() && others.all(|row| row == first);
+    same.then(|| Finding {
+        severity: Severity::Error,
+        problem: format!("the output is the same for every input, beginning with {}", first[0]),
+        remedy: "look at the last nodes: a softmax over an axis of length 1 gives 1, and constants hide the scores".into(),
+    })
 }

@@ -12,6 +12,7 @@ mod distances;
 mod examine;
 mod inputs;
 mod report;
+mod rounding;
 mod scoring;
 mod self_test;
 mod tolerance;
@@ -26,8 +27,9 @@ pub use examine::{Adversary, Examination, Examined, examine};
 pub use inputs::{InputSet, images_of, input_sets, noise_pool, pool_size};
 pub use report::{
     Blame, EngineReport, Flip, NodeError, PairedScore, PreprocessingReport, Restored, ScoreReport, SetReport,
-    VerifyReport, Worst,
+    SizeReport, VerifyReport, Worst,
 };
+pub use rounding::{Evaluations, Rounded};
 pub use scoring::Scoring;
 pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Specimen, self_test};
 pub use tolerance::Tolerance;

@@ -7,6 +7,7 @@ use crate::engine::Placement;
 use crate::onnx::{Finding, Severity};
 
 use super::distances::Distances;
+use super::rounding::Rounded;
 use super::tolerance::Tolerance;
 use super::truth::ReferenceKind;
 
@@ -33,9 +34,23 @@ pub struct VerifyReport {
     pub preprocessing: Option<PreprocessingReport>,
     /// Batch sizes that were run.
     pub batches: Vec<usize>,
+    /// Other sizes of image at which a file was checked that leaves them free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizeReport>,
     /// Where the failures begin, as far as that was found.
     #[serde(default)]
     pub blame: Vec<Blame>,
+}
+
+/// A check at another size of image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SizeReport {
+    /// Sizes of one image's axes.
+    pub sample: Vec<usize>,
+    pub engines: usize,
+    /// The largest error as a share of what is allowed.
+    pub tolerance_used: f64,
+    pub passed: bool,
 }
 
 /// Maximum number of an engine's problems that are listed one by one.
@@ -58,8 +73,12 @@ impl VerifyReport {
         let structure = errors.map(|finding| format!("\n  {}; {}", finding.problem, finding.remedy));
         let explained = self.preprocessing.as_ref().and_then(PreprocessingReport::explanation);
         let explained = explained.map(|explanation| format!("\n  {explanation}"));
+        let sizes = self.sizes.iter().filter(|size| !size.passed);
+        let sizes = sizes.map(|size| {
+            format!("\n  at {:?}: error {:.1} times the tolerance", size.sample, size.tolerance_used)
+        });
         let blame = self.blame.iter().map(|blame| format!("\n  {}", blame.told()));
-        structure.chain(self.engines.iter().map(named)).chain(explained).chain(blame).collect()
+        structure.chain(self.engines.iter().map(named)).chain(explained).chain(sizes).chain(blame).collect()
     }
 }
 
@@ -99,8 +118,11 @@ impl Blame {
                 let layer = layer.map_or(String::new(), |layer| format!(", layer '{layer}'"));
                 format!(", first at node '{}' ({}{layer})", node.node, node.operation)
             }
+            None if self.compared > 0 && self.engine.is_some() => {
+                format!("; none of {} nodes is wrong by itself: rounding builds up", self.compared)
+            }
             None if self.compared > 0 => {
-                format!("; none of {} nodes is wrong by itself: the error builds up", self.compared)
+                format!("; none of {} shared nodes is wrong by itself", self.compared)
             }
             None => String::new(),
         };
@@ -175,6 +197,9 @@ pub struct SetReport {
     pub flips: Vec<Flip>,
     /// Samples whose error is under half their margin, so that they cannot flip.
     pub certified: usize,
+    /// The samples whose limit is wider because rounding alone exceeds the fixed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Rounded>,
     pub passed: bool,
 }
 

@@ -2,7 +2,7 @@
 //! functions from images to logits.
 
 use anyhow::Result;
-use ndarray::{ArrayD, ArrayViewD};
+use ndarray::{Array2, ArrayViewD};
 
 use crate::contract::Preparation;
 use crate::data::{Split, prepared_batches};
@@ -34,7 +34,7 @@ pub(super) fn right_decisions(
     split: &Split,
     preparation: &Preparation,
     batch: usize,
-    mut logits: impl FnMut(ArrayViewD<'_, f32>) -> Result<ArrayD<f32>>,
+    mut logits: impl FnMut(ArrayViewD<'_, f32>) -> Result<Array2<f32>>,
 ) -> Result<Vec<bool>> {
     let mut right = Vec::with_capacity(split.len());
     for batch in prepared_batches(preparation, split, batch) {

@@ -1,8 +1,10 @@
 //! The truth that engines are compared with: logits in float64, and where they come from.
 
-use anyhow::{Context, Result};
-use ndarray::{Array2, ArrayD, ArrayViewD, Axis, Slice};
+use anyhow::{Result, anyhow};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Slice};
 use serde::{Deserialize, Serialize};
+
+use crate::contract::rows;
 
 use super::inputs::{InputSet, padded};
 
@@ -53,7 +55,7 @@ impl Truths {
     /// only one.
     ///
     /// # Errors
-    /// If the network fails.
+    /// If the network fails, or does not give one row of scores per image.
     pub fn of(
         name: &str,
         kind: ReferenceKind,
@@ -63,21 +65,19 @@ impl Truths {
     ) -> Result<Self> {
         let mut logits = Vec::with_capacity(inputs.len());
         for set in inputs {
-            let mut rows = Vec::new();
+            let mut scores = Vec::new();
             for images in set.images.axis_chunks_iter(Axis(0), fixed_batch.unwrap_or(BATCH)) {
+                let keep = images.shape()[0];
                 let found = match fixed_batch {
-                    Some(size) => {
-                        let all = network(padded(images.view(), size).view())?;
-                        all.slice_axis(Axis(0), Slice::from(..images.shape()[0])).to_owned()
-                    }
+                    Some(size) => network(padded(images, size).view())?,
                     None => network(images)?,
                 };
-                rows.push(found);
+                let found = rows(found, fixed_batch.unwrap_or(keep))
+                    .map_err(|problem| anyhow!("the reference gives {problem}"))?;
+                scores.push(found.slice_axis(Axis(0), Slice::from(..keep)).to_owned());
             }
-            let views: Vec<ArrayViewD<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
-            let all = ndarray::concatenate(Axis(0), &views)?.into_dimensionality();
-            logits
-                .push(all.with_context(|| format!("the truth's logits on '{}' are not a matrix", set.name))?);
+            let views: Vec<ArrayView2<'_, f64>> = scores.iter().map(|scores| scores.view()).collect();
+            logits.push(ndarray::concatenate(Axis(0), &views)?);
         }
         Ok(Self { name: name.to_string(), kind, logits })
     }

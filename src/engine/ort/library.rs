@@ -8,6 +8,7 @@ use ort::environment::Environment;
 use ort::ep::{CUDA, ExecutionProvider};
 
 use crate::error::InputError;
+use crate::progress::Progress;
 
 use super::elf::whole;
 
@@ -54,7 +55,7 @@ pub fn use_library(path: &Path) {
 }
 
 /// Whether the user named the library; if so, no other engine may stand in for it.
-pub fn is_named() -> bool {
+fn is_named() -> bool {
     NAMED.get().is_some() || std::env::var_os(VARIABLE).is_some_and(|path| !path.is_empty())
 }
 
@@ -71,6 +72,22 @@ pub fn facts() -> Result<Facts, InputError> {
     let loaded = loaded()?;
     let cuda = CUDA::is_available().unwrap_or(false);
     Ok(Facts { library: loaded.library.clone(), version: loaded.version.clone(), cuda })
+}
+
+/// ONNX Runtime's facts if it is available; otherwise a warning says how to get it.
+///
+/// # Errors
+/// [`InputError`] if the user named its library, because then no other engine can replace it.
+pub fn facts_or_warning(progress: &dyn Progress) -> Result<Option<Facts>, InputError> {
+    match facts() {
+        Ok(facts) => Ok(Some(facts)),
+        Err(missing) if is_named() => Err(missing),
+        Err(missing) => {
+            let remedy = missing.hint.as_deref().unwrap_or_default();
+            progress.warn(format!("continuing without ONNX Runtime: {missing}\n  hint: {remedy}"));
+            Ok(None)
+        }
+    }
 }
 
 /// Prepares loading of the CUDA provider. In an installation from Python wheels, the libraries of CUDA and cuDNN lie

@@ -6,6 +6,6 @@ mod nodes;
 mod placement;
 mod session;
 
-pub use library::{Facts, facts, is_named, use_library};
+pub use library::{Facts, facts, facts_or_warning, use_library};
 pub use nodes::time_nodes;
 pub use session::OrtEngine;

@@ -49,6 +49,6 @@ pub struct Import {
     pub origins: Vec<String>,
     /// The file's tensors that correspond to nodes of the graph, in the graph's order.
     pub tensors: Vec<(String, NodeId)>,
-    /// The file's tensor that holds the logits, if a softmax follows and there is such a tensor.
-    pub before_softmax: Option<String>,
+    /// The file's tensor that holds the logits, if a softmax or an ArgMax follows and there is such a tensor.
+    pub logits_tensor: Option<String>,
 }

@@ -11,6 +11,7 @@ use crate::contract::{Element, OutputKind};
 use crate::error::InputError;
 use crate::graph::{Graph, NodeId, Op, Shape};
 
+use super::super::outputs::before_argmax;
 use super::super::read::OnnxFile;
 use super::super::tensor::{elements, floats};
 use super::Import;
@@ -34,6 +35,10 @@ const MAX_PROBLEM: usize = 600;
 const HINT: &str = "export the model in inference mode, at opset 17, with constant folding and fixed channels, \
                     height and width; engines can be compared without importing the file";
 
+/// Remedy for a file of an operator set that is not supported.
+const CONVERT: &str = "convert it with Python's onnx: onnx.version_converter.convert_version(onnx.load(FILE), 17); engines \
+                       can be compared without importing the file";
+
 /// Imports a file's image classifier as a graph.
 ///
 /// # Errors
@@ -49,7 +54,8 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
     let opset = sets.next().map_or(0, |set| set.version);
     if !OPSETS.contains(&opset) {
         let (least, most) = OPSETS.into_inner();
-        return Err(fail(format!("it uses opset {opset}; opsets {least} to {most} are supported")).into());
+        let problem = fail(format!("it uses opset {opset}; opsets {least} to {most} are supported"));
+        return Err(problem.hint(CONVERT).into());
     }
     // A stored value takes at least one byte.
     let most_stored = file.bytes.len().saturating_add(MAX_FOLDED);
@@ -61,12 +67,13 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
         arrays: HashMap::new(),
         constants: HashMap::new(),
     };
-    let logits = &file.contract.answer().tensor.name;
+    let logits = answer_tensor(file, graph);
     let embedding = file.contract.outputs.iter().find(|output| output.kind == OutputKind::Embedding);
     let features = embedding.map(|output| &output.tensor.name);
-    let wanted: Vec<&str> = std::iter::once(logits).chain(features).map(String::as_str).collect();
+    let wanted: Vec<&str> = std::iter::once(&logits).chain(features).map(String::as_str).collect();
     let values = walk.all(graph, file, opset, &wanted).map_err(fail)?;
-    finish(walk, file, graph, &values, features.map(String::as_str)).map_err(|problem| fail(problem).into())
+    finish(walk, file, graph, &values, (&logits, features.map(String::as_str)))
+        .map_err(|problem| fail(problem).into())
 }
 
 /// Names the outputs and closes the graph.
@@ -75,11 +82,9 @@ fn finish(
     file: &OnnxFile,
     proto: &GraphProto,
     values: &HashMap<&str, Value<'_>>,
-    features: Option<&str>,
+    (output, features): (&str, Option<&str>),
 ) -> Result<Import, String> {
     let mut contract = file.contract.clone();
-    let place = contract.answer_place();
-    let output = contract.answer().tensor.name.as_str();
     let computed = |name: &str| match values.get(name) {
         Some(Value::Data(Data { node, integers: false })) => Ok(*node),
         Some(Value::Data(_)) => Err(format!("its output '{name}' is the image or a rearrangement of it")),
@@ -92,9 +97,12 @@ fn finish(
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
     };
     let (last, kind) = before_softmax(&walk.draft, computed(output)?);
-    let before_softmax = match kind {
+    let kind = if contract.answer().kind == OutputKind::Decision { OutputKind::Decision } else { kind };
+    let logits_tensor = match kind {
         OutputKind::Logits | OutputKind::Embedding => None,
-        OutputKind::Probabilities | OutputKind::LogProbabilities => tensor_of(proto, values, last),
+        OutputKind::Probabilities | OutputKind::LogProbabilities | OutputKind::Decision => {
+            tensor_of(proto, values, last)
+        }
     };
     let shape = walk.draft.node(last).shape.clone();
     let classes: usize = shape.iter().product();
@@ -128,8 +136,17 @@ fn finish(
     };
     let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
     tensors.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-    contract.outputs[place].kind = kind;
-    Ok(Import { model, contract, origins, tensors, before_softmax })
+    let answer = contract.answer;
+    contract.outputs[answer].kind = kind;
+    Ok(Import { model, contract, origins, tensors, logits_tensor })
+}
+
+/// The tensor that is the answer, before an ArgMax where the answer is a decision.
+fn answer_tensor(file: &OnnxFile, graph: &GraphProto) -> String {
+    let answer = file.contract.answer();
+    let name = &answer.tensor.name;
+    let before = (answer.kind == OutputKind::Decision).then(|| before_argmax(graph, name)).flatten();
+    before.unwrap_or_else(|| name.clone())
 }
 
 /// The file's first tensor that corresponds to a node.

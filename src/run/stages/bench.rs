@@ -42,6 +42,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     for (peer, file, model) in &loaded {
         subjects.push(Subject {
             file,
+            batch: file.contract.batch(),
             model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
             pictures: Pictures::of(file, pictures.clone()),
             open: Box::new(move |engine, options| open(model, device, file, engine, options)),

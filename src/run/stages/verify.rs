@@ -52,9 +52,11 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let Examined { report, inputs, truths, case } = examine(Examination {
         file: &file,
         whole: &file,
+        findings: Vec::new(),
         candidates: candidates(context, settings, &model, &file, threads)?,
         inputs,
         truths,
+        network: Some(&model),
         adversary: Some(Adversary { model: &model, pool, image }),
         reference: Some(&folded),
         scoring: Some(Scoring {
@@ -110,7 +112,7 @@ fn candidates(
                 EngineName::Torch | EngineName::OrtCuda => Ok(loaded?),
                 EngineName::OrtCpu | EngineName::Tract => loaded,
             };
-            candidates.push(ConfiguredEngine { engine, options, loaded });
+            candidates.push(ConfiguredEngine::new(engine, options, loaded, &file.contract));
         }
     }
     Ok(candidates)

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use ndarray::{Array2, ArrayD, Axis, IxDyn, Slice};
 
 use crate::config::{CudaSettings, EngineName};
-use crate::contract::Precision;
+use crate::contract::{Precision, rows};
 use crate::engine::torch::Truth;
 use crate::engine::{Engine, EngineOptions};
 use crate::graph::{Graph, Model, Node, Op, fold_batch_norm};
@@ -63,7 +63,15 @@ pub fn blame(report: &mut VerifyReport, evidence: &Evidence<'_>, progress: &dyn 
         return;
     }
     match find(report, evidence) {
-        Ok(blame) => report.blame = blame,
+        Ok(blame) => {
+            let rounding = |blame: &Blame| {
+                blame.engine.is_some() && blame.compared > 0 && blame.node.is_none() && blame.cause.is_none()
+            };
+            if !blame.is_empty() && blame.iter().all(rounding) {
+                report.verdict = "rounding beyond the limit".into();
+            }
+            report.blame = blame;
+        }
         Err(error) => progress.warn(format!("no node can be blamed: {error:#}")),
     }
 }
@@ -146,11 +154,31 @@ impl FileUnderTest<'_> {
         let mut blame = self.told(None, case, &found, limit, |place| {
             pairs[place].map(|partner| expected.graph().nodes()[partner].name.clone())
         });
+        if culprit(&found, limit).is_none() {
+            blame.cause = self.unmatched(&pairs);
+        }
         if let Some(place) = culprit(&found, limit) {
             let norm = as_folded.then(|| self.folded_cause(place, &pairs, expected, reference)).flatten();
             blame.cause = norm.or_else(|| cause(&self.imported.model, expected, place, &pairs));
         }
         Ok(blame)
+    }
+
+    /// The file's nodes that the reference has no counterpart for, where all that both have computes the same.
+    fn unmatched(&self, pairs: &[Option<usize>]) -> Option<String> {
+        let nodes = self.imported.model.graph().nodes();
+        let alone = |place: &usize| {
+            let computes = !matches!(nodes[*place].op, Op::Input { .. } | Op::Constant { .. });
+            computes && pairs.get(*place).is_none_or(Option::is_none)
+        };
+        let told = |place: usize| format!("'{}' ({})", self.imported.origins[place], nodes[place].op.kind());
+        let alone: Vec<String> = (0..nodes.len()).filter(alone).map(told).collect();
+        let first = alone.first()?;
+        let more = alone.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Some(format!(
+            "what it shares with the reference is right; it differs in what only it has: {first}{more}"
+        ))
     }
 
     /// What differs in the BatchNorm that was folded into the node at `place`.
@@ -260,12 +288,13 @@ impl FileUnderTest<'_> {
         limit: f64,
     ) -> Result<usize> {
         let truth = self.given(self.network.logits(images.view())?);
-        let place = self.evidence.file.contract.answer_place();
+        let place = self.evidence.file.contract.answer;
         let (mut wrong, mut right) = (0, tensors.len());
         while right - wrong > 1 {
             let middle = usize::midpoint(wrong, right);
             let names: Vec<&str> = tensors[..middle].iter().map(|(name, _)| *name).collect();
             let logits = self.exposed(report, images, &names)?.swap_remove(place).mapv(f64::from);
+            let logits = rows(logits, images.shape()[0]).map_err(|problem| anyhow!(problem))?.into_dyn();
             if distance(&truth, &logits) > limit { wrong = middle } else { right = middle }
         }
         Ok(tensors[right - 1].1)

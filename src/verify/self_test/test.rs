@@ -170,17 +170,18 @@ fn moved(faulty: &Faulty, known: &Known, tolerance: &Tolerance) -> Result<f64> {
 }
 
 fn verified(specimen: &Specimen<'_>, file: &OnnxFile, known: &Known, ways: &[EngineOptions]) -> VerifyReport {
-    let candidates = ways.iter().map(|options| ConfiguredEngine {
-        engine: specimen.engine,
-        options: options.clone(),
-        loaded: open(file, specimen.engine, options),
+    let candidates = ways.iter().map(|options| {
+        let loaded = open(file, specimen.engine, options);
+        ConfiguredEngine::new(specimen.engine, options.clone(), loaded, &file.contract)
     });
     let examined = examine(Examination {
         file,
         whole: file,
+        findings: Vec::new(),
         candidates: candidates.collect(),
         inputs: known.inputs.clone(),
         truths: known.truths.clone(),
+        network: Some(specimen.model),
         adversary: None,
         reference: Some(specimen.model),
         scoring: None,

@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use ndarray::{Array2, ArrayD};
+use anyhow::Result;
+use ndarray::ArrayD;
 
 use crate::config::load_pipeline;
-use crate::contract::{Element, ImageInput, Normalization, Preparation};
+use crate::contract::{Element, ImageInput, Normalization, Preparation, rows};
 use crate::data::{Dataset, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
 use crate::onnx::{OnnxFile, ScoredSplit};
-use crate::verify::{InputSet, images_of, input_sets, pool_size};
+use crate::verify::{InputSet, ReferenceKind, Truths, images_of, input_sets, pool_size};
 
 use super::numpy::read_array;
 
@@ -25,14 +25,11 @@ pub struct Images {
 }
 
 impl Images {
-    /// Opens the data set of a pipeline; images are prepared as the file says, else by the data set's
-    /// statistics.
+    /// A pipeline's data set for a file; images are prepared as the file says, else by the data set's statistics.
     ///
     /// # Errors
-    /// [`InputError`] if the data set cannot be read or its images have another shape than the file's.
-    pub fn open(pipeline: &Path, file: &OnnxFile) -> Result<Self> {
-        let loaded = load_pipeline(pipeline, &[])?;
-        let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
+    /// [`InputError`] if its images have another shape than the file's.
+    pub fn of(data: Dataset, pipeline: &Path, file: &OnnxFile) -> Result<Self> {
         let wanted = file.contract.layout.planar(image_shape(file)?);
         if data.info.shape != wanted {
             let problem = format!(
@@ -60,7 +57,8 @@ impl Images {
         let Some(manifest) = Manifest::load(folder.root())? else {
             return Ok(Err("the run has no manifest".into()));
         };
-        Ok(match Self::open(&folder.resolved_pipeline(), file) {
+        let pipeline = folder.resolved_pipeline();
+        Ok(match dataset(&pipeline).and_then(|data| Self::of(data, &pipeline, file)) {
             Ok(images) if images.data.fingerprint == manifest.data => Ok(images),
             Ok(_) => Err("they are no longer the ones it was trained on".into()),
             Err(error) => Err(format!("{error:#}")),
@@ -98,6 +96,15 @@ impl Images {
     }
 }
 
+/// The data set of a pipeline.
+///
+/// # Errors
+/// [`InputError`] if the pipeline or the data set cannot be read.
+pub fn dataset(pipeline: &Path) -> Result<Dataset> {
+    let loaded = load_pipeline(pipeline, &[])?;
+    load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)
+}
+
 /// Every kind of input except images.
 ///
 /// # Errors
@@ -126,49 +133,77 @@ fn no_size(file: &OnnxFile) -> InputError {
             .hint("images are [batch, channels, height, width]; `cohort bench` takes other inputs too");
     }
     InputError::new(format!("{}: the image size is not fixed in the file", file.path.display()))
-        .hint("export it with fixed channels, height and width; the batch may be free")
+        .hint("give it with --shape, such as --shape 3x224x224")
 }
 
-/// Inputs, and the outputs that another program recorded for them, from two `.npy` files or one `.npz` by tensor
-/// name.
-///
-/// # Errors
-/// [`InputError`] if a file cannot be read, or does not match the model's input and output.
-pub fn recorded(
-    file: &OnnxFile,
-    inputs: &Path,
-    expected: Option<&PathBuf>,
-) -> Result<(InputSet, Array2<f64>)> {
-    let (images, logits) = match expected {
-        Some(expected) => (read_array(inputs, None)?, read_array(expected, None)?),
-        None => {
-            let output = &file.contract.outputs.first().context("the file has no output")?.tensor;
-            (read_array(inputs, Some(&file.contract.input.name))?, read_array(inputs, Some(&output.name))?)
+/// Inputs, and the outputs that another program recorded for them.
+pub struct Recorded {
+    /// The inputs as stored, `[samples, …]`.
+    pub images: ArrayD<f64>,
+    outputs: ArrayD<f64>,
+    inputs_path: PathBuf,
+    outputs_path: PathBuf,
+}
+
+impl Recorded {
+    /// Reads two `.npy` files, or one `.npz` by tensor name.
+    ///
+    /// # Errors
+    /// [`InputError`] if a file cannot be read, or if the inputs have no batch.
+    pub fn read(file: &OnnxFile, inputs: &Path, expected: Option<&Path>) -> Result<Self> {
+        let (images, outputs) = match expected {
+            Some(expected) => (read_array(inputs, None)?, read_array(expected, None)?),
+            None => {
+                let output = &file.contract.answer().tensor.name;
+                (read_array(inputs, Some(&file.contract.input.name))?, read_array(inputs, Some(output))?)
+            }
+        };
+        if images.ndim() < 2 || images.is_empty() {
+            let problem = format!(
+                "{}: an array of shape {:?}, not a batch of images",
+                inputs.display(),
+                images.shape()
+            );
+            return Err(InputError::new(problem).hint("record the inputs as the model receives them").into());
         }
-    };
-    let wanted = image_shape(file)?;
-    if images.ndim() != 4 || images.shape()[1..] != wanted || images.is_empty() {
-        let [channels, height, width] = wanted;
-        let problem = format!(
-            "{}: an array of shape {:?}, but the model takes [samples, {channels}, {height}, {width}]",
-            inputs.display(),
-            images.shape()
-        );
-        return Err(InputError::new(problem).hint("record the inputs as the model receives them").into());
+        let outputs_path = expected.unwrap_or(inputs).to_path_buf();
+        Ok(Self { images, outputs, inputs_path: inputs.to_path_buf(), outputs_path })
     }
-    if let Some(problem) = whole(file, &images) {
-        let problem = format!("{}: {problem}", inputs.display());
-        return Err(InputError::new(problem).hint("record the inputs as the model receives them").into());
-    }
-    let samples = images.shape()[0];
-    let (shape, place) = (logits.shape().to_vec(), expected.map_or(inputs, PathBuf::as_path));
-    let table = logits.into_dimensionality().ok().filter(|table: &Array2<f64>| table.nrows() == samples);
-    let table = table.ok_or_else(|| {
-        InputError::new(format!("{}: outputs of shape {shape:?} for {samples} inputs", place.display()))
+
+    /// The inputs as a set, with the outputs as their truth.
+    ///
+    /// # Errors
+    /// [`InputError`] if they do not match the model's input and output.
+    pub fn truth(self, file: &OnnxFile) -> Result<(Vec<InputSet>, Truths)> {
+        let Self { images, outputs, inputs_path, outputs_path } = self;
+        let hint = "record the inputs as the model receives them";
+        let wanted = image_shape(file)?;
+        if images.shape()[1..] != wanted {
+            let [first, second, third] = wanted;
+            let problem = format!(
+                "{}: an array of shape {:?}, but the model takes [samples, {first}, {second}, {third}]",
+                inputs_path.display(),
+                images.shape()
+            );
+            return Err(InputError::new(problem).hint(hint).into());
+        }
+        if let Some(problem) = whole(file, &images) {
+            return Err(InputError::new(format!("{}: {problem}", inputs_path.display())).hint(hint).into());
+        }
+        let samples = images.shape()[0];
+        let shape = outputs.shape().to_vec();
+        let table = rows(outputs, samples).map_err(|_| {
+            InputError::new(format!(
+                "{}: outputs of shape {shape:?} for {samples} inputs",
+                outputs_path.display()
+            ))
             .hint("record [samples, classes], one row per input")
-    })?;
-    let images = images.mapv(|value| value as f32);
-    Ok((InputSet { name: "recorded", images, gates: true }, table))
+        })?;
+        let images = images.mapv(|value| value as f32);
+        let name = format!("outputs of {}", outputs_path.display());
+        let set = InputSet { name: "recorded", images, gates: true };
+        Ok((vec![set], Truths { name, kind: ReferenceKind::Recorded, logits: vec![table] }))
+    }
 }
 
 /// Reports an input that is not an integer in the file's range, because engines convert such numbers

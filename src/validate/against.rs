@@ -12,12 +12,14 @@ use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
-use crate::graph::{Graph, Model, Weights, fold_normalization, normalizing};
-use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit, import};
+use crate::graph::{Model, Weights, fold_normalization, normalizing};
+use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit};
 use crate::stage::StageKind;
 use crate::task::Score;
 use crate::verify::{ConfiguredEngine, InputSet, ReferenceKind, Truths};
 use crate::zoo;
+
+use super::settle::{Batched, fix_batch};
 
 /// A network and its weights, read without any runtime.
 pub struct ExpectedModel {
@@ -26,8 +28,8 @@ pub struct ExpectedModel {
     folded: Option<Model>,
     /// How the file's output follows from the logits.
     answer: OutputKind,
-    /// The file's tensor that holds the logits before a softmax.
-    before_softmax: Option<String>,
+    /// The file's tensor that holds the logits before a softmax or an ArgMax.
+    logits_tensor: Option<String>,
     /// Whether that tensor is compared instead of the output.
     cut: bool,
     standing: ReferenceKind,
@@ -46,13 +48,14 @@ impl ExpectedModel {
         self.folded.as_ref().unwrap_or(&self.model)
     }
 
-    /// Compares the logits before a softmax, because errors of small probabilities are invisible after it.
-    /// Returns the file as the engines then run it; `None` if it has no softmax or no tensor before it.
+    /// Compares the logits before a softmax or an ArgMax, because errors of small probabilities are invisible after
+    /// the one and most errors after the other. Returns the file as the engines then run it; `None` if it has neither,
+    /// or no tensor before it.
     ///
     /// # Errors
     /// If the file cannot be cut.
     pub fn cut(&mut self, file: &OnnxFile) -> Result<Option<OnnxFile>> {
-        let Some(tensor) = &self.before_softmax else { return Ok(None) };
+        let Some(tensor) = &self.logits_tensor else { return Ok(None) };
         let shorter = file.cut_after(tensor, self.model.graph().classes())?;
         self.cut = true;
         Ok(Some(shorter))
@@ -60,7 +63,7 @@ impl ExpectedModel {
 
     /// Whether both files end in the same way and can be cut at that tensor.
     pub fn cut_alike(&self, other: &Self) -> bool {
-        self.answer == other.answer && self.before_softmax.is_some() && other.before_softmax.is_some()
+        self.answer == other.answer && self.logits_tensor.is_some() && other.logits_tensor.is_some()
     }
 }
 
@@ -105,7 +108,7 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
         model,
         folded,
         answer: OutputKind::Logits,
-        before_softmax: None,
+        logits_tensor: None,
         cut: false,
         standing: ReferenceKind::Checkpoint,
         scored,
@@ -114,24 +117,24 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
 
 /// The named run folder, or the one that contains the file.
 pub fn run_folder(file: &OnnxFile, named: Option<&PathBuf>) -> Option<RunFolder> {
-    named.cloned().or_else(|| around(&file.path)).map(RunFolder::new)
+    named.cloned().or_else(|| around(file)).map(RunFolder::new)
 }
 
-/// The run folder that exported a file.
-fn around(model: &Path) -> Option<PathBuf> {
-    let absolute = std::fs::canonicalize(model).ok()?;
+/// The run folder that exported a file: the folder above the file's own has a run's manifest and pipeline, and the file
+/// says that a run exported it. Another program's `manifest.json` does not make a file one of a run's.
+fn around(file: &OnnxFile) -> Option<PathBuf> {
+    file.metadata.as_ref()?;
+    let absolute = std::fs::canonicalize(&file.path).ok()?;
     let root = absolute.parent()?.parent()?;
-    root.join("manifest.json").exists().then(|| root.to_path_buf())
+    let is_run = RunFolder::new(root).resolved_pipeline().exists() && root.join("manifest.json").exists();
+    is_run.then(|| root.to_path_buf())
 }
 
 /// The network that a file's own nodes describe.
-///
-/// # Errors
-/// [`InputError`] if the file has a node that cannot be imported.
-pub fn imported(file: &OnnxFile, standing: ReferenceKind) -> Result<ExpectedModel> {
-    let Import { model, contract, before_softmax, .. } = import(file)?;
+pub fn imported(import: Import, standing: ReferenceKind) -> ExpectedModel {
+    let Import { model, contract, logits_tensor, .. } = import;
     let answer = contract.answer().kind;
-    Ok(ExpectedModel { model, folded: None, answer, before_softmax, cut: false, standing, scored: None })
+    ExpectedModel { model, folded: None, answer, logits_tensor, cut: false, standing, scored: None }
 }
 
 /// Another file that must compute the same outputs, and its network if it can be imported.
@@ -144,15 +147,24 @@ impl Reference {
     /// # Errors
     /// [`InputError`] if it cannot be read or takes images of another size than `file`.
     pub fn load(path: &Path, file: &OnnxFile) -> Result<Self> {
+        let sample = file.contract.sample_shape();
         let reference = OnnxFile::load(path)?;
+        let reference = match (&sample, reference.contract.sample_shape()) {
+            (Some(sample), None) => reference.with_sizes(None, sample)?,
+            _ => reference,
+        };
         if reference.contract.image_shape() != file.contract.image_shape() {
             let (one, other) = (file.path.display(), path.display());
             return Err(InputError::new(format!("{one} and {other} take images of different sizes"))
                 .hint("compare files with the same input size")
                 .into());
         }
-        let network = cfg!(feature = "train").then(|| imported(&reference, ReferenceKind::Reference));
-        Ok(Self { file: reference, network: network.and_then(Result::ok) })
+        let Batched { file: reference, import, .. } = fix_batch(reference)?;
+        let network = import.ok().filter(|_| cfg!(feature = "train"));
+        Ok(Self {
+            file: reference,
+            network: network.map(|import| imported(import, ReferenceKind::Reference)),
+        })
     }
 }
 
@@ -162,7 +174,14 @@ impl Reference {
 /// If libtorch fails.
 pub fn network_truth(network: &ExpectedModel, inputs: &[InputSet], file: &OnnxFile) -> Result<Truths> {
     let truth = Truth::new(&network.model)?;
-    let before = if network.cut { " before the softmax" } else { "" };
+    let before = match network.answer {
+        _ if !network.cut => "",
+        OutputKind::Decision => " before the ArgMax",
+        OutputKind::Logits
+        | OutputKind::Probabilities
+        | OutputKind::LogProbabilities
+        | OutputKind::Embedding => " before the softmax",
+    };
     let name = match network.standing {
         ReferenceKind::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
         ReferenceKind::File => format!("file's own nodes{before}, libtorch float64"),
@@ -195,7 +214,7 @@ pub fn file_truth(
             reference.name()
         }
     };
-    let place = reference.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0);
+    let place = file.contract.answer;
     let mut logits = |images: ArrayViewD<'_, f32>| {
         let logits =
             reference.run(images)?.into_iter().nth(place).context("the engine returned no output")?;
@@ -230,7 +249,7 @@ pub fn candidates(
                 (EngineName::Torch | EngineName::OrtCuda, _) => Ok(open(file, engine, &options)?),
                 (EngineName::OrtCpu | EngineName::Tract, _) => open(file, engine, &options),
             };
-            candidates.push(ConfiguredEngine { engine, options, loaded });
+            candidates.push(ConfiguredEngine::new(engine, options, loaded, &file.contract));
         }
     }
     Ok(candidates)

@@ -5,24 +5,21 @@ use anyhow::Result;
 use crate::bench::usable_threads;
 use crate::config::EngineName;
 use crate::error::{GateFailed, InputError};
-use crate::onnx::OnnxFile;
 use crate::report::self_test_screen;
 use crate::ui::{out, out_json};
-use crate::verify::{ReferenceKind, Specimen, self_test};
+use crate::validate::{Request, image_input, specimen};
+use crate::verify::{Specimen, self_test};
 
-use super::super::Common;
-use super::Args;
-use super::against::{checkpoint, imported};
-use super::inputs::image_input;
+use super::Common;
 
 /// Plants faults in copies of the file's network, or of its checkpoint, and prints how many were found.
 ///
 /// # Errors
 /// [`GateFailed`] if too few were found or if an untouched copy failed; [`InputError`] if the file cannot be
 /// imported, or for more than one engine.
-pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
-    let engine = match common.engines(&args.engine)?.as_slice() {
-        [engine, ..] if args.engine.is_empty() => *engine,
+pub fn run(request: &Request, common: &Common) -> Result<()> {
+    let engine = match request.engines.as_slice() {
+        [] => common.engines(&[])?[0],
         [engine] if *engine != EngineName::Torch => *engine,
         _ => {
             return Err(InputError::new("a self-test runs its copies on a single engine")
@@ -30,19 +27,16 @@ pub fn run(args: &Args, file: &OnnxFile, common: &Common) -> Result<()> {
                 .into());
         }
     };
-    let network = match checkpoint(file, args.run.as_ref())? {
-        Some(checkpoint) => checkpoint,
-        None => imported(file, ReferenceKind::File)?,
-    };
+    let (file, model) = specimen(request)?;
     let name = file.path.display().to_string();
     let report = self_test(
         &Specimen {
             name: &name,
-            model: &network.model,
-            image: image_input(file, None)?,
+            model: &model,
+            image: image_input(&file, None)?,
             engine,
             threads: usable_threads(),
-            seed: args.seed,
+            seed: request.seed,
         },
         &common.ui(),
     )?;

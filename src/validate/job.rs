@@ -1,0 +1,362 @@
+//! The job itself.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::bench::usable_threads;
+use crate::config::EngineName;
+use crate::contract::OutputKind;
+use crate::engine::{EngineOptions, open, ort};
+use crate::error::InputError;
+use crate::graph::Model;
+use crate::onnx::{Finding, Import, OnnxFile};
+use crate::progress::Progress;
+use crate::verify::{
+    Adversary, Examination, InputSet, ReferenceKind, Scoring, Truths, VerifyReport, examine, noise_pool,
+};
+
+use super::against::{
+    ExpectedModel, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder,
+};
+use super::inputs::{self, Images, Recorded, dataset};
+use super::settle::{Batched, fix_batch, fix_sizes, probe_batch, structure};
+use super::sizes::{another_size, check_size};
+
+/// Default number of validation images that are compared.
+pub const IMAGES: usize = 256;
+
+/// What is to be validated, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// An ONNX file.
+    pub model: PathBuf,
+    /// Run folder with the checkpoint; without one, the folder that contains the file, if that is a run's.
+    pub run: Option<PathBuf>,
+    /// Another ONNX file that must compute the same outputs.
+    pub reference: Option<PathBuf>,
+    /// Recorded inputs, and their recorded outputs if those are in another file.
+    pub inputs: Option<PathBuf>,
+    pub expected: Option<PathBuf>,
+    /// Pipeline whose data set provides images and labels.
+    pub data: Option<PathBuf>,
+    /// Number of validation images to compare.
+    pub images: usize,
+    /// Engines; without any, all that are available.
+    pub engines: Vec<EngineName>,
+    /// Output with the scores; without one, the file's first row of scores.
+    pub output: Option<String>,
+    /// Size of one image without the batch, where the file leaves it free.
+    pub shape: Option<Vec<usize>>,
+    /// Seed for noise.
+    pub seed: u64,
+    /// Folder for a failing case; by default `MODEL.case` in the working directory.
+    pub case: Option<PathBuf>,
+}
+
+impl Request {
+    /// Validates a file with what lies around it.
+    pub fn of(model: PathBuf) -> Self {
+        Self {
+            model,
+            run: None,
+            reference: None,
+            inputs: None,
+            expected: None,
+            data: None,
+            images: IMAGES,
+            engines: Vec::new(),
+            output: None,
+            shape: None,
+            seed: 0,
+            case: None,
+        }
+    }
+
+    /// The folder in which a failing case is kept.
+    fn case_folder(&self) -> PathBuf {
+        let stem = self.model.file_stem().unwrap_or_default().to_string_lossy();
+        self.case.clone().unwrap_or_else(|| PathBuf::from(format!("{stem}.case")))
+    }
+}
+
+/// Compares a file with its reference, and keeps a failing case.
+///
+/// # Errors
+/// [`InputError`] if something cannot be read. That an engine is out of tolerance is recorded in the report.
+pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyReport> {
+    let file = with_output(OnnxFile::load(&request.model)?, request)?;
+    let recorded =
+        request.inputs.as_ref().map(|inputs| Recorded::read(&file, inputs, request.expected.as_deref()));
+    let recorded = recorded.transpose()?;
+    let data = request.data.as_ref().map(|pipeline| dataset(pipeline)).transpose()?;
+    let shown = recorded.as_ref().map(|recorded| recorded.images.shape()[1..].to_vec());
+    let shown = shown.or_else(|| Some(file.contract.layout.ordered(data.as_ref()?.info.shape).to_vec()));
+    let free = file.contract.sample_shape().is_none() || file.declared.is_empty();
+    let file = fix_sizes(file, request.shape.as_deref().or(shown.as_deref().filter(|_| free)))?;
+    let Batched { file, import, finding } = fix_batch(file)?;
+    let (file, finding) = match (&import, finding) {
+        (Err(_), None) => probe_batch(file, first_engine(request))?,
+        (_, finding) => (file, finding),
+    };
+    let mut found: Vec<Finding> = finding.into_iter().collect();
+    found.extend(import.as_ref().map(structure).unwrap_or_default());
+
+    let mut network = network(request, &file, import, progress)?;
+    let mut reference = request.reference.as_ref().map(|path| Reference::load(path, &file)).transpose()?;
+    let shorter = cut(request, &file, network.as_mut(), reference.as_mut())?;
+    let whole = &file;
+    let file = shorter.as_ref().unwrap_or(whole);
+    let with_torch = network.as_ref().is_some_and(ExpectedModel::ends_alike);
+    let engines = engines(request, file, with_torch, progress)?;
+    let images = match (data, &request.data) {
+        (Some(data), Some(pipeline)) => Some(Images::of(data, pipeline, file)?),
+        _ => images_of_run(request, file, progress)?,
+    };
+    let references = (network.as_ref(), reference.as_ref());
+    let (inputs, truths) = match recorded {
+        Some(recorded) => recorded.truth(file)?,
+        None => inputs_and_truths(request, file, &engines, references, images.as_ref())?,
+    };
+    if let (Some(images), Some(logits)) = (&images, truths.logits.first())
+        && images.classes() != logits.ncols()
+    {
+        progress.warn(format!(
+            "the data set has {} classes and the file {}: the accuracy compares class indices",
+            images.classes(),
+            logits.ncols()
+        ));
+    }
+    let other = reference.as_ref().and_then(|reference| reference.network.as_ref());
+    let true_network = match truths.kind {
+        ReferenceKind::Checkpoint | ReferenceKind::File => network.as_ref(),
+        ReferenceKind::Reference => other,
+        ReferenceKind::Recorded | ReferenceKind::Engine => None,
+    };
+    let evaluated = match truths.kind {
+        ReferenceKind::Recorded => network.as_ref(),
+        ReferenceKind::Checkpoint
+        | ReferenceKind::File
+        | ReferenceKind::Reference
+        | ReferenceKind::Engine => true_network,
+    };
+    let adversary = match true_network.filter(|network| network.ends_alike()) {
+        Some(network) => {
+            let image = inputs::image_input(file, images.as_ref())?;
+            let pool = match &images {
+                Some(images) => images.pool()?,
+                None => noise_pool(&image, request.seed),
+            };
+            Some(Adversary { model: &network.model, pool, image })
+        }
+        None => None,
+    };
+    let scoring =
+        images.as_ref().filter(|_| file.contract.answer().kind != OutputKind::Decision).map(|images| {
+            let (name, split) = images.labelled();
+            let written = file.metadata.as_ref().and_then(|metadata| metadata.score);
+            let scored = written.or(network.as_ref().and_then(|network| network.scored));
+            let known = scored.filter(|scored| (scored.split, scored.images) == (name, split.len()));
+            let (preparation, own) = (&images.preparation, images.own.as_ref());
+            Scoring {
+                name: name.name(),
+                split,
+                preparation,
+                own,
+                reference: known.map(|scored| scored.share()),
+            }
+        });
+    let another = true_network.filter(|_| truths.kind != ReferenceKind::File);
+    let case = request.case_folder();
+    let threads = usable_threads();
+    let examined = examine(Examination {
+        file,
+        whole,
+        findings: found,
+        candidates: candidates(file, &engines, network.as_ref(), threads)?,
+        inputs,
+        truths,
+        network: evaluated.filter(|network| network.ends_alike()).map(|network| &network.model),
+        adversary,
+        reference: another.map(ExpectedModel::reference),
+        scoring,
+        case: Some(&case),
+        open: &open,
+        threads,
+        progress,
+    });
+    keep_told(examined.case.as_deref(), &case, progress);
+    let mut report = examined.report;
+    if let Some(sample) = file.contract.image_shape()
+        && let Some(other) = another_size(&whole.declared, file.contract.layout, sample)
+        && report.passed
+    {
+        let again = with_output(OnnxFile::load(&request.model)?, request)?;
+        match check_size(again, other, &engines, request.seed, threads, progress)? {
+            Ok(size) => {
+                report.passed &= size.passed;
+                report.sizes.push(size);
+            }
+            Err(finding) => report.findings.insert(0, finding),
+        }
+        if !report.passed {
+            report.verdict = "failed".into();
+        }
+    }
+    Ok(report)
+}
+
+fn keep_told(kept: Result<&[PathBuf], &anyhow::Error>, case: &Path, progress: &dyn Progress) {
+    match kept {
+        Ok([]) => {}
+        Ok(_) => {
+            progress.warn(format!("the failing case is in {}; its command.txt reproduces it", case.display()))
+        }
+        Err(error) => progress
+            .warn(format!("the failing case is not kept: {error:#}; choose another folder with --case")),
+    }
+}
+
+/// The model in which a self-test plants faults: the checkpoint of the run folder that contains the file, else the file's
+/// own nodes; with the file, its free sizes fixed.
+///
+/// # Errors
+/// [`InputError`] if the file cannot be read or imported.
+pub fn specimen(request: &Request) -> Result<(OnnxFile, Model)> {
+    let file = fix_sizes(with_output(OnnxFile::load(&request.model)?, request)?, request.shape.as_deref())?;
+    if let Some(checkpoint) = checkpoint(&file, request.run.as_ref())? {
+        return Ok((file, checkpoint.model));
+    }
+    let Batched { file, import, .. } = fix_batch(file)?;
+    Ok((file, import?.model))
+}
+
+fn with_output(file: OnnxFile, request: &Request) -> Result<OnnxFile, InputError> {
+    match &request.output {
+        Some(output) => file.answering(output),
+        None => Ok(file),
+    }
+}
+
+/// The engine in which a file is tried that cannot be imported.
+fn first_engine(request: &Request) -> EngineName {
+    let named = request.engines.iter().copied().find(|engine| *engine != EngineName::Torch);
+    let available = || if ort::facts().is_ok() { EngineName::OrtCpu } else { EngineName::Tract };
+    named.unwrap_or_else(available)
+}
+
+/// The file without its final softmax or ArgMax, for the engines, if the reference can also be taken before that.
+fn cut(
+    request: &Request,
+    file: &OnnxFile,
+    network: Option<&mut ExpectedModel>,
+    reference: Option<&mut Reference>,
+) -> Result<Option<OnnxFile>> {
+    let Some(network) = network.filter(|_| request.inputs.is_none()) else { return Ok(None) };
+    let Some(reference) = reference else { return network.cut(file) };
+    match &mut reference.network {
+        Some(other) if network.cut_alike(other) => {
+            other.cut(&reference.file)?;
+            network.cut(file)
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// The images of the run folder that contains the file, unless it is compared with something else.
+fn images_of_run(request: &Request, file: &OnnxFile, progress: &dyn Progress) -> Result<Option<Images>> {
+    let Some(folder) = run_folder(file, request.run.as_ref()) else { return Ok(None) };
+    if request.reference.is_some() || request.inputs.is_some() {
+        return Ok(None);
+    }
+    progress.note(format!("reading the images of {}", folder.root().display()));
+    match Images::of_run(&folder, file)? {
+        Ok(images) => Ok(Some(images)),
+        Err(problem) => {
+            progress.warn(format!(
+                "using noise in place of the run's images: {problem}; give a pipeline that has them with --data"
+            ));
+            Ok(None)
+        }
+    }
+}
+
+/// The network that the file should compute: its checkpoint's if it is known, else that of its own nodes.
+fn network(
+    request: &Request,
+    file: &OnnxFile,
+    import: Result<Import>,
+    progress: &dyn Progress,
+) -> Result<Option<ExpectedModel>> {
+    if request.reference.is_none()
+        && request.inputs.is_none()
+        && let Some(checkpoint) = checkpoint(file, request.run.as_ref())?
+    {
+        return Ok(Some(checkpoint));
+    }
+    if !cfg!(feature = "train") {
+        return Ok(None);
+    }
+    match import {
+        Ok(import) => Ok(Some(imported(import, ReferenceKind::File))),
+        Err(error) => {
+            progress.warn(format!("no float64 reference from the file's own nodes: {error:#}"));
+            Ok(None)
+        }
+    }
+}
+
+fn inputs_and_truths(
+    request: &Request,
+    file: &OnnxFile,
+    engines: &[EngineName],
+    (network, reference): (Option<&ExpectedModel>, Option<&Reference>),
+    images: Option<&Images>,
+) -> Result<(Vec<InputSet>, Truths)> {
+    let sets = match images {
+        Some(images) => images.sets(file, request.images, request.seed)?,
+        None => inputs::noise(file, request.seed)?,
+    };
+    let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
+    let reader = reader.unwrap_or(EngineName::Tract);
+    let truths = match (network, reference) {
+        (_, Some(Reference { file, network: Some(network) })) => network_truth(network, &sets, file)?,
+        (_, Some(Reference { file, network: None })) => {
+            file_truth(file, reader, ReferenceKind::Reference, &sets, usable_threads())?
+        }
+        (Some(network), None) => network_truth(network, &sets, file)?,
+        (None, None) => file_truth(file, reader, ReferenceKind::Engine, &sets, usable_threads())?,
+    };
+    Ok((sets, truths))
+}
+
+/// The named engines, or all that are available.
+fn engines(
+    request: &Request,
+    file: &OnnxFile,
+    with_network: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<EngineName>> {
+    if !request.engines.is_empty() {
+        let engines = request.engines.clone();
+        if engines.iter().any(|engine| matches!(engine, EngineName::OrtCpu | EngineName::OrtCuda)) {
+            ort::facts()?;
+        }
+        return Ok(engines);
+    }
+    let mut engines = Vec::new();
+    if with_network {
+        engines.push(EngineName::Torch);
+    }
+    if let Some(facts) = ort::facts_or_warning(progress)? {
+        engines.push(EngineName::OrtCpu);
+        if facts.cuda {
+            match open(file, EngineName::OrtCuda, &EngineOptions::default()) {
+                Ok(_) => engines.push(EngineName::OrtCuda),
+                Err(error) => progress.warn(format!("continuing without CUDA: {error:#}")),
+            }
+        }
+    }
+    engines.push(EngineName::Tract);
+    Ok(engines)
+}
