@@ -15,7 +15,9 @@ use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings, import};
 use cohort::ui::{Ui, out};
-use cohort::verify::{ConfiguredEngine, InputSet, ReferenceKind, Truths, Verification, VerifyReport, verify};
+use cohort::verify::{
+    Amount, ConfiguredEngine, InputSet, ReferenceKind, Truths, Verification, VerifyReport, verify,
+};
 use ndarray::ArrayD;
 
 /// The largest relative error that is taken for rounding.
@@ -121,12 +123,13 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
         model: path.display().to_string(),
         findings: findings(&file),
         truths: &truths,
-        engines,
+        engines: &mut engines,
         inputs: &inputs,
         scoring: None,
         fixed_batch: file.contract.batch(),
         precision: file.contract.precision,
         rounding: None,
+        amount: Amount::default(),
         progress: &Ui::detect(true),
     });
     let largest = truths.logits[0].iter().fold(0f64, |largest, value| largest.max(value.abs()));

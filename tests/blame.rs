@@ -15,8 +15,8 @@ use cohort::graph::{
 use cohort::onnx::{OnnxFile, emit, plain_contract};
 use cohort::progress::Silent;
 use cohort::verify::{
-    Blame, ConfiguredEngine, Evidence, InputSet, ReferenceKind, Truths, Verification, VerifyReport, blame,
-    input_sets, save_case, verify,
+    Amount, Blame, ConfiguredEngine, Evidence, InputSet, ReferenceKind, Truths, Verification, VerifyReport,
+    blame, input_sets, save_case, verify,
 };
 
 /// A network with one of each: padded convolution, normalisation, activation, both poolings, classifier.
@@ -62,7 +62,12 @@ fn file(model: &Model) -> OnnxFile {
 
 fn inputs() -> Vec<InputSet> {
     let pixels = Pixels::Single { black: -2.0, white: 2.0 };
-    input_sets(None, &ImageInput { shape: [3, 9, 9], layout: Layout::ChannelsFirst, pixels }, 1)
+    input_sets(
+        None,
+        &ImageInput { shape: [3, 9, 9], layout: Layout::ChannelsFirst, pixels },
+        1,
+        &Amount::default(),
+    )
 }
 
 type Open<'a> = &'a dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>>;
@@ -78,12 +83,13 @@ fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_
         model: "net.onnx".into(),
         findings: Vec::new(),
         truths: &truths,
-        engines: vec![ConfiguredEngine::new(EngineName::OrtCpu, options, loaded, &file.contract)],
+        engines: &mut [ConfiguredEngine::new(EngineName::OrtCpu, options, loaded, &file.contract)],
         inputs: &inputs,
         scoring: None,
         fixed_batch: None,
         precision: Precision::Float32,
         rounding: None,
+        amount: Amount::default(),
         progress: &Silent,
     });
     let reference = matches!(standing, ReferenceKind::Checkpoint).then_some(model);

@@ -17,7 +17,8 @@ use cohort::graph::{
 use cohort::onnx::{Metadata, OnnxFile, contract_with_embedding, emit, findings, plain_contract};
 use cohort::progress::Silent;
 use cohort::verify::{
-    ConfiguredEngine, ReferenceKind, Tolerance, Truths, Verification, VerifyReport, input_sets, verify,
+    Amount, ConfiguredEngine, ReferenceKind, Tolerance, Truths, Verification, VerifyReport, input_sets,
+    verify,
 };
 use cohort::zoo;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
@@ -79,19 +80,25 @@ fn parity(model: &Model, file: &OnnxFile) -> VerifyReport {
             engines.push(ConfiguredEngine::new(engine, options, loaded, &file.contract));
         }
     }
-    let inputs = input_sets(None, &file.contract.image_input(file.contract.preparation.as_ref()).unwrap(), 1);
+    let inputs = input_sets(
+        None,
+        &file.contract.image_input(file.contract.preparation.as_ref()).unwrap(),
+        1,
+        &Amount::default(),
+    );
     let truths =
         Truths::of("float64", ReferenceKind::Checkpoint, &inputs, None, &mut |images| truth.logits(images));
     verify(&mut Verification {
         model: "test.onnx".into(),
         findings: findings(file),
         truths: &truths.unwrap(),
-        engines,
+        engines: &mut engines,
         inputs: &inputs,
         scoring: None,
         fixed_batch: None,
         precision: file.contract.precision,
         rounding: None,
+        amount: Amount::default(),
         progress: &Silent,
     })
 }

@@ -11,7 +11,7 @@ use cohort::graph::{Graph, Model, initial_weights, params};
 use cohort::onnx::{OnnxFile, import};
 use cohort::progress::Silent;
 use cohort::torch::{Mode, Network, batch_tensor};
-use cohort::verify::{Outcome, SelfTestReport, Specimen, input_sets, self_test};
+use cohort::verify::{Amount, Outcome, SelfTestReport, Specimen, input_sets, self_test};
 use cohort::zoo;
 use ndarray::ArrayD;
 
@@ -46,7 +46,7 @@ fn trained(graph: Graph) -> Model {
     let model = Model::new(graph, weights).unwrap();
     let network = Network::new(&model, tch::Device::Cpu, tch::Kind::Float).unwrap();
     for seed in 0..20 {
-        let noise = input_sets(None, &image, seed).swap_remove(0).images;
+        let noise = input_sets(None, &image, seed, &Amount::default()).swap_remove(0).images;
         let images = batch_tensor(noise.view(), tch::Device::Cpu).unwrap();
         tch::no_grad(|| network.forward(&images, Mode::Train)).unwrap();
     }

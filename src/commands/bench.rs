@@ -19,7 +19,7 @@ use crate::report::{bench_failures, bench_screen, write_bench};
 use crate::ui::{out, out_json};
 use crate::validate::fix_batch;
 
-use super::common::{Common, Shape};
+use super::common::{Common, Shape, choice};
 use super::images::image_files;
 
 #[derive(Debug, clap::Args)]
@@ -319,9 +319,4 @@ fn scenario(text: &str) -> Result<Scenario, String> {
 
 fn conv_search(text: &str) -> Result<ConvSearch, String> {
     choice(text, &ConvSearch::ALL, ConvSearch::key)
-}
-
-fn choice<T: Copy>(text: &str, all: &[T], key: fn(T) -> &'static str) -> Result<T, String> {
-    let keys: Vec<&str> = all.iter().map(|one| key(*one)).collect();
-    all.iter().copied().find(|one| key(*one) == text).ok_or_else(|| format!("expected {}", keys.join(", ")))
 }

@@ -62,3 +62,12 @@ impl Common {
         }
     }
 }
+
+/// Reads an option that is one of several words.
+///
+/// # Errors
+/// The words.
+pub fn choice<T: Copy>(text: &str, all: &[T], key: fn(T) -> &'static str) -> Result<T, String> {
+    let keys: Vec<&str> = all.iter().map(|one| key(*one)).collect();
+    all.iter().copied().find(|one| key(*one) == text).ok_or_else(|| format!("expected {}", keys.join(", ")))
+}

@@ -9,9 +9,10 @@ use crate::engine::engine_names;
 use crate::error::{GateFailed, InputError};
 use crate::report::{verify_row, verify_screen};
 use crate::ui::{out, out_json};
-use crate::validate::{IMAGES, Request, validate};
+use crate::validate::{Request, validate};
+use crate::verify::Effort;
 
-use super::common::{Common, Shape};
+use super::common::{Common, Shape, choice};
 use super::self_test;
 
 #[derive(Debug, clap::Args)]
@@ -33,9 +34,12 @@ pub struct Args {
     /// Pipeline whose data set provides images and labels [default: the run folder's, else seeded noise]
     #[arg(long, value_name = "PIPELINE")]
     pub data: Option<PathBuf>,
-    /// Number of validation images of --data to compare
-    #[arg(long, default_value_t = IMAGES)]
-    pub images: usize,
+    /// Number of validation images to compare [default: by --effort, at most 256]
+    #[arg(long)]
+    pub images: Option<usize>,
+    /// Number of samples and length of the search: quick, default, thorough
+    #[arg(long, default_value = "default", value_parser = effort)]
+    pub effort: Effort,
     /// Engines: torch (with a run folder), ort-cpu, ort-cuda, tract [default: all available]
     #[arg(long, value_delimiter = ',')]
     pub engine: Vec<String>,
@@ -89,6 +93,7 @@ impl Args {
             expected: self.expected.clone(),
             data: self.data.clone(),
             images: self.images,
+            effort: self.effort,
             engines: engine_names(&self.engine)?,
             output: self.output.clone(),
             shape: self.shape.as_ref().map(|shape| shape.0.clone()),
@@ -96,4 +101,8 @@ impl Args {
             case: self.case.clone(),
         })
     }
+}
+
+fn effort(text: &str) -> Result<Effort, String> {
+    choice(text, &Effort::ALL, Effort::key)
 }

@@ -255,6 +255,7 @@ fn check(graph: &GraphProto) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::proto::node;
     use super::*;
     use crate::contract::{ChannelOrder, PixelRange, Resize};
     use crate::graph::Model;
@@ -315,10 +316,11 @@ mod tests {
             }),
             ("no node gives the output", |graph| graph.output[0].name = "other".into()),
             ("no output", |graph| graph.output.clear()),
-            ("inputs, expected one", |graph| {
+            ("2 inputs, expected the images alone: 'image' [batch, 1, 8, 8], 'second'", |graph| {
                 let mut second = graph.input[0].clone();
                 second.name = "second".into();
                 graph.input.push(second);
+                graph.node.push(node("sum", "Add", &["image", "second"], "sum", vec![]));
             }),
             ("which no earlier node writes", |graph| graph.initializer.clear()),
         ];

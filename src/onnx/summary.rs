@@ -118,7 +118,7 @@ impl OnnxFile {
                     }
                     _ => stored.weight(input),
                 })
-                .filter(|weight| counted.insert(weight.name.as_str()))
+                .filter(|weight| counted.insert(std::ptr::from_ref::<TensorProto>(weight)))
                 .map(|weight| elements(&weight.dims))
                 .sum();
             LayerRow {
@@ -165,7 +165,13 @@ struct Stored<'a> {
 
 impl<'a> Stored<'a> {
     fn of(graph: &'a GraphProto) -> Self {
-        let tensors = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor));
+        let initializers = graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor));
+        // Some exporters write weights as nodes.
+        let constants = graph.node.iter().filter(|node| node.op_type == "Constant").filter_map(|node| {
+            let value = node.attribute.iter().find(|attribute| attribute.name == "value")?;
+            Some((node.output.first()?.as_str(), value.t.as_ref()?))
+        });
+        let tensors = initializers.chain(constants);
         let passes = graph.node.iter().filter(|node| PASSES.contains(&node.op_type.as_str()));
         let passes = passes.filter_map(|node| Some((node.output.first()?.as_str(), node)));
         Self { tensors: tensors.collect(), passes: passes.collect() }
@@ -222,4 +228,85 @@ fn macs(node: &NodeProto, shape: Option<&Vec<usize>>, stored: &Stored<'_>) -> Op
         elements(dims) / (*shape.last()? as u64).max(1)
     };
     Some(outputs(shape).saturating_mul(sum))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use prost::Message;
+    use tract_onnx::pb::{ModelProto, OperatorSetIdProto};
+
+    use super::super::proto::{floats, int, node, value_info};
+    use super::*;
+    use crate::contract::TensorInfo;
+
+    fn stored(name: &str, kind: i32, dims: &[i64]) -> TensorProto {
+        let bytes = match kind {
+            INT8 => 1,
+            INT32 => 4,
+            _ => 2,
+        };
+        let raw_data = vec![0; elements(dims) as usize * bytes];
+        TensorProto {
+            name: name.into(),
+            dims: dims.to_vec(),
+            data_type: kind,
+            raw_data,
+            ..Default::default()
+        }
+    }
+
+    /// Parameters and MACs of a network of one convolution, in whatever type its weights are stored.
+    #[test]
+    fn weights_count_in_any_type_and_scales_do_not() {
+        let half = DataType::Float16 as i32;
+        let scalar = |name: &str| floats(name, &ndarray::ArrayD::from_elem(vec![], 0.5));
+        let conv = |weight: &str, bias: &str| node("conv", "Conv", &["image", weight, bias], "y", vec![]);
+        let quantised = vec![
+            node("dq", "DequantizeLinear", &["w", "scale"], "weight", vec![]),
+            node("dq2", "DequantizeLinear", &["b", "scale"], "bias", vec![]),
+            conv("weight", "bias"),
+        ];
+        let cast = vec![
+            node("cast", "Cast", &["w"], "weight", vec![int("to", 1)]),
+            node("cast2", "Cast", &["b"], "bias", vec![int("to", 1)]),
+            conv("weight", "bias"),
+        ];
+        let integers = NodeProto {
+            input: ["image", "scale", "zero", "w", "scale", "zero", "scale", "zero", "b"]
+                .map(String::from)
+                .to_vec(),
+            ..node("conv", "QLinearConv", &[], "y", vec![])
+        };
+        let shapes = HashMap::from([("y".to_string(), vec![1, 4, 6, 6])]);
+        for (nodes, weight, bias) in
+            [(quantised, INT8, INT32), (cast, half, half), (vec![integers], INT8, INT32)]
+        {
+            let op = nodes[nodes.len() - 1].op_type.clone();
+            let graph = GraphProto {
+                node: nodes,
+                initializer: vec![
+                    stored("w", weight, &[4, 3, 3, 3]),
+                    stored("b", bias, &[4]),
+                    scalar("scale"),
+                    stored("zero", INT8, &[]),
+                ],
+                input: vec![value_info(&TensorInfo::batched("image", &[3, 8, 8]))],
+                output: vec![value_info(&TensorInfo::batched("y", &[4, 6, 6]))],
+                ..GraphProto::default()
+            };
+            let opset = OperatorSetIdProto { domain: String::new(), version: 17 };
+            let model = ModelProto {
+                ir_version: 8,
+                opset_import: vec![opset],
+                graph: Some(graph),
+                ..Default::default()
+            };
+            let file = OnnxFile::from_bytes(model.encode_to_vec(), Path::new("m.onnx")).unwrap();
+            let rows = file.rows(&shapes);
+            assert_eq!(rows.last().unwrap().params, 4 * 27 + 4, "{op}");
+            assert_eq!(Totals::of(&rows), Totals { params: 112, macs: 4 * 36 * 27 }, "{op}");
+        }
+    }
 }

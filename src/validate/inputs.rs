@@ -11,7 +11,7 @@ use crate::data::{Dataset, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
 use crate::onnx::{OnnxFile, ScoredSplit};
-use crate::verify::{InputSet, ReferenceKind, Truths, images_of, input_sets, pool_size};
+use crate::verify::{Amount, InputSet, ReferenceKind, Truths, images_of, input_sets, pool_size};
 
 use super::numpy::read_array;
 
@@ -81,18 +81,18 @@ impl Images {
     ///
     /// # Errors
     /// If an image cannot be read.
-    pub fn pool(&self) -> Result<ArrayD<f32>> {
-        images_of(&self.data.validation.spread(pool_size(self.data.info.shape)), &self.preparation)
+    pub fn pool(&self, amount: &Amount) -> Result<ArrayD<f32>> {
+        images_of(&self.data.validation.spread(pool_size(self.data.info.shape, amount)), &self.preparation)
     }
 
-    /// Every kind of input, with `images` validation images spread over the split.
+    /// Every kind of input, with validation images spread over the split.
     ///
     /// # Errors
     /// If an image cannot be read.
-    pub fn sets(&self, file: &OnnxFile, images: usize, seed: u64) -> Result<Vec<InputSet>> {
-        let split = self.data.validation.spread(images.max(1));
+    pub fn sets(&self, file: &OnnxFile, seed: u64, amount: &Amount) -> Result<Vec<InputSet>> {
+        let split = self.data.validation.spread(amount.images.max(1));
         let images = images_of(&split, &self.preparation)?;
-        Ok(input_sets(Some(images), &image_input(file, Some(self))?, seed))
+        Ok(input_sets(Some(images), &image_input(file, Some(self))?, seed, amount))
     }
 }
 
@@ -109,8 +109,8 @@ pub fn dataset(pipeline: &Path) -> Result<Dataset> {
 ///
 /// # Errors
 /// [`InputError`] if the file does not fix the size of its images.
-pub fn noise(file: &OnnxFile, seed: u64) -> Result<Vec<InputSet>> {
-    Ok(input_sets(None, &image_input(file, None)?, seed))
+pub fn noise(file: &OnnxFile, seed: u64, amount: &Amount) -> Result<Vec<InputSet>> {
+    Ok(input_sets(None, &image_input(file, None)?, seed, amount))
 }
 
 /// The file's image input: prepared as for the data set, or as the file's contract says.

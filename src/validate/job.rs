@@ -9,11 +9,12 @@ use crate::config::EngineName;
 use crate::contract::OutputKind;
 use crate::engine::{EngineOptions, open, ort};
 use crate::error::InputError;
-use crate::graph::Model;
+use crate::graph::{Model, cost};
 use crate::onnx::{Finding, Import, OnnxFile};
 use crate::progress::Progress;
 use crate::verify::{
-    Adversary, Examination, InputSet, ReferenceKind, Scoring, Truths, VerifyReport, examine, noise_pool,
+    Adversary, Amount, Effort, Examination, InputSet, ReferenceKind, Scoring, Truths, VerifyReport, examine,
+    noise_pool,
 };
 
 use super::against::{
@@ -22,9 +23,6 @@ use super::against::{
 use super::inputs::{self, Images, Recorded, dataset};
 use super::settle::{Batched, fix_batch, fix_sizes, probe_batch, structure};
 use super::sizes::{another_size, check_size};
-
-/// Default number of validation images that are compared.
-pub const IMAGES: usize = 256;
 
 /// What is to be validated, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +38,9 @@ pub struct Request {
     pub expected: Option<PathBuf>,
     /// Pipeline whose data set provides images and labels.
     pub data: Option<PathBuf>,
-    /// Number of validation images to compare.
-    pub images: usize,
+    /// Number of validation images to compare, if not by the effort.
+    pub images: Option<usize>,
+    pub effort: Effort,
     /// Engines; without any, all that are available.
     pub engines: Vec<EngineName>,
     /// Output with the scores; without one, the file's first row of scores.
@@ -64,7 +63,8 @@ impl Request {
             inputs: None,
             expected: None,
             data: None,
-            images: IMAGES,
+            images: None,
+            effort: Effort::default(),
             engines: Vec::new(),
             output: None,
             shape: None,
@@ -114,9 +114,12 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         _ => images_of_run(request, file, progress)?,
     };
     let references = (network.as_ref(), reference.as_ref());
+    let macs = network.as_ref().map(|network| cost(network.model.graph()).macs);
+    let by_effort = request.effort.amount(macs);
+    let amount = Amount { images: request.images.unwrap_or(by_effort.images), ..by_effort };
     let (inputs, truths) = match recorded {
         Some(recorded) => recorded.truth(file)?,
-        None => inputs_and_truths(request, file, &engines, references, images.as_ref())?,
+        None => inputs_and_truths(request, file, &engines, references, images.as_ref(), &amount)?,
     };
     if let (Some(images), Some(logits)) = (&images, truths.logits.first())
         && images.classes() != logits.ncols()
@@ -141,15 +144,15 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         | ReferenceKind::Engine => true_network,
     };
     let adversary = match true_network.filter(|network| network.ends_alike()) {
-        Some(network) => {
+        Some(network) if amount.pool > 0 => {
             let image = inputs::image_input(file, images.as_ref())?;
             let pool = match &images {
-                Some(images) => images.pool()?,
-                None => noise_pool(&image, request.seed),
+                Some(images) => images.pool(&amount)?,
+                None => noise_pool(&image, request.seed, &amount),
             };
             Some(Adversary { model: &network.model, pool, image })
         }
-        None => None,
+        Some(_) | None => None,
     };
     let scoring =
         images.as_ref().filter(|_| file.contract.answer().kind != OutputKind::Decision).map(|images| {
@@ -180,6 +183,7 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         adversary,
         reference: another.map(ExpectedModel::reference),
         scoring,
+        amount,
         case: Some(&case),
         open: &open,
         threads,
@@ -312,10 +316,11 @@ fn inputs_and_truths(
     engines: &[EngineName],
     (network, reference): (Option<&ExpectedModel>, Option<&Reference>),
     images: Option<&Images>,
+    amount: &Amount,
 ) -> Result<(Vec<InputSet>, Truths)> {
     let sets = match images {
-        Some(images) => images.sets(file, request.images, request.seed)?,
-        None => inputs::noise(file, request.seed)?,
+        Some(images) => images.sets(file, request.seed, amount)?,
+        None => inputs::noise(file, request.seed, amount)?,
     };
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);

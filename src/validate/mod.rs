@@ -12,5 +12,5 @@ mod settle;
 mod sizes;
 
 pub use inputs::image_input;
-pub use job::{IMAGES, Request, specimen, validate};
+pub use job::{Request, specimen, validate};
 pub use settle::fix_batch;

@@ -4,11 +4,14 @@ use anyhow::Result;
 use ndarray::{Axis, Slice};
 
 use crate::config::EngineName;
-use crate::contract::{Dim, Layout};
+use crate::contract::{Dim, Layout, Precision};
 use crate::engine::{EngineOptions, open};
 use crate::onnx::{Finding, OnnxFile, Severity, dims_text};
 use crate::progress::Progress;
-use crate::verify::{ConfiguredEngine, InputSet, ReferenceKind, SizeReport, Verification, verify};
+use crate::verify::{
+    Amount, ConfiguredEngine, Evaluations, InputSet, ReferenceKind, SizeReport, Verification, evaluations,
+    verify,
+};
 
 use super::against::{file_truth, imported, network_truth};
 use super::inputs::noise;
@@ -57,7 +60,8 @@ pub fn check_size(
         import.ok().filter(|_| cfg!(feature = "train")).map(|import| imported(import, ReferenceKind::File));
     let shorter = network.as_mut().map(|network| network.cut(&file)).transpose()?.flatten();
     let file = shorter.unwrap_or(file);
-    let inputs = few(noise(&file, seed)?);
+    let amount = Amount { noise: SAMPLES, ..Amount::default() };
+    let inputs = few(noise(&file, seed, &amount)?);
     let engines: Vec<EngineName> =
         engines.iter().copied().filter(|engine| *engine != EngineName::Torch).collect();
     let reader = engines.first().copied().unwrap_or(EngineName::Tract);
@@ -74,16 +78,20 @@ pub fn check_size(
         let loaded = open(&file, engine, &options);
         ConfiguredEngine::new(engine, options, loaded, &file.contract)
     };
+    let ends_alike = network.as_ref().filter(|network| network.ends_alike());
+    let float32 = file.contract.precision == Precision::Float32;
+    let rounding = ends_alike.filter(|_| float32).map(|network| evaluations(&network.model));
     let report = verify(&mut Verification {
         model: file.path.display().to_string(),
         findings: Vec::new(),
         truths: &truths,
-        engines: engines.iter().map(open).collect(),
+        engines: &mut engines.iter().map(open).collect::<Vec<_>>(),
         inputs: &inputs,
         scoring: None,
         fixed_batch: file.contract.batch(),
         precision: file.contract.precision,
-        rounding: None,
+        rounding: rounding.as_ref().map(|evaluations| evaluations as &Evaluations<'_>),
+        amount,
         progress,
     });
     let ran = |sets: usize| sets == inputs.len();

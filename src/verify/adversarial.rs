@@ -13,21 +13,13 @@ use crate::task::margin;
 
 use super::check::ConfiguredEngine;
 use super::compare::scale;
+use super::effort::Amount;
 use super::inputs::InputSet;
 use super::tolerance::Tolerance;
 use super::truth::{ReferenceKind, Truths};
 
-/// Number of samples with the smallest margins that are kept from a pool.
-const NARROW: usize = 16;
-
-/// Number of samples from which the search starts.
-const SEARCHED: usize = 4;
-
 /// Number of samples among which the starting points are chosen.
 const CONSIDERED: usize = 32;
-
-/// Steps of the search.
-const STEPS: usize = 5;
 
 /// Size of the first step, as a share of the range from a black to a white pixel. It is halved after every step
 /// that finds nothing.
@@ -50,6 +42,7 @@ pub struct AdversarialSearch<'a> {
     /// The pool in which samples with small margins are looked for.
     pub pool: ArrayD<f32>,
     pub image: ImageInput,
+    pub amount: Amount,
     pub threads: usize,
 }
 
@@ -63,7 +56,7 @@ pub fn add_adversarial_inputs(
     truths: &mut Truths,
     search: AdversarialSearch<'_>,
 ) -> Result<()> {
-    let AdversarialSearch { model, file, candidates, pool, image, threads } = search;
+    let AdversarialSearch { model, file, candidates, pool, image, amount, threads } = search;
     let usual = |candidate: &&mut ConfiguredEngine| {
         candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded.is_ok()
     };
@@ -75,7 +68,7 @@ pub fn add_adversarial_inputs(
         Ok(logits) if logits.ncols() == model.graph().classes() => logits,
         Ok(_) | Err(_) => return Ok(()),
     };
-    let narrow = pool.select(Axis(0), &narrowest(&logits));
+    let narrow = pool.select(Axis(0), &narrowest(&logits, amount.narrow));
     let mut add = |name, images: ArrayD<f32>| -> Result<()> {
         truths.logits.push(true_logits(&truth, images.view())?);
         inputs.push(InputSet { name, images, gates: true });
@@ -101,6 +94,7 @@ pub fn add_adversarial_inputs(
     let scores = disagreement(&known.slice_axis(Axis(0), first).to_owned(), &found, &tolerance)?.scores;
     let mut search = Search {
         image,
+        amount,
         differs: &mut |images: ArrayViewD<'_, f32>| {
             let found = all_logits(candidate, images.view(), fixed_batch)?;
             disagreement(&true_logits(&truth, images)?, &found, &tolerance)
@@ -158,6 +152,7 @@ type Ascent<'a> = dyn FnMut(ArrayViewD<'_, f32>, ArrayViewD<'_, f32>) -> Result<
 /// disagreement: a step is kept only if the disagreement has grown.
 struct Search<'a> {
     image: ImageInput,
+    amount: Amount,
     differs: &'a mut dyn FnMut(ArrayViewD<'_, f32>) -> Result<Disagreement>,
     /// The gradient of `Σ direction · difference` with respect to the images.
     ascent: &'a mut Ascent<'a>,
@@ -172,11 +167,11 @@ impl Search<'_> {
         let (low, high) = (black.min(white), black.max(white));
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        order.truncate(SEARCHED);
+        order.truncate(self.amount.searched);
         let mut best = considered.select(Axis(0), &order).mapv(|value| value.clamp(low, high));
         let mut at = (self.differs)(best.view())?;
         let mut sizes = vec![STEP * (high - low); order.len()];
-        for _ in 0..STEPS {
+        for _ in 0..self.amount.steps {
             let gradient = (self.ascent)(best.view(), at.direction.view())?;
             let mut next = best.clone();
             for ((mut image, gradient), &size) in next.outer_iter_mut().zip(gradient.outer_iter()).zip(&sizes)
@@ -205,7 +200,7 @@ impl Search<'_> {
 
 /// The samples whose two largest logits are closest, closest first. Samples with non-finite logits are left
 /// out.
-fn narrowest(logits: &Array2<f64>) -> Vec<usize> {
+fn narrowest(logits: &Array2<f64>, most: usize) -> Vec<usize> {
     let margins: Vec<f64> = logits
         .outer_iter()
         .map(|row| match row.iter().all(|value| value.is_finite()) {
@@ -215,7 +210,7 @@ fn narrowest(logits: &Array2<f64>) -> Vec<usize> {
         .collect();
     let mut order: Vec<usize> = (0..margins.len()).filter(|&sample| margins[sample].is_finite()).collect();
     order.sort_by(|&a, &b| margins[a].total_cmp(&margins[b]));
-    order.truncate(NARROW);
+    order.truncate(most);
     order
 }
 
@@ -250,7 +245,7 @@ mod tests {
     #[test]
     fn the_closest_decisions_come_first() {
         let logits = array![[3.0, 1.0, 2.0], [0.5, 0.4, -9.0], [f64::NAN, 1.0, 1.0], [5.0, -5.0, 0.0]];
-        assert_eq!(narrowest(&logits), [1, 0, 3]);
+        assert_eq!(narrowest(&logits, 16), [1, 0, 3]);
     }
 
     #[test]
@@ -263,8 +258,10 @@ mod tests {
             pixels: Pixels::Single { black: -1.0, white: 1.0 },
         };
         let considered = ArrayD::from_shape_fn(vec![6, 1, 1, 2], |at| 0.15 * at[0] as f32);
+        let amount = Amount::default();
         let mut search = Search {
             image,
+            amount,
             differs: &mut |images: ArrayViewD<'_, f32>| {
                 let sum = |image: ArrayViewD<'_, f32>| f64::from(image.sum());
                 let scores = images.outer_iter().map(sum).collect();
@@ -274,8 +271,8 @@ mod tests {
         };
         let scores: Vec<f64> = (0..6).map(f64::from).collect();
         let found = search.run(considered.view(), &scores).unwrap();
-        assert_eq!(found.shape(), [SEARCHED, 1, 1, 2]);
-        let expected = (0.75 + STEPS as f32 * STEP * 2.0).min(1.0);
+        assert_eq!(found.shape(), [amount.searched, 1, 1, 2]);
+        let expected = (0.75 + amount.steps as f32 * STEP * 2.0).min(1.0);
         assert!((found[[0, 0, 0, 0].as_slice()] - expected).abs() < 1e-6, "{found}");
         assert!(found.iter().all(|value| (-1.0..=1.0).contains(value)));
     }

@@ -13,6 +13,7 @@ use crate::task::SCORE;
 
 use super::compare::{Limits, compare, compare_decisions, compare_rounded};
 use super::distances::{Reading, distances};
+use super::effort::Amount;
 use super::inputs::{InputSet, padded};
 use super::report::{EngineReport, PreprocessingReport, Restored, SetReport, VerifyReport};
 use super::rounding::{Evaluations, FACTOR, Rounded, spreads};
@@ -23,9 +24,6 @@ use super::truth::Truths;
 /// Sizes of the first batches of each set; the rest of the set comes in batches of the last size.
 const BATCHES: [usize; 6] = [1, 2, 3, 8, 7, 8];
 
-/// Samples of each set for a slow engine: tract running a file without optimisation.
-const SLOW_SAMPLES: usize = 8;
-
 /// A verification: a file in some engines, compared with a reference on given inputs.
 pub struct Verification<'a> {
     /// The file's name in the report.
@@ -33,7 +31,7 @@ pub struct Verification<'a> {
     /// Problems in the file's own structure.
     pub findings: Vec<Finding>,
     pub truths: &'a Truths,
-    pub engines: Vec<ConfiguredEngine>,
+    pub engines: &'a mut [ConfiguredEngine],
     pub inputs: &'a [InputSet],
     pub scoring: Option<Scoring<'a>>,
     /// The only batch size the file accepts, if its batch is fixed.
@@ -42,6 +40,7 @@ pub struct Verification<'a> {
     pub precision: Precision,
     /// Evaluates the reference network in float32, where there is one and the file computes in float32.
     pub rounding: Option<&'a Evaluations<'a>>,
+    pub amount: Amount,
     pub progress: &'a dyn Progress,
 }
 
@@ -80,10 +79,10 @@ impl ConfiguredEngine {
         }
     }
 
-    /// Number of samples of a set on which it is run.
-    fn samples(&self, all: usize) -> usize {
-        let slow = self.engine == EngineName::Tract && !self.options.optimize;
-        if slow { all.min(SLOW_SAMPLES) } else { all }
+    /// Number of samples of a set on which it is run: tract without its optimiser is slow.
+    fn samples(&self, all: usize, slow: usize) -> usize {
+        let is_slow = self.engine == EngineName::Tract && !self.options.optimize;
+        if is_slow { all.min(slow) } else { all }
     }
 
     /// Scores of a batch, which is not larger than a fixed batch size: one row per image.
@@ -110,6 +109,18 @@ impl ConfiguredEngine {
 
 /// Compares every engine with the reference. An engine that fails is a finding, not an error.
 pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
+    verified(job).finish()
+}
+
+/// Engines compared so far, before the verdict.
+pub(super) struct Verified {
+    report: VerifyReport,
+    /// The truth first, then the engines.
+    readings: Vec<Reading>,
+}
+
+/// Compares every engine with the reference on the given inputs, without a verdict.
+pub(super) fn verified(job: &mut Verification<'_>) -> Verified {
     let batches = batch_sizes(job.fixed_batch);
     let task = job.progress.begin("verify", job.engines.len() as u64, "engines");
     let truth = Reading {
@@ -124,8 +135,9 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
         batches: &batches,
         precision: job.precision,
         rounding: job.rounding,
+        amount: job.amount,
     };
-    for candidate in &mut job.engines {
+    for candidate in job.engines.iter_mut() {
         let (report, reading, right) = check.engine(candidate, first.as_ref());
         if let (None, Some(right)) = (&first, right) {
             first = Some((report.name.clone(), right));
@@ -134,19 +146,16 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
         readings.push(reading);
         task.advance(1);
     }
-    let preprocessing = check.preprocessing(&mut job.engines, &engines);
+    let preprocessing = check.preprocessing(job.engines, &engines);
     let mut findings = job.findings.clone();
     findings.extend(preprocessing.as_ref().and_then(unheeded));
-    findings.extend(rounded(&engines));
-    let whole = findings.iter().all(|finding| finding.severity < Severity::Error);
-    let passed = whole && engines.iter().all(|engine| engine.passed);
-    VerifyReport {
+    let report = VerifyReport {
         model: job.model.clone(),
         truth: job.truths.name.clone(),
         reference_kind: job.truths.kind,
-        verdict: if passed { job.truths.kind.verdict() } else { "failed" }.into(),
-        passed,
-        closest: closest(&engines),
+        verdict: String::new(),
+        passed: false,
+        closest: None,
         findings,
         distances: distances(&readings),
         preprocessing,
@@ -154,6 +163,47 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
         batches,
         sizes: Vec::new(),
         blame: Vec::new(),
+    };
+    Verified { report, readings }
+}
+
+impl Verified {
+    /// Whether everything has passed so far.
+    pub fn passed(&self) -> bool {
+        let whole = self.report.findings.iter().all(|finding| finding.severity < Severity::Error);
+        whole && self.report.engines.iter().all(|engine| engine.passed)
+    }
+
+    /// Number of samples that decide.
+    pub fn samples(&self) -> usize {
+        let sets = self.report.engines.first().map_or(&[][..], |engine| &engine.sets);
+        sets.iter().filter(|set| set.gates).map(|set| set.samples).sum()
+    }
+
+    /// Adds the same engines on further inputs.
+    pub fn extend(&mut self, more: Self) {
+        for (engine, more) in self.report.engines.iter_mut().zip(more.report.engines) {
+            engine.sets.extend(more.sets);
+            let new = more.problems.into_iter().filter(|problem| !engine.problems.contains(problem));
+            let new: Vec<String> = new.collect();
+            engine.problems.extend(new);
+            engine.passed &= more.passed;
+        }
+        for (reading, more) in self.readings.iter_mut().zip(more.readings) {
+            reading.sets.extend(more.sets);
+        }
+    }
+
+    /// The report, with its verdict.
+    pub fn finish(self) -> VerifyReport {
+        let passed = self.passed();
+        let mut report = self.report;
+        report.verdict = if passed { report.reference_kind.verdict() } else { "failed" }.into();
+        report.passed = passed;
+        report.closest = closest(&report.engines);
+        report.distances = distances(&self.readings);
+        report.findings.extend(rounded(&report.engines));
+        report
     }
 }
 
@@ -208,6 +258,7 @@ struct Check<'a> {
     batches: &'a [usize],
     precision: Precision,
     rounding: Option<&'a Evaluations<'a>>,
+    amount: Amount,
 }
 
 impl Check<'_> {
@@ -315,7 +366,7 @@ impl Check<'_> {
         truth: &Array2<f64>,
         tolerance: &Tolerance,
     ) -> Result<(SetReport, Array2<f64>)> {
-        let samples = candidate.samples(truth.nrows());
+        let samples = candidate.samples(truth.nrows(), self.amount.slow);
         let (mut start, mut turn, mut rows) = (0, 0, Vec::new());
         while start < samples {
             let size = self.batches[turn.min(self.batches.len() - 1)];
@@ -393,8 +444,8 @@ fn rounded(engines: &[EngineReport]) -> Option<Finding> {
     Some(Finding {
         severity: Severity::Note,
         problem: format!(
-            "rounding: on {samples} samples of '{}' float32 evaluations of the reference itself are up to {spread:.1e} from \
-             its float64 values, so {} may be {:.1e} away there ({fixed_limit_used:.1} times the fixed limit)",
+            "rounding: on {samples} samples of '{}' float32 evaluations of the network itself are up to {spread:.1e} apart, \
+             so {} may be {:.1e} away there; it uses {fixed_limit_used:.1} times the fixed limit",
             set.set,
             engine.name,
             FACTOR * spread

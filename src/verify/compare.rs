@@ -26,7 +26,7 @@ pub fn compare(
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
     pub tolerance: &'a Tolerance,
-    /// The distance of float32 evaluations from the reference, by sample; 0 where none was needed.
+    /// The largest distance between float32 evaluations, by sample; 0 where none was needed.
     pub spreads: &'a [f64],
 }
 

@@ -1,13 +1,11 @@
 //! One verification from start to end: adversarial inputs, comparison, blame, and the failing case.
 
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use ndarray::{ArrayD, ArrayViewD};
+use ndarray::ArrayD;
 
 use crate::contract::{ImageInput, Precision};
-use crate::engine::torch::Rounding;
 use crate::graph::Model;
 use crate::onnx::{Finding, OnnxFile, Severity, findings};
 use crate::progress::Progress;
@@ -15,12 +13,13 @@ use crate::progress::Progress;
 use super::adversarial::{AdversarialSearch, add_adversarial_inputs};
 use super::blame::{Evidence, Open, blame};
 use super::case::save_case;
-use super::check::{ConfiguredEngine, Verification, verify};
+use super::check::{ConfiguredEngine, Verification, verified};
+use super::effort::Amount;
 use super::inputs::InputSet;
 use super::report::VerifyReport;
-use super::rounding::Evaluations;
+use super::rounding::{Evaluations, evaluations};
 use super::scoring::Scoring;
-use super::truth::Truths;
+use super::truth::{ReferenceKind, Truths};
 
 /// Everything needed to examine a file.
 pub struct Examination<'a> {
@@ -41,6 +40,7 @@ pub struct Examination<'a> {
     /// The model with which the file's nodes are compared, where that is not the file's own.
     pub reference: Option<&'a Model>,
     pub scoring: Option<Scoring<'a>>,
+    pub amount: Amount,
     /// Folder for a failing case, if one is kept.
     pub case: Option<&'a Path>,
     /// Loads the file, or a variant of it, into an engine.
@@ -66,59 +66,47 @@ pub struct Examined {
     pub case: Result<Vec<PathBuf>>,
 }
 
-/// Verifies a file and looks into a failure. If there is no search for adversarial inputs, or if no node can be
+/// Verifies a file and looks into a failure. Adversarial inputs come last, for a file that has passed so far. If there is no search for adversarial inputs, or if no node can be
 /// blamed, that is a warning.
 pub fn examine(examination: Examination<'_>) -> Examined {
-    let Examination { file, whole, mut candidates, mut inputs, mut truths, .. } = examination;
-    let Examination {
-        findings: found,
-        network,
-        adversary,
-        reference,
-        scoring,
-        case,
-        open,
-        threads,
-        progress,
-        ..
-    } = examination;
-    if let Some(Adversary { model, pool, image }) = adversary {
-        let candidates = &mut candidates;
-        let search = AdversarialSearch { model, file, candidates, pool, image, threads };
-        if let Err(error) = add_adversarial_inputs(&mut inputs, &mut truths, search) {
-            progress.warn(format!("the search for adversarial inputs failed: {error:#}"));
-        }
-    }
+    let Examination { file, whole, mut candidates, mut inputs, mut truths, amount, .. } = examination;
+    let Examination { findings: found, network, adversary, reference, .. } = examination;
+    let Examination { scoring, case, open, threads, progress, .. } = examination;
     let mut found = found;
     found.extend(findings(whole));
     found.extend(same_everywhere(&truths));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let float32 = whole.contract.precision == Precision::Float32;
-    let rounding = network.filter(|_| float32).map(|model| {
-        let float32 = OnceCell::new();
-        move |images: ArrayViewD<'_, f32>| {
-            let evaluations = match float32.get() {
-                Some(evaluations) => evaluations,
-                None => {
-                    let evaluations = Rounding::new(model)?;
-                    float32.get_or_init(|| evaluations)
-                }
-            };
-            evaluations.logits(images)
+    let rounding = network.filter(|_| float32).map(evaluations);
+    let run =
+        |candidates: &mut [ConfiguredEngine], inputs: &[InputSet], truths: &Truths, findings, scoring| {
+            verified(&mut Verification {
+                model: file.path.display().to_string(),
+                findings,
+                truths,
+                engines: candidates,
+                inputs,
+                scoring,
+                fixed_batch: file.contract.batch(),
+                precision: whole.contract.precision,
+                rounding: rounding.as_ref().map(|evaluations| evaluations as &Evaluations<'_>),
+                amount,
+                progress,
+            })
+        };
+    let mut found = run(&mut candidates, &inputs, &truths, found, scoring);
+    if let Some(Adversary { model, pool, image }) = adversary.filter(|_| found.passed()) {
+        let verdict = truths.kind.verdict();
+        progress.note(format!("so far {verdict}, on {} samples; looking for harder ones", found.samples()));
+        let (before, candidates) = (inputs.len(), &mut candidates);
+        let search = AdversarialSearch { model, file, candidates, pool, image, amount, threads };
+        if let Err(error) = add_adversarial_inputs(&mut inputs, &mut truths, search) {
+            progress.warn(format!("the search for adversarial inputs failed: {error:#}"));
         }
-    });
-    let mut report = verify(&mut Verification {
-        model: file.path.display().to_string(),
-        findings: found,
-        truths: &truths,
-        engines: candidates,
-        inputs: &inputs,
-        scoring,
-        fixed_batch: file.contract.batch(),
-        precision: whole.contract.precision,
-        rounding: rounding.as_ref().map(|evaluations| evaluations as &Evaluations<'_>),
-        progress,
-    });
+        let new = Truths { logits: truths.logits[before..].to_vec(), ..truths.clone() };
+        found.extend(run(candidates, &inputs[before..], &new, Vec::new(), None));
+    }
+    let mut report = found.finish();
     let evidence = Evidence { file, reference, inputs: &inputs, truths: &truths, open, threads };
     blame(&mut report, &evidence, progress);
     let case = match case.filter(|_| !report.passed) {
@@ -130,6 +118,10 @@ pub fn examine(examination: Examination<'_>) -> Examined {
 
 /// A finding if the reference gives exactly the same for all inputs, so that the network cannot tell images apart.
 fn same_everywhere(truths: &Truths) -> Option<Finding> {
+    if truths.kind == ReferenceKind::Recorded {
+        // The recorded inputs may be alike.
+        return None;
+    }
     let mut rows = truths.logits.iter().flat_map(|logits| logits.outer_iter());
     let first = rows.next()?;
     let mut others = rows.peekable();

@@ -9,14 +9,7 @@ use crate::contract::{ImageInput, Pixels, Preparation};
 use crate::data::{Split, prepared_batches};
 use crate::seed::derive_seed;
 
-/// Number of samples of seeded noise.
-const NOISE: usize = 32;
-
-/// Number of samples of far too small noise, and of far too large noise.
-const UNREAL: usize = 8;
-
-/// Maximum number of samples in a pool to choose from.
-const POOL: usize = 1024;
+use super::effort::Amount;
 
 /// Maximum number of values in such a pool: 64 MiB.
 const MAX_POOL: usize = 1 << 24;
@@ -34,7 +27,12 @@ pub struct InputSet {
 /// Every kind of input: the given images, noise, constants within the range of pixels, a checkerboard of
 /// black and white, impulses, and noise far too small and far too large. For whole-number pixels, the last
 /// two are noise of the two darkest values and noise of the two extremes.
-pub fn input_sets(images: Option<ArrayD<f32>>, input: &ImageInput, seed: u64) -> Vec<InputSet> {
+pub fn input_sets(
+    images: Option<ArrayD<f32>>,
+    input: &ImageInput,
+    seed: u64,
+    amount: &Amount,
+) -> Vec<InputSet> {
     let set = |name, images, gates| InputSet { name, images, gates };
     let (Pixels::Single { black, white } | Pixels::Half { black, white } | Pixels::Whole { black, white }) =
         input.pixels;
@@ -47,15 +45,15 @@ pub fn input_sets(images: Option<ArrayD<f32>>, input: &ImageInput, seed: u64) ->
         input.drawn(1, |_, (row, column)| if (row + column).is_multiple_of(2) { white } else { black });
     let (noise, tiny, huge) = match input.pixels {
         Pixels::Single { .. } | Pixels::Half { .. } => {
-            let noise = normal(input, seed, NOISE);
+            let noise = normal(input, seed, amount.noise);
             let many = if matches!(input.pixels, Pixels::Half { .. }) { 1e2 } else { 1e4 };
-            let some = noise.slice_axis(Axis(0), Slice::from(..UNREAL));
+            let some = noise.slice_axis(Axis(0), Slice::from(..amount.unreal.min(amount.noise)));
             (noise.clone(), some.mapv(|value| value * 1e-6), some.mapv(|value| value * many))
         }
         Pixels::Whole { .. } => {
-            let noise = uniform(input, seed, black, white, NOISE);
+            let noise = uniform(input, seed, black, white, amount.noise);
             let bright = |value: f32| value > middle;
-            let some = noise.slice_axis(Axis(0), Slice::from(..UNREAL));
+            let some = noise.slice_axis(Axis(0), Slice::from(..amount.unreal.min(amount.noise)));
             let tiny = some.mapv(|value| if bright(value) { black + 1.0 } else { black });
             let huge = some.mapv(|value| if bright(value) { white } else { black });
             (noise, tiny, huge)
@@ -73,13 +71,13 @@ pub fn input_sets(images: Option<ArrayD<f32>>, input: &ImageInput, seed: u64) ->
 }
 
 /// Number of images of a given size in a pool to choose samples from.
-pub fn pool_size(image: [usize; 3]) -> usize {
-    (MAX_POOL / image.iter().product::<usize>().max(1)).clamp(1, POOL)
+pub fn pool_size(image: [usize; 3], amount: &Amount) -> usize {
+    (MAX_POOL / image.iter().product::<usize>().max(1)).clamp(1, amount.pool.max(1))
 }
 
 /// A pool of noise to choose samples from, distinct from the noise in [`input_sets`].
-pub fn noise_pool(input: &ImageInput, seed: u64) -> ArrayD<f32> {
-    let (seed, samples) = (derive_seed(seed, &["pool"]), pool_size(input.shape));
+pub fn noise_pool(input: &ImageInput, seed: u64, amount: &Amount) -> ArrayD<f32> {
+    let (seed, samples) = (derive_seed(seed, &["pool"]), pool_size(input.shape, amount));
     match input.pixels {
         Pixels::Single { .. } | Pixels::Half { .. } => normal(input, seed, samples),
         Pixels::Whole { black, white } => uniform(input, seed, black, white, samples),
@@ -151,7 +149,9 @@ mod tests {
 
     #[test]
     fn inputs_come_from_the_seed() {
-        let sets = |seed| input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, SINGLE), seed);
+        let sets = |seed| {
+            input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, SINGLE), seed, &Amount::default())
+        };
         assert_eq!(sets(1), sets(1));
         assert_ne!(sets(1), sets(2));
         for set in sets(1) {
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn what_is_drawn_is_the_same_picture_with_channels_last() {
-        let first = input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, SINGLE), 1);
-        let last = input_sets(None, &input([5, 4, 3], Layout::ChannelsLast, SINGLE), 1);
+        let first = input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, SINGLE), 1, &Amount::default());
+        let last = input_sets(None, &input([5, 4, 3], Layout::ChannelsLast, SINGLE), 1, &Amount::default());
         for (first, last) in first
             .iter()
             .zip(&last)
@@ -178,7 +178,9 @@ mod tests {
     fn whole_numbers_stay_whole_and_in_range() {
         for (black, white) in [(0.0, 255.0), (-128.0, 127.0), (0.0, 1.0)] {
             let pixels = Pixels::Whole { black, white };
-            for set in input_sets(None, &input([5, 4, 3], Layout::ChannelsLast, pixels), 1) {
+            for set in
+                input_sets(None, &input([5, 4, 3], Layout::ChannelsLast, pixels), 1, &Amount::default())
+            {
                 let whole = |value: f32| value.fract() == 0.0 && (black..=white).contains(&value);
                 assert!(set.images.iter().all(|&value| whole(value)), "{} of {white}", set.name);
                 let varied = set.images.iter().any(|&value| value != set.images[[0, 0, 0, 0].as_slice()]);
@@ -190,7 +192,7 @@ mod tests {
     #[test]
     fn half_precision_holds_every_input() {
         let pixels = Pixels::Half { black: -2.0, white: 2.0 };
-        for set in input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, pixels), 1) {
+        for set in input_sets(None, &input([3, 5, 4], Layout::ChannelsFirst, pixels), 1, &Amount::default()) {
             assert!(set.images.iter().all(|value| value.abs() < 1e3), "{}", set.name);
         }
     }

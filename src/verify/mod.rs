@@ -9,6 +9,7 @@ mod case;
 mod check;
 mod compare;
 mod distances;
+mod effort;
 mod examine;
 mod inputs;
 mod report;
@@ -23,13 +24,14 @@ pub use case::save_case;
 pub use check::{ConfiguredEngine, Verification, verify};
 pub use compare::compare;
 pub use distances::Distances;
+pub use effort::{Amount, Effort};
 pub use examine::{Adversary, Examination, Examined, examine};
 pub use inputs::{InputSet, images_of, input_sets, noise_pool, pool_size};
 pub use report::{
     Blame, EngineReport, Flip, NodeError, PairedScore, PreprocessingReport, Restored, ScoreReport, SetReport,
     SizeReport, VerifyReport, Worst,
 };
-pub use rounding::{Evaluations, Rounded};
+pub use rounding::{Evaluations, Rounded, evaluations};
 pub use scoring::Scoring;
 pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Specimen, self_test};
 pub use tolerance::Tolerance;

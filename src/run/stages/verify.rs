@@ -16,8 +16,8 @@ use crate::onnx::OnnxFile;
 use crate::plan::Peer;
 use crate::seed::derive_seed;
 use crate::verify::{
-    Adversary, ConfiguredEngine, Examination, Examined, InputSet, ReferenceKind, Scoring, Truths, examine,
-    images_of, input_sets, pool_size,
+    Adversary, ConfiguredEngine, Effort, Examination, Examined, InputSet, ReferenceKind, Scoring, Truths,
+    examine, images_of, input_sets, pool_size,
 };
 
 use super::engines::open;
@@ -42,11 +42,12 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let seed = derive_seed(context.plan.pipeline.seed, &["verify"]);
     let image = file.contract.image_input(Some(&preparation)).context("an exported file fixes its images")?;
     let images = images_of(&data.validation.spread(settings.images), &preparation)?;
-    let inputs = input_sets(Some(images), &image, seed);
+    let amount = Effort::default().amount(Some(chosen.cost.macs));
+    let inputs = input_sets(Some(images), &image, seed, &amount);
     let name = "checkpoint, unfolded, libtorch float64";
     let truths =
         Truths::of(name, ReferenceKind::Checkpoint, &inputs, None, &mut |images| truth.logits(images))?;
-    let pool = images_of(&data.validation.spread(pool_size(data.info.shape)), &preparation)?;
+    let pool = images_of(&data.validation.spread(pool_size(data.info.shape, &amount)), &preparation)?;
     let (name, split) = context.scored_on();
     let reference = Some(context.scored(&chosen.name)?.share());
     let Examined { report, inputs, truths, case } = examine(Examination {
@@ -66,6 +67,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
             own: Some(&own),
             reference,
         }),
+        amount,
         case: Some(&folder.failing_case()),
         open: &engine::open,
         threads,

@@ -15,6 +15,7 @@ use crate::progress::{Progress, Silent};
 
 use super::super::check::ConfiguredEngine;
 use super::super::compare::compare;
+use super::super::effort::Amount;
 use super::super::examine::{Examination, examine};
 use super::super::inputs::{InputSet, input_sets};
 use super::super::report::VerifyReport;
@@ -98,7 +99,7 @@ struct Known {
 }
 
 fn inputs(specimen: &Specimen<'_>, seed: u64) -> Result<Vec<InputSet>> {
-    let mut sets = input_sets(None, &specimen.image, seed);
+    let mut sets = input_sets(None, &specimen.image, seed, &Amount::default());
     sets.retain(|set| set.gates);
     for set in &mut sets {
         let samples = set.images.shape()[0].min(SAMPLES);
@@ -185,6 +186,7 @@ fn verified(specimen: &Specimen<'_>, file: &OnnxFile, known: &Known, ways: &[Eng
         adversary: None,
         reference: Some(specimen.model),
         scoring: None,
+        amount: Amount::default(),
         case: None,
         open: &open,
         threads: specimen.threads,
