@@ -20,6 +20,7 @@ use crate::verify::{
 use super::against::{
     ExpectedModel, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder,
 };
+use super::first::first_look;
 use super::inputs::{self, Images, Recorded, dataset};
 use super::settle::{Batched, fix_batch, fix_sizes, probe_batch, structure};
 use super::sizes::{another_size, check_size};
@@ -117,9 +118,23 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
     let macs = network.as_ref().map(|network| cost(network.model.graph()).macs);
     let by_effort = request.effort.amount(macs);
     let amount = Amount { images: request.images.unwrap_or(by_effort.images), ..by_effort };
-    let (inputs, truths) = match recorded {
-        Some(recorded) => recorded.truth(file)?,
-        None => inputs_and_truths(request, file, &engines, references, images.as_ref(), &amount)?,
+    let threads = usable_threads();
+    let mut candidates = candidates(file, &engines, network.as_ref(), threads)?;
+    let (inputs, truths) = match (recorded, &images) {
+        (Some(recorded), _) => recorded.truth(file)?,
+        (None, images) => {
+            let sets = match images {
+                Some(images) => images.sets(file, request.seed, &amount)?,
+                None => inputs::noise(file, request.seed, &amount)?,
+            };
+            let expected =
+                reference.as_ref().map_or(network.as_ref(), |reference| reference.network.as_ref());
+            if let (Some(network), Some(macs)) = (expected, macs) {
+                first_look(file, (network, macs), &sets, &mut candidates, amount, progress)?;
+            }
+            let truths = truths(file, &engines, references, &sets)?;
+            (sets, truths)
+        }
     };
     if let (Some(images), Some(logits)) = (&images, truths.logits.first())
         && images.classes() != logits.ncols()
@@ -171,12 +186,11 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         });
     let another = true_network.filter(|_| truths.kind != ReferenceKind::File);
     let case = request.case_folder();
-    let threads = usable_threads();
     let examined = examine(Examination {
         file,
         whole,
         findings: found,
-        candidates: candidates(file, &engines, network.as_ref(), threads)?,
+        candidates,
         inputs,
         truths,
         network: evaluated.filter(|network| network.ends_alike()).map(|network| &network.model),
@@ -310,29 +324,23 @@ fn network(
     }
 }
 
-fn inputs_and_truths(
-    request: &Request,
+/// The truth for sets of inputs: another file's, that of the network, or that of an engine.
+fn truths(
     file: &OnnxFile,
     engines: &[EngineName],
     (network, reference): (Option<&ExpectedModel>, Option<&Reference>),
-    images: Option<&Images>,
-    amount: &Amount,
-) -> Result<(Vec<InputSet>, Truths)> {
-    let sets = match images {
-        Some(images) => images.sets(file, request.seed, amount)?,
-        None => inputs::noise(file, request.seed, amount)?,
-    };
+    sets: &[InputSet],
+) -> Result<Truths> {
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);
-    let truths = match (network, reference) {
-        (_, Some(Reference { file, network: Some(network) })) => network_truth(network, &sets, file)?,
+    match (network, reference) {
+        (_, Some(Reference { file, network: Some(network) })) => network_truth(network, sets, file),
         (_, Some(Reference { file, network: None })) => {
-            file_truth(file, reader, ReferenceKind::Reference, &sets, usable_threads())?
+            file_truth(file, reader, ReferenceKind::Reference, sets, usable_threads())
         }
-        (Some(network), None) => network_truth(network, &sets, file)?,
-        (None, None) => file_truth(file, reader, ReferenceKind::Engine, &sets, usable_threads())?,
-    };
-    Ok((sets, truths))
+        (Some(network), None) => network_truth(network, sets, file),
+        (None, None) => file_truth(file, reader, ReferenceKind::Engine, sets, usable_threads()),
+    }
 }
 
 /// The named engines, or all that are available.

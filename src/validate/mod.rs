@@ -5,6 +5,7 @@
 //! is `verify`'s.
 
 mod against;
+mod first;
 mod inputs;
 mod job;
 mod numpy;

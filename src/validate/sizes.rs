@@ -1,7 +1,6 @@
 //! A file that leaves height or width free, checked at another size than the one it was validated at.
 
 use anyhow::Result;
-use ndarray::{Axis, Slice};
 
 use crate::config::EngineName;
 use crate::contract::{Dim, Layout, Precision};
@@ -9,11 +8,11 @@ use crate::engine::{EngineOptions, open};
 use crate::onnx::{Finding, OnnxFile, Severity, dims_text};
 use crate::progress::Progress;
 use crate::verify::{
-    Amount, ConfiguredEngine, Evaluations, InputSet, ReferenceKind, SizeReport, Verification, evaluations,
-    verify,
+    Amount, ConfiguredEngine, Evaluations, ReferenceKind, SizeReport, Verification, evaluations, verify,
 };
 
 use super::against::{file_truth, imported, network_truth};
+use super::first::few;
 use super::inputs::noise;
 use super::settle::{Batched, fix_batch};
 
@@ -61,7 +60,7 @@ pub fn check_size(
     let shorter = network.as_mut().map(|network| network.cut(&file)).transpose()?.flatten();
     let file = shorter.unwrap_or(file);
     let amount = Amount { noise: SAMPLES, ..Amount::default() };
-    let inputs = few(noise(&file, seed, &amount)?);
+    let inputs = few(&noise(&file, seed, &amount)?, SAMPLES);
     let engines: Vec<EngineName> =
         engines.iter().copied().filter(|engine| *engine != EngineName::Torch).collect();
     let reader = engines.first().copied().unwrap_or(EngineName::Tract);
@@ -105,16 +104,6 @@ pub fn check_size(
         tolerance_used: used.fold(0.0, f64::max),
         passed: report.passed,
     }))
-}
-
-/// The first samples of the kinds of input that decide.
-fn few(mut inputs: Vec<InputSet>) -> Vec<InputSet> {
-    inputs.retain(|set| set.gates);
-    for set in &mut inputs {
-        let samples = set.images.shape()[0].min(SAMPLES);
-        set.images = set.images.slice_axis(Axis(0), Slice::from(..samples)).to_owned();
-    }
-    inputs
 }
 
 #[cfg(test)]
