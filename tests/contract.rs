@@ -34,6 +34,11 @@ fn every_file_can_be_written_again_under_its_own_contract() {
     for path in fixtures() {
         let file = OnnxFile::load(&path).unwrap();
         let imported = import(&file).unwrap();
+        if file.contract.precision == Precision::Int8 {
+            let refused = emit(&imported.model, &imported.contract, None).unwrap_err();
+            assert!(refused.to_string().contains("int8"), "{refused}");
+            continue;
+        }
         let again = load(emit(&imported.model, &imported.contract, None).unwrap());
         assert_eq!(again.contract, imported.contract, "{}", path.display());
         assert_eq!(import(&again).unwrap().contract, imported.contract, "{}", path.display());

@@ -95,6 +95,13 @@ impl Op {
                 let params = vec![scale(shape.clone()), bias(shape, Init::Zeros)];
                 Facts { params, macs: 0, parts: &["weight", "bias"] }
             }
+            Op::InstanceNorm { .. } => {
+                let shape = vec![channels_in()];
+                let params = vec![scale(shape.clone()), bias(shape, Init::Zeros)];
+                Facts { params, macs: 0, parts: &["weight", "bias"] }
+            }
+            Op::Resize(_) => only(&["scales", "shape", "first", "second", "images", "size", "sizes"]),
+            Op::QuantizeDequantize(_) => only(&["scale", "zero", "quantized"]),
             Op::MatMul => Facts { macs: product_macs(), ..only(&[]) },
             Op::Clip { .. } => only(&["min", "max"]),
             Op::Slice { .. } => only(&["starts", "ends", "axes", "steps"]),
@@ -115,6 +122,7 @@ impl Op {
             | Op::Binary(_)
             | Op::Softmax { .. }
             | Op::Mean { .. }
+            | Op::Max { .. }
             | Op::Transpose { .. } => only(&[]),
         }
     }

@@ -15,6 +15,8 @@ mod model;
 mod normalize;
 mod op;
 mod params;
+mod quantize;
+mod resize;
 mod shape;
 mod weights;
 
@@ -29,4 +31,6 @@ pub use model::{Model, ModelError};
 pub use normalize::{fold_normalization, normalizing};
 pub use op::{Binary, Conv2d, Op, Pool, Shape, Unary};
 pub use params::{ParamSpec, node_params, params};
+pub use quantize::Quantize;
+pub use resize::{Coordinates, Filter, Resize, Rounding};
 pub use weights::{Weights, WeightsError};

@@ -5,6 +5,9 @@
 
 use ndarray::ArrayD;
 
+use super::quantize::Quantize;
+use super::resize::Resize;
+
 /// Dimensions of one sample, without the batch: `[channels, height, width]` or `[features]`.
 pub type Shape = Vec<usize>;
 
@@ -53,6 +56,16 @@ pub enum Op {
     /// Layer normalisation (Ba et al. 2016) over the last `axes` axes, with a weight and a bias of their
     /// shape.
     LayerNorm { axes: usize, eps: f64 },
+    /// Normalises each channel of an image, or of anything `[channels, …]`, by its own mean and variance over the other
+    /// axes (Ulyanov et al. 2016), with a weight and a bias per channel.
+    InstanceNorm { eps: f64 },
+    /// Resizes `[channels, height, width]`.
+    Resize(Resize),
+    /// `(min(max(round(x / scale) + zero, least), most) - zero) · scale`, halves to even: the values that remain after
+    /// quantisation.
+    QuantizeDequantize(Quantize),
+    /// Largest value over some axes, which keep length 1. The axes ascend.
+    Max { axes: Vec<usize> },
     /// Mean over some axes, which keep length 1. The axes ascend.
     Mean { axes: Vec<usize> },
     /// The same elements in the same order, in another shape.
@@ -168,6 +181,10 @@ impl Op {
             Op::Binary(binary) => binary.kind(),
             Op::Softmax { .. } => "softmax",
             Op::LayerNorm { .. } => "layer_norm",
+            Op::InstanceNorm { .. } => "instance_norm",
+            Op::Resize(_) => "resize",
+            Op::QuantizeDequantize(_) => "quantize_dequantize",
+            Op::Max { .. } => "reduce_max",
             Op::Mean { .. } => "mean",
             Op::Reshape { .. } => "reshape",
             Op::Transpose { .. } => "transpose",

@@ -1,6 +1,7 @@
 //! The shape of each operation's value, and error messages for inputs that do not fit.
 
 use super::op::{Binary, Conv2d, Op, Pool, Shape, Unary};
+use super::resize::Resize;
 
 impl Op {
     /// The shape of this operation's value for inputs of the given shapes.
@@ -93,7 +94,21 @@ impl Op {
                 }
                 Ok(shape.clone())
             }
-            Op::Mean { axes } => {
+            Op::InstanceNorm { eps } => {
+                let shape = one(inputs)?;
+                positive("eps", *eps)?;
+                if shape.len() < 2 {
+                    return Err(format!("needs channels and at least one more axis, found {shape:?}"));
+                }
+                Ok(shape.clone())
+            }
+            Op::Resize(resize) => infer_resize(resize, image(one(inputs)?)?),
+            Op::QuantizeDequantize(quantize) => {
+                let shape = one(inputs)?;
+                quantize.check(shape)?;
+                Ok(shape.clone())
+            }
+            Op::Mean { axes } | Op::Max { axes } => {
                 let mut shape = one(inputs)?.clone();
                 if axes.is_empty() || !axes.is_sorted_by(|a, b| a < b) {
                     return Err(format!("axes must ascend, found {axes:?}"));
@@ -143,6 +158,26 @@ fn infer_constant(shape: &[usize], inputs: &[&Shape]) -> Result<Shape, String> {
     }
     Ok(shape.to_vec())
 }
+
+fn infer_resize(resize: &Resize, [c, h, w]: [usize; 3]) -> Result<Shape, String> {
+    let [height, width] = resize.size;
+    if [h, w, height, width].contains(&0) {
+        return Err(format!("cannot resize {h} x {w} to {height} x {width}"));
+    }
+    for scale in resize.scale {
+        positive("scale", scale)?;
+    }
+    // The weights of an axis are a matrix.
+    let entries =
+        [(h, height), (w, width)].map(|(from, to)| from.checked_mul(to).filter(|&n| n <= MAX_RESIZE));
+    if entries.contains(&None) {
+        return Err(format!("resizing {h} x {w} to {height} x {width} is too much"));
+    }
+    Ok(vec![c, height, width])
+}
+
+/// Maximum weights along an axis of a resize: from 4,096 to 4,096 pixels.
+const MAX_RESIZE: usize = 1 << 24;
 
 fn infer_binary(binary: Binary, inputs: &[&Shape]) -> Result<Shape, String> {
     let [left, right] = inputs else { return Err(format!("takes two inputs, found {}", inputs.len())) };

@@ -8,13 +8,16 @@ use prost::Message;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
 use crate::contract::{Contract, Precision, TensorInfo};
-use crate::graph::{Binary, Graph, Model, Node, NodeId, Op, Pool, Unary, Weights, node_params};
+use crate::graph::{
+    Binary, Coordinates, Filter, Graph, Model, Node, NodeId, Op, Pool, Quantize, Resize, Rounding, Unary,
+    Weights, node_params,
+};
 
 use super::half::weights_in_half;
 use super::idioms::{hard_swish_gates, numbers};
 use super::interface::{self, graph_outputs};
 use super::metadata::Metadata;
-use super::proto::{float, floats, indices, int, ints, node, value_info};
+use super::proto::{eight_bits, float, floats, indices, int, ints, node, text, value_info};
 
 /// Operator set of emitted files, which ONNX Runtime from 1.12 on and tract read.
 pub const OPSET: i64 = 17;
@@ -176,6 +179,16 @@ impl<'a> Emitter<'a> {
             Op::LayerNorm { axes, eps } => {
                 ("LayerNormalization", vec![int("axis", -(*axes as i64)), float("epsilon", *eps)])
             }
+            Op::InstanceNorm { eps } => ("InstanceNormalization", vec![float("epsilon", *eps)]),
+            Op::Resize(resize) => {
+                let [_, height, width] = *self.graph.input_shapes(written)[0].as_slice() else {
+                    anyhow::bail!("node '{name}' resizes something that is not an image")
+                };
+                self.resize_to(name, &mut inputs, resize, [height, width])?;
+                ("Resize", resize_attributes(resize)?)
+            }
+            Op::QuantizeDequantize(quantize) => return self.quantize(name, quantize, &inputs[0]),
+            Op::Max { axes } => ("ReduceMax", vec![ints("axes", batched_axes(axes)), int("keepdims", 1)]),
             Op::Mean { axes } => ("ReduceMean", vec![ints("axes", batched_axes(axes)), int("keepdims", 1)]),
             Op::Reshape { shape } => {
                 let shape: Vec<i64> = std::iter::once(0).chain(shape.iter().map(|&dim| dim as i64)).collect();
@@ -200,6 +213,66 @@ impl<'a> Emitter<'a> {
         };
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         self.nodes.push(node(name, op, &inputs, name, attributes));
+        Ok(())
+    }
+
+    /// Adds the inputs of a Resize: its scales where these give the size, else the size, after those of the batch and the
+    /// channels.
+    fn resize_to(
+        &mut self,
+        name: &str,
+        inputs: &mut Vec<String>,
+        resize: &Resize,
+        image: [usize; 2],
+    ) -> Result<()> {
+        // There is no region of interest.
+        inputs.push(String::new());
+        if let Some(scales) = resize_scales(resize, image) {
+            let scales_name = format!("{name}.scales");
+            self.initializers.push(floats(&scales_name, &ndarray::ArrayD::from_shape_vec(vec![4], scales)?));
+            inputs.push(scales_name);
+            return Ok(());
+        }
+        for (axis, from) in image.into_iter().enumerate() {
+            let ratio = f64::from(resize.size[axis] as f32 / from as f32);
+            anyhow::ensure!(
+                resize.scale[axis] == ratio,
+                "node '{name}' has a scale that does not give its size"
+            );
+        }
+        let part = |suffix: &str| format!("{name}.{suffix}");
+        let [shape, images, sizes] = ["shape", "images", "sizes"].map(part);
+        self.nodes.push(node(&shape, "Shape", &[&inputs[0]], &shape, vec![]));
+        let mut slice = vec![shape];
+        self.index(&mut slice, name, "first", &[0]);
+        self.index(&mut slice, name, "second", &[2]);
+        let slice: Vec<&str> = slice.iter().map(String::as_str).collect();
+        self.nodes.push(node(&images, "Slice", &slice, &images, vec![]));
+        let mut joined = vec![images];
+        self.index(&mut joined, name, "size", &resize.size.map(|size| size as i64));
+        let joined: Vec<&str> = joined.iter().map(String::as_str).collect();
+        self.nodes.push(node(&sizes, "Concat", &joined, &sizes, vec![int("axis", 0)]));
+        inputs.extend([String::new(), sizes]);
+        Ok(())
+    }
+
+    /// Writes the two nodes of quantised values.
+    fn quantize(&mut self, name: &str, quantize: &Quantize, input: &str) -> Result<()> {
+        let [scale, zero, quantized] =
+            ["scale", "zero", "quantized"].map(|suffix| format!("{name}.{suffix}"));
+        let dims = quantize.axis.map_or(Vec::new(), |_| vec![quantize.scales.len()]);
+        self.initializers
+            .push(floats(&scale, &ndarray::ArrayD::from_shape_vec(dims.clone(), quantize.scales.clone())?));
+        self.initializers.push(eight_bits(&zero, &dims, &quantize.zeros, quantize.least < 0)?);
+        let axis: Vec<_> = quantize.axis.map(|axis| int("axis", axis as i64 + 1)).into_iter().collect();
+        self.nodes.push(node(
+            &quantized,
+            "QuantizeLinear",
+            &[input, &scale, &zero],
+            &quantized,
+            axis.clone(),
+        ));
+        self.nodes.push(node(name, "DequantizeLinear", &[&quantized, &scale, &zero], name, axis));
         Ok(())
     }
 
@@ -264,6 +337,55 @@ impl<'a> Emitter<'a> {
         self.nodes.push(node(name, "Reshape", &[swapped, back], name, vec![]));
         Ok(())
     }
+}
+
+/// The scales of a Resize for a batch of images; `None` if they do not give its size, because runtimes multiply in single
+/// precision or in double.
+fn resize_scales(resize: &Resize, image: [usize; 2]) -> Option<Vec<f32>> {
+    let mut scales = vec![1f32, 1.0];
+    for ((from, to), scale) in image.into_iter().zip(resize.size).zip(resize.scale) {
+        let scale = scale as f32;
+        let single = (from as f32 * scale).floor() as usize;
+        let double = (from as f64 * f64::from(scale)).floor() as usize;
+        if (single, double) != (to, to) {
+            return None;
+        }
+        scales.push(scale);
+    }
+    Some(scales)
+}
+
+fn resize_attributes(resize: &Resize) -> Result<Vec<tract_onnx::pb::AttributeProto>> {
+    let coordinates = match resize.coordinates {
+        Coordinates::HalfPixel => "half_pixel",
+        Coordinates::PytorchHalfPixel => "pytorch_half_pixel",
+        Coordinates::HalfPixelSymmetric => {
+            anyhow::bail!(
+                "coordinates half_pixel_symmetric need operator set 19, and files are written with {OPSET}"
+            )
+        }
+        Coordinates::AlignCorners => "align_corners",
+        Coordinates::Asymmetric => "asymmetric",
+    };
+    let mut attributes = vec![text("coordinate_transformation_mode", coordinates)];
+    match resize.filter {
+        Filter::Nearest(rounding) => {
+            let rounding = match rounding {
+                Rounding::PreferFloor => "round_prefer_floor",
+                Rounding::PreferCeil => "round_prefer_ceil",
+                Rounding::Floor => "floor",
+                Rounding::Ceil => "ceil",
+            };
+            attributes.extend([text("mode", "nearest"), text("nearest_mode", rounding)]);
+        }
+        Filter::Linear => attributes.push(text("mode", "linear")),
+        Filter::Cubic { coefficient, exclude_outside } => attributes.extend([
+            text("mode", "cubic"),
+            float("cubic_coeff_a", coefficient),
+            int("exclude_outside", i64::from(exclude_outside)),
+        ]),
+    }
+    Ok(attributes)
 }
 
 fn unary(function: Unary) -> (&'static str, Vec<tract_onnx::pb::AttributeProto>) {

@@ -51,6 +51,33 @@ pub fn float(name: &str, value: f64) -> AttributeProto {
     AttributeProto { name: name.into(), r#type: AttributeType::Float as i32, f, ..AttributeProto::default() }
 }
 
+pub fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::String as i32,
+        s: value.as_bytes().to_vec(),
+        ..AttributeProto::default()
+    }
+}
+
+/// An initializer of int8, or of uint8 if not `signed`.
+///
+/// # Errors
+/// If a value does not fit the type.
+pub fn eight_bits(name: &str, dims: &[usize], values: &[i32], signed: bool) -> anyhow::Result<TensorProto> {
+    let byte = |&value: &i32| match signed {
+        true => i8::try_from(value).map(i8::cast_unsigned),
+        false => u8::try_from(value),
+    };
+    Ok(TensorProto {
+        name: name.to_string(),
+        dims: dims.iter().map(|&dim| dim as i64).collect(),
+        data_type: if signed { DataType::Int8 } else { DataType::Uint8 } as i32,
+        raw_data: values.iter().map(byte).collect::<Result<_, _>>()?,
+        ..TensorProto::default()
+    })
+}
+
 /// A float32 initializer.
 pub fn floats(name: &str, array: &ArrayD<f32>) -> TensorProto {
     TensorProto {

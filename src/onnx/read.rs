@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use prost::Message;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 use crate::contract::{Contract, Dim, Element, Output, Precision, TensorInfo, suitable};
 use crate::error::InputError;
@@ -210,8 +210,17 @@ impl OnnxFile {
     }
 }
 
-/// Float16 if any input, output or weight is, because everything computed with it is float16 too.
+/// Int8 if any node quantises. Otherwise float16 if any input, output or weight is, because everything computed with it is
+/// float16 too.
 fn precision(graph: &GraphProto, input: &TensorInfo, outputs: &[Output]) -> Precision {
+    let quantises = |node: &NodeProto| {
+        node.op_type.starts_with("QLinear")
+            || node.op_type.ends_with("QuantizeLinear")
+            || matches!(node.op_type.as_str(), "DequantizeLinear" | "ConvInteger" | "MatMulInteger")
+    };
+    if graph.node.iter().any(quantises) {
+        return Precision::Int8;
+    }
     let half = |data_type: i32| data_type == DataType::Float16 as i32;
     let mut tensors = std::iter::once(input).chain(outputs.iter().map(|output| &output.tensor));
     match tensors.any(|info| info.element == Element::Float16)

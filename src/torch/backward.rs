@@ -217,6 +217,10 @@ fn others(
         | Op::Softmax { .. }
         | Op::LayerNorm { .. }
         | Op::Mean { .. }
+        | Op::Max { .. }
+        | Op::InstanceNorm { .. }
+        | Op::Resize(_)
+        | Op::QuantizeDequantize(_)
         | Op::Transpose { .. }
         | Op::Pad { .. }
         | Op::MatMul => return by_autograd(node, dy, inputs, params, own),

@@ -1,9 +1,9 @@
-//! Elementwise functions, and constants, as libtorch computes them.
+//! Elementwise functions, constants, resizing and quantisation, as libtorch computes them.
 
 use ndarray::ArrayD;
 use tch::{TchError, Tensor};
 
-use crate::graph::{Binary, Unary};
+use crate::graph::{Binary, Quantize, Resize, Unary};
 
 /// A constant as a batch of one, with the kind and the device of another tensor.
 ///
@@ -54,4 +54,45 @@ pub(super) fn binary(function: Binary, x: &Tensor, y: &Tensor) -> Result<Tensor,
         Binary::Max => x.f_maximum(y),
         Binary::Min => x.f_minimum(y),
     }
+}
+
+/// An image resized along both axes by matrices of weights.
+///
+/// # Errors
+/// If libtorch fails.
+pub(super) fn resize(settings: &Resize, x: &Tensor) -> Result<Tensor, TchError> {
+    let size = x.size();
+    let matrix = |axis: usize| -> Result<Tensor, TchError> {
+        let input = size[2 + axis];
+        let weights = Tensor::f_from_slice(&settings.weights(axis, input as usize))?;
+        weights.f_reshape([-1, input])?.f_to_device(x.device())?.f_to_kind(x.kind())
+    };
+    matrix(0)?.f_matmul(&x.f_matmul(&matrix(1)?.f_transpose(0, 1)?)?)
+}
+
+/// A tensor as it is after quantisation. The gradient is that of the identity within the range of the integers and zero
+/// outside (straight-through estimator, Bengio et al. 2013).
+///
+/// # Errors
+/// If libtorch fails.
+pub(super) fn quantize_dequantize(settings: &Quantize, x: &Tensor) -> Result<Tensor, TchError> {
+    let mut shape = vec![1i64; x.dim()];
+    if let Some(axis) = settings.axis {
+        shape[axis + 1] = settings.scales.len() as i64;
+    }
+    let spread = |values: &[f64]| -> Result<Tensor, TchError> {
+        Tensor::f_from_slice(values)?
+            .f_reshape(shape.as_slice())?
+            .f_to_device(x.device())?
+            .f_to_kind(x.kind())
+    };
+    let scales = spread(&settings.scales.iter().map(|&scale| f64::from(scale)).collect::<Vec<_>>())?;
+    let zeros = spread(&settings.zeros.iter().map(|&zero| f64::from(zero)).collect::<Vec<_>>())?;
+    let (least, most) = (f64::from(settings.least), f64::from(settings.most));
+    let places = x.f_div(&scales)?;
+    let rounded = places.f_round()?.f_add(&zeros)?.f_clamp(least, most)?;
+    let exact = places.f_add(&zeros)?.f_clamp(least, most)?;
+    // Only the exact places have a gradient.
+    let through = exact.f_add(&rounded.f_sub(&exact)?.f_detach()?)?;
+    through.f_sub(&zeros)?.f_mul(&scales)
 }

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::graph::{Graph, Node, Op};
 
-use super::elementwise::{binary, constant, unary};
+use super::elementwise::{binary, constant, quantize_dequantize, resize, unary};
 use super::images::channel_shuffle;
 
 /// Which statistics BatchNorm uses.
@@ -132,6 +132,13 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
                 node.shape[node.shape.len() - axes..].iter().map(|&dim| dim as i64).collect();
             x.f_layer_norm(shape.as_slice(), Some(&params[0]), Some(&params[1]), *eps, false)
         }
+        Op::InstanceNorm { eps } => {
+            let none: Option<&Tensor> = None;
+            x.f_instance_norm(Some(&params[0]), Some(&params[1]), none, none, true, 0.0, *eps, false)
+        }
+        Op::Resize(settings) => resize(settings, x),
+        Op::QuantizeDequantize(settings) => quantize_dequantize(settings, x),
+        Op::Max { axes } => x.f_amax(batched_axes(axes).as_slice(), true),
         Op::Mean { axes } => x.f_mean_dim(batched_axes(axes).as_slice(), true, None),
         Op::Reshape { .. } => {
             let shape = node.shape.iter().map(|&dim| dim as i64);

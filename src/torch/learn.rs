@@ -172,7 +172,7 @@ impl Network {
                 let like = Tensor::f_empty([0], (self.compute(), self.device()))?;
                 Ok(constant(values, &like)?)
             }
-            (Op::Linear { .. } | Op::LayerNorm { .. }, _) => {
+            (Op::Linear { .. } | Op::LayerNorm { .. } | Op::InstanceNorm { .. }, _) => {
                 let kind = inputs[0].kind();
                 let params =
                     params.iter().map(|param| param.f_to_kind(kind)).collect::<Result<Vec<_>, _>>()?;
@@ -194,6 +194,9 @@ impl Network {
                 | Op::Binary(_)
                 | Op::Softmax { .. }
                 | Op::Mean { .. }
+                | Op::Max { .. }
+                | Op::Resize(_)
+                | Op::QuantizeDequantize(_)
                 | Op::Reshape { .. }
                 | Op::Transpose { .. }
                 | Op::Pad { .. }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::arguments::{axes, cuts, integers, known, new_shape, order, parts};
 use super::known::{cast, elementwise, is_elementwise, range, reduce};
 use super::node::{FileNode, axis_of, size};
+use super::quantized::{dequantized, quantized};
 use super::value::{Array, Budget, Numbers, Value, Whole, look_into};
 
 /// The value of a node whose inputs are all known; `None` if its operator is not computed during import.
@@ -28,6 +29,8 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
             "Concat" => Some(concat(node, budget)?),
             "Range" => Some(range(&arrays(node, budget)?, budget)?),
             "ConstantOfShape" => Some(filled(node, budget)?),
+            "DequantizeLinear" => Some(dequantized(node, budget)?),
+            "QuantizeLinear" => Some(quantized(node, budget)?),
             "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduced(node, budget)?,
             _ => rearranged(node, budget)?,
         };

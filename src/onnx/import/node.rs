@@ -70,6 +70,10 @@ impl<'a> FileNode<'a> {
         Ok(self.attribute(name, AttributeType::Ints)?.map(|found| found.ints.as_slice()))
     }
 
+    pub fn floats(&self, name: &str) -> Result<Option<&'a [f32]>, String> {
+        Ok(self.attribute(name, AttributeType::Floats)?.map(|found| found.floats.as_slice()))
+    }
+
     /// A float attribute, as the float32 it is.
     pub fn float(&self, name: &str, default: f32) -> Result<f64, String> {
         Ok(f64::from(self.attribute(name, AttributeType::Float)?.map_or(default, |found| found.f)))

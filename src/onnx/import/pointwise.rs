@@ -57,9 +57,12 @@ impl<'a> Walk<'a> {
         let input = node.input(place)?;
         match &input.value {
             Value::Data(_) => self.data(node, place),
-            Value::Initializer(_) | Value::Known(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => {
-                self.constant(input, axes)
-            }
+            Value::Initializer(_)
+            | Value::Known(_)
+            | Value::Row(_)
+            | Value::Counted(_)
+            | Value::Quantized(_)
+            | Value::Unknown => self.constant(input, axes),
         }
     }
 
@@ -162,7 +165,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A function of `x` and a number, as part of a node.
-    fn with_number(
+    pub fn with_number(
         &mut self,
         node: &FileNode<'a>,
         part: &str,

@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
                 Numbers::Floats(_) => DataType::Float as i32,
                 Numbers::Whole(_) => DataType::Int64 as i32,
             },
-            Some(Value::Row(_) | Value::Counted(_) | Value::Unknown) | None => {
+            Some(Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown) | None => {
                 i32::try_from(node.int("to", 0)?).map_err(|_| "casts to an unknown type")?
             }
         };

@@ -13,7 +13,7 @@ impl<'a> Walk<'a> {
             Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Known(array) => super::fold::plain(&array.dims),
             Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),
-            Value::Row(_) | Value::Counted(_) | Value::Unknown => {
+            Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
                 return Err("reads what is not known".into());
             }
         };

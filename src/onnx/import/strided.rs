@@ -103,7 +103,12 @@ impl<'a> Walk<'a> {
                 let in_order = counted.offset.ints()?.into_iter().eq(0..own as i64);
                 (in_order && counted.step == own as i64).then(|| counted.offset.dims.clone())
             }
-            Value::Data(_) | Value::Initializer(_) | Value::Known(_) | Value::Row(_) | Value::Unknown => {
+            Value::Data(_)
+            | Value::Initializer(_)
+            | Value::Known(_)
+            | Value::Row(_)
+            | Value::Quantized(_)
+            | Value::Unknown => {
                 let indices = known(input, &mut self.budget)?;
                 let batch = self.fixed_batch.filter(|batch| indices.dims.first() == Some(batch));
                 let in_order = |batch: usize| {

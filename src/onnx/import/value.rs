@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tract_onnx::pb::TensorProto;
 
 use super::super::tensor::{Stored, elements, numbers};
+use crate::graph::Quantize;
 
 /// Maximum number of elements that folding may produce, over a whole file.
 pub const MAX_FOLDED: usize = 1 << 26;
@@ -27,6 +28,8 @@ pub enum Value<'a> {
     Row(Data),
     /// Integers that continue from image to image.
     Counted(Rc<Counted>),
+    /// Data between a QuantizeLinear and its DequantizeLinear.
+    Quantized(Rc<Quantized>),
     /// The output of a node that was refused.
     Unknown,
 }
@@ -38,6 +41,13 @@ pub struct Data {
     /// Whether it holds integers, as an image of bytes does: it must pass a Cast before anything is computed
     /// with it.
     pub integers: bool,
+}
+
+/// Quantised data: the node before, and how it is quantised.
+#[derive(Debug, PartialEq)]
+pub struct Quantized {
+    pub node: usize,
+    pub settings: Quantize,
 }
 
 /// Indices of each image: those of image `n` are `n · step + offset`. Their first axis is the batch.

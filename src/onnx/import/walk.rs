@@ -91,7 +91,7 @@ fn finish(
         Some(Value::Known(_) | Value::Initializer(_)) => {
             Err(format!("its output '{name}' is the same for every image"))
         }
-        Some(Value::Row(_) | Value::Counted(_)) => {
+        Some(Value::Row(_) | Value::Counted(_) | Value::Quantized(_)) => {
             Err(format!("its output '{name}' has no axis of images before the others"))
         }
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
@@ -132,6 +132,7 @@ fn finish(
         | Value::Known(_)
         | Value::Row(_)
         | Value::Counted(_)
+        | Value::Quantized(_)
         | Value::Unknown => None,
     };
     let mut tensors: Vec<(String, NodeId)> = values.iter().filter_map(stands_for).collect();
@@ -225,6 +226,9 @@ impl<'a> Walk<'a> {
         if let Some(value) = self.strided(node)? {
             return Ok(vec![value]);
         }
+        if let Some(value) = self.quantized(node)? {
+            return Ok(vec![value]);
+        }
         let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
         let all_known = node.inputs.iter().flatten().all(is_known);
         if all_known {
@@ -243,7 +247,7 @@ impl<'a> Walk<'a> {
             Value::Data(_) => {
                 Err(format!("computes with the integers '{}'; a Cast must come before", input.name))
             }
-            Value::Row(_) | Value::Counted(_) => {
+            Value::Row(_) | Value::Counted(_) | Value::Quantized(_) => {
                 Err(format!("'{}' has no axis of images before the others", input.name))
             }
             Value::Initializer(_) | Value::Known(_) | Value::Unknown => {
@@ -283,7 +287,7 @@ impl<'a> Walk<'a> {
         let place = match &input.value {
             Value::Initializer(tensor) => std::ptr::from_ref(*tensor).addr(),
             Value::Known(array) => Rc::as_ptr(array).addr(),
-            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => 0,
+            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => 0,
         };
         if let Some(array) = self.arrays.get(&place) {
             self.budget.read(array.len())?;
@@ -297,7 +301,7 @@ impl<'a> Walk<'a> {
             Value::Known(array) => {
                 (array.dims.clone(), array.floats()?.into_iter().map(|value| value as f32).collect())
             }
-            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Unknown => {
+            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
                 return Err(format!("its weights '{}' depend on the image", input.name));
             }
         };

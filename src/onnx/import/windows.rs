@@ -2,9 +2,9 @@
 
 use ndarray::ArrayD;
 
-use crate::graph::{Binary, Op, Pool, Shape};
+use crate::graph::{Binary, Op, Pool};
 
-use super::arguments::{axes, integers, known};
+use super::arguments::{integers, known};
 use super::node::{FileNode, axis_of, size};
 use super::walk::Walk;
 
@@ -161,38 +161,6 @@ impl<'a> Walk<'a> {
             (&[_, _, _], false) => self.add(node, Op::GlobalAvgPool, &[x], Vec::new()),
             _ => Err(format!("reads {shape:?}, not an image")),
         }
-    }
-
-    pub fn reduce(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
-        let x = self.data(node, 0)?;
-        let shape = self.shape_of(x).clone();
-        let named = axes(node, 1, shape.len() + 1, &mut self.budget)?.filter(|axes| !axes.is_empty());
-        let axes: Option<Vec<usize>> = match named {
-            None if node.flag("noop_with_empty_axes", false)? => return Ok(x),
-            None => None,
-            Some(axes) => axes.into_iter().map(|axis| axis.checked_sub(1)).collect(),
-        };
-        let axes = axes.ok_or("runs over the images of a batch")?;
-        let op = Op::Mean { axes: axes.clone() };
-        let keep = node.flag("keepdims", true)?;
-        let sum = node.op() == "ReduceSum";
-        if keep && !sum {
-            return self.add(node, op, &[x], Vec::new());
-        }
-        let mut result = self.add_part(node, "mean", op, &[x])?;
-        if sum {
-            let count: usize = axes.iter().map(|&axis| shape[axis]).product();
-            let factor = self.number(node, "count", count as f64, shape.len())?;
-            let (name, times) = (if keep { "" } else { ".sum" }, Op::Binary(Binary::Mul));
-            let name = format!("{}{name}", node.name);
-            result = self.draft.add(&name, &node.name, times, &[result, factor], Vec::new())?;
-        }
-        if keep {
-            return Ok(result);
-        }
-        let rest: Shape =
-            (0..shape.len()).filter(|axis| !axes.contains(axis)).map(|axis| shape[axis]).collect();
-        self.reshape(node, result, rest)
     }
 
     pub fn pad(&mut self, node: &FileNode<'a>) -> Result<usize, String> {

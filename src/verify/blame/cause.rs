@@ -89,7 +89,19 @@ fn settings(op: &Op) -> Vec<(&'static str, String)> {
         Op::Unary(function) => vec![text("function", function)],
         Op::Binary(function) => vec![text("function", function)],
         Op::LayerNorm { axes, eps } => vec![text("axes", axes), text("epsilon", &(*eps as f32))],
-        Op::Mean { axes } => vec![text("axes", axes)],
+        Op::Mean { axes } | Op::Max { axes } => vec![text("axes", axes)],
+        Op::InstanceNorm { eps } => vec![text("epsilon", &(*eps as f32))],
+        Op::Resize(resize) => vec![
+            text("size", &resize.size),
+            text("scale", &resize.scale),
+            text("filter", &resize.filter),
+            text("coordinates", &resize.coordinates),
+        ],
+        Op::QuantizeDequantize(quantize) => vec![
+            text("scales", &quantize.scales),
+            text("zero points", &quantize.zeros),
+            text("axis", &quantize.axis),
+        ],
         Op::Transpose { order } => vec![text("order of axes", order)],
         Op::Pad { before, after, value } => {
             vec![text("padding before", before), text("padding after", after), text("value", value)]

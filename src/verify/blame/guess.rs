@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayD, Axis, Slice};
 
 use crate::engine::torch::node_value;
-use crate::graph::{Model, Node, Op, Unary, node_params};
+use crate::graph::{Coordinates, Model, Node, Op, Quantize, Resize, Unary, node_params};
 
 use super::passes::distance;
 
@@ -64,6 +64,46 @@ fn hypotheses(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Ve
             for other in EPSILONS.into_iter().filter(|other| other != eps) {
                 let op = Op::LayerNorm { axes: *axes, eps: other };
                 add(format!("epsilon {} instead of {}", short(other), short(*eps)), op, params, inputs);
+            }
+        }
+        Op::InstanceNorm { eps } => {
+            for other in EPSILONS.into_iter().filter(|other| other != eps && *other > 0.0) {
+                let op = Op::InstanceNorm { eps: other };
+                add(format!("epsilon {} instead of {}", short(other), short(*eps)), op, params, inputs);
+            }
+        }
+        Op::Resize(resize) => {
+            for coordinates in [
+                Coordinates::HalfPixel,
+                Coordinates::PytorchHalfPixel,
+                Coordinates::HalfPixelSymmetric,
+                Coordinates::AlignCorners,
+                Coordinates::Asymmetric,
+            ] {
+                if coordinates != resize.coordinates {
+                    let op = Op::Resize(Resize { coordinates, ..resize.clone() });
+                    add(
+                        format!("coordinates {coordinates:?} instead of {:?}", resize.coordinates),
+                        op,
+                        params,
+                        inputs,
+                    );
+                }
+            }
+        }
+        Op::QuantizeDequantize(quantize) => {
+            if quantize.axis.is_some() {
+                let first = Quantize {
+                    scales: vec![quantize.scales[0]; quantize.scales.len()],
+                    zeros: vec![quantize.zeros[0]; quantize.zeros.len()],
+                    ..quantize.clone()
+                };
+                add(
+                    "the first channel's scale for all".into(),
+                    Op::QuantizeDequantize(first),
+                    params,
+                    inputs,
+                );
             }
         }
         Op::MaxPool(pool) => {
@@ -133,6 +173,7 @@ fn hypotheses(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Ve
         | Op::Binary(_)
         | Op::Softmax { .. }
         | Op::Mean { .. }
+        | Op::Max { .. }
         | Op::Reshape { .. }
         | Op::Transpose { .. }
         | Op::Pad { .. }
