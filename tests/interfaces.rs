@@ -8,7 +8,7 @@ use cohort::graph::Model;
 use cohort::onnx::{OnnxFile, Severity, emit, plain_contract};
 use cohort::progress::Silent;
 use cohort::validate::{Request, validate};
-use cohort::verify::VerifyReport;
+use cohort::verify::{ReferenceKind, VerifyReport};
 use cohort::zoo;
 use prost::Message;
 use tract_onnx::pb::attribute_proto::AttributeType;
@@ -344,4 +344,23 @@ fn an_input_that_no_node_reads_does_not_count() {
         two.message.contains("2 inputs, expected the images alone: 'image' [batch, 3, 8, 8], 'offset' [1]"),
         "{two}"
     );
+}
+
+#[test]
+fn a_quantised_file_is_compared_with_floats_by_its_decisions() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
+    let (int8, floats) = (fixtures.join("op_quantised.onnx"), fixtures.join("op_norms.onnx"));
+    let request = Request { reference: Some(floats.clone()), ..Request::of(int8.clone()) };
+    let report = validate(&request, &Silent).unwrap();
+    assert_eq!(report.reference_kind, ReferenceKind::Unquantized);
+    assert!(report.passed, "without images its decisions are only told: {}", report.problems());
+    let changed =
+        |report: &VerifyReport| report.engines[0].sets.iter().map(|set| set.flips.len()).sum::<usize>();
+    assert!(changed(&report) > 0, "the two are different networks");
+    // The other way round, and between two files in floats, every number counts.
+    let folder = tempfile::tempdir().unwrap();
+    let case = Some(folder.path().join("case"));
+    let request = Request { reference: Some(int8), case, ..Request::of(floats) };
+    let report = validate(&request, &Silent).unwrap();
+    assert!(!report.passed && report.reference_kind == ReferenceKind::Reference);
 }

@@ -109,7 +109,7 @@ fn left_out(subjects: &[Subject<'_>], settings: &Bench) -> Result<Vec<String>> {
 /// The options of an engine for a thread count of the settings.
 fn options(settings: &Bench, threads: usize) -> EngineOptions {
     let threads = if threads == 0 { usable_threads() } else { threads };
-    EngineOptions { threads, optimize: true, cuda: settings.cuda }
+    EngineOptions { threads, cuda: settings.cuda, ..EngineOptions::default() }
 }
 
 fn load<'a>(

@@ -23,6 +23,10 @@ pub struct EngineOptions {
     pub optimize: bool,
     /// Settings of the CUDA provider.
     pub cuda: CudaSettings,
+    /// Whether ONNX Runtime's products of int8 must not saturate, which they may on x64 processors without VNNI
+    /// instructions; this is slower.
+    #[serde(default)]
+    pub exact_int8: bool,
 }
 
 impl EngineOptions {
@@ -50,7 +54,8 @@ impl EngineOptions {
             EngineName::Tract => ("tract", String::new()),
         };
         let rewriting = if self.optimize { "" } else { ", not optimised" };
-        format!("{name}{rewriting}{cuda}")
+        let exact = if self.exact_int8 { ", exact int8 products" } else { "" };
+        format!("{name}{rewriting}{cuda}{exact}")
     }
 }
 
@@ -68,7 +73,7 @@ fn unusual(CudaSettings { conv_search, tf32, graph }: CudaSettings) -> String {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 1, optimize: true, cuda: CudaSettings::default() }
+        Self { threads: 1, optimize: true, cuda: CudaSettings::default(), exact_int8: false }
     }
 }
 

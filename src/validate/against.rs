@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use ndarray::ArrayViewD;
 
 use crate::config::{Device, EngineName, Pipeline, parse};
-use crate::contract::{Normalization, OutputKind};
+use crate::contract::{Normalization, OutputKind, Precision};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
@@ -141,6 +141,7 @@ pub fn imported(import: Import, standing: ReferenceKind) -> ExpectedModel {
 pub struct Reference {
     pub file: OnnxFile,
     pub network: Option<ExpectedModel>,
+    pub kind: ReferenceKind,
 }
 
 impl Reference {
@@ -159,12 +160,14 @@ impl Reference {
                 .hint("compare files with the same input size")
                 .into());
         }
+        let quantised = |file: &OnnxFile| file.contract.precision == Precision::Int8;
+        let kind = match (quantised(file), quantised(&reference)) {
+            (true, false) => ReferenceKind::Unquantized,
+            _ => ReferenceKind::Reference,
+        };
         let Batched { file: reference, import, .. } = fix_batch(reference)?;
         let network = import.ok().filter(|_| cfg!(feature = "train"));
-        Ok(Self {
-            file: reference,
-            network: network.map(|import| imported(import, ReferenceKind::Reference)),
-        })
+        Ok(Self { file: reference, network: network.map(|import| imported(import, kind)), kind })
     }
 }
 
@@ -185,7 +188,10 @@ pub fn network_truth(network: &ExpectedModel, inputs: &[InputSet], file: &OnnxFi
     let name = match network.standing {
         ReferenceKind::Checkpoint => "checkpoint, unfolded, libtorch float64".into(),
         ReferenceKind::File => format!("file's own nodes{before}, libtorch float64"),
-        ReferenceKind::Reference | ReferenceKind::Recorded | ReferenceKind::Engine => {
+        ReferenceKind::Reference
+        | ReferenceKind::Unquantized
+        | ReferenceKind::Recorded
+        | ReferenceKind::Engine => {
             format!("nodes of {}{before}, libtorch float64", file.path.display())
         }
     };
@@ -209,7 +215,9 @@ pub fn file_truth(
     let options = EngineOptions { threads, optimize: false, ..EngineOptions::default() };
     let mut reference = open(file, engine, &options)?;
     let name = match standing {
-        ReferenceKind::Reference => format!("{} in {}", file.path.display(), reference.name()),
+        ReferenceKind::Reference | ReferenceKind::Unquantized => {
+            format!("{} in {}", file.path.display(), reference.name())
+        }
         ReferenceKind::Checkpoint | ReferenceKind::File | ReferenceKind::Recorded | ReferenceKind::Engine => {
             reference.name()
         }

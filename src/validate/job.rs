@@ -149,13 +149,14 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
     let true_network = match truths.kind {
         ReferenceKind::Checkpoint | ReferenceKind::File => network.as_ref(),
         ReferenceKind::Reference => other,
-        ReferenceKind::Recorded | ReferenceKind::Engine => None,
+        ReferenceKind::Unquantized | ReferenceKind::Recorded | ReferenceKind::Engine => None,
     };
     let evaluated = match truths.kind {
         ReferenceKind::Recorded => network.as_ref(),
         ReferenceKind::Checkpoint
         | ReferenceKind::File
         | ReferenceKind::Reference
+        | ReferenceKind::Unquantized
         | ReferenceKind::Engine => true_network,
     };
     let adversary = match true_network.filter(|network| network.ends_alike()) {
@@ -334,9 +335,9 @@ fn truths(
     let reader = engines.iter().copied().find(|engine| *engine != EngineName::Torch);
     let reader = reader.unwrap_or(EngineName::Tract);
     match (network, reference) {
-        (_, Some(Reference { file, network: Some(network) })) => network_truth(network, sets, file),
-        (_, Some(Reference { file, network: None })) => {
-            file_truth(file, reader, ReferenceKind::Reference, sets, usable_threads())
+        (_, Some(Reference { file, network: Some(network), .. })) => network_truth(network, sets, file),
+        (_, Some(Reference { file, network: None, kind })) => {
+            file_truth(file, reader, *kind, sets, usable_threads())
         }
         (Some(network), None) => network_truth(network, sets, file),
         (None, None) => file_truth(file, reader, ReferenceKind::Engine, sets, usable_threads()),

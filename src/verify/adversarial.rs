@@ -79,7 +79,10 @@ pub fn add_adversarial_inputs(
     }
     let other = match truths.kind {
         ReferenceKind::Checkpoint | ReferenceKind::Reference => import(file).ok(),
-        ReferenceKind::File | ReferenceKind::Recorded | ReferenceKind::Engine => None,
+        ReferenceKind::File
+        | ReferenceKind::Unquantized
+        | ReferenceKind::Recorded
+        | ReferenceKind::Engine => None,
     };
     let mut networks = vec![TorchEngine::new(model, Device::Cpu, threads)?];
     if let Some(other) = &other {
@@ -214,7 +217,8 @@ fn narrowest(logits: &Array2<f64>, most: usize) -> Vec<usize> {
     order
 }
 
-fn all_logits(
+/// An engine's scores of any number of images.
+pub(super) fn all_logits(
     candidate: &mut ConfiguredEngine,
     images: ArrayViewD<'_, f32>,
     fixed: Option<usize>,

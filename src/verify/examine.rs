@@ -96,8 +96,11 @@ pub fn examine(examination: Examination<'_>) -> Examined {
         };
     let mut found = run(&mut candidates, &inputs, &truths, found, scoring);
     if let Some(Adversary { model, pool, image }) = adversary.filter(|_| found.passed()) {
-        let verdict = truths.kind.verdict();
-        progress.note(format!("so far {verdict}, on {} samples; looking for harder ones", found.samples()));
+        if amount.noise < Amount::default().noise {
+            let verdict = truths.kind.verdict();
+            progress
+                .note(format!("so far {verdict}, on {} samples; looking for harder ones", found.samples()));
+        }
         let (before, candidates) = (inputs.len(), &mut candidates);
         let search = AdversarialSearch { model, file, candidates, pool, image, amount, threads };
         if let Err(error) = add_adversarial_inputs(&mut inputs, &mut truths, search) {

@@ -118,11 +118,12 @@ impl Blame {
                 let layer = layer.map_or(String::new(), |layer| format!(", layer '{layer}'"));
                 format!(", first at node '{}' ({}{layer})", node.node, node.operation)
             }
-            None if self.compared > 0 && self.engine.is_some() => {
-                format!("; none of {} nodes is wrong by itself: rounding builds up", self.compared)
+            None if self.compared > 0 && self.engine.is_none() => {
+                format!("; none of {} shared nodes is wrong by itself", self.compared)
             }
             None if self.compared > 0 => {
-                format!("; none of {} shared nodes is wrong by itself", self.compared)
+                let builds_up = if self.cause.is_none() { ": rounding builds up" } else { "" };
+                format!("; none of {} nodes is wrong by itself{builds_up}", self.compared)
             }
             None => String::new(),
         };

@@ -78,6 +78,12 @@ impl Tolerance {
         Self { atol: 2e-2, rtol: 2e-2, top1: 0.95, ties_excused: true, score_samples: 1.0, score_share: 5e-3 }
     }
 
+    /// The limits of a quantised file against the one that it was made from: its numbers are not those of the other, but
+    /// of its decisions at least the share `top1` should be.
+    pub fn decisions(top1: f64) -> Self {
+        Self { atol: 1e6, rtol: 1e6, top1, ties_excused: false, score_samples: 0.0, score_share: 1e-2 }
+    }
+
     /// How much a logit may differ where the reference is `truth` and the sample's scale is `scale`.
     pub fn allowed(&self, truth: f64, scale: f64) -> f64 {
         self.atol * scale + self.rtol * truth.abs()

@@ -22,6 +22,8 @@ pub enum ReferenceKind {
     File,
     /// Another file given as the reference.
     Reference,
+    /// A file in floats given as the reference for a quantised one, with which only its decisions can agree.
+    Unquantized,
     /// Outputs that were recorded elsewhere.
     Recorded,
     /// One of the engines, so that a pass shows agreement only.
@@ -35,6 +37,7 @@ impl ReferenceKind {
             ReferenceKind::Checkpoint => "export correct",
             ReferenceKind::File => "engines compute what the file says",
             ReferenceKind::Reference => "files agree",
+            ReferenceKind::Unquantized => "decisions compared with the file in floats",
             ReferenceKind::Recorded => "recorded outputs met",
             ReferenceKind::Engine => "engines agree",
         }

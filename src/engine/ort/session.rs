@@ -166,6 +166,9 @@ fn session(
     builder = builder.with_optimization_level(level).map_err(text)?;
     builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(text)?;
     builder = builder.with_config_entry("session.record_ep_graph_assignment_info", "1").map_err(text)?;
+    if options.exact_int8 {
+        builder = builder.with_config_entry("session.x64quantprecision", "1").map_err(text)?;
+    }
     if let Some(times) = times {
         builder = builder.with_profiling(times).map_err(text)?;
     }
