@@ -195,7 +195,8 @@ pub fn network_truth(network: &ExpectedModel, inputs: &[InputSet], file: &OnnxFi
             format!("nodes of {}{before}, libtorch float64", file.path.display())
         }
     };
-    Truths::of(&name, network.standing, inputs, file.contract.batch(), &mut |images| {
+    // The network takes any batch, whatever the file takes.
+    Truths::of(&name, network.standing, inputs, None, &mut |images| {
         let logits = truth.logits(images)?;
         Ok(if network.cut { logits } else { network.answer.of_logits(logits) })
     })
