@@ -194,6 +194,9 @@ mod tests {
         assert_eq!(found(&[&features, &scores, &named]), [2, 1], "a named one comes first");
         assert_eq!(found(&[&map, &label]), [1], "decisions where there are no scores");
         assert_eq!(found(&[&map, &features]), [0, 1], "nothing suits");
+        let bytes = output("bytes", Element::Integer { least: 0, most: 255 }, &[5], OutputKind::Logits);
+        assert_eq!(found(&[&bytes, &scores]), [1], "floats before integers");
+        assert_eq!(found(&[&label, &bytes]), [1], "scores before decisions");
         let unknown =
             Output { tensor: TensorInfo { dims: Vec::new(), ..scores.tensor.clone() }, kind: scores.kind };
         assert_eq!(found(&[&unknown, &label, &scores]), [2]);

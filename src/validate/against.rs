@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use ndarray::ArrayViewD;
@@ -237,13 +238,16 @@ pub fn file_truth(
     })
 }
 
+/// Files of more bytes are held by one engine at a time.
+const LARGE: u64 = 32 << 20;
+
 /// Opens every engine in every configuration that may change its numbers.
 ///
 /// # Errors
 /// [`InputError`] if libtorch is named and there is no network for it, or if the CUDA provider is named and
 /// cannot load. The verification reports it when another engine refuses the file.
 pub fn candidates(
-    file: &OnnxFile,
+    file: &Rc<OnnxFile>,
     engines: &[EngineName],
     network: Option<&ExpectedModel>,
     threads: usize,
@@ -251,6 +255,12 @@ pub fn candidates(
     let mut candidates = Vec::new();
     for &engine in engines {
         for options in EngineOptions::ways(engine, threads) {
+            if file.size_bytes() > LARGE && matches!(engine, EngineName::OrtCpu | EngineName::Tract) {
+                let (again, with) = (Rc::clone(file), options.clone());
+                let opening = Box::new(move || open(&again, engine, &with));
+                candidates.push(ConfiguredEngine::in_turn(engine, options, &file.contract, opening));
+                continue;
+            }
             let loaded = match (engine, network) {
                 (EngineName::Torch, Some(network)) if network.ends_alike() => {
                     Ok(Box::new(TorchEngine::new(&network.model, Device::Cpu, threads)?) as Box<dyn Engine>)

@@ -1,6 +1,7 @@
 //! The job itself.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Result;
 
@@ -106,8 +107,8 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
     let mut network = network(request, &file, import, progress)?;
     let mut reference = request.reference.as_ref().map(|path| Reference::load(path, &file)).transpose()?;
     let shorter = cut(request, &file, network.as_mut(), reference.as_mut())?;
-    let whole = &file;
-    let file = shorter.as_ref().unwrap_or(whole);
+    let whole = Rc::new(file);
+    let file = &shorter.map_or_else(|| Rc::clone(&whole), Rc::new);
     let with_torch = network.as_ref().is_some_and(ExpectedModel::ends_alike);
     let engines = engines(request, file, with_torch, progress)?;
     let images = match (data, &request.data) {
@@ -189,7 +190,7 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
     let case = request.case_folder();
     let examined = examine(Examination {
         file,
-        whole,
+        whole: &whole,
         findings: found,
         candidates,
         inputs,

@@ -57,10 +57,11 @@ pub fn add_adversarial_inputs(
     search: AdversarialSearch<'_>,
 ) -> Result<()> {
     let AdversarialSearch { model, file, candidates, pool, image, amount, threads } = search;
-    let usual = |candidate: &&mut ConfiguredEngine| {
-        candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded.is_ok()
+    let usual = |candidate: &mut ConfiguredEngine| {
+        candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded().is_ok()
     };
-    let Some(candidate) = candidates.iter_mut().find(usual) else { return Ok(()) };
+    let Some(place) = candidates.iter_mut().position(usual) else { return Ok(()) };
+    let candidate = &mut candidates[place];
     let truth = Truth::new(model)?;
     let fixed_batch = file.contract.batch();
     // The verification reports an engine that fails or gives another number of classes.

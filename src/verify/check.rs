@@ -51,11 +51,17 @@ pub struct Verification<'a> {
 pub struct ConfiguredEngine {
     pub engine: EngineName,
     pub options: EngineOptions,
-    pub loaded: Result<Box<dyn Engine>>,
+    /// The engine with the file, unless it is to be opened again.
+    loaded: Option<Result<Box<dyn Engine>>>,
+    /// Opens it when it is needed, where it is not kept open.
+    open: Option<Box<Opening>>,
     /// Place of the scores among its outputs.
     answer: usize,
     kind: OutputKind,
 }
+
+/// Opens a file in an engine.
+pub type Opening = dyn Fn() -> Result<Box<dyn Engine>>;
 
 impl ConfiguredEngine {
     /// An engine that has loaded a file with this contract, or, for libtorch, a network whose output is called `logits`.
@@ -72,13 +78,43 @@ impl ConfiguredEngine {
             (EngineName::Torch, Err(_))
             | (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, _) => contract.answer,
         };
-        Self { engine, options, loaded, answer, kind: contract.answer().kind }
+        let kind = contract.answer().kind;
+        Self { engine, options, loaded: Some(loaded), open: None, answer, kind }
     }
 
-    fn name(&self) -> String {
-        match &self.loaded {
+    /// An engine that opens a file with this contract when it has its turn and lets go of it afterwards, so that the weights
+    /// of a large file are not held by all engines at once.
+    pub fn in_turn(
+        engine: EngineName,
+        options: EngineOptions,
+        contract: &Contract,
+        open: Box<Opening>,
+    ) -> Self {
+        let (answer, kind) = (contract.answer, contract.answer().kind);
+        Self { engine, options, loaded: None, open: Some(open), answer, kind }
+    }
+
+    /// The engine, opened if it is not.
+    pub(super) fn loaded(&mut self) -> &mut Result<Box<dyn Engine>> {
+        let open = &self.open;
+        self.loaded.get_or_insert_with(|| match open {
+            Some(open) => open(),
+            None => Err(anyhow!("the engine was not opened")),
+        })
+    }
+
+    /// Ends its turn.
+    pub(super) fn let_go(&mut self) {
+        if self.open.is_some() {
+            self.loaded = None;
+        }
+    }
+
+    fn name(&mut self) -> String {
+        let usual = self.options.name(self.engine);
+        match self.loaded() {
             Ok(engine) => engine.name(),
-            Err(_) => self.options.name(self.engine),
+            Err(_) => usual,
         }
     }
 
@@ -93,13 +129,13 @@ impl ConfiguredEngine {
     /// # Errors
     /// If the engine refuses the file or fails, or if its output is not a row of scores per image.
     pub fn logits(&mut self, images: ArrayViewD<'_, f32>, fixed_batch: Option<usize>) -> Result<Array2<f32>> {
-        let engine = self.loaded.as_mut().map_err(|error| anyhow!("{error:#}"))?;
-        let keep = images.shape()[0];
+        let (keep, answer) = (images.shape()[0], self.answer);
+        let engine = self.loaded().as_mut().map_err(|error| anyhow!("{error:#}"))?;
         let outputs = match fixed_batch {
             Some(size) => engine.run(padded(images, size).view())?,
             None => engine.run(images)?,
         };
-        let logits = outputs.into_iter().nth(self.answer).context("the engine gives no output")?;
+        let logits = outputs.into_iter().nth(answer).context("the engine gives no output")?;
         let logits = rows(logits, fixed_batch.unwrap_or(keep)).map_err(|problem| anyhow!(problem))?;
         Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
     }
@@ -147,6 +183,7 @@ pub(super) fn verified(job: &mut Verification<'_>) -> Verified {
         }
         engines.push(report);
         readings.push(reading);
+        candidate.let_go();
         task.advance(1);
     }
     let preprocessing = check.preprocessing(job.engines, &engines);
@@ -283,7 +320,7 @@ impl Check<'_> {
         let (mut sets, mut problems, mut reading) = (Vec::new(), Vec::new(), Vec::new());
         let mut failures = Failures::default();
         let mut placement = Placement::new();
-        match candidate.loaded.as_ref().map(|engine| engine.placement()) {
+        match candidate.loaded().as_ref().map(|engine| engine.placement()) {
             Ok(Ok(known)) => placement = known,
             Ok(Err(problem)) => problems.push(format!("{problem:#}")),
             Err(refusal) => problems.push(format!("{refusal:#}")),
@@ -296,14 +333,14 @@ impl Check<'_> {
                     reading.push(gating((set, &found)));
                 }
                 Err(error) => {
-                    if candidate.loaded.is_ok() {
+                    if candidate.loaded().is_ok() {
                         failures.add(format!("{error:#}"), set.name);
                     }
                     reading.push(None);
                 }
             }
         }
-        let runs = candidate.loaded.is_ok() && reading.iter().any(Option::is_some);
+        let runs = candidate.loaded().is_ok() && reading.iter().any(Option::is_some);
         let (mut scored, mut answers) = (None, None);
         if let Some(asked) = self.scoring.filter(|_| candidate.usual() && runs) {
             match right_decisions(asked.split, asked.preparation, self.batch(), |images| {

@@ -106,6 +106,7 @@ pub fn examine(examination: Examination<'_>) -> Examined {
         if let Err(error) = add_adversarial_inputs(&mut inputs, &mut truths, search) {
             progress.warn(format!("the search for adversarial inputs failed: {error:#}"));
         }
+        candidates.iter_mut().for_each(ConfiguredEngine::let_go);
         let new = Truths { logits: truths.logits[before..].to_vec(), ..truths.clone() };
         found.extend(run(candidates, &inputs[before..], &new, Vec::new(), None));
     }
