@@ -13,7 +13,7 @@ use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
-use crate::graph::{Model, Weights, fold_normalization, normalizing};
+use crate::graph::{Model, Weights, cost, fold_normalization, normalizing};
 use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit};
 use crate::stage::StageKind;
 use crate::task::Score;
@@ -238,7 +238,7 @@ pub fn file_truth(
     })
 }
 
-/// Files of more bytes are held by one engine at a time.
+/// Bytes of weights from which on one engine at a time holds them.
 const LARGE: u64 = 32 << 20;
 
 /// Opens every engine in every configuration that may change its numbers.
@@ -253,9 +253,12 @@ pub fn candidates(
     threads: usize,
 ) -> Result<Vec<ConfiguredEngine>> {
     let mut candidates = Vec::new();
+    // A small file may compute its weights.
+    let parameters = network.map_or(0, |network| cost(network.model.graph()).params);
+    let large = file.size_bytes().max(4 * parameters) > LARGE;
     for &engine in engines {
         for options in EngineOptions::ways(engine, threads) {
-            if file.size_bytes() > LARGE && matches!(engine, EngineName::OrtCpu | EngineName::Tract) {
+            if large && matches!(engine, EngineName::OrtCpu | EngineName::Tract) {
                 let (again, with) = (Rc::clone(file), options.clone());
                 let opening = Box::new(move || open(&again, engine, &with));
                 candidates.push(ConfiguredEngine::in_turn(engine, options, &file.contract, opening));
