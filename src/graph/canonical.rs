@@ -4,7 +4,7 @@
 //! Whatever is fused, folded, measured or guessed for one spelling therefore holds for all. The builder and the
 //! importer's draft both apply this, so that no reading of a graph has to know the other spellings.
 
-use super::op::{Binary, Op, Shape};
+use super::op::{Binary, Op, Pool, Shape};
 
 impl Op {
     /// The operation that replaces this one where it reads `inputs`, given as the operations of the nodes and
@@ -17,6 +17,11 @@ impl Op {
         }
         if shape.len() == 3 && self == (Op::Mean { axes: vec![1, 2] }) {
             return Op::GlobalAvgPool;
+        }
+        if let [_, height, width] = *shape
+            && self == (Op::Max { axes: vec![1, 2] })
+        {
+            return Op::MaxPool(Pool { kernel: [height, width], ..Pool::square(1, 1) });
         }
         if self == (Op::Reshape { shape: vec![shape.iter().product()] }) {
             return Op::Flatten;
@@ -60,6 +65,11 @@ mod tests {
         for (op, shape, expected) in [
             (Op::Binary(Binary::Add), vec![2, 4, 4], Op::Add),
             (Op::Mean { axes: vec![1, 2] }, vec![2, 4, 4], Op::GlobalAvgPool),
+            (
+                Op::Max { axes: vec![1, 2] },
+                vec![2, 2, 8],
+                Op::MaxPool(Pool { kernel: [2, 8], ..Pool::square(1, 1) }),
+            ),
             (Op::Reshape { shape: vec![32] }, vec![2, 4, 4], Op::Flatten),
             (Op::Clip { min: 0.0, max: f64::INFINITY }, vec![32], Op::Relu),
         ] {
@@ -81,6 +91,7 @@ mod tests {
             (Op::Binary(Binary::Mul), vec![2, 4, 4], false),
             (Op::Mean { axes: vec![1, 2] }, vec![2, 2, 2, 4], false),
             (Op::Mean { axes: vec![0, 1] }, vec![2, 4, 4], false),
+            (Op::Max { axes: vec![0, 1] }, vec![2, 4, 4], false),
             (Op::Reshape { shape: vec![4, 8] }, vec![2, 4, 4], false),
             (Op::Clip { min: 0.0, max: 6.0 }, vec![32], false),
             (Op::Clip { min: -1.0, max: f64::INFINITY }, vec![32], false),

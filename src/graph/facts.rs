@@ -4,7 +4,7 @@
 //! The only exhaustive list behind `params.rs` and `cost.rs`. Knows operations and shapes; no graph and no
 //! weights.
 
-use super::op::{Op, Shape};
+use super::op::{Binary, Op, Shape, Unary};
 
 /// Facts about an operation with given input and output shapes.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +107,10 @@ impl Op {
             Op::Slice { .. } => only(&["starts", "ends", "axes", "steps"]),
             Op::ChannelShuffle { .. } => only(&["grouped", "swapped", "grouped.shape", "shape"]),
             Op::Reshape { .. } => only(&["shape"]),
+            Op::Where => only(&["condition"]),
+            Op::Unary(Unary::Not) => only(&["condition", "truth"]),
+            Op::Binary(Binary::Equal | Binary::Less | Binary::LessOrEqual) => only(&["truth"]),
+            Op::Binary(Binary::And | Binary::Or) => only(&["first", "second", "truth"]),
             Op::Pad { .. } => only(&["pads", "value"]),
             // A sum of more than two inputs is written as several, whose names end in numbers; import makes none.
             Op::Add

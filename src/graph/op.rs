@@ -51,6 +51,9 @@ pub enum Op {
     /// A function of two elements. Both shapes have the same number of axes; an axis of length 1 is
     /// broadcast.
     Binary(Binary),
+    /// The second input where the first is not 0, else the third. All have the same number of axes; an axis of length 1
+    /// is broadcast.
+    Where,
     /// `exp(x) / Σ exp(x)` along an axis.
     Softmax { axis: usize },
     /// Layer normalisation (Ba et al. 2016) over the last `axes` axes, with a weight and a bias of their
@@ -101,6 +104,25 @@ pub enum Unary {
     Reciprocal,
     /// `ln(1 + exp(x))`.
     Softplus,
+    Floor,
+    Ceil,
+    /// To the nearest integer, halves to the even one.
+    Round,
+    /// 1, 0 or −1.
+    Sign,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
+    /// 1 where `x` is 0, else 0.
+    Not,
 }
 
 /// A function of two elements.
@@ -113,6 +135,16 @@ pub enum Binary {
     Pow,
     Max,
     Min,
+    /// 1 where both are equal, else 0.
+    Equal,
+    /// 1 where the first is smaller, else 0.
+    Less,
+    /// 1 where the first is not larger, else 0.
+    LessOrEqual,
+    /// 1 where both are not 0, else 0.
+    And,
+    /// 1 where one of them is not 0, else 0.
+    Or,
 }
 
 /// Settings of a convolution. Pairs are `[vertical, horizontal]`; padding is the same on both sides.
@@ -179,6 +211,7 @@ impl Op {
             Op::ChannelShuffle { .. } => "channel_shuffle",
             Op::Unary(unary) => unary.kind(),
             Op::Binary(binary) => binary.kind(),
+            Op::Where => "where",
             Op::Softmax { .. } => "softmax",
             Op::LayerNorm { .. } => "layer_norm",
             Op::InstanceNorm { .. } => "instance_norm",
@@ -210,6 +243,22 @@ impl Unary {
             Unary::Neg => "neg",
             Unary::Reciprocal => "reciprocal",
             Unary::Softplus => "softplus",
+            Unary::Floor => "floor",
+            Unary::Ceil => "ceil",
+            Unary::Round => "round",
+            Unary::Sign => "sign",
+            Unary::Sin => "sin",
+            Unary::Cos => "cos",
+            Unary::Tan => "tan",
+            Unary::Asin => "asin",
+            Unary::Acos => "acos",
+            Unary::Atan => "atan",
+            Unary::Sinh => "sinh",
+            Unary::Cosh => "cosh",
+            Unary::Asinh => "asinh",
+            Unary::Acosh => "acosh",
+            Unary::Atanh => "atanh",
+            Unary::Not => "not",
         }
     }
 }
@@ -225,6 +274,11 @@ impl Binary {
             Binary::Pow => "pow",
             Binary::Max => "max",
             Binary::Min => "min",
+            Binary::Equal => "equal",
+            Binary::Less => "less",
+            Binary::LessOrEqual => "less_or_equal",
+            Binary::And => "and",
+            Binary::Or => "or",
         }
     }
 }

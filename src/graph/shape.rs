@@ -1,6 +1,6 @@
 //! The shape of each operation's value, and error messages for inputs that do not fit.
 
-use super::op::{Binary, Conv2d, Op, Pool, Shape, Unary};
+use super::op::{Conv2d, Op, Pool, Shape, Unary};
 use super::resize::Resize;
 
 impl Op {
@@ -76,11 +76,34 @@ impl Op {
                     | Unary::Abs
                     | Unary::Neg
                     | Unary::Reciprocal
-                    | Unary::Softplus => {}
+                    | Unary::Softplus
+                    | Unary::Floor
+                    | Unary::Ceil
+                    | Unary::Round
+                    | Unary::Sign
+                    | Unary::Sin
+                    | Unary::Cos
+                    | Unary::Tan
+                    | Unary::Asin
+                    | Unary::Acos
+                    | Unary::Atan
+                    | Unary::Sinh
+                    | Unary::Cosh
+                    | Unary::Asinh
+                    | Unary::Acosh
+                    | Unary::Atanh
+                    | Unary::Not => {}
                 }
                 Ok(one(inputs)?.clone())
             }
-            Op::Binary(binary) => infer_binary(*binary, inputs),
+            Op::Binary(binary) => match inputs {
+                [left, right] => broadcast(binary.kind(), left, right),
+                _ => Err(format!("takes two inputs, found {}", inputs.len())),
+            },
+            Op::Where => match inputs {
+                [condition, then, other] => broadcast("where", &broadcast("where", condition, then)?, other),
+                _ => Err(format!("takes three inputs, found {}", inputs.len())),
+            },
             Op::Softmax { axis } => {
                 let shape = one(inputs)?;
                 along(shape, *axis)?;
@@ -179,9 +202,9 @@ fn infer_resize(resize: &Resize, [c, h, w]: [usize; 3]) -> Result<Shape, String>
 /// Maximum weights along an axis of a resize: from 4,096 to 4,096 pixels.
 const MAX_RESIZE: usize = 1 << 24;
 
-fn infer_binary(binary: Binary, inputs: &[&Shape]) -> Result<Shape, String> {
-    let [left, right] = inputs else { return Err(format!("takes two inputs, found {}", inputs.len())) };
-    let misfit = || format!("{left:?} {} {right:?} is not defined", binary.kind());
+/// The shape of a function of two elements, called `kind` in errors.
+fn broadcast(kind: &str, left: &Shape, right: &Shape) -> Result<Shape, String> {
+    let misfit = || format!("{left:?} {kind} {right:?} is not defined");
     if left.len() != right.len() {
         return Err(misfit());
     }
@@ -332,6 +355,7 @@ fn infer_concat(axis: usize, inputs: &[&Shape]) -> Result<Shape, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::op::Binary;
     use super::*;
 
     #[test]

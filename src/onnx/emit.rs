@@ -5,22 +5,20 @@ use std::collections::HashSet;
 use anyhow::{Context, Result};
 use ndarray::{Axis, IxDyn};
 use prost::Message;
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 
 use crate::contract::{Contract, Precision, TensorInfo};
-use crate::graph::{
-    Binary, Coordinates, Filter, Graph, Model, Node, NodeId, Op, Pool, Quantize, Resize, Rounding, Unary,
-    Weights, node_params,
-};
+use crate::graph::{Binary, Graph, Model, Node, NodeId, Op, Quantize, Resize, Unary, Weights, node_params};
 
+use super::attributes::{
+    OPSET, batched_axes, binary, pads, pair, resize_attributes, resize_scales, unary, window,
+};
 use super::half::weights_in_half;
-use super::idioms::{hard_swish_gates, numbers};
+use super::idioms::{conditions, hard_swish_gates, numbers};
 use super::interface::{self, graph_outputs};
 use super::metadata::Metadata;
-use super::proto::{eight_bits, float, floats, indices, int, ints, node, text, value_info};
-
-/// Operator set of emitted files, which ONNX Runtime from 1.12 on and tract read.
-pub const OPSET: i64 = 17;
+use super::proto::{booleans, eight_bits, float, floats, indices, int, ints, node, value_info};
 
 /// IR version of emitted files, which belongs to that operator set.
 pub const IR_VERSION: i64 = 8;
@@ -41,6 +39,7 @@ pub fn emit(model: &Model, contract: &Contract, metadata: Option<&Metadata>) -> 
         half,
         gates: hard_swish_gates(graph),
         numbers: numbers(graph),
+        conditions: conditions(graph),
         nodes: Vec::new(),
         initializers: Vec::new(),
     };
@@ -86,6 +85,8 @@ struct Emitter<'a> {
     gates: HashSet<NodeId>,
     /// Constants that are written as scalars.
     numbers: HashSet<NodeId>,
+    /// Constants that are written as booleans.
+    conditions: HashSet<NodeId>,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
 }
@@ -125,7 +126,10 @@ impl<'a> Emitter<'a> {
                 } else {
                     values.clone().insert_axis(Axis(0))
                 };
-                self.initializers.push(floats(name, &written));
+                self.initializers.push(match self.conditions.contains(&id) {
+                    true => booleans(name, &written),
+                    false => floats(name, &written),
+                });
                 return Ok(());
             }
             Op::Conv2d(conv) => (
@@ -173,8 +177,26 @@ impl<'a> Emitter<'a> {
                 ("Slice", vec![])
             }
             Op::ChannelShuffle { groups } => return self.shuffle(id, *groups, &inputs[0]),
+            Op::Unary(Unary::Not) => {
+                let condition = self.condition(written, 0, "condition");
+                self.truth(name, "Not", &[&condition]);
+                return Ok(());
+            }
+            Op::Binary(function @ (Binary::And | Binary::Or)) => {
+                let both = [self.condition(written, 0, "first"), self.condition(written, 1, "second")];
+                self.truth(name, binary(*function), &[&both[0], &both[1]]);
+                return Ok(());
+            }
+            Op::Binary(function @ (Binary::Equal | Binary::Less | Binary::LessOrEqual)) => {
+                self.truth(name, binary(*function), &[&inputs[0], &inputs[1]]);
+                return Ok(());
+            }
             Op::Unary(function) => unary(*function),
             Op::Binary(function) => (binary(*function), vec![]),
+            Op::Where => {
+                inputs[0] = self.condition(written, 0, "condition");
+                ("Where", vec![])
+            }
             Op::Softmax { axis } => ("Softmax", vec![int("axis", *axis as i64 + 1)]),
             Op::LayerNorm { axes, eps } => {
                 ("LayerNormalization", vec![int("axis", -(*axes as i64)), float("epsilon", *eps)])
@@ -276,6 +298,26 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
+    /// An input of a node as booleans: those are not 0.
+    fn condition(&mut self, written: &Node, place: usize, suffix: &str) -> String {
+        let input = written.inputs[place];
+        if self.conditions.contains(&input) {
+            return self.tensor(input).to_string();
+        }
+        let name = format!("{}.{suffix}", written.name);
+        let to = int("to", DataType::Bool as i64);
+        self.nodes.push(node(&name, "Cast", &[self.tensor(input)], &name, vec![to]));
+        name
+    }
+
+    /// Writes a node that gives booleans, and turns them into numbers.
+    fn truth(&mut self, name: &str, op: &str, inputs: &[&str]) {
+        let truth = format!("{name}.truth");
+        self.nodes.push(node(&truth, op, inputs, &truth, vec![]));
+        let kind = if self.half { DataType::Float16 } else { DataType::Float };
+        self.nodes.push(node(name, "Cast", &[&truth], name, vec![int("to", kind as i64)]));
+    }
+
     /// Adds an initializer of indices as one more input of a node.
     fn index(&mut self, inputs: &mut Vec<String>, node: &str, suffix: &str, values: &[i64]) {
         let name = format!("{node}.{suffix}");
@@ -337,108 +379,6 @@ impl<'a> Emitter<'a> {
         self.nodes.push(node(name, "Reshape", &[swapped, back], name, vec![]));
         Ok(())
     }
-}
-
-/// The scales of a Resize for a batch of images; `None` if they do not give its size, because runtimes multiply in single
-/// precision or in double.
-fn resize_scales(resize: &Resize, image: [usize; 2]) -> Option<Vec<f32>> {
-    let mut scales = vec![1f32, 1.0];
-    for ((from, to), scale) in image.into_iter().zip(resize.size).zip(resize.scale) {
-        let scale = scale as f32;
-        let single = (from as f32 * scale).floor() as usize;
-        let double = (from as f64 * f64::from(scale)).floor() as usize;
-        if (single, double) != (to, to) {
-            return None;
-        }
-        scales.push(scale);
-    }
-    Some(scales)
-}
-
-fn resize_attributes(resize: &Resize) -> Result<Vec<tract_onnx::pb::AttributeProto>> {
-    let coordinates = match resize.coordinates {
-        Coordinates::HalfPixel => "half_pixel",
-        Coordinates::PytorchHalfPixel => "pytorch_half_pixel",
-        Coordinates::HalfPixelSymmetric => {
-            anyhow::bail!(
-                "coordinates half_pixel_symmetric need operator set 19, and files are written with {OPSET}"
-            )
-        }
-        Coordinates::AlignCorners => "align_corners",
-        Coordinates::Asymmetric => "asymmetric",
-    };
-    let mut attributes = vec![text("coordinate_transformation_mode", coordinates)];
-    match resize.filter {
-        Filter::Nearest(rounding) => {
-            let rounding = match rounding {
-                Rounding::PreferFloor => "round_prefer_floor",
-                Rounding::PreferCeil => "round_prefer_ceil",
-                Rounding::Floor => "floor",
-                Rounding::Ceil => "ceil",
-            };
-            attributes.extend([text("mode", "nearest"), text("nearest_mode", rounding)]);
-        }
-        Filter::Linear => attributes.push(text("mode", "linear")),
-        Filter::Cubic { coefficient, exclude_outside } => attributes.extend([
-            text("mode", "cubic"),
-            float("cubic_coeff_a", coefficient),
-            int("exclude_outside", i64::from(exclude_outside)),
-        ]),
-    }
-    Ok(attributes)
-}
-
-fn unary(function: Unary) -> (&'static str, Vec<tract_onnx::pb::AttributeProto>) {
-    match function {
-        Unary::LeakyRelu { slope } => ("LeakyRelu", vec![float("alpha", slope)]),
-        Unary::Sigmoid => ("Sigmoid", vec![]),
-        Unary::HardSigmoid { alpha, beta } => {
-            ("HardSigmoid", vec![float("alpha", alpha), float("beta", beta)])
-        }
-        Unary::Tanh => ("Tanh", vec![]),
-        Unary::Erf => ("Erf", vec![]),
-        Unary::Exp => ("Exp", vec![]),
-        Unary::Log => ("Log", vec![]),
-        Unary::Sqrt => ("Sqrt", vec![]),
-        Unary::Abs => ("Abs", vec![]),
-        Unary::Neg => ("Neg", vec![]),
-        Unary::Reciprocal => ("Reciprocal", vec![]),
-        Unary::Softplus => ("Softplus", vec![]),
-    }
-}
-
-fn binary(function: Binary) -> &'static str {
-    match function {
-        Binary::Add => "Add",
-        Binary::Sub => "Sub",
-        Binary::Mul => "Mul",
-        Binary::Div => "Div",
-        Binary::Pow => "Pow",
-        Binary::Max => "Max",
-        Binary::Min => "Min",
-    }
-}
-
-/// Axes of a sample as axes of a batch.
-fn batched_axes(axes: &[usize]) -> impl Iterator<Item = i64> {
-    axes.iter().map(|&axis| axis as i64 + 1)
-}
-
-fn pair(name: &str, [vertical, horizontal]: [usize; 2]) -> tract_onnx::pb::AttributeProto {
-    ints(name, [vertical as i64, horizontal as i64])
-}
-
-fn pads([vertical, horizontal]: [usize; 2]) -> tract_onnx::pb::AttributeProto {
-    ints("pads", [vertical, horizontal, vertical, horizontal].map(|value| value as i64))
-}
-
-fn window(pool: &Pool) -> Vec<tract_onnx::pb::AttributeProto> {
-    vec![
-        pair("kernel_shape", pool.kernel),
-        pair("strides", pool.stride),
-        pads(pool.padding),
-        int("ceil_mode", i64::from(pool.ceil_mode)),
-    ]
 }
 
 /// If only an output's Identity reads a tensor, gives that tensor the output's name and drops the Identity.

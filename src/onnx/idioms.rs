@@ -18,7 +18,7 @@ pub fn hard_swish_gates(graph: &Graph) -> HashSet<NodeId> {
     graph.nodes().iter().filter_map(gate).collect()
 }
 
-/// Scalar constants that only functions of two elements read, for which the number of axes does not matter:
+/// Scalar constants that only functions of two elements and choices read, for which the number of axes does not matter:
 /// runtimes recognise patterns such as Gelu by scalars without axes.
 pub fn numbers(graph: &Graph) -> HashSet<NodeId> {
     let single = |node: &Node| matches!(&node.op, Op::Constant { values } if values.len() == 1);
@@ -29,12 +29,29 @@ pub fn numbers(graph: &Graph) -> HashSet<NodeId> {
         .filter(|(_, node)| single(node))
         .map(|(index, _)| graph.id(index))
         .collect();
-    for node in graph.nodes().iter().filter(|node| !matches!(node.op, Op::Binary(_))) {
+    for node in graph.nodes().iter().filter(|node| !matches!(node.op, Op::Binary(_) | Op::Where)) {
         node.inputs.iter().for_each(|input| {
             numbers.remove(input);
         });
     }
     numbers
+}
+
+/// Constants that only choices and functions of booleans read, as conditions.
+pub fn conditions(graph: &Graph) -> HashSet<NodeId> {
+    let asks = |node: &Node, place: usize| {
+        let of_booleans = matches!(node.op, Op::Unary(Unary::Not) | Op::Binary(Binary::And | Binary::Or));
+        of_booleans || (node.op == Op::Where && place == 0)
+    };
+    let read = |asked: bool| -> HashSet<NodeId> {
+        let of_node = |node: &Node| -> Vec<NodeId> {
+            let inputs = node.inputs.iter().enumerate();
+            inputs.filter(|(place, _)| asks(node, *place) == asked).map(|(_, id)| *id).collect()
+        };
+        graph.nodes().iter().flat_map(of_node).collect()
+    };
+    let constant = |id: &&NodeId| matches!(graph.node(**id).op, Op::Constant { .. });
+    read(true).difference(&read(false)).filter(constant).copied().collect()
 }
 
 /// `min(max(x / 6 + 1/2, 0), 1)`, with its numbers in float32, as in a file.

@@ -3,6 +3,7 @@
 //! Emission reads the graph's node list; reading a foreign file checks its structure before any runtime sees it;
 //! import makes a node list from such a file. Knows no runtime.
 
+mod attributes;
 mod cut;
 mod emit;
 mod engine_casts;
@@ -22,7 +23,8 @@ mod read;
 mod summary;
 mod tensor;
 
-pub use emit::{IR_VERSION, OPSET, emit};
+pub use attributes::OPSET;
+pub use emit::{IR_VERSION, emit};
 pub use findings::{Finding, Severity, findings};
 pub use import::{Import, import};
 pub use inputs::dims_text;

@@ -78,6 +78,17 @@ pub fn eight_bits(name: &str, dims: &[usize], values: &[i32], signed: bool) -> a
     })
 }
 
+/// An initializer of booleans: whether the values are not 0.
+pub fn booleans(name: &str, array: &ArrayD<f32>) -> TensorProto {
+    TensorProto {
+        name: name.to_string(),
+        dims: array.shape().iter().map(|&dim| dim as i64).collect(),
+        data_type: DataType::Bool as i32,
+        raw_data: array.iter().map(|&value| u8::from(value != 0.0)).collect(),
+        ..TensorProto::default()
+    }
+}
+
 /// A float32 initializer.
 pub fn floats(name: &str, array: &ArrayD<f32>) -> TensorProto {
     TensorProto {

@@ -214,6 +214,7 @@ fn others(
         Op::ChannelShuffle { groups } => channel_shuffle(dy, x.size()[1] / *groups as i64)?,
         Op::Unary(_)
         | Op::Binary(_)
+        | Op::Where
         | Op::Softmax { .. }
         | Op::LayerNorm { .. }
         | Op::Mean { .. }

@@ -1,7 +1,7 @@
 //! Elementwise functions, constants, resizing and quantisation, as libtorch computes them.
 
 use ndarray::ArrayD;
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::graph::{Binary, Quantize, Resize, Unary};
 
@@ -37,6 +37,22 @@ pub(super) fn unary(function: Unary, x: &Tensor) -> Result<Tensor, TchError> {
         Unary::Reciprocal => x.f_reciprocal(),
         // libtorch's own softplus is the identity above 20.
         Unary::Softplus => x.f_clamp_min(0.0)?.f_add(&x.f_abs()?.f_neg()?.f_exp()?.f_log1p()?),
+        Unary::Floor => x.f_floor(),
+        Unary::Ceil => x.f_ceil(),
+        Unary::Round => x.f_round(),
+        Unary::Sign => x.f_sign(),
+        Unary::Sin => x.f_sin(),
+        Unary::Cos => x.f_cos(),
+        Unary::Tan => x.f_tan(),
+        Unary::Asin => x.f_asin(),
+        Unary::Acos => x.f_acos(),
+        Unary::Atan => x.f_atan(),
+        Unary::Sinh => x.f_sinh(),
+        Unary::Cosh => x.f_cosh(),
+        Unary::Asinh => x.f_asinh(),
+        Unary::Acosh => x.f_acosh(),
+        Unary::Atanh => x.f_atanh(),
+        Unary::Not => truth(&x.f_eq(0.0)?, &[x]),
     }
 }
 
@@ -53,7 +69,31 @@ pub(super) fn binary(function: Binary, x: &Tensor, y: &Tensor) -> Result<Tensor,
         Binary::Pow => x.f_pow(y),
         Binary::Max => x.f_maximum(y),
         Binary::Min => x.f_minimum(y),
+        Binary::Equal => truth(&x.f_eq_tensor(y)?, &[x, y]),
+        Binary::Less => truth(&x.f_less_tensor(y)?, &[x, y]),
+        Binary::LessOrEqual => truth(&x.f_less_equal_tensor(y)?, &[x, y]),
+        Binary::And => truth(&x.f_logical_and(y)?, &[x, y]),
+        Binary::Or => truth(&x.f_logical_or(y)?, &[x, y]),
     }
+}
+
+/// `then` where `condition` is not 0, else `other`. A value that is not chosen has no gradient, whatever it is.
+///
+/// # Errors
+/// If libtorch fails.
+pub(super) fn choose(condition: &Tensor, then: &Tensor, other: &Tensor) -> Result<Tensor, TchError> {
+    then.f_where_self(&condition.f_ne(0.0)?, other)?.f_add(&nothing(condition)?)
+}
+
+/// Booleans as 0 and 1, in the kind of the values that they were computed from. Their gradient with respect to those is
+/// zero, and defined, so that autograd can pass them.
+fn truth(booleans: &Tensor, from: &[&Tensor]) -> Result<Tensor, TchError> {
+    from.iter().try_fold(booleans.f_to_kind(from[0].kind())?, |sum, x| sum.f_add(&nothing(x)?))
+}
+
+/// Zeros in the shape of a tensor, whatever that holds, with a gradient of zero.
+fn nothing(x: &Tensor) -> Result<Tensor, TchError> {
+    x.f_masked_fill(&x.f_ones_like()?.f_to_kind(Kind::Bool)?, 0.0)
 }
 
 /// An image resized along both axes by matrices of weights.

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::graph::{Graph, Node, Op};
 
-use super::elementwise::{binary, constant, quantize_dequantize, resize, unary};
+use super::elementwise::{binary, choose, constant, quantize_dequantize, resize, unary};
 use super::images::channel_shuffle;
 
 /// Which statistics BatchNorm uses.
@@ -126,6 +126,7 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
         Op::ChannelShuffle { groups } => channel_shuffle(x, *groups as i64),
         Op::Unary(function) => unary(*function, x),
         Op::Binary(function) => binary(*function, x, &inputs[1]),
+        Op::Where => choose(x, &inputs[1], &inputs[2]),
         Op::Softmax { axis } => x.f_softmax(*axis as i64 + 1, None),
         Op::LayerNorm { axes, eps } => {
             let shape: Vec<i64> =

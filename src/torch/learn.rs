@@ -192,6 +192,7 @@ impl Network {
                 | Op::ChannelShuffle { .. }
                 | Op::Unary(_)
                 | Op::Binary(_)
+                | Op::Where
                 | Op::Softmax { .. }
                 | Op::Mean { .. }
                 | Op::Max { .. }

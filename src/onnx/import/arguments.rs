@@ -29,9 +29,12 @@ pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String
             Ok(Rc::clone(array))
         }
         Value::Initializer(tensor) => Ok(Rc::new(look_into(tensor, budget)?)),
-        Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
-            Err(format!("'{}' is not the same for every image", input.name))
-        }
+        Value::Data(_)
+        | Value::Row(_)
+        | Value::Counted(_)
+        | Value::Truths(_)
+        | Value::Quantized(_)
+        | Value::Unknown => Err(format!("'{}' is not the same for every image", input.name)),
     }
 }
 

@@ -30,6 +30,11 @@ impl<'a> Walk<'a> {
             "AveragePool" => self.average_pool(node)?,
             "GlobalAveragePool" => self.global_pool(node, false)?,
             "GlobalMaxPool" => self.global_pool(node, true)?,
+            "LpPool" => self.lp_pool(node, false)?,
+            "GlobalLpPool" => self.lp_pool(node, true)?,
+            "RMSNormalization" => self.rms_norm(node)?,
+            "LpNormalization" => self.lp_norm(node)?,
+            "MeanVarianceNormalization" => self.mean_variance_norm(node)?,
             "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2"
             | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => self.reduce(node)?,
             "Softmax" | "LogSoftmax" => self.softmax(node)?,
@@ -45,14 +50,29 @@ impl<'a> Walk<'a> {
     fn conv(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let weight = self.weights(node.input(1)?)?;
-        let &[out_channels, _, high, wide] = weight.shape() else {
-            return Err(format!("weights of {:?} are not those of a 2-D convolution", weight.shape()));
+        let weight = match *weight.shape() {
+            // A sequence is an image of height one.
+            [outputs, depth, length] if self.shape_of(x).len() == 2 => {
+                let image = weight.to_shape(IxDyn(&[outputs, depth, 1, length]));
+                Rc::new(image.map_err(|error| error.to_string())?.into_owned())
+            }
+            _ => weight,
+        };
+        let (out_channels, high, wide) = match (weight.shape(), self.shape_of(x).len()) {
+            (&[outputs, _, high, wide], 3) | (&[outputs, _, high @ 1, wide], 2) => (outputs, high, wide),
+            (other, axes) => {
+                return Err(format!(
+                    "weights of {other:?} are not those of a convolution over {} axes",
+                    axes - 1
+                ));
+            }
         };
         let bias = node.optional(2).map(|input| self.weights(input)).transpose()?;
         let groups = size("group", node.int("group", 1)?)?;
         let kernel = [high, wide];
         let window = self.window(node, x, Some(kernel))?;
-        let x = self.padded(node, x, &window, 0.0)?;
+        let (image, name) = self.as_image(node, x)?;
+        let padded = self.padded(node, image, &window, 0.0)?;
         let op = Op::Conv2d(Conv2d {
             out_channels,
             kernel,
@@ -69,7 +89,9 @@ impl<'a> Walk<'a> {
                 weight.shape()
             ));
         }
-        self.add(node, op, &[x], std::iter::once(weight).chain(bias).collect())
+        let params = std::iter::once(weight).chain(bias).collect();
+        let result = self.draft.add(&name, &node.name, op, &[padded], params)?;
+        self.as_it_was(node, x, result)
     }
 
     fn batch_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
@@ -218,13 +240,22 @@ impl<'a> Walk<'a> {
         let axis = axis_of(axis, shape.len() + 1)?.checked_sub(1).ok_or("runs over the images of a batch")?;
         // Before opset 13 all axes from this one on are treated as one.
         let together: usize = shape[axis..].iter().product();
-        if node.opset < 13 && together != shape[axis] {
-            return Err(format!("runs over several axes of {shape:?}, as before opset 13"));
+        let flattened = node.opset < 13 && together != shape[axis];
+        let row = match flattened {
+            true => {
+                let row = [&shape[..axis], &[together]].concat();
+                self.add_part(node, "row", Op::Reshape { shape: row }, &[x])?
+            }
+            false => x,
+        };
+        let log = node.op() == "LogSoftmax";
+        let name = if flattened { format!("{}.kept", node.name) } else { node.name.clone() };
+        let softmax = if log { format!("{}.softmax", node.name) } else { name.clone() };
+        let mut result = self.draft.add(&softmax, &node.name, Op::Softmax { axis }, &[row], Vec::new())?;
+        if log {
+            let op = Op::Unary(crate::graph::Unary::Log);
+            result = self.draft.add(&name, &node.name, op, &[result], Vec::new())?;
         }
-        if node.op() == "Softmax" {
-            return self.add(node, Op::Softmax { axis }, &[x], Vec::new());
-        }
-        let softmax = self.add_part(node, "softmax", Op::Softmax { axis }, &[x])?;
-        self.add(node, Op::Unary(crate::graph::Unary::Log), &[softmax], Vec::new())
+        if flattened { self.reshape(node, result, shape) } else { Ok(result) }
     }
 }

@@ -10,6 +10,7 @@
 //! Nothing here recurses, every size is checked before memory is allocated for it, and the size of folded
 //! constants is bounded (`value.rs`). Knows no runtime.
 
+mod activations;
 mod arguments;
 mod constant;
 mod draft;
@@ -26,6 +27,7 @@ mod resize;
 mod shapes;
 mod softmax;
 mod strided;
+mod truths;
 mod value;
 mod walk;
 mod windows;

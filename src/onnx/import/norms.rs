@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use ndarray::{ArrayD, IxDyn};
 
-use crate::graph::{Binary, Op, Pool, Shape};
+use crate::graph::{Binary, Op, Pool, Shape, Unary};
 
-use super::node::{FileNode, size};
+use super::node::{FileNode, axis_of, size};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
@@ -82,5 +82,58 @@ impl<'a> Walk<'a> {
         let above = self.with_number(node, "above", Binary::Add, scaled, node.float("bias", 1.0)?)?;
         let power = self.with_number(node, "power", Binary::Pow, above, node.float("beta", 0.75)?)?;
         self.add(node, Op::Binary(Binary::Div), &[x, power], Vec::new())
+    }
+
+    /// `x / √(mean(x²) + ε) · scale` over the axes from a given one on (Zhang & Sennrich 2019).
+    pub fn rms_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let count = self.shape_of(x).len();
+        let axis = axis_of(node.int("axis", -1)?, count + 1)?;
+        let first = axis.checked_sub(1).ok_or("normalises over the images of a batch")?;
+        let square = self.add_part(node, "square", Op::Binary(Binary::Mul), &[x, x])?;
+        let mean = self.add_part(node, "mean", Op::Mean { axes: (first..count).collect() }, &[square])?;
+        let above = self.with_number(node, "above", Binary::Add, mean, node.float("epsilon", 1e-5)?)?;
+        let root = self.add_part(node, "root", Op::Unary(Unary::Sqrt), &[above])?;
+        let normed = self.add_part(node, "norm", Op::Binary(Binary::Div), &[x, root])?;
+        let scale = self.constant(node.input(1)?, count)?;
+        self.add(node, Op::Binary(Binary::Mul), &[normed, scale], Vec::new())
+    }
+
+    /// `x / Σ|x|` or `x / √Σx²` along an axis; where the norm is 0, the values stay 0.
+    pub fn lp_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let shape = self.shape_of(x).clone();
+        let axis = axis_of(node.int("axis", -1)?, shape.len() + 1)?;
+        let axis = axis.checked_sub(1).ok_or("normalises over the images of a batch")?;
+        let p = node.int("p", 2)?;
+        let size = match p {
+            1 => self.add_part(node, "size", Op::Unary(Unary::Abs), &[x])?,
+            2 => self.add_part(node, "square", Op::Binary(Binary::Mul), &[x, x])?,
+            other => return Err(format!("p is {other}")),
+        };
+        let mean = self.add_part(node, "mean", Op::Mean { axes: vec![axis] }, &[size])?;
+        let sum = self.with_number(node, "sum", Binary::Mul, mean, shape[axis] as f64)?;
+        let norm = if p == 1 { sum } else { self.add_part(node, "norm", Op::Unary(Unary::Sqrt), &[sum])? };
+        let one = self.number(node, "one", 1.0, shape.len())?;
+        let divisor = self.add_part(node, "divisor", Op::Where, &[norm, norm, one])?;
+        self.add(node, Op::Binary(Binary::Div), &[x, divisor], Vec::new())
+    }
+
+    /// `(x − mean(x)) / (√var(x) + 1e-9)` over some axes.
+    pub fn mean_variance_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let count = self.shape_of(x).len() + 1;
+        let axes = node.ints("axes")?.unwrap_or(&[0, 2, 3]).iter().map(|&axis| {
+            axis_of(axis, count)?.checked_sub(1).ok_or("normalises over the images of a batch".to_string())
+        });
+        let mut axes = axes.collect::<Result<Vec<_>, _>>()?;
+        axes.sort_unstable();
+        let mean = self.add_part(node, "mean", Op::Mean { axes: axes.clone() }, &[x])?;
+        let apart = self.add_part(node, "apart", Op::Binary(Binary::Sub), &[x, mean])?;
+        let square = self.add_part(node, "square", Op::Binary(Binary::Mul), &[apart, apart])?;
+        let variance = self.add_part(node, "variance", Op::Mean { axes }, &[square])?;
+        let deviation = self.add_part(node, "deviation", Op::Unary(Unary::Sqrt), &[variance])?;
+        let above = self.with_number(node, "above", Binary::Add, deviation, 1e-9)?;
+        self.add(node, Op::Binary(Binary::Div), &[apart, above], Vec::new())
     }
 }

@@ -28,13 +28,29 @@ impl<'a> Walk<'a> {
             "Neg" => Unary::Neg,
             "Reciprocal" => Unary::Reciprocal,
             "Softplus" => Unary::Softplus,
-            "Add" | "Sum" => return self.chain(node, Binary::Add).map(Some),
+            "Floor" => Unary::Floor,
+            "Ceil" => Unary::Ceil,
+            "Round" => Unary::Round,
+            "Sign" => Unary::Sign,
+            "Sin" => Unary::Sin,
+            "Cos" => Unary::Cos,
+            "Tan" => Unary::Tan,
+            "Asin" => Unary::Asin,
+            "Acos" => Unary::Acos,
+            "Atan" => Unary::Atan,
+            "Sinh" => Unary::Sinh,
+            "Cosh" => Unary::Cosh,
+            "Asinh" => Unary::Asinh,
+            "Acosh" => Unary::Acosh,
+            "Atanh" => Unary::Atanh,
+            "Add" | "Sum" => return self.chain(node, Binary::Add, &node.name).map(Some),
+            "Mean" => return self.mean_of_inputs(node).map(Some),
             "Sub" => return self.pair(node, Binary::Sub).map(Some),
             "Mul" => return self.pair(node, Binary::Mul).map(Some),
             "Div" => return self.pair(node, Binary::Div).map(Some),
             "Pow" => return self.pair(node, Binary::Pow).map(Some),
-            "Max" => return self.chain(node, Binary::Max).map(Some),
-            "Min" => return self.chain(node, Binary::Min).map(Some),
+            "Max" => return self.chain(node, Binary::Max, &node.name).map(Some),
+            "Min" => return self.chain(node, Binary::Min, &node.name).map(Some),
             "Relu" => {
                 let x = self.data(node, 0)?;
                 return self.add(node, Op::Relu, &[x], Vec::new()).map(Some);
@@ -44,16 +60,14 @@ impl<'a> Walk<'a> {
             "HardSwish" => return self.gated(node, "gate", hard_swish()).map(Some),
             "Swish" => return self.gated(node, "gate", Unary::Sigmoid).map(Some),
             "Mish" => return self.mish(node).map(Some),
-            "Elu" => return self.elu(node).map(Some),
-            "PRelu" => return self.prelu(node).map(Some),
-            _ => return Ok(None),
+            _ => return self.activation(node),
         };
         let x = self.data(node, 0)?;
         self.add(node, Op::Unary(unary), &[x], Vec::new()).map(Some)
     }
 
     /// An operand of a function of two elements, with as many axes as the other one.
-    fn operand(&mut self, node: &FileNode<'a>, place: usize, axes: usize) -> Result<usize, String> {
+    pub fn operand(&mut self, node: &FileNode<'a>, place: usize, axes: usize) -> Result<usize, String> {
         let input = node.input(place)?;
         match &input.value {
             Value::Data(_) => self.data(node, place),
@@ -62,6 +76,7 @@ impl<'a> Walk<'a> {
             | Value::Row(_)
             | Value::Counted(_)
             | Value::Quantized(_)
+            | Value::Truths(_)
             | Value::Unknown => self.constant(input, axes),
         }
     }
@@ -70,11 +85,11 @@ impl<'a> Walk<'a> {
         if node.inputs.len() != 2 {
             return Err(format!("takes two inputs, found {}", node.inputs.len()));
         }
-        self.chain(node, function)
+        self.chain(node, function, &node.name)
     }
 
-    /// A function of two elements over any number of inputs, from left to right.
-    fn chain(&mut self, node: &FileNode<'a>, function: Binary) -> Result<usize, String> {
+    /// A function of two elements over any number of inputs, from left to right; the last result has the given name.
+    pub fn chain(&mut self, node: &FileNode<'a>, function: Binary, named: &str) -> Result<usize, String> {
         let varies = |input: &&Input<'a>| matches!(input.value, Value::Data(_));
         let inputs = node.all()?;
         let place = inputs.iter().position(varies).ok_or("reads nothing that depends on the image")?;
@@ -83,7 +98,7 @@ impl<'a> Walk<'a> {
         for place in 1..inputs.len() {
             let other = self.operand(node, place, axes)?;
             let last = place + 1 == inputs.len();
-            let name = if last { node.name.clone() } else { format!("{}.{place}", node.name) };
+            let name = if last { named.to_string() } else { format!("{}.{place}", node.name) };
             result = if let Some(biased) = self.with_either_bias(node, &name, function, result, other)? {
                 biased
             } else if let Some(values) = self.of_constants(function, result, other) {
@@ -125,7 +140,15 @@ impl<'a> Walk<'a> {
             Binary::Add => |a, b| a + b,
             Binary::Max => f64::max,
             Binary::Min => f64::min,
-            Binary::Sub | Binary::Mul | Binary::Div | Binary::Pow => return None,
+            Binary::Sub
+            | Binary::Mul
+            | Binary::Div
+            | Binary::Pow
+            | Binary::Equal
+            | Binary::Less
+            | Binary::LessOrEqual
+            | Binary::And
+            | Binary::Or => return None,
         };
         let (a, b) = (a.broadcast(shape.as_slice())?, b.broadcast(shape.as_slice())?);
         let of_two = |(&a, &b): (&f32, &f32)| function(a.into(), b.into()) as f32;
@@ -201,28 +224,5 @@ impl<'a> Walk<'a> {
         let axes = self.shape_of(x).len();
         let half = self.number(node, "half", 0.5, axes)?;
         self.add(node, Op::Binary(Binary::Mul), &[product, half], Vec::new())
-    }
-
-    /// `x` where positive, else `alpha · (exp(x) − 1)` (Clevert et al. 2015).
-    fn elu(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
-        let x = self.data(node, 0)?;
-        let positive = self.add_part(node, "positive", Op::Relu, &[x])?;
-        let negative = self.with_number(node, "negative", Binary::Min, x, 0.0)?;
-        let exp = self.add_part(node, "exp", Op::Unary(Unary::Exp), &[negative])?;
-        let below = self.with_number(node, "below", Binary::Sub, exp, 1.0)?;
-        let scaled = self.with_number(node, "scaled", Binary::Mul, below, node.float("alpha", 1.0)?)?;
-        self.add(node, Op::Add, &[positive, scaled], Vec::new())
-    }
-
-    /// `max(x, 0) − slope · max(−x, 0)` (He et al. 2015).
-    fn prelu(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
-        let x = self.data(node, 0)?;
-        let positive = self.add_part(node, "positive", Op::Relu, &[x])?;
-        let turned = self.add_part(node, "turned", Op::Unary(Unary::Neg), &[x])?;
-        let negative = self.add_part(node, "negative", Op::Relu, &[turned])?;
-        let axes = self.shape_of(x).len();
-        let slope = self.constant(node.input(1)?, axes)?;
-        let scaled = self.add_part(node, "scaled", Op::Binary(Binary::Mul), &[negative, slope])?;
-        self.add(node, Op::Binary(Binary::Sub), &[positive, scaled], Vec::new())
     }
 }

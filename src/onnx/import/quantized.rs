@@ -7,8 +7,8 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::graph::{Op, Quantize};
 
+use super::super::tensor::{Stored, elements, numbers};
 use super::arguments::known;
-use super::fold::expanded;
 use super::node::{FileNode, axis_of};
 use super::value::{Array, Budget, Data, Numbers, Quantized, Value, Whole};
 use super::walk::Walk;
@@ -47,6 +47,7 @@ fn settings(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Qua
             | Value::Known(_)
             | Value::Row(_)
             | Value::Counted(_)
+            | Value::Truths(_)
             | Value::Quantized(_)
             | Value::Unknown,
         ) => {
@@ -82,39 +83,56 @@ fn settings(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Qua
 /// Known integers as the numbers they stand for: `(x − zero) · scale` in single precision, per tensor or per axis.
 ///
 /// # Errors
-/// If scales and zero points do not fit.
+/// If scales and zero points do not fit, or if the numbers are too many.
 pub fn dequantized(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
-    let array = known(node.input(0)?, budget)?;
-    budget.take(&array.dims)?;
     if node.int("block_size", 0)? != 0 {
         return Err("blocks of scales are not supported".into());
     }
-    let along = |numbers: Rc<Array>, budget: &mut Budget| -> Result<Array, String> {
-        if numbers.len() == 1 {
-            let single = numbers.with_dims(vec![1; array.dims.len()]);
+    let (dims, numbers) = match &node.input(0)?.value {
+        Value::Initializer(tensor) => {
+            budget.stored(elements(tensor)?)?;
+            let Stored::Ints(values) = numbers(tensor)? else { return Err("holds no integers".into()) };
+            (tensor.dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>(), values)
+        }
+        Value::Data(_)
+        | Value::Known(_)
+        | Value::Row(_)
+        | Value::Counted(_)
+        | Value::Truths(_)
+        | Value::Quantized(_)
+        | Value::Unknown => {
+            let array = known(node.input(0)?, budget)?;
             budget.take(&array.dims)?;
-            return Ok(expanded(&single, &array.dims));
+            (array.dims.clone(), array.ints()?)
         }
-        let axis = axis_of(node.int("axis", 1)?, array.dims.len())?;
-        if numbers.dims != [array.dims[axis]] {
-            return Err(format!("scales of {:?} for axis {axis} of {:?}", numbers.dims, array.dims));
+    };
+    let scales = known(node.input(1)?, budget)?;
+    let zeros = node.optional(2).map(|input| known(input, budget)).transpose()?;
+    // How many numbers in a row have the same scale, and how many scales there are.
+    let (inner, count) = match scales.len() {
+        1 => (numbers.len().max(1), 1),
+        count => {
+            let axis = axis_of(node.int("axis", 1)?, dims.len())?;
+            if scales.dims != [dims[axis]] {
+                return Err(format!("scales of {:?} for axis {axis} of {dims:?}", scales.dims));
+            }
+            (dims[axis + 1..].iter().product::<usize>().max(1), count)
         }
-        let mut dims = vec![1; array.dims.len()];
-        dims[axis] = array.dims[axis];
-        budget.take(&array.dims)?;
-        Ok(expanded(&numbers.with_dims(dims), &array.dims))
     };
-    let scales = along(known(node.input(1)?, budget)?, budget)?.floats()?;
-    let zeros = match node.optional(2) {
-        Some(input) => along(known(input, budget)?, budget)?.ints()?,
-        None => vec![0; array.len()],
+    let scales = scales.floats()?;
+    let zeros = match zeros {
+        Some(zeros) if zeros.len() == 1 => vec![zeros.ints()?[0]; count],
+        Some(zeros) if zeros.len() == count => zeros.ints()?,
+        Some(zeros) => return Err(format!("{} zero points for {count} scales", zeros.len())),
+        None => vec![0; count],
     };
-    let numbers = array.ints()?.into_iter().zip(zeros).zip(scales);
-    let values = numbers.map(|((value, zero), scale)| {
-        let steps = value.saturating_sub(zero) as f32;
-        f64::from(steps * scale as f32)
-    });
-    Ok(Array { dims: array.dims.clone(), numbers: Numbers::Floats(values.collect()) })
+    let value = |(place, value): (usize, i64)| {
+        let at = place / inner % count;
+        let steps = value.saturating_sub(zeros[at]) as f32;
+        f64::from(steps * scales[at] as f32)
+    };
+    let numbers = Numbers::Floats(numbers.into_iter().enumerate().map(value).collect());
+    Ok(Array { dims, numbers })
 }
 
 /// Known numbers quantised: `clamp(round(x / scale) + zero)`, halves to even. Per tensor only.

@@ -149,9 +149,10 @@ impl<'a> Walk<'a> {
                 Numbers::Floats(_) => DataType::Float as i32,
                 Numbers::Whole(_) => DataType::Int64 as i32,
             },
-            Some(Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown) | None => {
-                i32::try_from(node.int("to", 0)?).map_err(|_| "casts to an unknown type")?
-            }
+            Some(
+                Value::Row(_) | Value::Counted(_) | Value::Truths(_) | Value::Quantized(_) | Value::Unknown,
+            )
+            | None => i32::try_from(node.int("to", 0)?).map_err(|_| "casts to an unknown type")?,
         };
         let wide = [DataType::Int32, DataType::Int64].iter().any(|&kind| kind as i32 == to);
         match (is_float(to), from.integers && wide) {

@@ -13,7 +13,12 @@ impl<'a> Walk<'a> {
         let shape = self.shape_of(x).clone();
         let named = axes(node, 1, shape.len() + 1, &mut self.budget)?.filter(|axes| !axes.is_empty());
         let axes: Option<Vec<usize>> = match named {
-            None if node.flag("noop_with_empty_axes", false)? => return Ok(x),
+            None if node.flag("noop_with_empty_axes", false)? => {
+                return match node.op() {
+                    "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => Ok(x),
+                    _ => Err("reduces no axis".into()),
+                };
+            }
             None => None,
             Some(axes) => axes.into_iter().map(|axis| axis.checked_sub(1)).collect(),
         };

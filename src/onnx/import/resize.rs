@@ -24,10 +24,11 @@ impl<'a> Walk<'a> {
             _ => return Err("resizes the channels as well".into()),
         };
         let spatial = if order.is_some() { [0, 1] } else { [1, 2] };
+        let scale = spatial.map(|axis| sizes[axis].1);
         let resize = Op::Resize(Resize {
             size: spatial.map(|axis| sizes[axis].0),
-            scale: spatial.map(|axis| sizes[axis].1),
-            filter: filter(node)?,
+            scale,
+            filter: filter(node, scale)?,
             coordinates: coordinates(node)?,
         });
         let (Some(order), Some(back)) = (order, back) else {
@@ -114,10 +115,13 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn filter(node: &FileNode<'_>) -> Result<Filter, String> {
+fn filter(node: &FileNode<'_>, scale: [f64; 2]) -> Result<Filter, String> {
     let old = node.op() == "Upsample" || node.opset < 11;
     match node.text("mode", "nearest")? {
-        "nearest" if old => Ok(Filter::Nearest(Rounding::Floor)),
+        // The old operators do not say which pixel is the nearest. Runtimes round down, and up where an image gets smaller.
+        "nearest" if old && scale.iter().all(|&scale| scale >= 1.0) => Ok(Filter::Nearest(Rounding::Floor)),
+        "nearest" if old && scale.iter().all(|&scale| scale <= 1.0) => Ok(Filter::Nearest(Rounding::Ceil)),
+        "nearest" if old => Err(format!("makes one side larger and one smaller, by {scale:?}")),
         "nearest" => Ok(Filter::Nearest(match node.text("nearest_mode", "round_prefer_floor")? {
             "round_prefer_floor" => Rounding::PreferFloor,
             "round_prefer_ceil" => Rounding::PreferCeil,

@@ -11,9 +11,11 @@ impl<'a> Walk<'a> {
     pub fn shape(&mut self, node: &FileNode<'a>) -> Result<Value<'a>, String> {
         let shape: Vec<Whole> = match &node.input(0)?.value {
             Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),
+            Value::Truths(node) => self.batched(&self.shape_of(*node).clone()),
+            Value::Quantized(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Known(array) => super::fold::plain(&array.dims),
             Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),
-            Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
+            Value::Row(_) | Value::Counted(_) | Value::Unknown => {
                 return Err("reads what is not known".into());
             }
         };

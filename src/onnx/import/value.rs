@@ -28,6 +28,8 @@ pub enum Value<'a> {
     Row(Data),
     /// Integers that continue from image to image.
     Counted(Rc<Counted>),
+    /// Booleans that differ from image to image: a node of the draft, true where it is not 0.
+    Truths(usize),
     /// Data between a QuantizeLinear and its DequantizeLinear.
     Quantized(Rc<Quantized>),
     /// The output of a node that was refused.
@@ -145,12 +147,25 @@ impl Array {
 pub struct Budget {
     left: usize,
     reads: usize,
+    /// How many stored integers may still become the numbers they stand for.
+    stored: usize,
 }
 
 impl Budget {
     /// A budget for producing this many elements, for a file of this many bytes.
     pub fn new(elements: usize, bytes: usize) -> Self {
-        Self { left: elements, reads: elements.saturating_add(bytes).saturating_mul(READS) }
+        Self { left: elements, reads: elements.saturating_add(bytes).saturating_mul(READS), stored: bytes }
+    }
+
+    /// Subtracts stored integers that become the numbers they stand for: as a stored number takes at least one byte, all
+    /// weights of a file can be quantised, and each only once.
+    ///
+    /// # Errors
+    /// If that exceeds what is left.
+    pub fn stored(&mut self, elements: usize) -> Result<(), String> {
+        let left = self.stored.checked_sub(elements);
+        self.stored = left.ok_or("reads more than can be worked out in advance")?;
+        Ok(())
     }
 
     /// Subtracts a read of this many elements.

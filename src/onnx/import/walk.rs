@@ -91,7 +91,9 @@ fn finish(
         Some(Value::Known(_) | Value::Initializer(_)) => {
             Err(format!("its output '{name}' is the same for every image"))
         }
-        Some(Value::Row(_) | Value::Counted(_) | Value::Quantized(_)) => {
+        Some(Value::Truths(_)) => Err(format!("its output '{name}' holds booleans")),
+        Some(Value::Quantized(_)) => Err(format!("its output '{name}' holds quantised values")),
+        Some(Value::Row(_) | Value::Counted(_)) => {
             Err(format!("its output '{name}' has no axis of images before the others"))
         }
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
@@ -132,6 +134,7 @@ fn finish(
         | Value::Known(_)
         | Value::Row(_)
         | Value::Counted(_)
+        | Value::Truths(_)
         | Value::Quantized(_)
         | Value::Unknown => None,
     };
@@ -229,6 +232,9 @@ impl<'a> Walk<'a> {
         if let Some(value) = self.quantized(node)? {
             return Ok(vec![value]);
         }
+        if let Some(values) = self.truths(node)? {
+            return Ok(values);
+        }
         let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
         let all_known = node.inputs.iter().flatten().all(is_known);
         if all_known {
@@ -247,7 +253,14 @@ impl<'a> Walk<'a> {
             Value::Data(_) => {
                 Err(format!("computes with the integers '{}'; a Cast must come before", input.name))
             }
-            Value::Row(_) | Value::Counted(_) | Value::Quantized(_) => {
+            Value::Truths(_) => {
+                Err(format!("computes with the booleans '{}'; a Cast must come before", input.name))
+            }
+            Value::Quantized(_) => Err(format!(
+                "computes with the quantised '{}'; a DequantizeLinear must come before",
+                input.name
+            )),
+            Value::Row(_) | Value::Counted(_) => {
                 Err(format!("'{}' has no axis of images before the others", input.name))
             }
             Value::Initializer(_) | Value::Known(_) | Value::Unknown => {
@@ -287,7 +300,12 @@ impl<'a> Walk<'a> {
         let place = match &input.value {
             Value::Initializer(tensor) => std::ptr::from_ref(*tensor).addr(),
             Value::Known(array) => Rc::as_ptr(array).addr(),
-            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => 0,
+            Value::Data(_)
+            | Value::Row(_)
+            | Value::Counted(_)
+            | Value::Truths(_)
+            | Value::Quantized(_)
+            | Value::Unknown => 0,
         };
         if let Some(array) = self.arrays.get(&place) {
             self.budget.read(array.len())?;
@@ -301,7 +319,12 @@ impl<'a> Walk<'a> {
             Value::Known(array) => {
                 (array.dims.clone(), array.floats()?.into_iter().map(|value| value as f32).collect())
             }
-            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
+            Value::Data(_)
+            | Value::Row(_)
+            | Value::Counted(_)
+            | Value::Truths(_)
+            | Value::Quantized(_)
+            | Value::Unknown => {
                 return Err(format!("its weights '{}' depend on the image", input.name));
             }
         };
@@ -314,6 +337,18 @@ impl<'a> Walk<'a> {
     /// A known input as a node with this many axes; missing axes are added in front.
     pub fn constant(&mut self, input: &Input<'a>, axes: usize) -> Result<usize, String> {
         let array = self.weights(input)?;
+        self.placed(input, &array, axes)
+    }
+
+    /// Known booleans as a node of zeros and ones with this many axes.
+    pub fn mask(&mut self, input: &Input<'a>, axes: usize) -> Result<usize, String> {
+        let known = known(input, &mut self.budget)?;
+        let values = known.ints()?.into_iter().map(|value| f32::from(u8::from(value != 0))).collect();
+        let array = ArrayD::from_shape_vec(IxDyn(&known.dims), values).map_err(|error| error.to_string())?;
+        self.placed(input, &array, axes)
+    }
+
+    fn placed(&mut self, input: &Input<'a>, array: &ArrayD<f32>, axes: usize) -> Result<usize, String> {
         let mut dims = array.shape().to_vec();
         if dims.len() == axes + 1 && dims[0] == 1 {
             dims.remove(0);

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use crate::graph::{Binary, Op, Pool};
+use crate::graph::{Binary, Op, Pool, Unary};
 
 use super::arguments::{integers, known};
 use super::node::{FileNode, axis_of, size};
@@ -31,6 +31,19 @@ impl Window {
         if self.is_plain() { self.before } else { [0; 2] }
     }
 
+    /// The padding behind an axis of `dim` pixels with which as many windows fit as when their number is rounded up; the
+    /// last one must start within the image or the padding before it.
+    fn rounded_up(&self, axis: usize, dim: usize) -> Option<usize> {
+        let (kernel, stride) = (self.kernel[axis], self.stride[axis]);
+        let start = dim.checked_add(self.before[axis])?;
+        let span = start.checked_add(self.after[axis])?.checked_sub(kernel)?;
+        let mut last = span.div_ceil(stride).checked_mul(stride)?;
+        if last >= start {
+            last = last.checked_sub(stride)?;
+        }
+        Some(last.checked_add(kernel)?.saturating_sub(start))
+    }
+
     fn pool(&self, ceil_mode: bool) -> Pool {
         Pool { kernel: self.kernel, stride: self.stride, padding: self.own_padding(), ceil_mode }
     }
@@ -45,7 +58,12 @@ impl<'a> Walk<'a> {
         kernel: Option<[usize; 2]>,
     ) -> Result<Window, String> {
         let shape = self.shape_of(x);
-        let &[_, height, width] = &shape[..] else { return Err(format!("reads {shape:?}, not an image")) };
+        // A sequence is an image of height one.
+        let (height, width, sequence) = match shape[..] {
+            [_, height, width] => (height, width, false),
+            [_, length] => (1, length, true),
+            _ => return Err(format!("reads {shape:?}, not an image")),
+        };
         let numbers = |name: &str, count: usize, default: usize| -> Result<Vec<usize>, String> {
             let Some(values) = node.ints(name)? else { return Ok(vec![default; count]) };
             if values.len() != count {
@@ -53,7 +71,13 @@ impl<'a> Walk<'a> {
             }
             values.iter().map(|&value| size(name, value)).collect()
         };
-        let pair = |name: &str, default: usize| numbers(name, 2, default).map(|pair| [pair[0], pair[1]]);
+        let pair = |name: &str, default: usize| -> Result<[usize; 2], String> {
+            Ok(match numbers(name, if sequence { 1 } else { 2 }, default)?[..] {
+                [vertical, horizontal] => [vertical, horizontal],
+                [length] => [length.min(1), length],
+                _ => return Err(format!("{name} are not two numbers")),
+            })
+        };
         let named = pair("kernel_shape", 0)?;
         let kernel = match kernel {
             Some(kernel) if named != [0, 0] && named != kernel => {
@@ -66,8 +90,11 @@ impl<'a> Walk<'a> {
         if [kernel, stride, dilation].iter().flatten().any(|&number| number == 0) {
             return Err("kernel, strides and dilations must be at least 1".into());
         }
-        let pads = numbers("pads", 4, 0)?;
-        let (mut before, mut after) = ([pads[0], pads[1]], [pads[2], pads[3]]);
+        let (mut before, mut after) = match numbers("pads", if sequence { 2 } else { 4 }, 0)?[..] {
+            [top, left, bottom, right] => ([top, left], [bottom, right]),
+            [start, end] => ([0, start], [0, end]),
+            _ => return Err("pads are not numbers for each side".into()),
+        };
         match node.text("auto_pad", "NOTSET")? {
             "NOTSET" | "" => {}
             "VALID" => (before, after) = ([0; 2], [0; 2]),
@@ -109,31 +136,75 @@ impl<'a> Walk<'a> {
         if window.dilation != [1, 1] {
             return Err("dilated pooling is not supported".into());
         }
-        if ceil && !window.is_plain() {
-            return Err("rounds sizes up with a padding that is not the same on both sides".into());
+        if !ceil || window.is_plain() {
+            return Ok((window, ceil));
         }
-        Ok((window, ceil))
+        // The same windows, with more padding behind instead of a size that is rounded up.
+        let dims = match self.shape_of(x)[1..] {
+            [height, width] => [height, width],
+            [length] => [1, length],
+            _ => return Err("reads no image".into()),
+        };
+        for (axis, dim) in dims.into_iter().enumerate() {
+            window.after[axis] = window.rounded_up(axis, dim).ok_or("its padding is too much")?;
+        }
+        Ok((window, false))
+    }
+
+    /// A sequence as an image of height one, and the name of a node that computes with it; an image stays as it is.
+    pub fn as_image(&mut self, node: &FileNode<'a>, x: usize) -> Result<(usize, String), String> {
+        let &[channels, length] = &self.shape_of(x)[..] else { return Ok((x, node.name.clone())) };
+        let image = self.add_part(node, "image", Op::Reshape { shape: vec![channels, 1, length] }, &[x])?;
+        Ok((image, format!("{}.row", node.name)))
+    }
+
+    /// What was computed with [`Walk::as_image`], as a sequence again if `x` was one.
+    pub fn as_it_was(&mut self, node: &FileNode<'a>, x: usize, result: usize) -> Result<usize, String> {
+        match (self.shape_of(x).len(), &self.shape_of(result)[..]) {
+            (2, &[channels, _, length]) => self.reshape(node, result, vec![channels, length]),
+            _ => Ok(result),
+        }
     }
 
     pub fn max_pool(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let (window, ceil) = self.pool_window(node, x)?;
-        let x = self.padded(node, x, &window, f64::NEG_INFINITY)?;
-        self.add(node, Op::MaxPool(window.pool(ceil)), &[x], Vec::new())
+        let (image, name) = self.as_image(node, x)?;
+        let padded = self.padded(node, image, &window, f64::NEG_INFINITY)?;
+        let op = Op::MaxPool(window.pool(ceil));
+        let result = self.draft.add(&name, &node.name, op, &[padded], Vec::new())?;
+        self.as_it_was(node, x, result)
     }
 
     pub fn average_pool(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let (window, ceil) = self.pool_window(node, x)?;
+        let (image, name) = self.as_image(node, x)?;
+        let result = self.means(node, image, &window, ceil, &name)?;
+        self.as_it_was(node, x, result)
+    }
+
+    /// The mean of each window of an image.
+    fn means(
+        &mut self,
+        node: &FileNode<'a>,
+        x: usize,
+        window: &Window,
+        ceil: bool,
+        name: &str,
+    ) -> Result<usize, String> {
         let count_include_pad = node.flag("count_include_pad", false)?;
         let op = Op::AvgPool { pool: window.pool(ceil), count_include_pad };
         if window.is_plain() {
-            return self.add(node, op, &[x], Vec::new());
+            return self.draft.add(name, &node.name, op, &[x], Vec::new());
+        }
+        if count_include_pad && node.flag("ceil_mode", false)? {
+            return Err("counts a padding that is not the same on both sides, and rounds sizes up".into());
         }
         let shape = self.shape_of(x).clone();
-        let padded = self.padded(node, x, &window, 0.0)?;
+        let padded = self.padded(node, x, window, 0.0)?;
         if count_include_pad {
-            return self.add(node, op, &[padded], Vec::new());
+            return self.draft.add(name, &node.name, op, &[padded], Vec::new());
         }
         let mean = self.add_part(node, "mean", op, &[padded])?;
         let [_, high, wide] = self.shape_of(mean)[..] else { return Err("gives no image".into()) };
@@ -147,20 +218,51 @@ impl<'a> Walk<'a> {
             (inside(0, at[1], shape[1]) * inside(1, at[2], shape[2])) as f32
         });
         let factor = self.add_part(node, "share", Op::Constant { values }, &[])?;
-        self.add(node, Op::Binary(Binary::Mul), &[mean, factor], Vec::new())
+        self.draft.add(name, &node.name, Op::Binary(Binary::Mul), &[mean, factor], Vec::new())
     }
 
+    /// `(Σ |x|^p)^(1/p)` over each window, or over everything but the channels.
+    pub fn lp_pool(&mut self, node: &FileNode<'a>, global: bool) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let p = node.int("p", 2)?;
+        if !(1..=64).contains(&p) {
+            return Err(format!("p is {p}"));
+        }
+        let size = self.add_part(node, "size", Op::Unary(Unary::Abs), &[x])?;
+        let power = if p == 1 { size } else { self.with_number(node, "power", Binary::Pow, size, p as f64)? };
+        let (mean, count) = if global {
+            let shape = self.shape_of(x).clone();
+            let mean = Op::Mean { axes: (1..shape.len()).collect() };
+            (self.add_part(node, "mean", mean, &[power])?, shape[1..].iter().product())
+        } else {
+            let (window, ceil) = self.pool_window(node, x)?;
+            if ceil || node.flag("ceil_mode", false)? {
+                return Err("rounds sizes up".into());
+            }
+            let (image, _) = self.as_image(node, power)?;
+            let padded = self.padded(node, image, &window, 0.0)?;
+            let op = Op::AvgPool { pool: window.pool(false), count_include_pad: true };
+            let mean = self.add_part(node, "mean", op, &[padded])?;
+            (self.as_it_was(node, x, mean)?, window.kernel.iter().product::<usize>())
+        };
+        let axes = self.shape_of(mean).len();
+        let factor = self.number(node, "count", count as f64, axes)?;
+        if p == 1 {
+            return self.add(node, Op::Binary(Binary::Mul), &[mean, factor], Vec::new());
+        }
+        let sum = self.add_part(node, "sum", Op::Binary(Binary::Mul), &[mean, factor])?;
+        let root = self.number(node, "root", 1.0 / p as f64, axes)?;
+        self.add(node, Op::Binary(Binary::Pow), &[sum, root], Vec::new())
+    }
+
+    /// The mean or the largest value of each channel.
     pub fn global_pool(&mut self, node: &FileNode<'a>, largest: bool) -> Result<usize, String> {
         let x = self.data(node, 0)?;
-        let shape = self.shape_of(x).clone();
-        match (&shape[..], largest) {
-            (&[_, height, width], true) => {
-                let pool = Pool { kernel: [height, width], ..Pool::square(1, 1) };
-                self.add(node, Op::MaxPool(pool), &[x], Vec::new())
-            }
-            (&[_, _, _], false) => self.add(node, Op::GlobalAvgPool, &[x], Vec::new()),
-            _ => Err(format!("reads {shape:?}, not an image")),
+        let axes: Vec<usize> = (1..self.shape_of(x).len()).collect();
+        if axes.is_empty() {
+            return Err("reads features, not an image".into());
         }
+        self.add(node, if largest { Op::Max { axes } } else { Op::Mean { axes } }, &[x], Vec::new())
     }
 
     pub fn pad(&mut self, node: &FileNode<'a>) -> Result<usize, String> {

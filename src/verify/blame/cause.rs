@@ -106,7 +106,13 @@ fn settings(op: &Op) -> Vec<(&'static str, String)> {
         Op::Pad { before, after, value } => {
             vec![text("padding before", before), text("padding after", after), text("value", value)]
         }
-        Op::Constant { .. } | Op::Relu | Op::GlobalAvgPool | Op::Flatten | Op::Add | Op::MatMul => Vec::new(),
+        Op::Constant { .. }
+        | Op::Relu
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Add
+        | Op::Where
+        | Op::MatMul => Vec::new(),
     }
 }
 

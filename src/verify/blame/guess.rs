@@ -171,6 +171,7 @@ fn hypotheses(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -> Ve
         | Op::ChannelShuffle { .. }
         | Op::Unary(_)
         | Op::Binary(_)
+        | Op::Where
         | Op::Softmax { .. }
         | Op::Mean { .. }
         | Op::Max { .. }

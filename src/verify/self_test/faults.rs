@@ -277,6 +277,22 @@ fn other_activation(function: Unary) -> Option<Unary> {
         | Unary::Abs
         | Unary::Neg
         | Unary::Reciprocal
-        | Unary::Softplus => None,
+        | Unary::Softplus
+        | Unary::Floor
+        | Unary::Ceil
+        | Unary::Round
+        | Unary::Sign
+        | Unary::Sin
+        | Unary::Cos
+        | Unary::Tan
+        | Unary::Asin
+        | Unary::Acos
+        | Unary::Atan
+        | Unary::Sinh
+        | Unary::Cosh
+        | Unary::Asinh
+        | Unary::Acosh
+        | Unary::Atanh
+        | Unary::Not => None,
     }
 }
