@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use cohort::bench::usable_threads;
 use cohort::config::EngineName;
+use cohort::contract::Element;
 use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings, import};
@@ -101,7 +102,13 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
     // A plain sequence of numbers that fills all images.
     let images = ArrayD::from_shape_fn(vec![images, channels, height, width], |at| {
         let index = ((at[0] * channels + at[1]) * height + at[2]) * width + at[3];
-        ((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        let number = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match file.contract.input.element {
+            Element::Integer { .. } => (number >> 57) as f32,
+            Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64 => {
+                (number >> 40) as f32 / (1 << 23) as f32 - 1.0
+            }
+        }
     });
     let inputs = [InputSet { name: "noise", images, gates: true }];
     let truth = Truth::new(&imported.model)?;

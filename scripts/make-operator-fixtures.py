@@ -20,6 +20,8 @@ FLOAT = TensorProto.FLOAT
 class Net:
     """A classifier under construction: a convolution of the image, operators on 6 x 8 x 8 values, a linear layer."""
 
+    image = ["n", 3, 8, 8], FLOAT
+
     def __init__(self, opset: int):
         self.rng = np.random.default_rng(opset)
         self.opset, self.nodes, self.initializers = opset, [], []
@@ -48,7 +50,7 @@ class Net:
         self.then("Gemm", self.values(4, features), self.values(4), transB=1)
         graph = helper.make_graph(
             self.nodes, name,
-            [helper.make_tensor_value_info("image", FLOAT, ["n", 3, 8, 8])],
+            [helper.make_tensor_value_info("image", self.image[1], self.image[0])],
             [helper.make_tensor_value_info(self.last, FLOAT, ["n", 4])], self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
         # GroupNormalization of 18 was replaced in 21, but files with it are there.
@@ -58,9 +60,34 @@ class Net:
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        images = self.rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
-        np.save(folder / f"{name}.input.npy", images)
+        images = self.images()
+        np.save(folder / f"{name}.input.npy", images.astype(np.float32))
         np.save(folder / f"{name}.output.npy", session.run(None, {"image": images})[0])
+
+    def images(self) -> np.ndarray:
+        return self.rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+
+
+class Pixels(Net):
+    """The same on bytes with the channels last, which the file itself resizes and normalises."""
+
+    image = ["n", 12, 10, 3], TensorProto.UINT8
+
+    def __init__(self, opset: int):
+        self.rng = np.random.default_rng(opset)
+        self.opset, self.nodes, self.initializers = opset, [], []
+        self.last = self.op("Cast", ["image"], to=FLOAT)
+        scales = self.constant(np.array([1, 2 / 3, 0.8, 1], np.float32))
+        self.then("Resize", "", scales, mode="linear", coordinate_transformation_mode="half_pixel")
+        self.then("Transpose", perm=[0, 3, 1, 2])
+        shape = self.op("Slice", [self.op("Shape", [self.last]), self.constant(np.array([0])), self.constant(np.array([2]))])
+        sizes = self.op("Concat", [shape, self.constant(np.array([7, 6]))], axis=0)
+        self.then("Resize", "", "", sizes, mode="cubic", coordinate_transformation_mode="half_pixel")
+        self.then("Sub", self.constant(np.array([123.7, 116.3, 103.5], np.float32).reshape(3, 1, 1)))
+        self.then("Div", self.constant(np.array([58.4, 57.1, 57.4], np.float32).reshape(3, 1, 1)))
+
+    def images(self) -> np.ndarray:
+        return self.rng.integers(0, 256, (3, 12, 10, 3)).astype(np.uint8)
 
 
 def norms(folder: Path) -> None:
@@ -133,9 +160,100 @@ def quantised(folder: Path) -> None:
     net.save(folder, "op_quantised", 6 * 64)
 
 
+def more_norms(folder: Path) -> None:
+    net = Net(23)
+    net.then("MeanVarianceNormalization", axes=[2, 3])
+    net.then("LpNormalization", axis=1, p=1)
+    net.then("RMSNormalization", net.values(8), axis=-1, epsilon=1e-4)
+    net.then("LpNormalization", axis=-1, p=2)
+    net.save(folder, "op_more_norms", 6 * 64)
+
+
+def choices(folder: Path) -> None:
+    """Comparisons, functions of booleans, and choices with known and other conditions, some of them with infinities."""
+    net = Net(17)
+    number = lambda value: net.constant(np.array(value, np.float32))
+    x = net.last
+    low, high = net.op("Less", [x, number(-0.3)]), net.op("GreaterOrEqual", [x, net.values(6, 1, 1)])
+    either = net.op("Or", [low, high])
+    both = net.op("And", [net.op("Not", [low]), net.op("LessOrEqual", [x, number(0.9)])])
+    mixed = net.op("Xor", [either, net.op("Greater", [number(0.2), x])])
+    net.last = net.op("Where", [both, net.op("Tanh", [x]), net.op("Mul", [x, number(0.25)])])
+    net.last = net.op("Where", [mixed, net.last, number(1.5)])
+    net.then("Mul", net.op("Cast", [either], to=FLOAT))
+    same = net.op("Equal", [either, both])
+    shifted = net.op("Transpose", [net.op("Cast", [same], to=TensorProto.BOOL)], perm=[0, 1, 3, 2])
+    net.then("Add", net.op("Cast", [shifted], to=FLOAT))
+    mask = net.constant(np.tril(np.ones((8, 8), bool)))
+    scores = net.op("Where", [mask, net.last, number(-np.inf)])
+    net.last = net.op("Add", [net.op("Softmax", [scores], axis=-1), net.op("Relu", [net.last])])
+    truth = net.op("Cast", [net.op("Relu", [net.op("Sub", [net.last, number(0.2)])])], to=TensorProto.BOOL)
+    net.then("Add", net.op("Cast", [truth], to=FLOAT))
+    net.then("Add", net.op("Where", [truth, number(0.125), net.values(8, 1)]))
+    net.save(folder, "op_choices", 6 * 64)
+
+
+def more_functions(folder: Path) -> None:
+    net = Net(20)
+    small = net.op("Clip", [net.op("Mul", [net.last, net.constant(np.array(0.3, np.float32))]),
+                            net.constant(np.array(-0.9, np.float32)), net.constant(np.array(0.9, np.float32))])
+    pieces = [net.op(kind, [small]) for kind in
+              ("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Atanh", "Softsign", "Selu", "Sign")]
+    pieces += [net.op(kind, [net.op("Mul", [net.last, net.constant(np.array(3.7, np.float32))])])
+               for kind in ("Floor", "Ceil", "Round")]
+    pieces.append(net.op("Acosh", [net.op("Add", [net.op("Abs", [net.last]), net.constant(np.array(1.1, np.float32))])]))
+    # Halves go to the even integer.
+    pieces.append(net.op("Round", [net.op("Add", [net.op("Mul", [net.last, net.constant(np.array(0, np.float32))]),
+                                                  net.constant(np.array([[[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.49]]],
+                                                                        np.float32))])]))
+    pieces += [net.op("Celu", [net.last], alpha=0.7), net.op("ThresholdedRelu", [net.last], alpha=0.4),
+               net.op("Shrink", [net.last], lambd=0.6, bias=0.1), net.op("Elu", [net.last], alpha=0.3),
+               net.op("Selu", [net.last], alpha=1.2, gamma=0.8)]
+    net.last = net.op("Mean", pieces[:9])
+    for piece in pieces[9:]:
+        net.then("Sub", piece)
+    net.save(folder, "op_more_functions", 6 * 64)
+
+
+def windows(folder: Path) -> None:
+    """Pooling with powers and uneven padding, blocks of pixels, and layers over sequences."""
+    net = Net(19)
+    net.then("SpaceToDepth", blocksize=2)
+    net.then("DepthToSpace", blocksize=2, mode="CRD")
+    net.then("DepthToSpace", blocksize=1)
+    net.then("Conv", net.values(8, 6, 1, 1))
+    net.then("DepthToSpace", blocksize=2, mode="DCR")
+    net.then("LpPool", kernel_shape=[2, 3], strides=[2, 1], pads=[0, 1, 0, 1], p=2)
+    net.then("MaxPool", kernel_shape=[3, 2], strides=[2, 2], pads=[0, 1, 1, 0], ceil_mode=1)
+    net.then("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 0, 1], ceil_mode=1)
+    sequence = net.op("Reshape", [net.last, net.constant(np.array([0, 2, -1]))])
+    net.last = net.op("Conv", [sequence, net.values(4, 2, 3), net.values(4)], pads=[1, 2], dilations=[1])
+    net.then("MaxPool", kernel_shape=[2], strides=[1])
+    net.then("AveragePool", kernel_shape=[3], strides=[2], pads=[0, 1])
+    pieces = [net.op(kind, [net.last]) for kind in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")]
+    net.last = net.op("Concat", [net.last, *pieces], axis=2)
+    net.save(folder, "op_windows", 4 * 8)
+
+
+def pixels(folder: Path) -> None:
+    Pixels(17).save(folder, "op_pixels", 3 * 7 * 6)
+
+
+def old(folder: Path) -> None:
+    """Operators as they were in operator set 10."""
+    net = Net(10)
+    scales = lambda *numbers: net.constant(np.array(numbers, np.float32))
+    net.then("Resize", scales(1, 1, 0.6, 0.8), mode="nearest")
+    net.then("Resize", scales(1, 1, 2.5, 1), mode="nearest")
+    net.then("Resize", scales(1, 1, 0.9, 1.2), mode="linear")
+    net.then("Softmax", axis=2)
+    net.then("LogSoftmax")
+    net.save(folder, "op_old", 6 * 9 * 7)
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (norms, resizes, reductions, quantised):
+    for make in (norms, resizes, reductions, quantised, more_norms, choices, more_functions, windows, pixels, old):
         make(folder)
 
 

@@ -11,8 +11,8 @@ use cohort::data::ordered_batches;
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
-    Builder, Conv2d, Graph, Model, Op, Pool, Weights, fold_batch_norm, fold_normalization, initial_weights,
-    normalizing, params,
+    self, Binary, Builder, Conv2d, Coordinates, Filter, Graph, Model, Op, Pool, Rounding, Unary, Weights,
+    fold_batch_norm, fold_normalization, initial_weights, normalizing, params,
 };
 use cohort::onnx::{Metadata, OnnxFile, contract_with_embedding, emit, findings, plain_contract};
 use cohort::progress::Silent;
@@ -317,6 +317,18 @@ enum Step {
         keep: usize,
     },
     Shuffle,
+    /// What is left when the largest value along an axis is taken out.
+    BelowLargest {
+        axis: usize,
+    },
+    /// A curve where values are negative, and the values themselves elsewhere: both meet at 0.
+    Choose,
+    OwnNorm,
+    Resize {
+        size: [usize; 2],
+        filter: Filter,
+        coordinates: Coordinates,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -336,7 +348,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..8).prop_map(|to| Step::ConcatBack { to }),
         1 => (0usize..4, 1usize..5).prop_map(|(start, keep)| Step::Slice { start, keep }),
         1 => Just(Step::Shuffle),
+        1 => (0usize..3).prop_map(|axis| Step::BelowLargest { axis }),
+        1 => Just(Step::Choose),
+        1 => Just(Step::OwnNorm),
+        1 => resize(),
     ]
+}
+
+fn resize() -> impl Strategy<Value = Step> {
+    let filter = prop_oneof![Just(Filter::Nearest(Rounding::Floor)), Just(Filter::Linear)];
+    let coordinates = prop_oneof![Just(Coordinates::HalfPixel), Just(Coordinates::Asymmetric)];
+    ((3usize..12, 3usize..12), filter, coordinates).prop_map(|((height, width), filter, coordinates)| {
+        // Where a pixel lies between two, single precision decides which is the nearest.
+        let coordinates =
+            if matches!(filter, Filter::Nearest(_)) { Coordinates::Asymmetric } else { coordinates };
+        Step::Resize { size: [height, width], filter, coordinates }
+    })
 }
 
 fn grow(steps: &[Step], shape: Vec<usize>) -> Graph {
@@ -376,6 +403,25 @@ fn grow(steps: &[Step], shape: Vec<usize>) -> Graph {
                 (Op::Slice { axis: 0, start, end: (start + keep).min(channels), step: 1 }, vec![last])
             }
             Step::Shuffle => (Op::ChannelShuffle { groups: 2 }, vec![last]),
+            Step::BelowLargest { axis } => {
+                let largest = builder.add(format!("n{index}.max"), Op::Max { axes: vec![*axis] }, &[last]);
+                (Op::Binary(Binary::Sub), vec![last, largest.unwrap()])
+            }
+            Step::Choose => {
+                let zero = Op::Constant { values: ndarray::ArrayD::zeros(vec![1, 1, 1]) };
+                let zero = builder.add(format!("n{index}.zero"), zero, &[]).unwrap();
+                let less = Op::Binary(Binary::Less);
+                let less = builder.add(format!("n{index}.less"), less, &[last, zero]).unwrap();
+                let curve = builder.add(format!("n{index}.curve"), Op::Unary(Unary::Sin), &[last]).unwrap();
+                (Op::Where, vec![less, curve, last])
+            }
+            Step::OwnNorm => (Op::InstanceNorm { eps: 0.1 }, vec![last]),
+            Step::Resize { size, filter, coordinates } => {
+                let shape = builder.shape(last);
+                let scale = [0, 1].map(|axis| f64::from(size[axis] as f32 / shape[axis + 1] as f32));
+                let (filter, coordinates) = (*filter, *coordinates);
+                (Op::Resize(graph::Resize { size: *size, scale, filter, coordinates }), vec![last])
+            }
         };
         values.extend(builder.add(format!("n{index}"), op, &inputs));
     }

@@ -10,15 +10,21 @@ use super::proto::{float, int, ints, text};
 /// Operator set of emitted files, which ONNX Runtime from 1.12 on and tract read.
 pub const OPSET: i64 = 17;
 
-/// The scales of a Resize for a batch of images; `None` if they do not give its size, because runtimes multiply in single
-/// precision or in double.
-pub fn resize_scales(resize: &Resize, image: [usize; 2]) -> Option<Vec<f32>> {
+/// Whether a Resize has the scales of its sizes, which then say the same.
+pub fn is_exact(resize: &Resize, image: [usize; 2]) -> bool {
+    let ratio = |axis: usize| f64::from(resize.size[axis] as f32 / image[axis] as f32);
+    (0..2).all(|axis| resize.scale[axis] == ratio(axis))
+}
+
+/// The scales of a Resize for a batch of images, if they give its size, multiplied in single precision as runtimes do, and
+/// with `also_in_double` in double precision as well.
+pub fn resize_scales(resize: &Resize, image: [usize; 2], also_in_double: bool) -> Option<Vec<f32>> {
     let mut scales = vec![1f32, 1.0];
     for ((from, to), scale) in image.into_iter().zip(resize.size).zip(resize.scale) {
         let scale = scale as f32;
         let single = (from as f32 * scale).floor() as usize;
         let double = (from as f64 * f64::from(scale)).floor() as usize;
-        if (single, double) != (to, to) {
+        if single != to || (also_in_double && double != to) {
             return None;
         }
         scales.push(scale);

@@ -12,7 +12,7 @@ use crate::contract::{Contract, Precision, TensorInfo};
 use crate::graph::{Binary, Graph, Model, Node, NodeId, Op, Quantize, Resize, Unary, Weights, node_params};
 
 use super::attributes::{
-    OPSET, batched_axes, binary, pads, pair, resize_attributes, resize_scales, unary, window,
+    OPSET, batched_axes, binary, is_exact, pads, pair, resize_attributes, resize_scales, unary, window,
 };
 use super::half::weights_in_half;
 use super::idioms::{conditions, hard_swish_gates, numbers};
@@ -249,19 +249,14 @@ impl<'a> Emitter<'a> {
     ) -> Result<()> {
         // There is no region of interest.
         inputs.push(String::new());
-        if let Some(scales) = resize_scales(resize, image) {
+        let exact = is_exact(resize, image);
+        if let Some(scales) = resize_scales(resize, image, exact) {
             let scales_name = format!("{name}.scales");
             self.initializers.push(floats(&scales_name, &ndarray::ArrayD::from_shape_vec(vec![4], scales)?));
             inputs.push(scales_name);
             return Ok(());
         }
-        for (axis, from) in image.into_iter().enumerate() {
-            let ratio = f64::from(resize.size[axis] as f32 / from as f32);
-            anyhow::ensure!(
-                resize.scale[axis] == ratio,
-                "node '{name}' has a scale that does not give its size"
-            );
-        }
+        anyhow::ensure!(exact, "node '{name}' has a scale that does not give its size");
         let part = |suffix: &str| format!("{name}.{suffix}");
         let [shape, images, sizes] = ["shape", "images", "sizes"].map(part);
         self.nodes.push(node(&shape, "Shape", &[&inputs[0]], &shape, vec![]));

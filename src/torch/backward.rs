@@ -428,6 +428,15 @@ mod tests {
             "nhwc_uint8",
             "padding",
             "parts",
+            "op_norms",
+            "op_more_norms",
+            "op_resizes",
+            "op_reductions",
+            "op_quantised",
+            "op_choices",
+            "op_more_functions",
+            "op_windows",
+            "op_old",
         ] {
             let path = format!("{}/tests/fixtures/onnx/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
             let file = crate::onnx::OnnxFile::load(path.as_ref()).unwrap();

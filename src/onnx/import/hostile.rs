@@ -19,6 +19,7 @@ use super::super::read::OnnxFile;
 use super::import;
 use crate::contract::TensorInfo;
 use crate::error::{InputError, hint_of};
+use crate::graph::Op;
 
 fn value(name: &str, shape: &[usize]) -> ValueInfoProto {
     value_info(&TensorInfo::batched(name, shape))
@@ -248,6 +249,58 @@ fn small_files_cannot_claim_much() {
     reuse.push(node("x", "Relu", &["r200"], "b", vec![]));
     let ok = model(reuse, vec![floats("big", &ArrayD::from_elem(vec![4, 6, 6], 1.0))]);
     assert!(result(&ok).is_ok());
+}
+
+#[test]
+fn stored_integers_are_turned_into_numbers_once() {
+    let integers = |count: usize| TensorProto {
+        name: "q".into(),
+        dims: vec![count as i64, 1, 1],
+        data_type: DataType::Int8 as i32,
+        raw_data: vec![3; count],
+        ..TensorProto::default()
+    };
+    let turned = |name: &str| node(name, "DequantizeLinear", &["q", "scale"], name, vec![]);
+    let scale = || floats("scale", &ArrayD::from_elem(vec![], 0.5));
+    let nodes = vec![turned("t"), node("x", "Mul", &["a", "t"], "b", vec![])];
+    assert!(result(&model(nodes, vec![integers(4), scale()])).is_ok());
+    let mut nodes: Vec<NodeProto> = (0..100).map(|step| turned(&format!("t{step}"))).collect();
+    let sums = (0..100).map(|step| {
+        let from = if step == 0 { "a".to_string() } else { format!("s{step}") };
+        let to = if step == 99 { "b".to_string() } else { format!("s{}", step + 1) };
+        node(&to, "Add", &[&from, &format!("t{step}")], &to, vec![])
+    });
+    nodes.extend(sums);
+    refused(&model(nodes, vec![integers(1 << 20), scale()]), "more than can be worked out");
+    let scales = floats("scale", &ArrayD::from_elem(vec![3], 0.5));
+    let nodes = vec![turned("t"), node("x", "Mul", &["a", "t"], "b", vec![])];
+    refused(&model(nodes, vec![integers(4), scales]), "scales of [3]");
+}
+
+#[test]
+fn booleans_meet_only_what_reads_booleans() {
+    let less = || node("less", "Less", &["a", "a"], "l", vec![]);
+    refused(&model(vec![less(), node("x", "Relu", &["l"], "b", vec![])], vec![]), "booleans 'l'");
+    refused(
+        &model(vec![less(), node("x", "Where", &["a", "a", "a"], "b", vec![])], vec![]),
+        "does not hold booleans",
+    );
+    refused(&model(one("And", &["a", "a"]), vec![]), "this operator is not supported");
+    refused(&model(vec![less(), node("x", "Identity", &["l"], "b", vec![])], vec![]), "booleans 'b'");
+    let quantised = vec![
+        node("q", "QuantizeLinear", &["a", "scale"], "q", vec![]),
+        node("x", "MaxPool", &["q"], "b", vec![ints("kernel_shape", [1, 1])]),
+    ];
+    refused(&model(quantised, vec![floats("scale", &ArrayD::from_elem(vec![], 0.5))]), "quantised 'q'");
+}
+
+#[test]
+fn the_sum_around_an_even_number_of_channels_reaches_further_behind() {
+    let lrn = node("x", "LRN", &["a"], "b", vec![int("size", 4)]);
+    let imported = result(&model(vec![lrn], vec![])).unwrap();
+    let pads: Vec<Op> = imported.model.graph().nodes().iter().map(|node| node.op.clone()).collect();
+    let pad = Op::Pad { before: vec![0, 1, 0], after: vec![0, 2, 0], value: 0.0 };
+    assert!(pads.contains(&pad), "{pads:?}");
 }
 
 #[test]

@@ -301,3 +301,32 @@ impl<'a> Walk<'a> {
         self.add(node, Op::Pad { before, after, value: f64::from(value as f32) }, &[x], Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers of windows as ONNX's reference implementation and ONNX Runtime have them.
+    #[test]
+    fn sizes_that_are_rounded_up_are_padding_behind() {
+        for ((dim, kernel, stride, before, after), expected, count) in [
+            ((8, 2, 2, 0, 1), 0, 4),
+            ((8, 2, 2, 1, 0), 1, 5),
+            ((7, 3, 2, 0, 1), 2, 4),
+            ((7, 2, 3, 1, 0), 0, 3),
+            ((5, 3, 2, 1, 0), 1, 3),
+        ] {
+            let window = Window {
+                kernel: [kernel; 2],
+                stride: [stride; 2],
+                dilation: [1; 2],
+                before: [before; 2],
+                after: [after; 2],
+                most: [usize::MAX; 2],
+            };
+            let case = (dim, kernel, stride, before, after);
+            assert_eq!(window.rounded_up(0, dim), Some(expected), "{case:?}");
+            assert_eq!((dim + before + expected - kernel) / stride + 1, count, "{case:?}");
+        }
+    }
+}
