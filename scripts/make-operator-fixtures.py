@@ -160,6 +160,16 @@ def quantised(folder: Path) -> None:
     net.save(folder, "op_quantised", 6 * 64)
 
 
+def quantised_weights(folder: Path) -> None:
+    """Weights as training with quantisation leaves them: floats that the file quantises, with a scale per channel."""
+    net = Net(14)
+    scales = net.constant(net.rng.uniform(0.005, 0.012, 6).astype(np.float32))
+    zeros = net.constant(np.zeros(6, np.int8))
+    whole = net.op("QuantizeLinear", [net.values(6, 6, 3, 3), scales, zeros], axis=0)
+    net.then("Conv", net.op("DequantizeLinear", [whole, scales, zeros], axis=0), pads=[1, 1, 1, 1])
+    net.save(folder, "op_quantised_weights", 6 * 64)
+
+
 def more_norms(folder: Path) -> None:
     net = Net(23)
     net.then("MeanVarianceNormalization", axes=[2, 3])
@@ -253,7 +263,8 @@ def old(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for make in (norms, resizes, reductions, quantised, more_norms, choices, more_functions, windows, pixels, old):
+    for make in (norms, resizes, reductions, quantised, quantised_weights, more_norms, choices, more_functions, windows,
+                 pixels, old):
         make(folder)
 
 

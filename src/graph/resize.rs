@@ -58,9 +58,17 @@ impl Resize {
     /// `input` pixels, at least one.
     pub fn weights(&self, axis: usize, input: usize) -> Vec<f64> {
         let output = self.size[axis];
+        // A scale that is the ratio of the sizes in single precision stands for the ratio itself: runtimes divide by it in
+        // single precision, which rounds to the place that the ratio gives.
+        let scale = self.scale[axis];
+        let is_ratio = scale == f64::from(output as f32 / input as f32);
+        let step = |distance: f64| match is_ratio {
+            true => distance * input as f64 / output as f64,
+            false => distance / scale,
+        };
         let mut weights = vec![0.0; output * input];
         for (place, row) in weights.chunks_exact_mut(input).enumerate() {
-            let at = self.coordinates.of(place as f64, self.scale[axis], input as f64, output as f64);
+            let at = self.coordinates.of(place as f64, &step, input as f64, output as f64);
             self.filter.spread(at, row);
         }
         weights
@@ -68,8 +76,9 @@ impl Resize {
 }
 
 impl Coordinates {
-    fn of(self, place: f64, scale: f64, input: f64, output: f64) -> f64 {
-        let half = (place + 0.5) / scale - 0.5;
+    /// The place of an output pixel; `step` turns a distance in output pixels into one in input pixels.
+    fn of(self, place: f64, step: &dyn Fn(f64) -> f64, input: f64, output: f64) -> f64 {
+        let half = step(place + 0.5) - 0.5;
         match self {
             Coordinates::HalfPixel => half,
             Coordinates::PytorchHalfPixel => {
@@ -79,7 +88,7 @@ impl Coordinates {
                     0.0
                 }
             }
-            Coordinates::HalfPixelSymmetric => input / 2.0 * (1.0 - output / (scale * input)) + half,
+            Coordinates::HalfPixelSymmetric => (input - step(output)) / 2.0 + half,
             Coordinates::AlignCorners => {
                 if output > 1.0 {
                     place * (input - 1.0) / (output - 1.0)
@@ -87,7 +96,7 @@ impl Coordinates {
                     0.0
                 }
             }
-            Coordinates::Asymmetric => place / scale,
+            Coordinates::Asymmetric => step(place),
         }
     }
 }
@@ -172,6 +181,15 @@ mod tests {
         near(resized(ceil, HalfPixel, 2.0, 8, &row), &[1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
         let cubic = Filter::Cubic { coefficient: -0.75, exclude_outside: false };
         near(resized(cubic, HalfPixel, 0.8, 3, &row), &[1.094_238_3, 2.404_296_9, 3.705_566_4]);
+    }
+
+    #[test]
+    fn a_ratio_in_single_precision_stands_for_the_ratio() {
+        // The third of four pixels lies at 5 of ten, though four tenths in single precision are a little more.
+        let row: Vec<f64> = (0..10).map(f64::from).collect();
+        let scale = f64::from(4.0f32 / 10.0);
+        let floor = Filter::Nearest(Rounding::Floor);
+        assert_eq!(resized(floor, Coordinates::Asymmetric, scale, 4, &row), [0.0, 2.0, 5.0, 7.0]);
     }
 
     #[test]

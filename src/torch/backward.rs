@@ -433,6 +433,7 @@ mod tests {
             "op_resizes",
             "op_reductions",
             "op_quantised",
+            "op_quantised_weights",
             "op_choices",
             "op_more_functions",
             "op_windows",

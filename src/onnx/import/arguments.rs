@@ -32,7 +32,7 @@ pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String
         Value::Data(_)
         | Value::Row(_)
         | Value::Counted(_)
-        | Value::Truths(_)
+        | Value::Booleans(_)
         | Value::Quantized(_)
         | Value::Unknown => Err(format!("'{}' is not the same for every image", input.name)),
     }

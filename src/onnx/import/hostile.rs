@@ -274,7 +274,7 @@ fn stored_integers_are_turned_into_numbers_once() {
     refused(&model(nodes, vec![integers(1 << 20), scale()]), "more than can be worked out");
     let scales = floats("scale", &ArrayD::from_elem(vec![3], 0.5));
     let nodes = vec![turned("t"), node("x", "Mul", &["a", "t"], "b", vec![])];
-    refused(&model(nodes, vec![integers(4), scales]), "scales of [3]");
+    refused(&model(nodes, vec![integers(4), scales]), "3 scales for axis 1");
 }
 
 #[test]
@@ -372,7 +372,7 @@ fn types_that_do_not_fit_are_refused() {
         (one("Reshape", &["a", "a"]), "not the same for every image"),
         (one("Conv", &["a", "a"]), "depend on the image"),
         (one("Conv", &["a", "list"]), "expected floats"),
-        (one("Conv", &["a", "half"]), "not those of a 2-D convolution"),
+        (one("Conv", &["a", "half"]), "not those of a convolution over 2 axes"),
         (one("Conv", &["a"]), "input 1 is missing"),
         (one("BatchNormalization", &["a", "half", "half", "half", "half"]), "statistics of"),
         (one("BatchNormalization", &["a"]), "input 1 is missing"),

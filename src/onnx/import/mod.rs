@@ -12,6 +12,7 @@
 
 mod activations;
 mod arguments;
+mod booleans;
 mod constant;
 mod draft;
 mod fold;
@@ -27,7 +28,6 @@ mod resize;
 mod shapes;
 mod softmax;
 mod strided;
-mod truths;
 mod value;
 mod walk;
 mod windows;

@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
             | Value::Row(_)
             | Value::Counted(_)
             | Value::Quantized(_)
-            | Value::Truths(_)
+            | Value::Booleans(_)
             | Value::Unknown => self.constant(input, axes),
         }
     }

@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
                 Numbers::Whole(_) => DataType::Int64 as i32,
             },
             Some(
-                Value::Row(_) | Value::Counted(_) | Value::Truths(_) | Value::Quantized(_) | Value::Unknown,
+                Value::Row(_) | Value::Counted(_) | Value::Booleans(_) | Value::Quantized(_) | Value::Unknown,
             )
             | None => i32::try_from(node.int("to", 0)?).map_err(|_| "casts to an unknown type")?,
         };

@@ -25,11 +25,20 @@ impl<'a> Walk<'a> {
         };
         let spatial = if order.is_some() { [0, 1] } else { [1, 2] };
         let scale = spatial.map(|axis| sizes[axis].1);
+        let exact = spatial
+            .iter()
+            .zip(scale)
+            .all(|(&axis, scale)| f64::from(sizes[axis].0 as f32 / shape[axis] as f32) == scale);
+        let mut coordinates = coordinates(node)?;
+        // Where the size was not rounded, both are the same.
+        if exact && coordinates == Coordinates::HalfPixelSymmetric {
+            coordinates = Coordinates::HalfPixel;
+        }
         let resize = Op::Resize(Resize {
             size: spatial.map(|axis| sizes[axis].0),
             scale,
             filter: filter(node, scale)?,
-            coordinates: coordinates(node)?,
+            coordinates,
         });
         let (Some(order), Some(back)) = (order, back) else {
             return self.add(node, resize, &[x], Vec::new());

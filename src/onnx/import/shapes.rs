@@ -11,7 +11,7 @@ impl<'a> Walk<'a> {
     pub fn shape(&mut self, node: &FileNode<'a>) -> Result<Value<'a>, String> {
         let shape: Vec<Whole> = match &node.input(0)?.value {
             Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),
-            Value::Truths(node) => self.batched(&self.shape_of(*node).clone()),
+            Value::Booleans(node) => self.batched(&self.shape_of(*node).clone()),
             Value::Quantized(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Known(array) => super::fold::plain(&array.dims),
             Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),

@@ -107,7 +107,7 @@ impl<'a> Walk<'a> {
             | Value::Initializer(_)
             | Value::Known(_)
             | Value::Row(_)
-            | Value::Truths(_)
+            | Value::Booleans(_)
             | Value::Quantized(_)
             | Value::Unknown => {
                 let indices = known(input, &mut self.budget)?;

@@ -29,7 +29,7 @@ pub enum Value<'a> {
     /// Integers that continue from image to image.
     Counted(Rc<Counted>),
     /// Booleans that differ from image to image: a node of the draft, true where it is not 0.
-    Truths(usize),
+    Booleans(usize),
     /// Data between a QuantizeLinear and its DequantizeLinear.
     Quantized(Rc<Quantized>),
     /// The output of a node that was refused.

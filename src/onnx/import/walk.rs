@@ -91,7 +91,7 @@ fn finish(
         Some(Value::Known(_) | Value::Initializer(_)) => {
             Err(format!("its output '{name}' is the same for every image"))
         }
-        Some(Value::Truths(_)) => Err(format!("its output '{name}' holds booleans")),
+        Some(Value::Booleans(_)) => Err(format!("its output '{name}' holds booleans")),
         Some(Value::Quantized(_)) => Err(format!("its output '{name}' holds quantised values")),
         Some(Value::Row(_) | Value::Counted(_)) => {
             Err(format!("its output '{name}' has no axis of images before the others"))
@@ -134,7 +134,7 @@ fn finish(
         | Value::Known(_)
         | Value::Row(_)
         | Value::Counted(_)
-        | Value::Truths(_)
+        | Value::Booleans(_)
         | Value::Quantized(_)
         | Value::Unknown => None,
     };
@@ -232,7 +232,7 @@ impl<'a> Walk<'a> {
         if let Some(value) = self.quantized(node)? {
             return Ok(vec![value]);
         }
-        if let Some(values) = self.truths(node)? {
+        if let Some(values) = self.booleans(node)? {
             return Ok(values);
         }
         let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
@@ -253,7 +253,7 @@ impl<'a> Walk<'a> {
             Value::Data(_) => {
                 Err(format!("computes with the integers '{}'; a Cast must come before", input.name))
             }
-            Value::Truths(_) => {
+            Value::Booleans(_) => {
                 Err(format!("computes with the booleans '{}'; a Cast must come before", input.name))
             }
             Value::Quantized(_) => Err(format!(
@@ -303,7 +303,7 @@ impl<'a> Walk<'a> {
             Value::Data(_)
             | Value::Row(_)
             | Value::Counted(_)
-            | Value::Truths(_)
+            | Value::Booleans(_)
             | Value::Quantized(_)
             | Value::Unknown => 0,
         };
@@ -322,7 +322,7 @@ impl<'a> Walk<'a> {
             Value::Data(_)
             | Value::Row(_)
             | Value::Counted(_)
-            | Value::Truths(_)
+            | Value::Booleans(_)
             | Value::Quantized(_)
             | Value::Unknown => {
                 return Err(format!("its weights '{}' depend on the image", input.name));

@@ -12,21 +12,21 @@ use super::walk::Walk;
 
 impl<'a> Walk<'a> {
     /// The values of a node that gives or reads booleans of data; `None` if it does neither.
-    pub fn truths(&mut self, node: &FileNode<'a>) -> Result<Option<Vec<Value<'a>>>, String> {
-        let varies = |input: &Input<'a>| matches!(input.value, Value::Data(_) | Value::Truths(_));
-        let is_truth = |input: &Input<'a>| matches!(input.value, Value::Truths(_));
+    pub fn booleans(&mut self, node: &FileNode<'a>) -> Result<Option<Vec<Value<'a>>>, String> {
+        let varies = |input: &Input<'a>| matches!(input.value, Value::Data(_) | Value::Booleans(_));
+        let is_boolean = |input: &Input<'a>| matches!(input.value, Value::Booleans(_));
         let mut inputs = node.inputs.iter().flatten();
         let value = match node.op() {
             "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" if inputs.any(varies) => {
-                Value::Truths(self.compare(node)?)
+                Value::Booleans(self.compare(node)?)
             }
-            "And" | "Or" | "Xor" | "Not" if inputs.any(is_truth) => Value::Truths(self.logic(node)?),
+            "And" | "Or" | "Xor" | "Not" if inputs.any(is_boolean) => Value::Booleans(self.logic(node)?),
             "Where" if inputs.any(varies) => Value::Data(Data { node: self.choose(node)?, integers: false }),
-            "Cast" | "CastLike" => match self.cast_truths(node)? {
+            "Cast" | "CastLike" => match self.cast_booleans(node)? {
                 Some(value) => value,
                 None => return Ok(None),
             },
-            _ if node.optional(0).is_some_and(is_truth) => return self.moved(node),
+            _ if node.optional(0).is_some_and(is_boolean) => return self.moved(node),
             _ => return Ok(None),
         };
         Ok(Some(vec![value]))
@@ -35,7 +35,7 @@ impl<'a> Walk<'a> {
     /// The number of axes of the inputs that differ from image to image.
     fn axes_of(&self, node: &FileNode<'a>) -> usize {
         let axes = |input: &Input<'a>| match input.value {
-            Value::Data(Data { node, .. }) | Value::Truths(node) => self.shape_of(node).len(),
+            Value::Data(Data { node, .. }) | Value::Booleans(node) => self.shape_of(node).len(),
             Value::Initializer(_)
             | Value::Known(_)
             | Value::Row(_)
@@ -48,10 +48,10 @@ impl<'a> Walk<'a> {
 
     fn compare(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let axes = self.axes_of(node);
-        let of_truths = [0, 1]
-            .map(|place| node.optional(place).is_some_and(|input| matches!(input.value, Value::Truths(_))));
-        if node.op() == "Equal" && of_truths.contains(&true) {
-            return self.equal_truths(node, &node.name, axes);
+        let of_booleans = [0, 1]
+            .map(|place| node.optional(place).is_some_and(|input| matches!(input.value, Value::Booleans(_))));
+        if node.op() == "Equal" && of_booleans.contains(&true) {
+            return self.equal_booleans(node, &node.name, axes);
         }
         let (x, y) = (self.operand(node, 0, axes)?, self.operand(node, 1, axes)?);
         let (function, inputs) = match node.op() {
@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether two booleans are the same, under a name: they need not be 0 and 1 before they are turned.
-    fn equal_truths(&mut self, node: &FileNode<'a>, name: &str, axes: usize) -> Result<usize, String> {
+    fn equal_booleans(&mut self, node: &FileNode<'a>, name: &str, axes: usize) -> Result<usize, String> {
         let (x, y) = (self.condition(node, 0, axes)?, self.condition(node, 1, axes)?);
         let first = self.add_part(node, "first", Op::Unary(Unary::Not), &[x])?;
         let second = self.add_part(node, "second", Op::Unary(Unary::Not), &[y])?;
@@ -82,7 +82,7 @@ impl<'a> Walk<'a> {
                 return self.add(node, Op::Unary(Unary::Not), &[x], Vec::new());
             }
             _ => {
-                let equal = self.equal_truths(node, &format!("{}.equal", node.name), axes)?;
+                let equal = self.equal_booleans(node, &format!("{}.equal", node.name), axes)?;
                 return self.add(node, Op::Unary(Unary::Not), &[equal], Vec::new());
             }
         };
@@ -101,7 +101,7 @@ impl<'a> Walk<'a> {
     fn condition(&mut self, node: &FileNode<'a>, place: usize, axes: usize) -> Result<usize, String> {
         let input = node.input(place)?;
         match input.value {
-            Value::Truths(truth) => Ok(truth),
+            Value::Booleans(truth) => Ok(truth),
             Value::Initializer(_) | Value::Known(_) => self.mask(input, axes),
             Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
                 Err(format!("'{}' does not hold booleans", input.name))
@@ -110,9 +110,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The value of a cast to booleans or from booleans; `None` for other casts.
-    fn cast_truths(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
+    fn cast_booleans(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
         let to = match node.optional(1).map(|like| &like.value) {
-            Some(Value::Truths(_)) => DataType::Bool as i64,
+            Some(Value::Booleans(_)) => DataType::Bool as i64,
             Some(Value::Initializer(like)) => like.data_type.into(),
             Some(Value::Known(like)) => match like.numbers {
                 Numbers::Floats(_) => DataType::Float as i64,
@@ -125,12 +125,12 @@ impl<'a> Walk<'a> {
             }
         };
         match node.optional(0).map(|input| &input.value) {
-            Some(Value::Truths(truth)) if to == DataType::Bool as i64 => Ok(Some(Value::Truths(*truth))),
-            Some(Value::Truths(truth)) => {
+            Some(Value::Booleans(truth)) if to == DataType::Bool as i64 => Ok(Some(Value::Booleans(*truth))),
+            Some(Value::Booleans(truth)) => {
                 let integers = !i32::try_from(to).is_ok_and(is_float);
                 Ok(Some(Value::Data(Data { node: self.as_number(node, *truth)?, integers })))
             }
-            Some(Value::Data(data)) if to == DataType::Bool as i64 => Ok(Some(Value::Truths(data.node))),
+            Some(Value::Data(data)) if to == DataType::Bool as i64 => Ok(Some(Value::Booleans(data.node))),
             Some(_) | None => Ok(None),
         }
     }
@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
     /// A boolean as 0 or 1. The node that computes it gets the name of the cast, as emission writes the two for one.
     fn as_number(&mut self, node: &FileNode<'a>, truth: usize) -> Result<usize, String> {
         let (op, inputs) = (self.draft.node(truth).op.clone(), self.draft.node(truth).inputs.clone());
-        if gives_truths(&op) {
+        if gives_booleans(&op) {
             return self.add(node, op, &inputs, Vec::new());
         }
         let turned = self.add_part(node, "false", Op::Unary(Unary::Not), &[truth])?;
@@ -149,7 +149,9 @@ impl<'a> Walk<'a> {
     fn moved(&mut self, node: &FileNode<'a>) -> Result<Option<Vec<Value<'a>>>, String> {
         let as_data = |input: &Option<Input<'a>>| {
             input.clone().map(|input| match input.value {
-                Value::Truths(node) => Input { value: Value::Data(Data { node, integers: false }), ..input },
+                Value::Booleans(node) => {
+                    Input { value: Value::Data(Data { node, integers: false }), ..input }
+                }
                 Value::Data(_)
                 | Value::Initializer(_)
                 | Value::Known(_)
@@ -161,15 +163,17 @@ impl<'a> Walk<'a> {
         };
         let inputs = node.inputs.iter().map(as_data).collect();
         let seen = FileNode { proto: node.proto, opset: node.opset, name: node.name.clone(), inputs };
-        let moved = self.rearrange(&seen)?.ok_or("computes with booleans; a Cast must come before")?;
-        let as_truths =
-            |value: Value<'a>| if let Value::Data(data) = value { Value::Truths(data.node) } else { value };
-        Ok(Some(moved.into_iter().map(as_truths).collect()))
+        let name = node.input(0)?.name;
+        let problem = || format!("computes with the booleans '{name}'; a Cast must come before");
+        let moved = self.rearrange(&seen)?.ok_or_else(problem)?;
+        let as_booleans =
+            |value: Value<'a>| if let Value::Data(data) = value { Value::Booleans(data.node) } else { value };
+        Ok(Some(moved.into_iter().map(as_booleans).collect()))
     }
 }
 
 /// Whether an operation gives 0 and 1 only.
-fn gives_truths(op: &Op) -> bool {
+fn gives_booleans(op: &Op) -> bool {
     matches!(
         op,
         Op::Unary(Unary::Not)
