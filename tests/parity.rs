@@ -326,9 +326,10 @@ enum Step {
     OwnNorm,
     Resize {
         size: [usize; 2],
-        filter: Filter,
         coordinates: Coordinates,
     },
+    /// To the nearest pixels, by whole numbers.
+    Enlarge,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -356,13 +357,10 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn resize() -> impl Strategy<Value = Step> {
-    let filter = prop_oneof![Just(Filter::Nearest(Rounding::Floor)), Just(Filter::Linear)];
     let coordinates = prop_oneof![Just(Coordinates::HalfPixel), Just(Coordinates::Asymmetric)];
-    ((3usize..12, 3usize..12), filter, coordinates).prop_map(|((height, width), filter, coordinates)| {
-        // Where a pixel lies between two, single precision decides which is the nearest.
-        let coordinates =
-            if matches!(filter, Filter::Nearest(_)) { Coordinates::Asymmetric } else { coordinates };
-        Step::Resize { size: [height, width], filter, coordinates }
+    (3usize..12, 3usize..12, any::<bool>(), coordinates).prop_map(|(height, width, nearest, coordinates)| {
+        // Where single precision decides which pixel is the nearest, nothing is compared.
+        if nearest { Step::Enlarge } else { Step::Resize { size: [height, width], coordinates } }
     })
 }
 
@@ -416,10 +414,19 @@ fn grow(steps: &[Step], shape: Vec<usize>) -> Graph {
                 (Op::Where, vec![less, curve, last])
             }
             Step::OwnNorm => (Op::InstanceNorm { eps: 0.1 }, vec![last]),
-            Step::Resize { size, filter, coordinates } => {
+            Step::Enlarge => {
+                let shape = builder.shape(last);
+                let factor = [0, 1].map(|axis| if shape[axis + 1] < 12 { axis + 2 } else { 1 });
+                let size = [0, 1].map(|axis| factor[axis] * shape[axis + 1]);
+                let filter = Filter::Nearest(Rounding::Floor);
+                let coordinates = Coordinates::Asymmetric;
+                let scale = factor.map(|factor| factor as f64);
+                (Op::Resize(graph::Resize { size, scale, filter, coordinates }), vec![last])
+            }
+            Step::Resize { size, coordinates } => {
                 let shape = builder.shape(last);
                 let scale = [0, 1].map(|axis| f64::from(size[axis] as f32 / shape[axis + 1] as f32));
-                let (filter, coordinates) = (*filter, *coordinates);
+                let (filter, coordinates) = (Filter::Linear, *coordinates);
                 (Op::Resize(graph::Resize { size: *size, scale, filter, coordinates }), vec![last])
             }
         };

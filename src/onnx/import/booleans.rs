@@ -20,7 +20,7 @@ impl<'a> Walk<'a> {
             "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" if inputs.any(varies) => {
                 Value::Booleans(self.compare(node)?)
             }
-            "And" | "Or" | "Xor" | "Not" if inputs.any(is_boolean) => Value::Booleans(self.logic(node)?),
+            "And" | "Or" | "Xor" | "Not" if inputs.any(varies) => Value::Booleans(self.logic(node)?),
             "Where" if inputs.any(varies) => Value::Data(Data { node: self.choose(node)?, integers: false }),
             "Cast" | "CastLike" => match self.cast_booleans(node)? {
                 Some(value) => value,

@@ -285,7 +285,13 @@ fn booleans_meet_only_what_reads_booleans() {
         &model(vec![less(), node("x", "Where", &["a", "a", "a"], "b", vec![])], vec![]),
         "does not hold booleans",
     );
-    refused(&model(one("And", &["a", "a"]), vec![]), "this operator is not supported");
+    refused(&model(one("And", &["a", "a"]), vec![]), "does not hold booleans");
+    // One number for an image has no axis that a convolution could run over.
+    let single = vec![
+        node("pool", "ReduceMax", &["a"], "p", vec![ints("axes", [1, 2, 3]), int("keepdims", 0)]),
+        node("x", "Conv", &["p", "w"], "b", vec![]),
+    ];
+    refused(&model(single, vec![]), "not those of a 0-D convolution");
     refused(&model(vec![less(), node("x", "Identity", &["l"], "b", vec![])], vec![]), "booleans 'b'");
     let quantised = vec![
         node("q", "QuantizeLinear", &["a", "scale"], "q", vec![]),
@@ -372,7 +378,7 @@ fn types_that_do_not_fit_are_refused() {
         (one("Reshape", &["a", "a"]), "not the same for every image"),
         (one("Conv", &["a", "a"]), "depend on the image"),
         (one("Conv", &["a", "list"]), "expected floats"),
-        (one("Conv", &["a", "half"]), "not those of a convolution over 2 axes"),
+        (one("Conv", &["a", "half"]), "not those of a 2-D convolution"),
         (one("Conv", &["a"]), "input 1 is missing"),
         (one("BatchNormalization", &["a", "half", "half", "half", "half"]), "statistics of"),
         (one("BatchNormalization", &["a"]), "input 1 is missing"),

@@ -61,10 +61,8 @@ impl<'a> Walk<'a> {
         let (out_channels, high, wide) = match (weight.shape(), self.shape_of(x).len()) {
             (&[outputs, _, high, wide], 3) | (&[outputs, _, high @ 1, wide], 2) => (outputs, high, wide),
             (other, axes) => {
-                return Err(format!(
-                    "weights of {other:?} are not those of a convolution over {} axes",
-                    axes - 1
-                ));
+                let spatial = axes.saturating_sub(1);
+                return Err(format!("weights of {other:?} are not those of a {spatial}-D convolution"));
             }
         };
         let bias = node.optional(2).map(|input| self.weights(input)).transpose()?;

@@ -32,6 +32,9 @@ impl<'a> Walk<'a> {
                 let node = self.add(node, op, &[quantized.node], Vec::new())?;
                 Ok(Some(Value::Data(Data { node, integers: false })))
             }
+            ("DequantizeLinear", Some(Value::Data(_))) => {
+                Err("reads values that no QuantizeLinear gave".into())
+            }
             _ => Ok(None),
         }
     }
