@@ -4,8 +4,8 @@
 //!
 //! Programs use [`jobs`], with [`progress`] and [`error`]; `examples/` has one program per job.
 //!
-//! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `validate`, `verify`,
-//! `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config` → `contract`.
+//! Layers, each using only those after it: `commands` → `study` → `run` → `report` → `train`, `validate` →
+//! `verify`, `bench`, `folder` → `engine`, `torch`, `onnx` → `kernels`, `plan` → `zoo`, `data`, `graph`, `config` → `contract`.
 //! Errors and the exit codes they carry are in `error`. Nothing prints but `ui`, which `commands` alone uses: what takes
 //! long tells `progress`.
 

@@ -91,14 +91,14 @@ def quick_start(check: Check) -> list[Step]:
     quick = ["stages.bench.min_samples=10", "stages.bench.min_seconds=0.05"] if check.short else []
     here, reference = f"quickstart-{check.device}", "quickstart-reference"
     training_alone = [f"stages.{stage}=null" for stage in ("export", "verify", "bench", "report")]
-    steps = [("whole run", lambda: run(here, f"device={check.device}", *epochs, *quick)),
-             ("reference on the CPU", lambda: run(reference, "device=cpu", *epochs, *training_alone)),
-             ("compared", compared)]
+    steps = [("whole run", lambda: run(here, f"device={check.device}", *epochs, *quick))]
     if not check.short:
         for precision in ("tf32", "bfloat16"):
             settings = ("device=cuda", f"precision={precision}", "stages.bench=null", "stages.report=null")
             steps.append((precision, lambda name=precision, settings=settings: run(f"quickstart-{name}", *settings)))
-    return steps
+    # Last, because it takes longest and needs no GPU.
+    return steps + [("reference on the CPU", lambda: run(reference, "device=cpu", *epochs, *training_alone)),
+                    ("compared", compared)]
 
 
 def difference(one: dict, other: dict) -> tuple[float, float]:

@@ -193,7 +193,7 @@ fn single_image(file: &OnnxFile, sample: &[usize], progress: &dyn Progress) -> R
 /// Sizes of a sample's axes: those fixed in the file, and the user's where the file leaves them free.
 fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputError> {
     let path = file.path.display();
-    let axes = &file.contract.input.dims[1..];
+    let axes = file.contract.input.dims.get(1..).unwrap_or_default();
     let Some(given) = given else {
         return file.contract.sample_shape().ok_or_else(|| {
             InputError::new(format!("{path}: the sizes of its input are not fixed in the file"))
@@ -204,6 +204,9 @@ fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputE
         Dim::Fixed(fixed) => *fixed == size,
         Dim::Symbolic(_) => true,
     };
+    if axes.is_empty() {
+        return Ok(given.to_vec());
+    }
     if axes.len() != given.len() || !axes.iter().zip(given).all(fits) {
         let wanted: Vec<String> = axes
             .iter()

@@ -25,7 +25,7 @@ pub struct Args {
     /// Override a key, such as stages.collaborate.epochs=5
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Run folder [default: runs/<name>]
+    /// Run folder [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -18,7 +18,7 @@ pub struct Args {
     /// Override a key in all cells; a cell's own settings take precedence
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
-    /// Folder for the runs [default: studies/<name>]
+    /// Folder for the runs [default: studies/NAME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

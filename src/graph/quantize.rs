@@ -1,4 +1,4 @@
-//! Quantisation as a file with QuantizeLinear and DequantizeLinear defines it: which values a tensor can have.
+//! Quantisation of a tensor to 8 bits, as the ONNX operators QuantizeLinear and DequantizeLinear define it.
 
 /// Scales and zero points, for a whole tensor or for each index of an axis.
 #[derive(Debug, Clone, PartialEq)]

@@ -275,6 +275,7 @@ impl<'a> Emitter<'a> {
 
     /// Writes the two nodes of quantised values.
     fn quantize(&mut self, name: &str, quantize: &Quantize, input: &str) -> Result<()> {
+        anyhow::ensure!(!self.half, "node '{name}' quantises, which is written in float32 only");
         let [scale, zero, quantized] =
             ["scale", "zero", "quantized"].map(|suffix| format!("{name}.{suffix}"));
         let dims = quantize.axis.map_or(Vec::new(), |_| vec![quantize.scales.len()]);

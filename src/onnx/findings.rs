@@ -40,8 +40,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(severity: Severity, problem: String, remedy: &str) -> Self {
-        Self { severity, problem, remedy: remedy.to_string() }
+    pub fn new(severity: Severity, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { severity, problem: problem.into(), remedy: remedy.into() }
     }
 }
 
@@ -58,7 +58,7 @@ pub fn findings(file: &OnnxFile) -> Vec<Finding> {
         let problem = "the file does not say how its images are prepared, nor what its classes are";
         found.push(Finding::new(
             Severity::Note,
-            problem.into(),
+            problem,
             "keep mean, deviation and class names with the file",
         ));
     }
@@ -117,7 +117,7 @@ fn versions(file: &OnnxFile, found: &mut Vec<Finding>) {
             found.push(Finding::new(Severity::Warning, problem, "export it with opset 17"));
         }
         None => {
-            let problem = "the file does not say which operator set it uses".into();
+            let problem = "the file does not say which operator set it uses";
             found.push(Finding::new(Severity::Warning, problem, "export it again with a current exporter"));
         }
     }

@@ -1,6 +1,6 @@
 //! The input and the declared tensors of a file: names, types and sizes, in whatever way exporters write them.
 //!
-//! What runtimes take but write differently (a free axis as -1, a symbol that is not a name) is tidied in the file that
+//! What not every runtime takes (a free axis as -1, a symbol that is not a name) is tidied in the file that
 //! engines load; what no runtime can run is refused with its remedy. Knows no weights and no runtime.
 
 use std::collections::HashSet;
@@ -121,8 +121,8 @@ pub fn tensor_of(value: &ValueInfoProto) -> Option<&Tensor> {
     }
 }
 
-/// Rewrites free axes that not every engine reads: -1 becomes an axis without a name, and symbols that are not plain
-/// names (`batch-size`, `?`), which tract takes for arithmetic, become plain ones. Returns whether anything changed.
+/// Rewrites free axes that not every engine reads as axes without a name: -1, and symbols that are not plain names
+/// (`batch-size`, `?`), which tract takes for arithmetic. Returns whether anything changed.
 pub fn tidy_axes(graph: &mut GraphProto) -> bool {
     let mut changed = false;
     for value in graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info) {
@@ -131,15 +131,15 @@ pub fn tidy_axes(graph: &mut GraphProto) -> bool {
             continue;
         };
         for dim in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim) {
-            let tidy = match &dim.value {
-                Some(dimension::Value::DimValue(size)) if *size < 0 => None,
-                Some(dimension::Value::DimParam(symbol)) if !is_name(symbol) => {
-                    plain_name(symbol).map(dimension::Value::DimParam)
-                }
-                Some(dimension::Value::DimValue(_) | dimension::Value::DimParam(_)) | None => continue,
+            let odd = match &dim.value {
+                Some(dimension::Value::DimValue(size)) => *size < 0,
+                Some(dimension::Value::DimParam(symbol)) => !is_name(symbol),
+                None => false,
             };
-            dim.value = tidy;
-            changed = true;
+            if odd {
+                dim.value = None;
+                changed = true;
+            }
         }
     }
     changed
@@ -148,13 +148,6 @@ pub fn tidy_axes(graph: &mut GraphProto) -> bool {
 fn is_name(symbol: &str) -> bool {
     symbol.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && symbol.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-/// A symbol as a plain name; `None` if nothing of it is left.
-fn plain_name(symbol: &str) -> Option<String> {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    let name: String = symbol.chars().map(plain).collect();
-    name.chars().any(|c| c != '_').then(|| format!("_{name}"))
 }
 
 /// The order of an input's axes: channels last if only the last axis can be the channels of a grey or colour
@@ -214,9 +207,9 @@ mod tests {
         let symbol = |name: &str| Some(dimension::Value::DimParam(name.into()));
         for (written, read, tidied) in [
             (symbol("batch"), "batch", symbol("batch")),
-            (symbol("batch-size"), "batch-size", symbol("_batch_size")),
+            (symbol("batch-size"), "batch-size", None),
             (symbol("?"), "?", None),
-            (symbol("1x"), "1x", symbol("_1x")),
+            (symbol("1x"), "1x", None),
             (Some(dimension::Value::DimValue(-1)), "", None),
             (None, "", None),
         ] {

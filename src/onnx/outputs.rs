@@ -1,6 +1,6 @@
 //! The outputs of a file that can be read, and what they mean, as far as its last nodes show it.
 //!
-//! Outputs that are no tensors of numbers (lists of maps, strings) are left out; where one is made from a tensor by ZipMap,
+//! Outputs that are not tensors of numbers (lists of maps, strings) are left out; where one is made from a tensor by ZipMap,
 //! that tensor takes its place. Import follows every node and knows more.
 
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use tract_onnx::pb::type_proto::{Tensor, Value};
 use tract_onnx::pb::{GraphProto, NodeProto, TypeProto, ValueInfoProto};
 
 use super::cut::keep_only;
-use super::inputs::{tensor_info, tensor_of};
+use super::inputs::{element, tensor_info, tensor_of};
 use super::proto::value_info;
 use super::tensor::type_name;
 use crate::contract::{Contract, Element, Output, OutputKind, TensorInfo};
@@ -105,23 +105,10 @@ fn with_type(name: &str, tensor: Tensor) -> ValueInfoProto {
 
 /// What an output is that cannot be read as a tensor of numbers.
 fn unreadable(value: &ValueInfoProto, writer: Option<&NodeProto>) -> Option<String> {
-    const NUMBERS: [DataType; 12] = [
-        DataType::Undefined,
-        DataType::Float,
-        DataType::Float16,
-        DataType::Bfloat16,
-        DataType::Double,
-        DataType::Uint8,
-        DataType::Int8,
-        DataType::Uint16,
-        DataType::Int16,
-        DataType::Uint32,
-        DataType::Int32,
-        DataType::Int64,
-    ];
     if let Some(tensor) = tensor_of(value) {
-        let plain = NUMBERS.iter().any(|kind| *kind as i32 == tensor.elem_type);
-        return (!plain).then(|| format!("a tensor of type {}", type_name(tensor.elem_type)));
+        let undeclared = tensor.elem_type == DataType::Undefined as i32;
+        let readable = undeclared || element(tensor.elem_type).is_some();
+        return (!readable).then(|| format!("a tensor of type {}", type_name(tensor.elem_type)));
     }
     match writer.map(|node| node.op_type.as_str()) {
         Some("ZipMap") => Some("a list of maps from classes to scores (ZipMap)".into()),
@@ -169,38 +156,42 @@ fn outputs(nodes: &HashMap<&str, &NodeProto>, tensors: Vec<TensorInfo>) -> Vec<O
 }
 
 fn by_last_nodes(nodes: &HashMap<&str, &NodeProto>, name: &str) -> OutputKind {
-    let mut node = nodes.get(name);
-    let mut logarithm = false;
-    // Nodes are in order, so this terminates.
-    while let Some(last) = node {
-        match last.op_type.as_str() {
-            "Softmax" if logarithm => return OutputKind::LogProbabilities,
-            "Softmax" => return OutputKind::Probabilities,
-            "LogSoftmax" if !logarithm => return OutputKind::LogProbabilities,
-            "ArgMax" if !logarithm => return OutputKind::Decision,
-            "Log" if !logarithm => logarithm = true,
-            op if KEEPS_VALUES.contains(&op) && !logarithm => {}
-            _ => return OutputKind::Logits,
-        }
-        node = last.input.first().and_then(|input| nodes.get(input.as_str()));
+    let Some(last) = last_that_changes(nodes, name) else { return OutputKind::Logits };
+    match last.op_type.as_str() {
+        "Softmax" => OutputKind::Probabilities,
+        "LogSoftmax" => OutputKind::LogProbabilities,
+        "ArgMax" => OutputKind::Decision,
+        "Log" => match last.input.first().and_then(|input| nodes.get(input.as_str())) {
+            Some(before) if before.op_type == "Softmax" => OutputKind::LogProbabilities,
+            Some(_) | None => OutputKind::Logits,
+        },
+        _ => OutputKind::Logits,
     }
-    OutputKind::Logits
 }
 
 /// Operators after which the values of their first input are still there, in order.
 const KEEPS_VALUES: [&str; 6] = ["Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze"];
 
+/// The nodes behind a tensor that keep its values, from the last one backwards, and the one before them.
+fn backwards<'a>(nodes: &'a HashMap<&str, &'a NodeProto>, name: &str) -> impl Iterator<Item = &'a NodeProto> {
+    let first = nodes.get(name).copied();
+    // Nodes are in order, so this terminates.
+    std::iter::successors(first, |node| {
+        let keeps = KEEPS_VALUES.contains(&node.op_type.as_str());
+        node.input.first().filter(|_| keeps).and_then(|input| nodes.get(input.as_str())).copied()
+    })
+}
+
+/// The last node that makes the values of a tensor.
+fn last_that_changes<'a>(nodes: &'a HashMap<&str, &'a NodeProto>, name: &str) -> Option<&'a NodeProto> {
+    backwards(nodes, name).find(|node| !KEEPS_VALUES.contains(&node.op_type.as_str()))
+}
+
 /// The tensor from which the ArgMax at the end of an output takes its class; `None` if it does not run over the classes of
 /// each image.
 pub fn before_argmax(graph: &GraphProto, output: &str) -> Option<String> {
     let nodes = writers(graph);
-    let mut node = nodes.get(output)?;
-    while node.op_type != "ArgMax" {
-        if !KEEPS_VALUES.contains(&node.op_type.as_str()) {
-            return None;
-        }
-        node = nodes.get(node.input.first()?.as_str())?;
-    }
+    let node = last_that_changes(&nodes, output).filter(|node| node.op_type == "ArgMax")?;
     // Its default axis is the batch.
     let axis = node.attribute.iter().find(|attribute| attribute.name == "axis").map_or(0, |axis| axis.i);
     node.input.first().filter(|_| axis != 0).cloned()
@@ -208,19 +199,15 @@ pub fn before_argmax(graph: &GraphProto, output: &str) -> Option<String> {
 
 /// The type of an output that declares none: integers after an ArgMax or a Cast to them, else float32.
 fn element_by_last_nodes(nodes: &HashMap<&str, &NodeProto>, name: &str) -> Element {
-    let integers = Element::Integer { least: i64::MIN, most: i64::MAX };
-    let mut node = nodes.get(name);
-    while let Some(last) = node {
-        match last.op_type.as_str() {
-            "ArgMax" | "ArgMin" => return integers,
+    for node in backwards(nodes, name) {
+        match node.op_type.as_str() {
+            "ArgMax" | "ArgMin" => return Element::Integer { least: i64::MIN, most: i64::MAX },
             "Cast" => {
-                let to = last.attribute.iter().find(|attribute| attribute.name == "to").map_or(0, |to| to.i);
-                return super::inputs::element(to as i32).unwrap_or(Element::Float32);
+                let to = node.attribute.iter().find(|attribute| attribute.name == "to").map_or(0, |to| to.i);
+                return element(to as i32).unwrap_or(Element::Float32);
             }
-            op if KEEPS_VALUES.contains(&op) => {}
-            _ => return Element::Float32,
+            _ => {}
         }
-        node = last.input.first().and_then(|input| nodes.get(input.as_str()));
     }
     Element::Float32
 }

@@ -37,7 +37,7 @@ pub struct OnnxFile {
     pub metadata: Option<Metadata>,
     /// The sizes of the input as the file declares them; those of the contract may have been fixed since.
     pub declared: Vec<Dim>,
-    /// Outputs that are no tensors of numbers, which engines do not see.
+    /// Outputs that are not tensors of numbers, which engines do not see.
     pub left_out: Vec<LeftOut>,
     pub(super) model: ModelProto,
 }
@@ -186,7 +186,8 @@ impl OnnxFile {
     pub fn cut_after(&self, tensor: &str, values: usize) -> Result<Self> {
         let mut model = self.model.clone();
         if let Some(graph) = &mut model.graph {
-            cut::cut_after(graph, tensor, &self.contract.input.dims[0], values);
+            let batch = self.contract.input.dims.first().cloned().unwrap_or(Dim::Symbolic(String::new()));
+            cut::cut_after(graph, tensor, &batch, values);
         }
         Self::from_bytes(model.encode_to_vec(), &self.path)
     }

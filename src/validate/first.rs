@@ -33,7 +33,7 @@ pub fn first_look(
     let truths = network_truth(network, &inputs, file)?;
     let rounding = evaluations(&network.model);
     let mut failed = Vec::new();
-    for candidate in candidates.iter_mut().filter(|candidate| candidate.options.optimize) {
+    for candidate in candidates.iter_mut().filter(|candidate| candidate.usual()) {
         let report = verify(&mut Verification {
             model: file.path.display().to_string(),
             findings: Vec::new(),

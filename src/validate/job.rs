@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::bench::usable_threads;
 use crate::config::EngineName;
 use crate::contract::OutputKind;
+use crate::data::Dataset;
 use crate::engine::{EngineOptions, open, ort};
 use crate::error::InputError;
 use crate::graph::{Model, cost};
@@ -87,23 +88,7 @@ impl Request {
 /// # Errors
 /// [`InputError`] if something cannot be read. That an engine is out of tolerance is recorded in the report.
 pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyReport> {
-    let file = with_output(OnnxFile::load(&request.model)?, request)?;
-    let recorded =
-        request.inputs.as_ref().map(|inputs| Recorded::read(&file, inputs, request.expected.as_deref()));
-    let recorded = recorded.transpose()?;
-    let data = request.data.as_ref().map(|pipeline| dataset(pipeline)).transpose()?;
-    let shown = recorded.as_ref().map(|recorded| recorded.images.shape()[1..].to_vec());
-    let shown = shown.or_else(|| Some(file.contract.layout.ordered(data.as_ref()?.info.shape).to_vec()));
-    let free = file.contract.sample_shape().is_none() || file.declared.is_empty();
-    let file = fix_sizes(file, request.shape.as_deref().or(shown.as_deref().filter(|_| free)))?;
-    let Batched { file, import, finding } = fix_batch(file)?;
-    let (file, finding) = match (&import, finding) {
-        (Err(_), None) => probe_batch(file, first_engine(request))?,
-        (_, finding) => (file, finding),
-    };
-    let mut found: Vec<Finding> = finding.into_iter().collect();
-    found.extend(import.as_ref().map(structure).unwrap_or_default());
-
+    let Settled { file, import, findings, recorded, data } = settled(request)?;
     let mut network = network(request, &file, import, progress)?;
     let mut reference = request.reference.as_ref().map(|path| Reference::load(path, &file)).transpose()?;
     let shorter = cut(request, &file, network.as_mut(), reference.as_mut())?;
@@ -152,22 +137,16 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         ReferenceKind::Reference => other,
         ReferenceKind::Unquantized | ReferenceKind::Recorded | ReferenceKind::Engine => None,
     };
-    let evaluated = match truths.kind {
-        ReferenceKind::Recorded => network.as_ref(),
-        ReferenceKind::Checkpoint
-        | ReferenceKind::File
-        | ReferenceKind::Reference
-        | ReferenceKind::Unquantized
-        | ReferenceKind::Engine => true_network,
-    };
+    let recorded = truths.kind == ReferenceKind::Recorded;
+    let evaluated = if recorded { network.as_ref() } else { true_network };
     let adversary = match true_network.filter(|network| network.ends_alike()) {
-        Some(network) if amount.pool > 0 => {
+        Some(_) if amount.pool > 0 => {
             let image = inputs::image_input(file, images.as_ref())?;
             let pool = match &images {
                 Some(images) => images.pool(&amount)?,
                 None => noise_pool(&image, request.seed, &amount),
             };
-            Some(Adversary { model: &network.model, pool, image })
+            Some(Adversary { pool, image })
         }
         Some(_) | None => None,
     };
@@ -191,7 +170,7 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
     let examined = examine(Examination {
         file,
         whole: &whole,
-        findings: found,
+        findings,
         candidates,
         inputs,
         truths,
@@ -205,28 +184,70 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         threads,
         progress,
     });
-    keep_told(examined.case.as_deref(), &case, progress);
+    tell_case(examined.case.as_deref(), &case, progress);
     let mut report = examined.report;
-    if let Some(sample) = file.contract.image_shape()
-        && let Some(other) = another_size(&whole.declared, file.contract.layout, sample)
-        && report.passed
-    {
-        let again = with_output(OnnxFile::load(&request.model)?, request)?;
-        match check_size(again, other, &engines, request.seed, threads, progress)? {
-            Ok(size) => {
-                report.passed &= size.passed;
-                report.sizes.push(size);
-            }
-            Err(finding) => report.findings.insert(0, finding),
-        }
-        if !report.passed {
-            report.verdict = "failed".into();
-        }
+    if report.passed {
+        check_another_size(&mut report, request, &whole, &engines, progress)?;
     }
     Ok(report)
 }
 
-fn keep_told(kept: Result<&[PathBuf], &anyhow::Error>, case: &Path, progress: &dyn Progress) {
+/// A file with its sizes fixed, and what it is run on.
+struct Settled {
+    file: OnnxFile,
+    import: Result<Import>,
+    findings: Vec<Finding>,
+    recorded: Option<Recorded>,
+    data: Option<Dataset>,
+}
+
+/// Reads what is asked for, and fixes the sizes that the file leaves free: as given, else those of the inputs.
+fn settled(request: &Request) -> Result<Settled> {
+    let file = with_output(OnnxFile::load(&request.model)?, request)?;
+    let recorded =
+        request.inputs.as_ref().map(|inputs| Recorded::read(&file, inputs, request.expected.as_deref()));
+    let recorded = recorded.transpose()?;
+    let data = request.data.as_ref().map(|pipeline| dataset(pipeline)).transpose()?;
+    let shown = recorded.as_ref().map(|recorded| recorded.images.shape()[1..].to_vec());
+    let shown = shown.or_else(|| Some(file.contract.layout.ordered(data.as_ref()?.info.shape).to_vec()));
+    let free = file.contract.sample_shape().is_none();
+    let file = fix_sizes(file, request.shape.as_deref().or(shown.as_deref().filter(|_| free)))?;
+    let Batched { file, import, finding } = fix_batch(file)?;
+    let (file, finding) = match (&import, finding) {
+        (Err(_), None) => probe_batch(file, first_engine(request))?,
+        (_, finding) => (file, finding),
+    };
+    let mut findings: Vec<Finding> = finding.into_iter().collect();
+    findings.extend(import.as_ref().map(structure).unwrap_or_default());
+    Ok(Settled { file, import, findings, recorded, data })
+}
+
+/// Checks a file that leaves height or width free at another size, too, with the same engines.
+fn check_another_size(
+    report: &mut VerifyReport,
+    request: &Request,
+    file: &OnnxFile,
+    engines: &[EngineName],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let layout = file.contract.layout;
+    let other = file.contract.image_shape().and_then(|sample| another_size(&file.declared, layout, sample));
+    let Some(other) = other else { return Ok(()) };
+    let again = with_output(OnnxFile::load(&request.model)?, request)?;
+    match check_size(again, other, engines, request.seed, usable_threads(), progress)? {
+        Ok(size) => {
+            report.passed = size.passed;
+            report.sizes.push(size);
+        }
+        Err(finding) => report.findings.insert(0, finding),
+    }
+    if !report.passed {
+        report.verdict = "failed".into();
+    }
+    Ok(())
+}
+
+fn tell_case(kept: Result<&[PathBuf], &anyhow::Error>, case: &Path, progress: &dyn Progress) {
     match kept {
         Ok([]) => {}
         Ok(_) => {

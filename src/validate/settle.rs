@@ -17,7 +17,7 @@ pub fn fix_sizes(file: OnnxFile, given: Option<&[usize]>) -> Result<OnnxFile> {
     if let Some(sample) = given {
         return file.with_sizes(None, sample);
     }
-    if file.contract.sample_shape().is_some() && !file.contract.input.dims.is_empty() {
+    if file.contract.sample_shape().is_some() {
         return Ok(file);
     }
     if let Some(metadata) = &file.metadata {
@@ -87,16 +87,15 @@ pub fn probe_batch(file: OnnxFile, engine: EngineName) -> Result<(OnnxFile, Opti
 }
 
 fn single_image(file: &OnnxFile, problem: &str) -> Finding {
-    Finding {
-        severity: Severity::Warning,
-        problem: format!(
+    Finding::new(
+        Severity::Warning,
+        format!(
             "input '{}' declares a free batch, but the file takes one image at a time: {problem}",
             file.contract.input.name
         ),
-        remedy: "a shape inside the network was exported with the batch of the example: write it with -1 for the batch \
-                 (x.flatten(1) in place of x.view(1, ...)) and export again, or declare a batch of 1"
-            .into(),
-    }
+        "a shape inside the network was exported with the batch of the example: write it with -1 for the batch \
+                 (x.flatten(1) in place of x.view(1, ...)) and export again, or declare a batch of 1",
+    )
 }
 
 /// The first line of a refusal that names a node.
@@ -112,15 +111,12 @@ pub fn structure(import: &Import) -> Vec<Finding> {
     let constant = |place: usize| {
         let node = &graph.nodes()[place];
         let Op::Softmax { axis } = node.op else { return None };
-        (node.shape[axis] == 1).then(|| Finding {
-            severity: Severity::Warning,
-            problem: format!(
-                "softmax '{}' runs over an axis of length 1 of {:?}, so it gives 1 everywhere",
-                import.origins[place], node.shape
-            ),
-            remedy: "give it the axis of the classes: before operator set 13 its default was 1, since then it is the last"
-                .into(),
-        })
+        let problem = format!(
+            "softmax '{}' runs over an axis of length 1 of {:?}, so it gives 1 everywhere",
+            import.origins[place], node.shape
+        );
+        let remedy = "give it the axis of the classes: before operator set 13 its default was 1, since then it is the last";
+        (node.shape[axis] == 1).then(|| Finding::new(Severity::Warning, problem, remedy))
     };
     (0..graph.nodes().len()).filter_map(constant).collect()
 }

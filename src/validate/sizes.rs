@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::config::EngineName;
-use crate::contract::{Dim, Layout, Precision};
+use crate::contract::{Dim, Layout};
 use crate::engine::{EngineOptions, open};
 use crate::onnx::{Finding, OnnxFile, Severity, dims_text};
 use crate::progress::Progress;
@@ -49,10 +49,10 @@ pub fn check_size(
     progress: &dyn Progress,
 ) -> Result<Result<SizeReport, Finding>> {
     let declared = dims_text(&file.contract.input.dims);
-    let refused = |problem: String| Finding {
-        severity: Severity::Warning,
-        problem: format!("the input declares {declared}, but at {sample:?} the file does not run: {problem}"),
-        remedy: "export it with the sizes that it takes".into(),
+    let refused = |problem: String| {
+        let problem =
+            format!("the input declares {declared}, but at {sample:?} the file does not run: {problem}");
+        Finding::new(Severity::Warning, problem, "export it with the sizes that it takes")
     };
     let Batched { file, import, .. } = fix_batch(file.with_sizes(None, &sample)?)?;
     let mut network =
@@ -78,8 +78,7 @@ pub fn check_size(
         ConfiguredEngine::new(engine, options, loaded, &file.contract)
     };
     let ends_alike = network.as_ref().filter(|network| network.ends_alike());
-    let float32 = file.contract.precision == Precision::Float32;
-    let rounding = ends_alike.filter(|_| float32).map(|network| evaluations(&network.model));
+    let rounding = ends_alike.map(|network| evaluations(&network.model));
     let report = verify(&mut Verification {
         model: file.path.display().to_string(),
         findings: Vec::new(),

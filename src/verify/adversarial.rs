@@ -11,8 +11,8 @@ use crate::graph::Model;
 use crate::onnx::{OnnxFile, import};
 use crate::task::margin;
 
-use super::check::ConfiguredEngine;
 use super::compare::scale;
+use super::configured::ConfiguredEngine;
 use super::effort::Amount;
 use super::inputs::InputSet;
 use super::tolerance::Tolerance;
@@ -58,7 +58,7 @@ pub fn add_adversarial_inputs(
 ) -> Result<()> {
     let AdversarialSearch { model, file, candidates, pool, image, amount, threads } = search;
     let usual = |candidate: &mut ConfiguredEngine| {
-        candidate.engine != EngineName::Torch && candidate.options.optimize && candidate.loaded().is_ok()
+        candidate.engine != EngineName::Torch && candidate.usual() && candidate.loaded().is_ok()
     };
     let Some(place) = candidates.iter_mut().position(usual) else { return Ok(()) };
     let candidate = &mut candidates[place];

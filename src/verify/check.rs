@@ -1,20 +1,21 @@
 //! Runs every engine on all inputs and compares it with the reference.
 
-use anyhow::{Context, Result, anyhow};
+use std::collections::BTreeMap;
+
+use anyhow::Result;
 use ndarray::{Array2, ArrayView2, ArrayViewD, Axis, Slice};
 
-use crate::config::EngineName;
-use crate::contract::{Contract, OutputKind, Precision, rows};
-use crate::engine::{Engine, EngineOptions, Placement};
-use crate::graph::Graph;
+use crate::contract::{OutputKind, Precision};
+use crate::engine::Placement;
 use crate::onnx::{Finding, Severity};
 use crate::progress::Progress;
 use crate::task::SCORE;
 
 use super::compare::{Limits, compare, compare_decisions, compare_rounded};
+use super::configured::ConfiguredEngine;
 use super::distances::{Reading, distances};
 use super::effort::Amount;
-use super::inputs::{InputSet, padded};
+use super::inputs::InputSet;
 use super::report::{EngineReport, PreprocessingReport, Restored, SetReport, VerifyReport};
 use super::rounding::{Evaluations, FACTOR, Rounded, spreads};
 use super::scoring::{Scoring, right_decisions, score};
@@ -41,109 +42,10 @@ pub struct Verification<'a> {
     pub fixed_batch: Option<usize>,
     /// The precision in which the file computes.
     pub precision: Precision,
-    /// Evaluates the reference network in float32, where there is one and the file computes in float32.
+    /// Evaluates the reference network in float32, where there is one. Only used where the file computes in float32, too.
     pub rounding: Option<&'a Evaluations<'a>>,
     pub amount: Amount,
     pub progress: &'a dyn Progress,
-}
-
-/// An engine to be checked, in one configuration. If it refuses the file, that is a finding.
-pub struct ConfiguredEngine {
-    pub engine: EngineName,
-    pub options: EngineOptions,
-    /// The engine with the file, unless it is to be opened again.
-    loaded: Option<Result<Box<dyn Engine>>>,
-    /// Opens it when it is needed, where it is not kept open.
-    open: Option<Box<Opening>>,
-    /// Place of the scores among its outputs.
-    answer: usize,
-    kind: OutputKind,
-}
-
-/// Opens a file in an engine.
-pub type Opening = dyn Fn() -> Result<Box<dyn Engine>>;
-
-impl ConfiguredEngine {
-    /// An engine that has loaded a file with this contract, or, for libtorch, a network whose output is called `logits`.
-    pub fn new(
-        engine: EngineName,
-        options: EngineOptions,
-        loaded: Result<Box<dyn Engine>>,
-        contract: &Contract,
-    ) -> Self {
-        let answer = match (engine, &loaded) {
-            (EngineName::Torch, Ok(network)) => {
-                network.outputs().iter().position(|name| name == Graph::LOGITS).unwrap_or(0)
-            }
-            (EngineName::Torch, Err(_))
-            | (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, _) => contract.answer,
-        };
-        let kind = contract.answer().kind;
-        Self { engine, options, loaded: Some(loaded), open: None, answer, kind }
-    }
-
-    /// An engine that opens a file with this contract when it has its turn and lets go of it afterwards, so that the weights
-    /// of a large file are not held by all engines at once.
-    pub fn in_turn(
-        engine: EngineName,
-        options: EngineOptions,
-        contract: &Contract,
-        open: Box<Opening>,
-    ) -> Self {
-        let (answer, kind) = (contract.answer, contract.answer().kind);
-        Self { engine, options, loaded: None, open: Some(open), answer, kind }
-    }
-
-    /// The engine, opened if it is not.
-    pub(super) fn loaded(&mut self) -> &mut Result<Box<dyn Engine>> {
-        let open = &self.open;
-        self.loaded.get_or_insert_with(|| match open {
-            Some(open) => open(),
-            None => Err(anyhow!("the engine was not opened")),
-        })
-    }
-
-    /// Ends its turn.
-    pub(super) fn let_go(&mut self) {
-        if self.open.is_some() {
-            self.loaded = None;
-        }
-    }
-
-    fn name(&mut self) -> String {
-        let usual = self.options.name(self.engine);
-        match self.loaded() {
-            Ok(engine) => engine.name(),
-            Err(_) => usual,
-        }
-    }
-
-    /// Number of samples of a set on which it is run: tract without its optimiser is slow.
-    fn samples(&self, all: usize, slow: usize) -> usize {
-        let is_slow = self.engine == EngineName::Tract && !self.options.optimize;
-        if is_slow { all.min(slow) } else { all }
-    }
-
-    /// Scores of a batch, which is not larger than a fixed batch size: one row per image.
-    ///
-    /// # Errors
-    /// If the engine refuses the file or fails, or if its output is not a row of scores per image.
-    pub fn logits(&mut self, images: ArrayViewD<'_, f32>, fixed_batch: Option<usize>) -> Result<Array2<f32>> {
-        let (keep, answer) = (images.shape()[0], self.answer);
-        let engine = self.loaded().as_mut().map_err(|error| anyhow!("{error:#}"))?;
-        let outputs = match fixed_batch {
-            Some(size) => engine.run(padded(images, size).view())?,
-            None => engine.run(images)?,
-        };
-        let logits = outputs.into_iter().nth(answer).context("the engine gives no output")?;
-        let logits = rows(logits, fixed_batch.unwrap_or(keep)).map_err(|problem| anyhow!(problem))?;
-        Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
-    }
-
-    /// Whether it is configured as in a deployment: only such engines are scored on a whole split.
-    fn usual(&self) -> bool {
-        self.options.optimize
-    }
 }
 
 /// Compares every engine with the reference. An engine that fails is a finding, not an error.
@@ -153,9 +55,15 @@ pub fn verify(job: &mut Verification<'_>) -> VerifyReport {
 
 /// Engines compared so far, before the verdict.
 pub(super) struct Verified {
-    report: VerifyReport,
+    model: String,
+    /// Name and kind of the reference.
+    truth: (String, ReferenceKind),
+    findings: Vec<Finding>,
+    engines: Vec<EngineReport>,
     /// The truth first, then the engines.
     readings: Vec<Reading>,
+    preprocessing: Option<PreprocessingReport>,
+    batches: Vec<usize>,
 }
 
 /// Compares every engine with the reference on the given inputs, without a verdict.
@@ -189,40 +97,26 @@ pub(super) fn verified(job: &mut Verification<'_>) -> Verified {
     let preprocessing = check.preprocessing(job.engines, &engines);
     let mut findings = job.findings.clone();
     findings.extend(preprocessing.as_ref().and_then(unheeded));
-    let report = VerifyReport {
-        model: job.model.clone(),
-        truth: job.truths.name.clone(),
-        reference_kind: job.truths.kind,
-        verdict: String::new(),
-        passed: false,
-        closest: None,
-        findings,
-        distances: distances(&readings),
-        preprocessing,
-        engines,
-        batches,
-        sizes: Vec::new(),
-        blame: Vec::new(),
-    };
-    Verified { report, readings }
+    let truth = (job.truths.name.clone(), job.truths.kind);
+    Verified { model: job.model.clone(), truth, findings, engines, readings, preprocessing, batches }
 }
 
 impl Verified {
     /// Whether everything has passed so far.
     pub fn passed(&self) -> bool {
-        let whole = self.report.findings.iter().all(|finding| finding.severity < Severity::Error);
-        whole && self.report.engines.iter().all(|engine| engine.passed)
+        let whole = self.findings.iter().all(|finding| finding.severity < Severity::Error);
+        whole && self.engines.iter().all(|engine| engine.passed)
     }
 
     /// Number of samples that decide.
     pub fn samples(&self) -> usize {
-        let sets = self.report.engines.first().map_or(&[][..], |engine| &engine.sets);
+        let sets = self.engines.first().map_or(&[][..], |engine| &engine.sets);
         sets.iter().filter(|set| set.gates).map(|set| set.samples).sum()
     }
 
     /// Adds the same engines on further inputs.
     pub fn extend(&mut self, more: Self) {
-        for (engine, more) in self.report.engines.iter_mut().zip(more.report.engines) {
+        for (engine, more) in self.engines.iter_mut().zip(more.engines) {
             engine.sets.extend(more.sets);
             let new = more.problems.into_iter().filter(|problem| !engine.problems.contains(problem));
             let new: Vec<String> = new.collect();
@@ -237,13 +131,24 @@ impl Verified {
     /// The report, with its verdict.
     pub fn finish(self) -> VerifyReport {
         let passed = self.passed();
-        let mut report = self.report;
-        report.verdict = if passed { report.reference_kind.verdict() } else { "failed" }.into();
-        report.passed = passed;
-        report.closest = closest(&report.engines);
-        report.distances = distances(&self.readings);
-        report.findings.extend(rounded(&report.engines));
-        report
+        let (truth, reference_kind) = self.truth;
+        let mut findings = self.findings;
+        findings.extend(rounded(&self.engines));
+        VerifyReport {
+            model: self.model,
+            truth,
+            reference_kind,
+            verdict: if passed { reference_kind.verdict() } else { "failed" }.into(),
+            passed,
+            closest: closest(&self.engines),
+            findings,
+            distances: distances(&self.readings),
+            preprocessing: self.preprocessing,
+            engines: self.engines,
+            batches: self.batches,
+            sizes: Vec::new(),
+            blame: Vec::new(),
+        }
     }
 }
 
@@ -325,12 +230,16 @@ impl Check<'_> {
             Ok(Err(problem)) => problems.push(format!("{problem:#}")),
             Err(refusal) => problems.push(format!("{refusal:#}")),
         }
-        for (set, truth) in self.inputs.iter().zip(&self.truths.logits) {
-            match self.set(candidate, set, truth, &tolerance) {
+        let outputs = self.outputs(candidate);
+        for ((set, truth), found) in self.inputs.iter().zip(&self.truths.logits).zip(outputs) {
+            let kind = candidate.kind;
+            let compared =
+                found.and_then(|found| Ok((self.set(kind, set, truth, &found, &tolerance)?, found)));
+            match compared {
                 Ok((report, found)) => {
-                    problems.extend(problem(&report, candidate.kind));
+                    problems.extend(problem(&report, kind));
                     sets.push(report);
-                    reading.push(gating((set, &found)));
+                    reading.push(gating((set, &found.mapv(f64::from))));
                 }
                 Err(error) => {
                     if candidate.loaded().is_ok() {
@@ -412,40 +321,66 @@ impl Check<'_> {
         self.batches.iter().copied().max().unwrap_or(1)
     }
 
-    /// Runs one engine on one set of inputs, in all batch sizes.
+    /// Runs one engine on all sets of inputs, in all batch sizes. Batches of one size follow one another, because ONNX
+    /// Runtime on CUDA plans its convolutions anew whenever the size changes.
+    fn outputs(&self, candidate: &mut ConfiguredEngine) -> Vec<Result<Array2<f32>>> {
+        let mut pieces = Vec::new();
+        for (place, truth) in self.truths.logits.iter().enumerate() {
+            let samples = candidate.samples(truth.nrows(), self.amount.slow);
+            let sizes = self.batches.iter().chain(std::iter::repeat(&self.batches[self.batches.len() - 1]));
+            let mut start = 0;
+            for size in sizes {
+                if start == samples {
+                    break;
+                }
+                let end = (start + size).min(samples);
+                pieces.push((place, start..end));
+                start = end;
+            }
+        }
+        pieces.sort_by_key(|(_, samples)| samples.len());
+        let mut found: Vec<Result<BTreeMap<usize, Array2<f32>>>> =
+            self.truths.logits.iter().map(|_| Ok(BTreeMap::new())).collect();
+        for (place, samples) in pieces {
+            let Ok(rows) = &mut found[place] else { continue };
+            let images = self.inputs[place].images.slice_axis(Axis(0), Slice::from(samples.clone()));
+            match self.run(candidate, images) {
+                Ok(scores) => {
+                    rows.insert(samples.start, scores);
+                }
+                Err(error) => found[place] = Err(error),
+            }
+        }
+        let joined = |rows: BTreeMap<usize, Array2<f32>>| {
+            let views: Vec<ArrayView2<'_, f32>> = rows.values().map(|rows| rows.view()).collect();
+            Ok(ndarray::concatenate(Axis(0), &views)?)
+        };
+        found.into_iter().map(|rows| rows.and_then(joined)).collect()
+    }
+
+    /// Compares an engine's output on a set of inputs with the truth.
     fn set(
         &self,
-        candidate: &mut ConfiguredEngine,
+        kind: OutputKind,
         set: &InputSet,
         truth: &Array2<f64>,
+        found: &Array2<f32>,
         tolerance: &Tolerance,
-    ) -> Result<(SetReport, Array2<f64>)> {
-        let samples = candidate.samples(truth.nrows(), self.amount.slow);
-        let (mut start, mut turn, mut rows) = (0, 0, Vec::new());
-        while start < samples {
-            let size = self.batches[turn.min(self.batches.len() - 1)];
-            let end = (start + size).min(samples);
-            let images = set.images.slice_axis(Axis(0), Slice::from(start..end));
-            rows.push(self.run(candidate, images)?);
-            (start, turn) = (end, turn + 1);
-        }
-        let views: Vec<ArrayView2<'_, f32>> = rows.iter().map(|rows| rows.view()).collect();
-        let found: Array2<f32> = ndarray::concatenate(Axis(0), &views)?;
-        let truth = truth.slice_axis(Axis(0), Slice::from(..samples));
+    ) -> Result<SetReport> {
+        let truth = truth.slice_axis(Axis(0), Slice::from(..found.nrows().min(truth.nrows())));
         anyhow::ensure!(
             found.dim() == truth.dim(),
             "logits of shape {:?}, the truth has shape {:?}",
             found.dim(),
             truth.dim()
         );
-        let report = match candidate.kind {
-            OutputKind::Decision => compare_decisions(set.name, set.gates, truth, found.view()),
+        match kind {
+            OutputKind::Decision => Ok(compare_decisions(set.name, set.gates, truth, found.view())),
             OutputKind::Logits
             | OutputKind::Probabilities
             | OutputKind::LogProbabilities
-            | OutputKind::Embedding => self.compared(set, truth, found.view(), tolerance)?,
-        };
-        Ok((report, found.mapv(f64::from)))
+            | OutputKind::Embedding => self.compared(set, truth, found.view(), tolerance),
+        }
     }
 
     /// Compares logits with the fixed limits and, if that fails, with those that rounding needs.
@@ -457,7 +392,8 @@ impl Check<'_> {
         tolerance: &Tolerance,
     ) -> Result<SetReport> {
         let report = compare(set.name, set.gates, truth, found, tolerance);
-        let Some(evaluations) = self.rounding.filter(|_| !report.passed && report.finite) else {
+        let exact = self.precision == Precision::Float32;
+        let Some(evaluations) = self.rounding.filter(|_| exact && !report.passed && report.finite) else {
             return Ok(report);
         };
         let Some(spreads) = spreads(set.images.view(), truth, found, tolerance, evaluations)? else {
@@ -482,11 +418,10 @@ impl Check<'_> {
 /// A finding if the preprocessing is not the data set's own, though the score does not show it.
 fn unheeded(preprocessing: &PreprocessingReport) -> Option<Finding> {
     let differences = preprocessing.differences.join(", ");
-    (preprocessing.passed && !differences.is_empty()).then(|| Finding {
-        severity: Severity::Warning,
-        problem: format!("the file's preprocessing is not the data set's own: {differences}"),
-        remedy: format!("the {SCORE} is not affected; export the file again from its run"),
-    })
+    let problem = format!("the file's preprocessing is not the data set's own: {differences}");
+    let remedy = format!("the {SCORE} is not affected; export the file again from its run");
+    (preprocessing.passed && !differences.is_empty())
+        .then(|| Finding::new(Severity::Warning, problem, remedy))
 }
 
 /// A note about the samples on which rounding alone exceeds the fixed limits.
@@ -495,17 +430,17 @@ fn rounded(engines: &[EngineReport]) -> Option<Finding> {
     let wider = sets.filter_map(|(engine, set)| Some((engine, set, set.rounding?)));
     let (engine, set, Rounded { samples, spread, fixed_limit_used }) =
         wider.max_by(|a, b| a.2.fixed_limit_used.total_cmp(&b.2.fixed_limit_used))?;
-    Some(Finding {
-        severity: Severity::Note,
-        problem: format!(
+    Some(Finding::new(
+        Severity::Note,
+        format!(
             "rounding: on {samples} samples of '{}' float32 evaluations of the network itself are up to {spread:.1e} apart, \
              so {} may be {:.1e} away there; it uses {fixed_limit_used:.1} times the fixed limit",
             set.set,
             engine.name,
             FACTOR * spread
         ),
-        remedy: "the network is ill-conditioned on these inputs; nothing is wrong with the file".into(),
-    })
+        "the network is ill-conditioned on these inputs; nothing is wrong with the file",
+    ))
 }
 
 fn problem(set: &SetReport, kind: OutputKind) -> Option<String> {

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ndarray::ArrayD;
 
-use crate::contract::{ImageInput, Precision};
+use crate::contract::ImageInput;
 use crate::graph::Model;
-use crate::onnx::{Finding, OnnxFile, Severity, findings};
+use crate::onnx::{self, Finding, OnnxFile, Severity};
 use crate::progress::Progress;
 
 use super::adversarial::{AdversarialSearch, add_adversarial_inputs};
 use super::blame::{Evidence, Open, blame};
 use super::case::save_case;
-use super::check::{ConfiguredEngine, Verification, verified};
+use super::check::{Verification, verified};
+use super::configured::ConfiguredEngine;
 use super::effort::Amount;
 use super::inputs::InputSet;
 use super::report::VerifyReport;
@@ -35,8 +36,8 @@ pub struct Examination<'a> {
     pub truths: Truths,
     /// The network that the reference outputs come from, or the file's own if they were recorded.
     pub network: Option<&'a Model>,
-    /// The starting point of a search for adversarial inputs, where the reference is a network.
-    pub adversary: Option<Adversary<'a>>,
+    /// The starting point of a search for adversarial inputs, where the reference outputs come from `network`.
+    pub adversary: Option<Adversary>,
     /// The model with which the file's nodes are compared, where that is not the file's own.
     pub reference: Option<&'a Model>,
     pub scoring: Option<Scoring<'a>>,
@@ -50,8 +51,7 @@ pub struct Examination<'a> {
 }
 
 /// The starting point of a search for adversarial inputs.
-pub struct Adversary<'a> {
-    pub model: &'a Model,
+pub struct Adversary {
     /// The pool in which samples with small margins are looked for.
     pub pool: ArrayD<f32>,
     pub image: ImageInput,
@@ -66,18 +66,16 @@ pub struct Examined {
     pub case: Result<Vec<PathBuf>>,
 }
 
-/// Verifies a file and looks into a failure. Adversarial inputs come last, for a file that has passed so far. If there is no search for adversarial inputs, or if no node can be
-/// blamed, that is a warning.
+/// Verifies a file and looks into a failure. Adversarial inputs come last, for a file that has passed so far. If they cannot
+/// be searched for, or if no node can be blamed, that is a warning.
 pub fn examine(examination: Examination<'_>) -> Examined {
     let Examination { file, whole, mut candidates, mut inputs, mut truths, amount, .. } = examination;
-    let Examination { findings: found, network, adversary, reference, .. } = examination;
+    let Examination { mut findings, network, adversary, reference, .. } = examination;
     let Examination { scoring, case, open, threads, progress, .. } = examination;
-    let mut found = found;
-    found.extend(findings(whole));
-    found.extend(same_everywhere(&truths));
-    found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-    let float32 = whole.contract.precision == Precision::Float32;
-    let rounding = network.filter(|_| float32).map(evaluations);
+    findings.extend(onnx::findings(whole));
+    findings.extend(same_everywhere(&truths));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let rounding = network.map(evaluations);
     let run =
         |candidates: &mut [ConfiguredEngine], inputs: &[InputSet], truths: &Truths, findings, scoring| {
             verified(&mut Verification {
@@ -94,8 +92,9 @@ pub fn examine(examination: Examination<'_>) -> Examined {
                 progress,
             })
         };
-    let mut found = run(&mut candidates, &inputs, &truths, found, scoring);
-    if let Some(Adversary { model, pool, image }) = adversary.filter(|_| found.passed()) {
+    let mut found = run(&mut candidates, &inputs, &truths, findings, scoring);
+    let adversary = network.zip(adversary).filter(|_| found.passed());
+    if let Some((model, Adversary { pool, image })) = adversary {
         if amount.noise < Amount::default().noise {
             let verdict = truths.kind.verdict();
             progress
@@ -130,9 +129,8 @@ fn same_everywhere(truths: &Truths) -> Option<Finding> {
     let first = rows.next()?;
     let mut others = rows.peekable();
     let same = others.peek().is_some() && others.all(|row| row == first);
-    same.then(|| Finding {
-        severity: Severity::Error,
-        problem: format!("the output is the same for every input, beginning with {}", first[0]),
-        remedy: "look at the last nodes: a softmax over an axis of length 1 gives 1, and constants hide the scores".into(),
-    })
+    let problem = format!("the output is the same for every input, beginning with {}", first[0]);
+    let remedy =
+        "look at the last nodes: a softmax over an axis of length 1 gives 1, and constants hide the scores";
+    same.then(|| Finding::new(Severity::Error, problem, remedy))
 }

@@ -8,6 +8,7 @@ mod blame;
 mod case;
 mod check;
 mod compare;
+mod configured;
 mod distances;
 mod effort;
 mod examine;
@@ -21,8 +22,9 @@ mod truth;
 
 pub use blame::{Evidence, blame};
 pub use case::save_case;
-pub use check::{ConfiguredEngine, Verification, verify};
+pub use check::{Verification, verify};
 pub use compare::compare;
+pub use configured::ConfiguredEngine;
 pub use distances::Distances;
 pub use effort::{Amount, Effort};
 pub use examine::{Adversary, Examination, Examined, examine};

@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         Ok((image, format!("{}.row", node.name)))
     }
 
-    /// What was computed with [`Walk::as_image`], as a sequence again if `x` was one.
+    /// The result of a node that computed with [`Walk::as_image`] of `x`: a sequence again if `x` is one.
     pub fn as_it_was(&mut self, node: &FileNode<'a>, x: usize, result: usize) -> Result<usize, String> {
         match (self.shape_of(x).len(), &self.shape_of(result)[..]) {
             (2, &[channels, _, length]) => self.reshape(node, result, vec![channels, length]),

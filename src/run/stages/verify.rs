@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
         inputs,
         truths,
         network: Some(&model),
-        adversary: Some(Adversary { model: &model, pool, image }),
+        adversary: Some(Adversary { pool, image }),
         reference: Some(&folded),
         scoring: Some(Scoring {
             name: name.name(),

@@ -15,8 +15,8 @@ use crate::progress::Progress;
 
 use super::super::adversarial::all_logits;
 use super::super::case::{Case, case};
-use super::super::check::ConfiguredEngine;
 use super::super::compare::compare;
+use super::super::configured::ConfiguredEngine;
 use super::super::inputs::{InputSet, padded};
 use super::super::report::{Blame, EngineReport, NodeError, VerifyReport};
 use super::super::tolerance::Tolerance;

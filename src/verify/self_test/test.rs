@@ -13,8 +13,8 @@ use crate::graph::{Graph, Model, Op, fold_batch_norm};
 use crate::onnx::{OnnxFile, emit, import, plain_contract};
 use crate::progress::{Progress, Silent};
 
-use super::super::check::ConfiguredEngine;
 use super::super::compare::compare;
+use super::super::configured::ConfiguredEngine;
 use super::super::effort::Amount;
 use super::super::examine::{Examination, examine};
 use super::super::inputs::{InputSet, input_sets};
