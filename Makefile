@@ -3,7 +3,7 @@
 CARGO_FLAGS := --release --locked
 export COHORT_DATA ?= $(abspath $(wildcard ../shared/data))
 
-# Of `make fuzz`.
+# Duration of `make fuzz`.
 FUZZ_MINUTES ?= 30
 
 .PHONY: help setup build without-libtorch quickstart picture test check-export check-latency foreign foreign-latency fuzz sanitize \
@@ -18,8 +18,8 @@ help:
 	@echo "make foreign-latency  how fast they run as exported and as emitted again, in turns"
 	@echo "make fuzz         import random models for FUZZ_MINUTES=30 (nightly compiler, cargo install cargo-fuzz)"
 	@echo "make sanitize     the kernels' tests under AddressSanitizer, on any processor (nightly compiler)"
-	@echo "make gpu-pack     what scripts/gpu-check.sh needs on a machine with a GPU, into .gpu/ (0.4 GB)"
-	@echo "make check-gpu-script   that check in little, on the CPU"
+	@echo "make gpu-pack     pack what scripts/gpu-check.sh needs on a machine with a GPU into .gpu/ (0.4 GB)"
+	@echo "make check-gpu-script   a small version of that check, on the CPU"
 	@echo "make setup        fetch the runtime libraries into .runtime/ (GPU=1 with CUDA)"
 	@echo "make build        set up and build target/release/cohort"
 	@echo "make without-libtorch   build target/without-libtorch/cohort, which verifies and benches but does not train"
@@ -33,9 +33,9 @@ setup:
 build: setup
 	cargo build $(CARGO_FLAGS)
 
-# The same build, switched to a program without libtorch and back by the next `make build`. What it makes can be
-# copied to another machine: all files, or the program alone, which then has tract. With GPU=1 the CUDA provider's are
-# among them; CUDA's own libraries must be there.
+# Builds a program without libtorch in the same target folder; the next `make build` switches back. The result can be
+# copied to another machine: all files, or the program alone, which then has tract only. With GPU=1 it includes the CUDA
+# provider; CUDA's own libraries must be on that machine.
 without-libtorch:
 	@TORCH=0 python3 scripts/setup.py
 	env -u LIBTORCH -u LIBTORCH_USE_PYTORCH COHORT_PORTABLE=1 cargo build $(CARGO_FLAGS) --no-default-features
@@ -59,7 +59,7 @@ test: setup
 check-export: quickstart target/check-env/installed
 	target/check-env/bin/python tests/check_export.py runs/quickstart
 
-# Takes four minutes; on a machine that does other work the interval is wide.
+# Takes four minutes; on a busy machine the interval is wide.
 check-latency: quickstart target/check-env/installed
 	target/check-env/bin/python tests/check_latency.py
 
@@ -72,7 +72,7 @@ foreign: setup target/foreign-venv/installed
 	target/foreign-venv/bin/python scripts/foreign-models.py target/foreign
 	cargo run $(CARGO_FLAGS) --example import_folder -- target/foreign
 
-# Of some models only: FOREIGN="resnet18 mobilenet_v2".
+# For some models only: FOREIGN="resnet18 mobilenet_v2".
 foreign-latency: setup target/foreign-venv/installed
 	target/foreign-venv/bin/python scripts/foreign-models.py target/foreign $(FOREIGN)
 	cargo run $(CARGO_FLAGS) --example emit_again -- target/foreign $(FOREIGN)
@@ -82,15 +82,15 @@ target/foreign-venv/installed: tests/requirements-foreign.txt
 	target/foreign-venv/bin/pip install --quiet -r $<
 	touch $@
 
-# What it finds lies in fuzz/artifacts/import; what was new to it stays in fuzz/corpus/import.
+# Findings are written to fuzz/artifacts/import; inputs that reached new code stay in fuzz/corpus/import.
 fuzz:
 	mkdir -p fuzz/corpus/import
 	cargo +nightly fuzz run import fuzz/corpus/import tests/fixtures/onnx tests/fixtures/hostile -- \
 		-max_total_time=$$((60 * $(FUZZ_MINUTES))) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
 		-max_len=65536
 
-# AVX-512 as loops over the lanes, so that each float read or written is checked, and no processor is needed that has it.
-# On one thread, and on three with OpenMP.
+# AVX-512 is emulated by loops over lanes, so that each float read or written is checked on any processor. Runs on one
+# thread, and on three with OpenMP.
 sanitize:
 	for threads in 1 3; do \
 		OMP_NUM_THREADS=$$threads \
@@ -99,11 +99,11 @@ sanitize:
 			--target x86_64-unknown-linux-gnu || exit 1; \
 	done
 
-# What is brought to a machine with a GPU, in pieces: scripts/gpu-check.sh says what it does there.
+# Packs what is copied to a machine with a GPU, in pieces; scripts/gpu-check.sh describes the check.
 gpu-pack: setup
 	scripts/gpu/pack.sh .gpu
 
-# The same check in little, on the CPU.
+# A small version of that check, on the CPU.
 check-gpu-script: setup
 	scripts/gpu/pack.sh target/gpu-check program
 	target/gpu-check/gpu-check.sh --device cpu
@@ -113,6 +113,6 @@ lint: setup
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	cargo doc $(CARGO_FLAGS) --no-deps --document-private-items --quiet
 
-# Advisories come from a database that it downloads.
+# Downloads the database of advisories.
 deny:
 	cargo deny --locked check

@@ -1,6 +1,6 @@
-//! Where a built program finds its shared libraries, so that it starts from any folder with no
-//! variables set: libtorch through an rpath, ONNX Runtime through a path compiled in. Also whether what
-//! some tests need is there, data sets and mounts: without it those tests are ignored, not passed.
+//! Tells a built program where its shared libraries are, so that it starts from any folder without environment variables:
+//! libtorch through an rpath, ONNX Runtime through a compiled-in path. Also detects the data sets and mounts that some tests
+//! need; without them those tests are ignored, not passed.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn main() {
     println!("cargo:rerun-if-changed={}", fetched.display());
     let chosen = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
     let library = chosen.unwrap_or(fetched);
-    // A program that goes to other machines names no path of this one; there the library lies beside it.
+    // A program for other machines contains no path of this one; the library lies beside it there.
     if env::var_os("COHORT_PORTABLE").is_none() && Path::new(&library).exists() {
         println!("cargo:rustc-env=COHORT_ORT_LIBRARY={}", library.display());
     }

@@ -1,5 +1,4 @@
-//! What the measuring loop itself costs a run: cells that do nothing, by the loop's own readings and by a clock around
-//! all of it.
+//! The overhead of the measuring loop per run: cells that do nothing, timed by the loop itself and by a clock around it.
 //!
 //! `cargo bench --bench bench_loop`
 
@@ -23,7 +22,7 @@ fn main() -> Result<()> {
             }),
         })
         .collect();
-    // The warm-up lasts a second of the cells' own time, of which they have almost none; it is not part of this.
+    // The warm-up lasts until cells have run for a second, which empty cells hardly do, so it is left out.
     let mut warm = None;
     let measured = measure(&mut cells, &plan, |done| {
         if done >= CELLS && warm.is_none() {

@@ -1,5 +1,4 @@
-//! How many images a second the loader makes: decoding and augmentation of one epoch of a pipeline's
-//! training images, with nothing that learns from them.
+//! Throughput of the loader: decodes and augments a pipeline's training images for one epoch, without training.
 //!
 //! `cargo bench --bench loading -- pipelines/cifar100.yaml --set data.workers=1`
 
@@ -23,7 +22,7 @@ struct Args {
     batch: usize,
     #[arg(long, default_value_t = 3)]
     epochs: usize,
-    /// What cargo gives every bench
+    /// Passed by cargo to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }

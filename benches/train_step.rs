@@ -1,6 +1,6 @@
 //! One step of training by all terms of CTSL-MKT: two ResNets, self-distillation from frozen copies,
 //! mutual responses, distances and angles. The work of the usual eager PyTorch script, so that both can
-//! be timed side by side; the images are the same in every step, and nothing else is.
+//! be timed side by side. All steps use the same images.
 //!
 //! `cargo bench --bench train_step -- --batch 128 --size 32 --depth 20 --steps 20 --device cpu`
 
@@ -19,7 +19,7 @@ use tch::{Kind, Tensor};
 
 const CLASSES: usize = 100;
 const LEARNING_RATE: f64 = 0.05;
-/// Steps before those that are timed.
+/// Untimed steps before the timed ones.
 const WARM_UP: usize = 3;
 
 #[derive(Parser)]
@@ -44,7 +44,7 @@ struct Args {
     /// Cross-entropy only
     #[arg(long)]
     plain: bool,
-    /// What cargo gives every bench
+    /// Passed by cargo to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }

@@ -2,9 +2,9 @@
 //!
 //! `cargo run --release --example emit_again -- FOLDER [MODEL ...]`
 //!
-//! Each file is imported, BatchNorm is folded, and what is emitted takes turns with the original in ONNX Runtime and in
-//! tract, at batch 1 and 8. A ratio below 1 says that the emitted file is faster. Files that fix their batch, or that are
-//! not imported, are left out.
+//! Each file is imported, BatchNorm is folded, and the emitted file takes turns with the original in ONNX Runtime and
+//! tract, at batch 1 and 8. A ratio below 1 means that the emitted file is faster. Files with a fixed batch, and those that
+//! cannot be imported, are left out.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,13 +18,13 @@ use cohort::onnx::{OnnxFile, emit, import, plain_contract};
 use cohort::ui::out;
 use ndarray::ArrayD;
 
-/// Rounds of a cell; in each, both files have a turn.
+/// Rounds per cell; both files have a turn in each.
 const ROUNDS: usize = 25;
 
-/// Seconds of a turn, at least; it has at least one run.
+/// Minimum seconds per turn; a turn has at least one run.
 const TURN_SECONDS: f64 = 0.05;
 
-/// Of the intervals.
+/// Confidence level of the intervals.
 const SEED: u64 = 7;
 
 fn main() -> Result<()> {
@@ -77,7 +77,7 @@ fn emitted_again(original: &OnnxFile) -> Result<OnnxFile> {
     OnnxFile::from_bytes(emit(&folded, &plain_contract(folded.graph()), None)?, Path::new("emitted.onnx"))
 }
 
-/// Medians of both files, the median of the rounds' ratios with its interval, and what that says.
+/// Medians of both files, and the median ratio of the rounds with its interval and a verdict.
 fn cell(original: &OnnxFile, emitted: &OnnxFile, engine: EngineName, batch: usize) -> Result<String> {
     let [channels, height, width] = original.contract.image_shape().context("the image size is not fixed")?;
     let images = ArrayD::from_shape_fn(vec![batch, channels, height, width], |at| {
@@ -92,7 +92,7 @@ fn cell(original: &OnnxFile, emitted: &OnnxFile, engine: EngineName, batch: usiz
     }
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..ROUNDS {
-        // Whoever comes second finds the caches filled by the other: each does so in half of the rounds.
+        // The second one finds caches filled by the first, so the order changes with every round.
         for place in [round % 2, 1 - round % 2] {
             times[place].push(turn(engines[place].as_mut())?);
         }
@@ -108,7 +108,7 @@ fn cell(original: &OnnxFile, emitted: &OnnxFile, engine: EngineName, batch: usiz
     Ok(format!("{:.3} | {:.3} | {value:.3} ({low:.3} to {high:.3}) | {says}", ms(&times[0]), ms(&times[1])))
 }
 
-/// The median of the runs of a turn, in seconds.
+/// Median time of a run in one turn, in seconds.
 fn turn(engine: &mut dyn Engine) -> Result<f64> {
     let whole = Instant::now();
     let mut times = Vec::new();

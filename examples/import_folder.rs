@@ -1,5 +1,5 @@
-//! Imports every ONNX file of a folder and holds all engines against its own nodes in float64, as
-//! `cohort verify FILE` does: `cargo run --release --example import_folder -- FOLDER [IMAGES]`
+//! Imports every ONNX file of a folder and compares all engines with its own nodes in float64, as `cohort verify FILE`
+//! does: `cargo run --release --example import_folder -- FOLDER [IMAGES]`
 //!
 //! Files are named MODEL.EXPORTER.BATCH.onnx, as `scripts/foreign-models.py` does. It fails unless all files of the
 //! older exporter pass, and with the newer one nine models of ten.
@@ -21,7 +21,7 @@ use cohort::verify::{
 };
 use ndarray::ArrayD;
 
-/// The largest relative error that is taken for rounding.
+/// The largest relative error that counts as rounding.
 const LIMIT: f64 = 1e-4;
 
 const ENGINES: [EngineName; 2] = [EngineName::OrtCpu, EngineName::Tract];
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     paths.sort();
     out("| model | exporter | batch | imported in ms | within tolerance | largest relative error | s |")?;
     out("| --- | --- | --- | ---: | --- | ---: | ---: |")?;
-    // By exporter, for each model whether all its files pass.
+    // For each exporter and model, whether all its files pass.
     let mut models: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     let mut refusals = Vec::new();
     for path in &paths {
@@ -66,11 +66,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What came out for one file.
+/// The result for one file.
 struct Found {
     import_ms: f64,
     report: VerifyReport,
-    /// The largest error of an engine over the largest logit.
+    /// The largest error of an engine divided by the largest logit.
     error: f64,
     seconds: f64,
 }
@@ -99,7 +99,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
     let imported = import(&file)?;
     let import_ms = start.elapsed().as_secs_f64() * 1e3;
     let [channels, height, width] = file.contract.image_shape().context("the image size is not fixed")?;
-    // A plain sequence of numbers that fills all images.
+    // The images are filled with a multiplicative hash of the index.
     let images = ArrayD::from_shape_fn(vec![images, channels, height, width], |at| {
         let index = ((at[0] * channels + at[1]) * height + at[2]) * width + at[3];
         let number = (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);

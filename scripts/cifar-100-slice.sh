@@ -1,6 +1,6 @@
 #!/bin/sh
-# One slice of the CIFAR-100 studies: goes on where the last slice ended, and stops with a checkpoint when its time
-# is over. Call it again until it says that all is done.
+# Runs the CIFAR-100 studies for a limited time: continues where the last call ended, and stops with a checkpoint when the
+# time is over. Call it again until it reports that all is done.
 #
 # usage: COHORT_DATA=/path/to/data scripts/cifar-100-slice.sh [SECONDS=540] [FOLDER=studies]
 #        [COHORT=target/release/cohort] [options of `cohort study`, such as --set device=cpu]
@@ -15,7 +15,7 @@ for study in resnet wrn mixed; do
   [ "$left" -gt 0 ] || break
   timeout --signal=INT "$left" "$cohort" study "$root/pipelines/studies/cifar100-$study.yaml" --out "$out/cifar100-$study" "$@"
   code=$?
-  # 124 is timeout's word for a slice that is over.
+  # `timeout` ends with 124 when the time is over.
   case $code in
     0) ;;
     124 | 130) echo "the slice is over; call this again to go on" >&2; exit 0 ;;

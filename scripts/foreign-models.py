@@ -38,7 +38,7 @@ def resnet20() -> torch.nn.Module:
 
 
 def vgg8() -> torch.nn.Module:
-    """VGG with one convolution a stage, for 32 x 32 images."""
+    """VGG with one convolution per stage, for 32 x 32 images."""
     layers, width = [], 3
     for channels in (64, 128, 256, 512, 512):
         pool = [torch.nn.MaxPool2d(2)] if channels != width else []

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/onnx: small foreign models, an input for each, and what onnxruntime gives for it.
+"""Makes tests/fixtures/onnx: small models from other exporters, an input for each, and onnxruntime's output for it.
 
 usage: make-onnx-fixtures.py FOLDER
 
@@ -36,7 +36,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Shuffle(nn.Module):
-    """A unit of ShuffleNetV2: the channels halved, joined, shuffled."""
+    """A unit of ShuffleNetV2: channels are split in halves, concatenated and shuffled."""
 
     def __init__(self):
         super().__init__()
@@ -137,7 +137,7 @@ class Hand:
 
 
 def nhwc_uint8(path: Path) -> None:
-    """Bytes, channels last, normalised in the graph, a softmax at the end, as tf2onnx writes Keras models."""
+    """Takes bytes with channels last, normalises them in the graph and ends in a softmax, as tf2onnx writes Keras models."""
     net = Hand(15, ["unk__1", 9, 8, 3], TensorProto.UINT8)
     net.node("Cast", "input", out="floats", to=FLOAT)
     net.node("Mul", "floats", net.constant("scale", np.float32(1 / 255)), out="unit")
@@ -168,7 +168,7 @@ def padding(path: Path) -> None:
 
 
 def parts(path: Path) -> None:
-    """Split, Slice and Gather, and shapes that are worked out in the graph, the batch among them."""
+    """Split, Slice and Gather, and shapes, including the batch, that are computed in the graph."""
     net = Hand(13, ["batch", 3, 8, 8])
     net.node("Conv", "input", net.weight("w", 7, 3, 1, 1), out="a")
     net.node("Split", "a", net.ints("lengths", 2, 4, 1), out=["s0", "s1", "s2"], axis=1)
@@ -193,7 +193,7 @@ def parts(path: Path) -> None:
 
 
 def half(path: Path) -> None:
-    """Half precision at both ends; weights as int32_data."""
+    """Half precision for input and output; weights stored as int32_data."""
     net = Hand(13, ["batch", 3, 6, 6], TensorProto.FLOAT16)
     for name, shape in (("w", (4, 3, 3, 3)), ("head.w", (4, 4))):
         values = (net.random.standard_normal(shape) * 0.25).astype(np.float16)
@@ -207,7 +207,7 @@ def half(path: Path) -> None:
 
 
 def fields(path: Path) -> None:
-    """Weights in typed fields, of several types, some in a file beside the model; a fixed batch."""
+    """Weights in typed fields of several types, some in an external file; a fixed batch."""
     net = Hand(17, [1, 3, 6, 6])
     values = (net.random.standard_normal((4, 3, 1, 1)) * 0.5).astype(np.float32)
     net.weights.append(helper.make_tensor("w", FLOAT, values.shape, values.flatten()))
@@ -227,7 +227,7 @@ def fields(path: Path) -> None:
 
 
 def functions(path: Path) -> None:
-    """Functions of elements, also those that are written with others."""
+    """Elementwise functions, including those composed of several operators."""
     net = Hand(20, ["batch", 3, 6, 6])
     net.node("Conv", "input", net.weight("w", 8, 3, 1, 1, scale=1.0), out="x")
     net.node("LeakyRelu", "x", out="a0", alpha=0.2)
@@ -257,7 +257,7 @@ def functions(path: Path) -> None:
 
 
 def attention(path: Path) -> None:
-    """Attention of one head over the pixels, and a logarithm of probabilities at the end."""
+    """Attention with one head over the pixels; ends in a logarithm of probabilities."""
     net = Hand(17, ["batch", 3, 4, 4])
     net.node("Reshape", "input", net.ints("seen", 0, 3, 16), out="rows")
     net.node("Transpose", "rows", out="tokens", perm=[0, 2, 1])

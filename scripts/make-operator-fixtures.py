@@ -41,11 +41,11 @@ class Net:
         return f"{name}.out"
 
     def then(self, kind: str, *inputs: str, **attributes) -> None:
-        """The next operator, on what there is."""
+        """Appends an operator that reads the current value."""
         self.last = self.op(kind, [self.last, *inputs], **attributes)
 
     def save(self, folder: Path, name: str, features: int) -> None:
-        """Adds a linear layer over what there is, `features` numbers for an image, and writes the file and its case."""
+        """Adds a linear layer to the current value, `features` numbers per image, and writes the file and its case."""
         self.then("Flatten")
         self.then("Gemm", self.values(4, features), self.values(4), transB=1)
         graph = helper.make_graph(
@@ -53,7 +53,7 @@ class Net:
             [helper.make_tensor_value_info("image", self.image[1], self.image[0])],
             [helper.make_tensor_value_info(self.last, FLOAT, ["n", 4])], self.initializers)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
-        # GroupNormalization of 18 was replaced in 21, but files with it are there.
+        # GroupNormalization of operator set 18 was replaced in 21, but such files exist.
         if name != "op_group_norm_18":
             onnx.checker.check_model(model, full_check=True)
         onnx.save(model, folder / f"{name}.onnx")
@@ -69,7 +69,7 @@ class Net:
 
 
 class Pixels(Net):
-    """The same on bytes with the channels last, which the file itself resizes and normalises."""
+    """The same for bytes with channels last, which the file itself resizes and normalises."""
 
     image = ["n", 12, 10, 3], TensorProto.UINT8
 
@@ -161,7 +161,7 @@ def quantised(folder: Path) -> None:
 
 
 def quantised_weights(folder: Path) -> None:
-    """Weights as training with quantisation leaves them: floats that the file quantises, with a scale per channel."""
+    """Weights as quantisation-aware training exports them: floats that the file quantises, with a scale per channel."""
     net = Net(14)
     scales = net.constant(net.rng.uniform(0.005, 0.012, 6).astype(np.float32))
     zeros = net.constant(np.zeros(6, np.int8))
@@ -180,7 +180,7 @@ def more_norms(folder: Path) -> None:
 
 
 def choices(folder: Path) -> None:
-    """Comparisons, functions of booleans, and choices with known and other conditions, some of them with infinities."""
+    """Comparisons, boolean functions, and Where with constant and computed conditions, some with infinities."""
     net = Net(17)
     number = lambda value: net.constant(np.array(value, np.float32))
     x = net.last
@@ -212,7 +212,7 @@ def more_functions(folder: Path) -> None:
     pieces += [net.op(kind, [net.op("Mul", [net.last, net.constant(np.array(3.7, np.float32))])])
                for kind in ("Floor", "Ceil", "Round")]
     pieces.append(net.op("Acosh", [net.op("Add", [net.op("Abs", [net.last]), net.constant(np.array(1.1, np.float32))])]))
-    # Halves go to the even integer.
+    # Halves round to the even integer.
     pieces.append(net.op("Round", [net.op("Add", [net.op("Mul", [net.last, net.constant(np.array(0, np.float32))]),
                                                   net.constant(np.array([[[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.49]]],
                                                                         np.float32))])]))
@@ -250,7 +250,7 @@ def pixels(folder: Path) -> None:
 
 
 def old(folder: Path) -> None:
-    """Operators as they were in operator set 10."""
+    """Operators in their forms of operator set 10."""
     net = Net(10)
     scales = lambda *numbers: net.constant(np.array(numbers, np.float32))
     net.then("Resize", scales(1, 1, 0.6, 0.8), mode="nearest")

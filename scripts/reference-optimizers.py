@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records what PyTorch's optimisers do, for the test of ours.
+"""Records the steps of PyTorch's optimisers, with which a test compares ours.
 
     python3 scripts/reference-optimizers.py > tests/reference/optimizers.json
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Records three training steps by all terms of CTSL-MKT in PyTorch, for the test of ours.
+"""Records three training steps by all terms of CTSL-MKT in PyTorch, with which a test compares ours.
 
     python3 scripts/reference-step.py > tests/reference/step.json
 
@@ -26,7 +26,7 @@ def noise(count, seed):
 
 
 class Net:
-    """ResNet for CIFAR by the names its parameters have in Cohort."""
+    """ResNet for CIFAR with the parameter names that Cohort uses."""
 
     def __init__(self, seed):
         self.params, self.stats, self.seed = {}, {}, seed

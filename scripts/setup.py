@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNTIME = ROOT / ".runtime"
 RUST = (1, 92)
 GLIBC = range(28, 16, -1)
-# The parts of a wheel that a Rust program needs; the rest of it is Python.
+# The parts of a wheel that a Rust program needs; the rest is Python.
 PARTS = {
     "torch": ("torch/lib/", "torch/include/", "torch/version.py", "torch/NOTICE", "torch/LICENSE"),
     "onnxruntime": ("onnxruntime/capi/lib", "onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"),
 }
-# What must be free, with libtorch and without.
+# Free disk space that is needed, with libtorch and without.
 SPARE_BYTES = {True: 3 << 30, False: 1 << 28}
 
 
@@ -91,7 +91,7 @@ def mark(package: str) -> Path:
 
 
 def fetch(package: str, version: str, digest: str, folder: Path) -> Path:
-    """Lets pip fetch one wheel, which pip holds against the hash."""
+    """Downloads one wheel with pip, which checks its hash."""
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{package}=={version} --hash=sha256:{digest}\n")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary=:all:",
@@ -110,7 +110,7 @@ def fetch(package: str, version: str, digest: str, folder: Path) -> Path:
 
 
 def unpack(wheel: Path, package: str) -> None:
-    """Unpacks the parts that are needed; the mark is set last, so that an interrupted one is done again."""
+    """Unpacks the parts that are needed. The mark is set last, so that an interrupted unpacking is repeated."""
     parts = PARTS.get("onnxruntime" if package.startswith("onnxruntime") else package, ("nvidia/",))
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():

@@ -38,7 +38,7 @@ class Residual(nn.Module):
 
 
 class Student(nn.Module):
-    """Gives logits and the pooled embedding before the classifier."""
+    """Returns logits and the pooled embedding before the classifier."""
 
     def __init__(self, depth: int, channels: int):
         super().__init__()
@@ -57,7 +57,7 @@ class Student(nn.Module):
 
 
 def relations(embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances over their mean, and the cosines of all angles."""
+    """Distances divided by their mean, and the cosines of all angles."""
     distances = torch.cdist(embedding, embedding)
     directions = F.normalize(embedding[None, :] - embedding[:, None], dim=2)
     return distances / distances[distances > 0].mean(), directions @ directions.transpose(1, 2)

@@ -1,4 +1,4 @@
-//! `cohort bench` as a program uses it. Times are not judged here: only what is measured, kept and gated.
+//! `cohort bench` as scripts call it. No time is asserted here: only what is measured, recorded and gated.
 
 #[path = "support/folder.rs"]
 mod folder;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use folder::Folder;
 
-/// As short as a measurement can be that has a 95th percentile and turns for intervals.
+/// The shortest measurement with a 95th percentile and several turns, which intervals need.
 const SHORT: [&str; 6] = ["--min-samples", "70", "--min-seconds", "1.2", "--max-seconds", "5"];
 
 const SHORTEST: [&str; 6] = ["--min-samples", "1", "--min-seconds", "0.01", "--max-seconds", "1"];
@@ -179,7 +179,7 @@ fn what_does_not_hold_is_an_error_after_everything_is_kept() {
     let (code, text) =
         folder.fails(&bench(&[&one[..], &["--compare", "b.json", "--allow=-1"]].concat(), &SHORT));
     assert!(code == Some(2) && text.contains("--allow"), "{text}");
-    // Whether it is slower is for the machine to say; that it is compared, for this test.
+    // The machine decides which one is slower; this test checks only that they are compared.
     let output = folder.output(&bench(&[&one[..], &["--compare", "b.json"]].concat(), &SHORT));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let compared = list(&report["comparison"], "cells");

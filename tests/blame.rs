@@ -1,4 +1,4 @@
-//! The node a failure begins at is named: faults of a file, faults of an engine, and what recorded outputs tell.
+//! Blame: the node where a failure begins is named, for faults of a file, faults of an engine, and recorded outputs.
 #![cfg(feature = "train")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests change one operation and keep all others")]
 
@@ -19,7 +19,7 @@ use cohort::verify::{
     blame, input_sets, save_case, verify,
 };
 
-/// A network with one of each: padded convolution, normalisation, activation, both poolings, classifier.
+/// A network with one layer of each kind: padded convolution, normalisation, activation, both poolings, classifier.
 fn network(change: &dyn Fn(Op) -> Op) -> Graph {
     let (mut builder, image) = Builder::new(vec![3, 9, 9]).unwrap();
     let mut add = |name: &str, op: Op, inputs: &[NodeId]| builder.add(name, change(op), inputs).unwrap();
@@ -72,7 +72,7 @@ fn inputs() -> Vec<InputSet> {
 
 type Open<'a> = &'a dyn Fn(&OnnxFile, EngineName, &EngineOptions) -> Result<Box<dyn Engine>>;
 
-/// Verifies `file` in ONNX Runtime, as `open` loads it, against the logits of a network, and looks for the node.
+/// Verifies `file` in ONNX Runtime, as `open` loads it, against the logits of a network, and blames a node.
 fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_>) -> (VerifyReport, Truths) {
     let inputs = inputs();
     let truth = Truth::new(model).unwrap();
@@ -98,7 +98,7 @@ fn blamed(file: &OnnxFile, standing: ReferenceKind, model: &Model, open: Open<'_
     (report, truths)
 }
 
-/// The engine computes another network than the file says: what it opens is that network's file.
+/// An engine that computes another network than the file describes: it opens that network's file instead.
 #[track_caller]
 fn engine_fault(node: &str, cause: &str, spoil: &dyn Fn(&Graph) -> Graph) {
     let graph = network(&|op| op);
@@ -126,12 +126,12 @@ fn says(blame: &Blame, node: &str, cause: &str) {
     assert!(blame.samples.len() > 1);
     let before = blame.around.iter().take_while(|error| error.node != node);
     before.for_each(|error| assert!(error.isolated < 1e-5 && error.cumulative < 1e-5, "{error:?}"));
-    // Those behind it are wrong by what they get, and not by themselves.
+    // Later nodes are wrong because of their inputs, not by themselves.
     let behind = blame.around.iter().skip_while(|error| error.node != node).skip(1);
     behind.for_each(|error| assert!(error.isolated < 1e-5, "{error:?}"));
 }
 
-/// The network with the padding of its first convolution before the image.
+/// The network with all padding of its first convolution moved to the top and left.
 fn padded_before(graph: &Graph) -> Graph {
     let rewritten = graph.rewritten(&mut |builder, id, inputs| {
         let node = graph.node(id);
@@ -188,7 +188,7 @@ fn a_rewriting_that_a_look_inside_undoes() {
         other => other,
     });
     let (whole, wrong) = (file(&model(&graph, &weights)), file(&model(&pooled, &weights)));
-    // An engine that joins the pooling with what is behind it, wrongly, unless somebody wants its value.
+    // An engine that fuses the pooling with the next node wrongly, unless the pooling's value is an output.
     let joins = |asked: &OnnxFile, engine: EngineName, options: &EngineOptions| {
         let inner: Vec<&str> = asked
             .contract

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds a run's export against Python's onnx checker and onnxruntime, which share no code with it.
+"""Checks a run's export with Python's onnx checker and onnxruntime, which share no code with Cohort.
 
 usage: check_export.py RUN_FOLDER
 
@@ -14,7 +14,7 @@ import numpy
 import onnx
 import onnxruntime
 
-# As `verify` holds ONNX Runtime on the CPU, and files of half precision anywhere:
+# The limits of `verify` for ONNX Runtime on the CPU, and for half precision in any engine:
 # |found - truth| <= atol * rms(truth of the sample) + rtol * |truth|.
 SINGLE, HALF = (1e-5, 1e-4), (5e-3, 1e-2)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the latency that `cohort bench` reports for ONNX Runtime against a plain loop in Python, another clock.
+"""Compares the latency that `cohort bench` reports for ONNX Runtime with a plain loop in Python, with another clock.
 
 usage: check_latency.py [MODEL] [--batch N] [--rounds N] [--cohort PROGRAM]
 
@@ -25,7 +25,7 @@ import onnxruntime
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 0.03
 SECONDS, SAMPLES = 1.0, 100
-# As in src/bench/measure.rs: runs and seconds at least, seconds at most, and how near the windows must be.
+# As in src/bench/measure.rs: minimum runs and seconds, maximum seconds, and the largest difference between windows.
 WARMUP_RUNS, WARMUP_SECONDS, WARMUP_MOST, WARMUP_AGREEMENT = 50, 1.0, 10.0, 0.02
 RESAMPLES = 10_000
 
@@ -40,7 +40,7 @@ def is_warm(samples: list[int]) -> bool:
 
 
 def plain_loop(model: Path, batch: int) -> list[int]:
-    """Nanoseconds of every run, after a warm-up."""
+    """Time of every run after a warm-up, in nanoseconds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
@@ -76,7 +76,7 @@ def in_python(options: argparse.Namespace) -> float:
 
 
 def in_cohort(options: argparse.Namespace) -> float:
-    """Median milliseconds as `cohort bench` takes and reports them."""
+    """Median milliseconds as measured and reported by `cohort bench`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bench.json"
         command = [options.cohort, "bench", options.model, "--engine", "ort-cpu", "--batch", options.batch,

@@ -1,4 +1,4 @@
-//! Each command as a program uses it: one JSON document on stdout, nothing else there.
+//! Each command as scripts call it: one JSON document on stdout and nothing else there.
 
 #[path = "support/folder.rs"]
 mod folder;
@@ -80,7 +80,7 @@ fn verify_without_a_checkpoint_reads_the_file_itself() {
     assert_eq!(engines[4]["sets"][0]["samples"], 8, "tract runs few samples before it optimises");
 }
 
-/// A network of two classes with a softmax at its end, the second class of probability 1e-9 on a black image.
+/// A network of two classes that ends in a softmax, where the second class has probability 1e-9 on a black image.
 fn with_softmax(folder: &Folder, name: &str, error: f32) {
     let (mut builder, image) = Builder::new(vec![3, 8, 8]).unwrap();
     let pooled = builder.add("pool", Op::GlobalAvgPool, &[image]).unwrap();
@@ -125,11 +125,11 @@ fn errors_of_small_probabilities_are_seen() {
         code == Some(1) && said.contains("class 1: -20.") && said.contains("the file itself is wrong"),
         "{said}"
     );
-    // That the case cannot be kept does not hide that the file fails.
+    // The failure is reported even though the case cannot be kept.
     let (code, said) =
         folder.fails(&["verify", "one.onnx", "--reference", "other.onnx", "--case", "one.onnx/case"]);
     assert!(code == Some(1) && said.contains("the failing case is not kept"), "{said}");
-    // Against recorded probabilities the file is taken as it is.
+    // Compared with recorded probabilities, the file keeps its softmax.
     let images = ArrayD::<f32>::zeros(vec![2, 3, 8, 8]);
     let expected = ndarray::array![[1.0f32, 1e-9], [1.0, 1e-9]];
     ndarray_npy::write_npy(folder.path("x.npy"), &images).unwrap();
@@ -138,7 +138,7 @@ fn errors_of_small_probabilities_are_seen() {
     assert_eq!(recorded["engines"].as_array().unwrap().len(), 4, "libtorch gives logits");
 }
 
-/// Files of others that end in a softmax over bytes, channels last, and in a logarithm of one.
+/// Files of other origin: bytes with channels last that end in a softmax, and a logarithm of a softmax.
 #[test]
 fn verify_cuts_foreign_files_before_their_softmax() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx");
@@ -166,7 +166,7 @@ fn verify_measures_a_file_of_half_precision_by_its_own_row() {
     }
 }
 
-/// Bytes, channels last: images of a data set are given as they are.
+/// A file that takes bytes with channels last gets a data set's images unchanged.
 #[test]
 fn verify_gives_bytes_to_a_file_of_bytes() {
     let colours = Colours::new();
@@ -251,7 +251,7 @@ fn verify_holds_a_file_against_recorded_outputs() {
     assert!(code == Some(2) && said.contains("cannot read none.npz"), "{said}");
 }
 
-/// Headers that claim more than there is, or what is no number: refused before memory is taken for it.
+/// Headers that claim more data than there is, or sizes that are not numbers, are refused before memory is allocated.
 #[test]
 fn recorded_arrays_are_believed_as_far_as_they_go() {
     let folder = Folder::new();
@@ -284,7 +284,7 @@ fn recorded_arrays_are_believed_as_far_as_they_go() {
     assert!(code == Some(2) && said.contains("it has no array 'image', only other"), "{said}");
 }
 
-/// Recorded bytes for a file of bytes, and what is none.
+/// Recorded bytes for a file that takes bytes, and recordings that do not fit it.
 #[test]
 fn recorded_inputs_are_what_the_file_takes() {
     let folder = Folder::new();
@@ -301,7 +301,7 @@ fn recorded_inputs_are_what_the_file_takes() {
     assert!(code == Some(2) && said.contains("takes integers from 0 to 255"), "{said}");
 }
 
-/// A file with an operator that nobody knows: tract finds out when it plans.
+/// A file with an unknown operator, which tract only notices when it plans.
 #[test]
 fn an_engine_that_refuses_says_so_once() {
     let folder = Folder::new();
@@ -343,7 +343,7 @@ fn verify_with_data_counts_right_answers() {
     assert!(code == Some(2) && said.contains("are [1, 8, 8], but m.onnx takes [3, 8, 8]"), "{said}");
 }
 
-/// Three classes of colours, and a network that answers with the channel that is most above its mean.
+/// Three classes of colours, and a network that chooses the channel that exceeds its mean most.
 struct Colours {
     folder: Folder,
     metadata: Metadata,
@@ -385,7 +385,7 @@ impl Colours {
         Self { folder, metadata }
     }
 
-    /// Writes the network, with what it says spoilt.
+    /// Writes the network with its metadata changed.
     fn write(&self, spoil: impl FnOnce(&mut Metadata)) {
         let (mut builder, image) = Builder::new(vec![3, 6, 6]).unwrap();
         let pooled = builder.add("pool", Op::GlobalAvgPool, &[image]).unwrap();
@@ -396,7 +396,7 @@ impl Colours {
         let mut weights = initial_weights(&graph, 1);
         let turned = |at: ndarray::IxDyn| if at[0] + at[1] == 2 { 1.0 } else { 0.0 };
         weights.insert("head.weight", ArrayD::from_shape_fn(vec![3, 3], turned));
-        // Red must stand out by a whole deviation, so that deviations matter.
+        // Red must stand out by a whole standard deviation, so that deviations matter.
         weights.insert("head.bias", ndarray::array![0.0, 0.0, -1.0].into_dyn());
         let mut metadata = self.metadata.clone();
         spoil(&mut metadata);
@@ -407,7 +407,7 @@ impl Colours {
     }
 }
 
-/// Makes metadata wrong somewhere.
+/// Changes one thing in the metadata.
 type Spoil = fn(&mut Metadata);
 
 const COLOURS: [&str; 4] = ["verify", "colours.onnx", "--data", "p.yaml"];
@@ -440,7 +440,7 @@ fn verify_holds_the_files_own_preprocessing_against_what_was_reported() {
         assert!(said.contains(problem), "{problem}: {said}");
         assert!(said.contains("with the data set's own the accuracy in"), "{problem}: {said}");
     }
-    // What the data set's own preprocessing does not restore is not its fault, or not its alone.
+    // If the data set's own preprocessing does not restore the score, preprocessing is not the only fault.
     colours.write(|metadata| {
         metadata.score = Some(Scored { split: ScoredSplit::Test, images: 9, right: 5 });
     });
@@ -449,7 +449,7 @@ fn verify_holds_the_files_own_preprocessing_against_what_was_reported() {
         code == Some(1) && said.contains("preprocessing is the data set's own: the cause lies"),
         "{said}"
     );
-    // A change that no image shows is a warning.
+    // A change that has no effect on any image is a warning.
     colours.write(|metadata| metadata.std.iter_mut().for_each(|std| *std *= 1.1));
     let report = colours.folder.json(&COLOURS);
     assert!(report["findings"][0]["problem"].as_str().unwrap().contains("not the data set's own: std"));

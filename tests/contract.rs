@@ -1,4 +1,4 @@
-//! Files keep the contract they are written under: names, types, layout, batch, shapes and what the outputs are.
+//! Files keep the contract under which they are written: names, types, layout, batch, shapes and kinds of outputs.
 
 use std::path::{Path, PathBuf};
 
@@ -104,7 +104,7 @@ fn a_student_drops_in_for_another_file() {
     }
 }
 
-/// Where a file gives the class alone, a student does too.
+/// A student that replaces a file whose only output is the class also outputs only the class.
 #[test]
 fn a_student_gives_decisions_where_the_contract_does() {
     let student = student();

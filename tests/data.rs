@@ -32,7 +32,7 @@ fn close(found: &[f32], published: &[f32]) {
     }
 }
 
-/// Unpacks with the system's tools into a folder that goes away.
+/// Unpacks with the system's tools into a temporary folder.
 fn unpacked(command: &str) -> tempfile::TempDir {
     let target = tempfile::tempdir().unwrap();
     let status = Command::new("sh").args(["-ec", command]).current_dir(target.path()).status().unwrap();

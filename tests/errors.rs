@@ -1,4 +1,4 @@
-//! What a user sees when something is wrong: one snapshot an error, through the real binary.
+//! What a user sees when something is wrong: one snapshot per error, through the real binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use cohort::graph::Model;
 use cohort::onnx::{Metadata, emit, plain_contract};
 use cohort::zoo;
 
-/// A pipeline that is right; each case breaks it somewhere.
+/// A valid pipeline, which each case breaks in one place.
 const RIGHT: &str = "\
 version: 1
 name: small
@@ -46,13 +46,13 @@ impl Case {
         self
     }
 
-    /// The right pipeline with one text replaced.
+    /// The valid pipeline with one text replaced.
     fn broken(from: &str, to: &str) -> Self {
         assert!(RIGHT.contains(from), "{from}");
         Self::new().with("p.yaml", RIGHT.replace(from, to))
     }
 
-    /// Exit code and stderr, with the folder's name taken out.
+    /// Exit code and stderr, without the folder's name.
     fn run(&self, args: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_cohort"))
             .current_dir(self.folder.path())
@@ -87,7 +87,7 @@ fn model(input: [usize; 3]) -> Vec<u8> {
     emit(&Model::untrained(graph.clone(), 1), &plain_contract(&graph), Some(&metadata)).unwrap()
 }
 
-/// Bytes with a text in them replaced by one as long.
+/// Bytes in which one text is replaced by another of the same length.
 fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let place = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
     let mut bytes = bytes.to_vec();

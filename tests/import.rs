@@ -1,5 +1,5 @@
-//! Files that others made, as graphs: they compute what onnxruntime recorded, and come out of emission and
-//! import as they went in. `scripts/make-onnx-fixtures.py` makes them.
+//! Importing files of other exporters: the graphs compute what onnxruntime recorded, and emission followed by import
+//! gives them back unchanged. `scripts/make-onnx-fixtures.py` makes the files.
 #![cfg(feature = "train")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests change one operation and keep all others")]
 
@@ -35,7 +35,7 @@ fn recorded(path: &Path, part: &str) -> ArrayD<f32> {
     ndarray_npy::read_npy(path.with_extension(format!("{part}.npy"))).unwrap()
 }
 
-/// Half precision in between is not modelled, only its weights.
+/// Half precision is modelled for weights only, not for what lies between nodes.
 fn tolerance(file: &OnnxFile) -> f64 {
     if file.contract.input.element == Element::Float16 { 2e-3 } else { 1e-5 }
 }
@@ -45,7 +45,7 @@ fn engine_tolerance(file: &OnnxFile) -> f64 {
     if file.contract.precision == Precision::Int8 { 2e-2 } else { tolerance(file) }
 }
 
-/// The largest difference over the largest value.
+/// The largest difference divided by the largest value.
 fn apart(found: &ArrayD<f64>, expected: &ArrayD<f32>) -> f64 {
     assert_eq!(found.shape(), expected.shape());
     let largest = expected.iter().fold(0f64, |largest, &value| largest.max(f64::from(value).abs()));
@@ -131,7 +131,7 @@ fn import_and_emission_come_to_rest_at_once() {
     }
 }
 
-/// A graph with the numbers that files hold in single precision.
+/// A graph whose numbers are rounded to single precision, as in files.
 fn in_single(graph: &Graph) -> Graph {
     let single = |value: f64| f64::from(value as f32);
     let (mut builder, image) = Builder::new(graph.input_shape().clone()).unwrap();
@@ -158,7 +158,7 @@ fn every_ready_model_comes_back_as_it_was() {
         let model = zoo::find_model(name, Path::new(".")).unwrap();
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
         let model = Model::untrained(graph, 5);
-        // With the embedding as an output of its own and without, in turns.
+        // Alternately with and without the embedding as an output of its own.
         let contract = match index % 2 {
             0 => contract_with_embedding(model.graph()),
             _ => plain_contract(model.graph()),

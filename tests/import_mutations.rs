@@ -1,5 +1,5 @@
-//! Files that others made, with bytes changed, cut out and put in: an error or a graph, never a panic. What
-//! `make fuzz` found is kept in `fixtures/hostile`.
+//! Files of other exporters with bytes changed, removed and inserted: import gives an error or a graph and never panics.
+//! What `make fuzz` found is kept in `fixtures/hostile`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 const MUTATIONS: usize = 12_000;
 
-/// A few changes at random places.
+/// A few changes in random places.
 fn mutated(bytes: &[u8], random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..=random.next_u32() % 2 {

@@ -1,4 +1,4 @@
-//! Files whose interface is written in other ways than this program writes its own: each is validated as a user would.
+//! Files whose interface differs from those that this program writes, each validated with the command that a user runs.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ fn student() -> Model {
     Model::untrained(zoo::build(&spec, [3, 8, 8], CLASSES).unwrap(), 1)
 }
 
-/// A file of the student under a contract, changed, in a folder of its own.
+/// A student's file under a contract, changed by the test, in a folder of its own.
 struct Changed {
     folder: tempfile::TempDir,
     path: PathBuf,
@@ -101,7 +101,7 @@ fn node(op: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]) -> 
     }
 }
 
-/// Replaces the last change of shape by one for a single image.
+/// Replaces the last reshape by one that fits a single image only.
 fn bake_batch_in(graph: &mut GraphProto) {
     let flatten = graph.node.iter_mut().find(|node| node.op_type == "Flatten").unwrap();
     flatten.op_type = "Reshape".into();
@@ -256,7 +256,7 @@ fn outputs_that_are_no_numbers_are_left_out() {
         };
         let zip = NodeProto { domain: "ai.onnx.ml".into(), ..node("ZipMap", &["logits"], "loss", &[]) };
         graph.node.push(NodeProto { attribute: vec![names], ..zip });
-        // A list of maps has a type that the protocol buffers here do not know.
+        // The protocol buffers used here have no type for a list of maps.
         let list =
             ValueInfoProto { name: "loss".into(), r#type: Some(TypeProto::default()), ..Default::default() };
         graph.output = vec![list];
@@ -357,7 +357,7 @@ fn a_quantised_file_is_compared_with_floats_by_its_decisions() {
     let changed =
         |report: &VerifyReport| report.engines[0].sets.iter().map(|set| set.flips.len()).sum::<usize>();
     assert!(changed(&report) > 0, "the two are different networks");
-    // The other way round, and between two files in floats, every number counts.
+    // With the files exchanged, or with two files in floats, every number is compared.
     let folder = tempfile::tempdir().unwrap();
     let case = Some(folder.path().join("case"));
     let request = Request { reference: Some(int8), case, ..Request::of(floats) };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Parts of the table, each with what it may use, in the table's order. The last rows' parts may be used by all.
+/// Parts of the table in its order, each with the parts that it may use. Every part may use those of the last rows.
 struct Layers {
     order: Vec<String>,
     uses: BTreeMap<String, Option<BTreeSet<String>>>,
@@ -50,7 +50,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The part a file belongs to; none for the roots, which name all parts.
+/// The part to which a file belongs; `None` for the roots, which name all parts.
 fn part_of(path: &Path) -> Option<String> {
     let relative = path.strip_prefix(root().join("src")).unwrap();
     let part = relative.components().next().unwrap().as_os_str().to_string_lossy();
@@ -58,7 +58,7 @@ fn part_of(path: &Path) -> Option<String> {
     (!["lib", "main"].contains(&part.as_str())).then_some(part)
 }
 
-/// Parts that a file names outside its tests and comments.
+/// The parts that a file names outside its tests and comments.
 fn named(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let mut parts = BTreeSet::new();
@@ -110,14 +110,14 @@ fn each_part_uses_what_the_table_says_and_nothing_above() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// The test above must be able to fail.
+/// Shows that the test above can fail.
 #[test]
 fn names_in_code_are_found_and_names_in_comments_and_tests_are_not() {
     let text = "use crate::graph::Op;\n// crate::torch\nfn f(x: crate::zoo::X) {}\n#[cfg(test)]\nmod tests { use crate::run::execute; }";
     assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["graph", "zoo"]);
 }
 
-/// Words in backquotes that name a source file or a script.
+/// Words in backquotes that are names of source files or scripts.
 fn named_files(text: &str) -> Vec<String> {
     let named = |word: &&str| {
         let ending = word.rsplit_once('.').map(|(_, ending)| ending);

@@ -1,5 +1,5 @@
-//! Graphs of every kind through libtorch, ONNX Runtime and tract: all readings agree, and a planted
-//! fault is found.
+//! Parity: graphs of every kind give the same results in libtorch, ONNX Runtime and tract, and planted faults are
+//! found.
 #![cfg(feature = "train")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "tests change one operation and keep all others")]
 
@@ -41,7 +41,7 @@ fn metadata(graph: &Graph) -> Metadata {
     }
 }
 
-/// Initial weights with running statistics as after training: BatchNorm then does something.
+/// Initial weights with running statistics as after training, so that BatchNorm has an effect.
 fn with_statistics(graph: Graph, seed: u64) -> Model {
     let mut weights = initial_weights(&graph, seed);
     for spec in params(&graph) {
@@ -217,7 +217,7 @@ fn half_precision_is_near_and_no_nearer() {
     }
 }
 
-/// A convolution behind the image, and something that reads the image beside it.
+/// A convolution of the image, beside another node that reads the image.
 fn stem(conv: Conv2d, read_twice: bool) -> Graph {
     let (mut builder, image) = Builder::new(vec![2, 9, 8]).unwrap();
     let mut last = builder.add("conv", Op::Conv2d(conv), &[image]).unwrap();
@@ -271,7 +271,7 @@ fn a_file_normalises_by_itself() {
 
 #[test]
 fn a_strided_convolution_after_a_shuffle() {
-    // tract once could not plan for this one: its stride had to pass through the shuffle's Reshape.
+    // tract could not plan this graph once: the stride had to pass through the shuffle's Reshape.
     let conv =
         Step::Conv { out: 2, kernel: 1, stride: 2, padding: 0, dilation: 1, grouped: false, bias: false };
     let graph = grow(&[Step::Shuffle, conv], vec![2, 5, 5]);
@@ -280,7 +280,7 @@ fn a_strided_convolution_after_a_shuffle() {
     assert!(report.passed, "{:?}", problems(&report));
 }
 
-/// One more layer on a graph under construction; what does not fit is left out.
+/// Adds one layer to a graph; a layer that does not fit is left out.
 #[derive(Debug, Clone)]
 enum Step {
     Conv {
@@ -317,18 +317,18 @@ enum Step {
         keep: usize,
     },
     Shuffle,
-    /// What is left when the largest value along an axis is taken out.
+    /// The difference to the largest value along an axis.
     BelowLargest {
         axis: usize,
     },
-    /// A curve where values are negative, and the values themselves elsewhere: both meet at 0.
+    /// A curve for negative values and the values themselves elsewhere; both are 0 at 0.
     Choose,
     OwnNorm,
     Resize {
         size: [usize; 2],
         coordinates: Coordinates,
     },
-    /// To the nearest pixels, by whole numbers.
+    /// Enlarges by whole numbers with the nearest pixels.
     Enlarge,
 }
 
@@ -359,7 +359,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn resize() -> impl Strategy<Value = Step> {
     let coordinates = prop_oneof![Just(Coordinates::HalfPixel), Just(Coordinates::Asymmetric)];
     (3usize..12, 3usize..12, any::<bool>(), coordinates).prop_map(|(height, width, nearest, coordinates)| {
-        // Where single precision decides which pixel is the nearest, nothing is compared.
+        // Cases where rounding decides which pixel is the nearest are not compared.
         if nearest { Step::Enlarge } else { Step::Resize { size: [height, width], coordinates } }
     })
 }

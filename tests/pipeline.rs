@@ -1,4 +1,4 @@
-//! Whole pipelines through the real binary: start to report, reuse, interruption, tampering.
+//! Whole pipelines through the real binary: from start to report, reuse, interruption, tampering.
 #![cfg(feature = "train")]
 
 mod support;
@@ -109,7 +109,7 @@ fn start_to_report_then_reuse_then_tampering() {
     );
 }
 
-/// Files that normalise by themselves, and in half precision, pass and answer as the plain one does.
+/// Files that normalise by themselves and files in half precision pass, and classify as the plain one does.
 #[test]
 fn files_that_normalise_and_files_in_half_precision() {
     let workspace = Workspace::new(4);
@@ -133,7 +133,7 @@ fn files_that_normalise_and_files_in_half_precision() {
     let plain = succeeded(&workspace.run("out", &seed));
     let (class, probability) = predicted();
     let normalize = "stages.export.fold_normalization=true";
-    // tract sums in float16, too, which such a student may not bear.
+    // tract also accumulates in float16, which is too coarse for some students.
     let half = ["stages.export.precision=float16", "stages.verify.engines=[torch, ort-cpu]"];
     let both = [normalize, half[0], half[1]];
     for (options, allowed) in [(&[normalize][..], 1e-5), (&half, 5e-3), (&both, 5e-3)] {
@@ -155,7 +155,7 @@ fn files_that_normalise_and_files_in_half_precision() {
     assert!(10 * onnx("out/04-export/student.onnx") < 7 * plain["onnx_bytes"].as_u64().unwrap());
 }
 
-/// A candidate weighs what the export will write: with another precision the selection is made again.
+/// Candidates are weighed by the size of the exported file, so another precision repeats the selection.
 #[test]
 fn selection_weighs_the_file_that_the_export_writes() {
     let workspace = Workspace::new(1);
@@ -170,7 +170,7 @@ fn selection_weighs_the_file_that_the_export_writes() {
     };
     for precision in ["float32", "float16", "float32"] {
         let (weighed, written) = bytes(precision);
-        // Digits of the accuracy in the metadata may differ.
+        // The accuracy in the metadata may have another number of digits.
         assert!(weighed.abs_diff(written) < 16, "{precision}: weighed {weighed}, written {written}");
     }
 }
@@ -205,7 +205,7 @@ fn an_interrupt_writes_a_checkpoint_and_says_how_to_go_on() {
     assert!(text(&resumed.stderr).contains("collaborate: going on at epoch"), "{}", text(&resumed.stderr));
 }
 
-/// A student learns from a frozen teacher, on images that are mixed, by AdamW.
+/// A student learns from a frozen teacher on mixed images with AdamW.
 #[test]
 fn a_trained_student_can_teach_another_run() {
     let workspace = Workspace::new(2);
@@ -248,8 +248,8 @@ stages:
     assert!(said.contains("teacher: 'slim' of ./first does not fit the model 'wide.yaml'"), "{said}");
 }
 
-/// Three cells, three seeds: pre-training is done once a seed, a run that another process is at is left to it, and
-/// a call when all is done runs nothing again.
+/// Three cells and three seeds: pre-training runs once per seed, a run that another process works on is left to it,
+/// and a second call runs nothing.
 #[test]
 fn a_study_shares_what_is_the_same_and_goes_on() {
     let workspace = Workspace::new(1);

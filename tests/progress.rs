@@ -1,4 +1,4 @@
-//! What a listener hears while a pipeline runs through the library.
+//! The events that a listener receives while a pipeline runs through the library.
 #![cfg(feature = "train")]
 
 use std::path::Path;
@@ -40,7 +40,7 @@ fn states(events: &[Event]) -> Vec<(StageKind, StageState)> {
     states.collect()
 }
 
-/// Steps of every task, and that none begins before the one before it has ended.
+/// Counts the steps of every task and checks that no task begins before the last one has ended.
 fn steps(events: &[Event]) -> Vec<(String, u64, u64)> {
     let (mut tasks, mut open): (Vec<(String, u64, u64)>, _) = (Vec::new(), false);
     for event in events {

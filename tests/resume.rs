@@ -22,9 +22,9 @@ const KILLS_IN_PRETRAINING: usize = 2;
 enum At {
     /// A checkpoint is being written: its temporary file is there.
     Checkpoint,
-    /// A stage's files are all there, and the manifest does not know it yet.
+    /// A stage's files are all written, and the manifest does not list them yet.
     Manifest,
-    /// After so long.
+    /// After a time.
     Milliseconds(u64),
 }
 
@@ -41,7 +41,7 @@ fn status(run: &Path, stage: &str) -> Option<String> {
     Some(entry["status"].as_str()?.to_string())
 }
 
-/// Waits for the moment and kills; whether the moment was met, as the folder shows afterwards.
+/// Waits for the moment and kills the process. Returns whether the moment was met, judged by the folder afterwards.
 fn kill(child: &mut Child, run: &Path, at: At) -> bool {
     let folders = ["01-pretrain", "02-collaborate"].map(|stage| run.join(stage));
     let unfinished = |index: usize| {
@@ -73,8 +73,8 @@ fn kill(child: &mut Child, run: &Path, at: At) -> bool {
         }
 }
 
-/// Kills one run again and again, inside checkpoints, between a stage's files and the manifest, in
-/// both stages and between them, and compares what it ends with to an undisturbed run.
+/// Kills one run repeatedly, while checkpoints are written, between a stage's files and the manifest, in both stages and
+/// between them, and compares its result with an uninterrupted run.
 #[test]
 fn killed_runs_end_with_the_same_bytes() {
     let workspace = Workspace::new(EPOCHS);
@@ -91,7 +91,7 @@ fn killed_runs_end_with_the_same_bytes() {
             if enough {
                 break;
             }
-            // The end was reached too soon: another run of the same, killed on.
+            // The run ended before all kills: go on with another one.
             compare(&workspace, "killed");
             fs::remove_dir_all(&run).unwrap();
         }
@@ -146,7 +146,7 @@ fn a_truncated_checkpoint_costs_an_epoch_and_no_more() {
     child.wait().unwrap();
     let state = checkpoint.join("state.safetensors");
     let bytes = fs::read(&state).unwrap();
-    // The file before may be the same one under another name.
+    // The previous checkpoint may be the same file under another name.
     fs::remove_file(&state).unwrap();
     fs::write(&state, &bytes[..bytes.len() / 2]).unwrap();
     compare(&workspace, "cut");
@@ -165,8 +165,7 @@ fn another_number_of_threads_is_warned_of() {
     }
 }
 
-/// In a file system of its own, of a few hundred kilobytes: the run stops with a clear error, and goes
-/// on when there is space.
+/// In a file system of a few hundred kilobytes, a run stops with a clear error, and resumes when there is space.
 #[test]
 #[cfg_attr(not(cohort_namespaces), ignore = "needs user namespaces and tmpfs")]
 fn a_full_disk_and_a_read_only_one_lose_nothing() {

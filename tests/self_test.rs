@@ -1,5 +1,4 @@
-//! The verifier's negative controls, over the models of the tests: what is planted is caught and blamed, and
-//! nothing else raises an alarm.
+//! The verifier's negative controls: planted faults are caught and blamed, and untouched copies raise no alarm.
 #![cfg(feature = "train")]
 
 use std::io::Write;
@@ -35,7 +34,7 @@ fn image(graph: &Graph) -> ImageInput {
     }
 }
 
-/// Initial weights with biases, and with the running statistics that noise has: a network as after training.
+/// Initial weights with biases and the running statistics of noise, similar to a trained network.
 fn trained(graph: Graph) -> Model {
     let mut weights = initial_weights(&graph, 11);
     for spec in params(&graph).into_iter().filter(|spec| spec.name.ends_with(".bias")) {
@@ -67,7 +66,7 @@ fn faults_are_caught_and_blamed_and_copies_raise_no_alarm() {
         let graph = zoo::build(&model, [3, side, side], 7).unwrap();
         reports.push(tested(name, &trained(graph)));
     }
-    // Files that others wrote, as they come out of the importer.
+    // Files of other exporters, as imported.
     for name in
         ["squeeze_excite.torchscript", "attention", "norm_gelu.torchscript", "shuffle.dynamo", "keras"]
     {
@@ -92,7 +91,7 @@ fn faults_are_caught_and_blamed_and_copies_raise_no_alarm() {
         planted += report.faults.len();
         copies += report.copies;
     }
-    // Past the harness, which would keep it to itself.
+    // Written past the test harness, which captures output.
     let _ = writeln!(
         std::io::stderr(),
         "{planted} faults in {} models: {caught} of {observable} observable ones caught, {blamed} blamed rightly; no \

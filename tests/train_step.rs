@@ -1,4 +1,4 @@
-//! A step of training against the same step in PyTorch, term by term.
+//! Training steps compared with the same steps in PyTorch, term by term.
 #![cfg(feature = "train")]
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const CLASSES: i64 = 100;
 const BATCH: i64 = 16;
 const SIZE: i64 = 16;
 
-/// As the script has it.
+/// The same value as in the script.
 fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let next = |_| {
@@ -66,7 +66,7 @@ fn images() -> Tensor {
     Tensor::from_slice(&noise((BATCH * 3 * SIZE * SIZE) as usize, 7)).view([BATCH, 3, SIZE, SIZE])
 }
 
-/// The largest error of some recorded steps, relative.
+/// The largest relative error over the recorded steps.
 fn largest_error(kind: Kind, steps: usize, device: Device) -> (f64, String) {
     let mut students = [student(1, kind, device), student(2, kind, device)];
     let images = images().to_kind(kind).to_device(device);
@@ -124,8 +124,8 @@ fn terms_are_pytorchs_on(device: Device) {
     assert!(error < 1e-4, "float32, {place}");
 }
 
-/// One student after another: the second sees what the first has become, so its response differs, and
-/// nothing else of its first step does.
+/// Alternate updates: the second student sees the updated first one, so its response term differs, and nothing else in
+/// its first step does.
 #[test]
 fn alternate_updates_show_peers_as_they_have_become() {
     let images =
@@ -148,7 +148,7 @@ fn alternate_updates_show_peers_as_they_have_become() {
     }
 }
 
-/// A frozen teacher that is the student itself has nothing to teach; another one has.
+/// A frozen teacher with the student's own weights gives a loss of zero; another teacher does not.
 #[test]
 fn a_teacher_teaches_what_the_student_does_not_know() {
     let images =

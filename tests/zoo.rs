@@ -1,4 +1,4 @@
-//! The ready architectures: their published sizes, their files, and what is said about wrong ones.
+//! The ready architectures: their published sizes, their files, and the errors for wrong ones.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -54,8 +54,8 @@ fn parameter_counts_are_the_published_ones() {
     }
 }
 
-/// As papers on filter pruning state them for CIFAR-10; those networks have shortcuts without
-/// parameters, ours spend up to 1 % more on 1×1 convolutions.
+/// MACs as stated in papers on filter pruning for CIFAR-10. Those networks have shortcuts without parameters; ours need
+/// up to 1 % more for 1×1 convolutions.
 #[test]
 fn macs_are_the_published_ones() {
     for (name, millions) in

@@ -1,4 +1,4 @@
-//! Models to begin with and to take parts from: the fixtures, and what emission writes.
+//! Models as seeds and as donors of parts: the fixtures, and models that emission writes.
 
 use std::sync::LazyLock;
 
@@ -25,7 +25,7 @@ const MODELS: [&str; 2] = [
   - linear: {out: classes}",
 ];
 
-/// Every model there is to take from.
+/// All donors.
 pub static DONORS: LazyLock<Vec<ModelProto>> = LazyLock::new(|| {
     let entries = std::fs::read_dir(FIXTURES).expect("the fixtures are there");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();

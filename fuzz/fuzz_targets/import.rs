@@ -1,5 +1,5 @@
-//! Any bytes as an ONNX file: refused in a sentence or imported, and what is imported comes out of emission
-//! and import as it went in.
+//! Reads any bytes as an ONNX file: they are refused with a message or imported, and an imported graph survives emission
+//! and import unchanged.
 #![no_main]
 
 mod donors;
@@ -15,7 +15,7 @@ use cohort::graph::cost;
 use cohort::onnx::{Import, OnnxFile, findings, import};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
-/// Weights in other files are looked for where the fixtures have theirs.
+/// External weights are looked for in the fixtures' folder.
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/onnx/any.onnx");
 
 fuzz_target!(|bytes: &[u8]| {
@@ -42,7 +42,7 @@ fn comes_back(first: &Import) {
     let emitted = donors::emitted(&first.model);
     let file = OnnxFile::from_bytes(emitted, Path::new("emitted.onnx")).expect("what is emitted can be read");
     let second = import(&file).expect("what is emitted can be imported");
-    // A softmax of a softmax: import takes one off each time.
+    // A softmax of a softmax: each import removes one.
     if second.contract.answer().kind != OutputKind::Logits {
         return;
     }

@@ -1,5 +1,5 @@
-//! Changes to a model's structure. Bytes changed at random seldom stay a model; here nodes, tensors, attributes
-//! and names are exchanged, so that most changes are seen by the importer.
+//! Mutations of a model's structure. Random bytes seldom give a model that can be decoded; here nodes, tensors, attributes
+//! and names are exchanged, so that most mutations reach the importer.
 
 use libfuzzer_sys::fuzzer_mutate;
 use prost::Message;

@@ -1,4 +1,4 @@
-"""The check of a machine with a GPU; scripts/gpu-check.sh says what for."""
+"""The check on a machine with a GPU; scripts/gpu-check.sh describes it."""
 import argparse
 import json
 import sys
@@ -53,7 +53,7 @@ def chosen(text: str) -> list[int]:
 
 
 def facts(machine: Machine, program: Path) -> dict:
-    """What the figures depend on."""
+    """Facts of the machine on which the figures depend."""
     ran = machine.run([program / "bin/cohort", "doctor", "--json"], 60)
     try:
         found = json.loads(ran.stdout)
@@ -69,7 +69,7 @@ def facts(machine: Machine, program: Path) -> dict:
 
 
 def run(check: Check, record: Record, number: int, seconds: float) -> None:
-    """Runs what is not done yet of a part, until its time is over."""
+    """Runs the steps of a part that are not done yet, until its time is over."""
     title, steps_of = PARTS[number]
     steps = steps_of(check)
     done = record.part(number, title, [name for name, _ in steps])

@@ -1,4 +1,4 @@
-"""What every part of the check works with, and what its steps give."""
+"""Shared by all parts of the check: their context, and the result of a step."""
 import json
 import sys
 import time
@@ -14,7 +14,7 @@ SMALL = ["resnet20", "mobilenet_v2", "shufflenet_v2"]
 
 @dataclass
 class Found:
-    """What a step found. What it could not run is no failure, and no pass."""
+    """The result of a step. A skipped step is neither a failure nor a pass."""
 
     problems: list[str] = field(default_factory=list)
     rows: list[dict] = field(default_factory=list)
@@ -23,7 +23,7 @@ class Found:
 
 @dataclass
 class Check:
-    """What every part works with."""
+    """The context of all parts."""
 
     machine: Machine
     unpacked: Path
@@ -35,7 +35,7 @@ class Check:
 
     @property
     def short(self) -> bool:
-        """On a CPU the same is done in little, to see that it works."""
+        """On a CPU a small version runs, to test the check itself."""
         return self.device == "cpu"
 
     @property

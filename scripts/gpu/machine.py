@@ -1,4 +1,4 @@
-"""The machine: what was brought to it, where its libraries lie, and how programs are run on it."""
+"""The machine: unpacks what was copied to it, finds its libraries, and runs programs."""
 import importlib.util
 import lzma
 import os
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ARCHIVE = re.compile(r"(?P<name>.+)\.tar\.xz(\.[a-z]{2})?")
-# Between two looks at the GPU, in milliseconds.
+# Interval between two readings of the GPU, in milliseconds.
 LOOK_MS = 100
-# The first look may take this long.
+# Time limit for the first reading.
 FIRST_LOOK_SECONDS = 3.0
 
 
 class Unusable(Exception):
-    """What was brought cannot be used; says what to do."""
+    """Something that was copied cannot be used; the message says what to do."""
 
 
 def pieces(folder: Path) -> dict[str, list[Path]]:
@@ -33,7 +33,7 @@ def pieces(folder: Path) -> dict[str, list[Path]]:
 
 
 def unpack(folder: Path) -> Path:
-    """Unpacks every archive of a folder into unpacked/NAME, once, and tells where that is."""
+    """Unpacks every archive of a folder into unpacked/NAME, once, and returns the folder `unpacked`."""
     unpacked = folder / "unpacked"
     for name, parts in pieces(folder).items():
         target, mark = unpacked / name, unpacked / f"{name}.done"
@@ -54,7 +54,7 @@ def unpack(folder: Path) -> Path:
 
 
 class Joined:
-    """Files read as one."""
+    """Several files, read as one."""
 
     def __init__(self, parts: list[Path]):
         self.files = [open(part, "rb") for part in parts]
@@ -69,7 +69,7 @@ class Joined:
 
 @dataclass
 class Ran:
-    """A program that has ended."""
+    """The result of a program."""
 
     code: int
     stdout: str
@@ -78,7 +78,7 @@ class Ran:
     timed_out: bool
 
     def problem(self, expected: int = 0) -> list[str]:
-        """Nothing if it ended as expected, else what it said last."""
+        """Empty if it ended as expected, else the last lines that it printed."""
         if self.timed_out:
             return [f"was stopped after {self.seconds:.0f} s"]
         if self.code == expected:
@@ -89,7 +89,7 @@ class Ran:
 
 @dataclass
 class Busy:
-    """How busy the GPU was while a program ran, from nvidia-smi; nothing where there is none."""
+    """Utilisation of the GPU while a program runs, from nvidia-smi; empty if there is none."""
 
     looks: list[tuple[float, float, float]] = field(default_factory=list)
     _child: subprocess.Popen | None = None
@@ -102,7 +102,7 @@ class Busy:
         except OSError:
             return self
         threading.Thread(target=self._look, daemon=True).start()
-        # Some GPUs tell nothing: then the program is not kept waiting.
+        # Some GPUs report nothing; the program does not wait for them.
         latest = time.monotonic() + FIRST_LOOK_SECONDS
         while not self.looks and self._child.poll() is None and time.monotonic() < latest:
             time.sleep(0.01)
@@ -122,17 +122,17 @@ class Busy:
             self._child.wait()
 
     def share(self, start: float, end: float) -> float | None:
-        """Mean utilisation between two moments, in per cent."""
+        """Mean utilisation between two times, in per cent."""
         shares = [share for moment, share, _ in self.looks if start <= moment <= end]
         return sum(shares) / len(shares) if shares else None
 
     def mib(self) -> float | None:
-        """The most memory in use beyond what was at the start."""
+        """Peak memory minus memory at the start, in MiB."""
         return max(mib for *_, mib in self.looks) - self.looks[0][2] if self.looks else None
 
 
 class Machine:
-    """Runs programs with the libraries they need, and keeps a log of all they say."""
+    """Runs programs with the libraries that they need, and logs everything that they print."""
 
     def __init__(self, unpacked: Path, log: Path):
         self.log = log
@@ -146,7 +146,7 @@ class Machine:
             self.environment["LD_LIBRARY_PATH"] = ":".join(entry for entry in path if entry)
 
     def run(self, command: list, seconds: float, **environment: str) -> Ran:
-        """Runs a program for so many seconds at most, with these variables set."""
+        """Runs a program with these environment variables, for at most `seconds`."""
         known = {**self.environment, **environment}
         command = [str(word) for word in command]
         started = time.monotonic()

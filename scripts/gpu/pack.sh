@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Makes the folder that is brought to a machine with a GPU: gpu-check.sh, and what it needs in archives, of pieces small
-# enough to be brought one by one: the program and the step bench, ONNX Runtime's CUDA build, and CIFAR-100 from
-# $COHORT_DATA.
+# Makes the folder to copy to a machine with a GPU: gpu-check.sh and archives, in pieces that can be copied one by one, of
+# the program with its step bench, ONNX Runtime's CUDA build, and CIFAR-100 from $COHORT_DATA.
 #
 # usage: scripts/gpu/pack.sh [FOLDER=.gpu] [program|onnxruntime|cifar-100 ...]   all three unless some are named
 #        PIECE_MIB=48  the size of a piece
@@ -16,14 +15,14 @@ away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 command -v xz >"$away/xz" || { echo "error: there is no xz; sudo apt-get install xz-utils" >&2; exit 2; }
 
-# pack NAME: what lies in $away/NAME.
+# pack NAME: makes an archive of $away/NAME.
 pack() {
     rm -f "$to/$1".tar.xz*
     tar -C "$away/$1" -c . | xz -T0 -6 | split -b "${PIECE_MIB:-48}M" - "$to/$1.tar.xz."
     ls -l "$to/$1".tar.xz.*
 }
 
-# built NAME KIND ARGUMENTS: has cargo make a target of that kind, and puts it into the archive under a name.
+# built NAME KIND ARGUMENTS: builds a target of that kind with cargo and puts it into the archive as NAME.
 built() {
     local name=$1 kind=$2
     shift 2
@@ -58,7 +57,7 @@ from pathlib import Path
 sys.path.insert(0, "scripts")
 import setup
 
-# The pinned one, also where another is in use here.
+# The pinned version, even if another one is in use here.
 os.environ.pop("ORT_DYLIB_PATH", None)
 package, version, digest = next(wheel for wheel in setup.wheels(gpu=True) if wheel[0].startswith("onnxruntime"))
 away = Path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""What the check found, as JSON and as Markdown; written after every step, so that a break loses nothing."""
+"""Results of the check as JSON and Markdown, written after every step, so that an interruption loses nothing."""
 import json
 import os
 import time
@@ -10,7 +10,7 @@ SCHEMA = 1
 
 
 class Record:
-    """Parts by number, each with its steps by name. Parts of earlier calls on the same machine stay."""
+    """Parts by number, each with its steps by name. Parts of earlier calls on the same machine are kept."""
 
     def __init__(self, out: Path, device: str, machine: dict):
         self.out = out
@@ -25,7 +25,7 @@ class Record:
                 self.data["parts"] = before["parts"]
 
     def part(self, number: int, title: str, steps: list[str]) -> dict:
-        """A part that is about to run: one that has steps left goes on, failed ones first; another begins anew."""
+        """Begins a part: one with steps left continues and repeats failed steps; a complete one starts again."""
         before = self.data["parts"].get(str(number), {"steps": {}})["steps"]
         kept = {name: step for name, step in before.items() if name in steps and step["verdict"] != "fail"}
         left = any(name not in before for name in steps)
@@ -79,7 +79,7 @@ class Record:
 
 
 def table(rows: list[dict]) -> list[str]:
-    """A table a set of columns."""
+    """One table for each set of columns."""
     lines: list[str] = []
     columns: list[str] = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Slices of the CIFAR-100 studies: each goes on from the checkpoint of the one before, on this machine or another."""
+"""Slices of the CIFAR-100 studies: each continues from the last checkpoint, on this machine or another one."""
 import lzma
 import random
 import re
@@ -9,9 +9,9 @@ from pathlib import Path
 from context import Check, Found, Step
 from machine import Ran, Unusable
 
-# What is kept of the part's time to pack the state of the studies.
+# Time reserved for packing the state of the studies.
 PACKING_SECONDS = 35
-# So large is a file of it at most.
+# Maximum size of one file of the packed state.
 PIECE_MIB = 15
 
 
@@ -19,7 +19,7 @@ def slices(check: Check) -> list[Step]:
     state = check.work / "studies"
 
     def slice_of(share: float) -> Found:
-        """Runs the studies for a share of the time that is left, packing aside."""
+        """Runs the studies for a share of the time that is left, without that for packing."""
         data = check.unpacked / "cifar-100"
         if check.short:
             data = made_up_cifar(check.work / "made-up")
@@ -45,7 +45,7 @@ def slices(check: Check) -> list[Step]:
         return found
 
     def bring_in() -> Found:
-        """Takes the state of an earlier machine, if it was brought."""
+        """Uses the state from an earlier machine, if it was copied."""
         brought = check.unpacked / "studies"
         if brought.exists() and not state.exists():
             shutil.copytree(brought, state)
@@ -61,17 +61,17 @@ def slices(check: Check) -> list[Step]:
 
 
 def metrics(state: Path) -> dict[str, str]:
-    """What every run's stages say of their epochs."""
+    """The epochs that every run has recorded, by file."""
     return {str(path.relative_to(state)): path.read_text() for path in state.rglob("metrics.jsonl")}
 
 
 def resumed(ran: Ran, before: dict[str, str], after: dict[str, str]) -> bool:
-    """Whether it says that it goes on, or took up a stage that had just been finished."""
+    """Whether it continued a stage, or began the one after a finished stage."""
     return "going on at epoch" in ran.stderr or set(after) > set(before)
 
 
 def packed(state: Path, out: Path) -> Found:
-    """Packs the studies for the next machine. Of a run's two checkpoints the older stays here."""
+    """Packs the studies for the next machine, with the newer of a run's two checkpoints."""
     for old in out.glob("studies.tar.xz.*"):
         old.unlink()
     whole = out / "studies.tar.xz"
@@ -87,7 +87,7 @@ def packed(state: Path, out: Path) -> Found:
 
 
 def made_up_cifar(folder: Path) -> Path:
-    """Noise in CIFAR-100's format, few images a class: to see that slices work, not to learn from."""
+    """Noise in CIFAR-100's format, a few images per class: it tests slices and teaches nothing."""
     draw = random.Random(7)
     target = folder / "cifar-100"
     target.mkdir(parents=True, exist_ok=True)

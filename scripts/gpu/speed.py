@@ -1,4 +1,4 @@
-"""How fast it is: latency of exported files, and the step of training beside the same in PyTorch."""
+"""Speed: latency of exported files, and the training step compared with the same step in PyTorch."""
 import importlib.util
 import json
 import random
@@ -12,7 +12,7 @@ from pathlib import Path
 from context import SMALL, Check, Found, Step, without_peer
 from machine import Busy
 
-# What is timed at 224 pixels.
+# The model that is timed at 224 pixels.
 LARGE = "mobilenet_v2"
 STEP = re.compile(r"median step [\d.]+ ms, ([\d.]+) images/s")
 

@@ -1,4 +1,4 @@
-"""Whether it works: libraries, a whole run, parity and placement, and providers that cannot load."""
+"""Function: libraries, a whole run, parity and placement, and providers that cannot load."""
 import importlib.util
 import json
 import math

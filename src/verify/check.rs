@@ -322,7 +322,8 @@ impl Check<'_> {
     }
 
     /// Runs one engine on all sets of inputs, in all batch sizes. Batches of one size follow one another, because ONNX
-    /// Runtime on CUDA plans its convolutions anew whenever the size changes.
+    /// Runtime on CUDA plans its convolutions anew whenever the size changes
+    /// (<https://github.com/microsoft/onnxruntime/issues/23006>).
     fn outputs(&self, candidate: &mut ConfiguredEngine) -> Vec<Result<Array2<f32>>> {
         let mut pieces = Vec::new();
         for (place, truth) in self.truths.logits.iter().enumerate() {
