@@ -11,13 +11,13 @@ use crate::onnx::{Finding, Severity};
 use crate::progress::Progress;
 use crate::task::SCORE;
 
-use super::compare::{Limits, compare, compare_decisions, compare_rounded};
+use super::compare::{FACTOR, Limits, compare, compare_decisions, compare_rounded};
 use super::configured::ConfiguredEngine;
 use super::distances::{Reading, distances};
 use super::effort::Amount;
 use super::inputs::InputSet;
-use super::report::{EngineReport, PreprocessingReport, Restored, SetReport, VerifyReport};
-use super::rounding::{Evaluations, FACTOR, Rounded, spreads};
+use super::report::{EngineReport, PreprocessingReport, Restored, Rounded, SetReport, VerifyReport};
+use super::rounding::{Evaluations, spreads};
 use super::scoring::{Scoring, right_decisions, score};
 use super::tolerance::Tolerance;
 use super::truth::{ReferenceKind, Truths};

@@ -30,10 +30,10 @@ pub use effort::{Amount, Effort};
 pub use examine::{Adversary, Examination, Examined, examine};
 pub use inputs::{InputSet, images_of, input_sets, noise_pool, pool_size};
 pub use report::{
-    Blame, EngineReport, Flip, NodeError, PairedScore, PreprocessingReport, Restored, ScoreReport, SetReport,
-    SizeReport, VerifyReport, Worst,
+    Blame, EngineReport, Flip, NodeError, PairedScore, PreprocessingReport, Restored, Rounded, ScoreReport,
+    SetReport, SizeReport, VerifyReport, Worst,
 };
-pub use rounding::{Evaluations, Rounded, evaluations};
+pub use rounding::{Evaluations, evaluations};
 pub use scoring::Scoring;
 pub use self_test::{FaultKind, FaultReport, Outcome, SelfTestReport, Specimen, self_test};
 pub use tolerance::Tolerance;

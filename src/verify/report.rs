@@ -7,7 +7,6 @@ use crate::engine::Placement;
 use crate::onnx::{Finding, Severity};
 
 use super::distances::Distances;
-use super::rounding::Rounded;
 use super::tolerance::Tolerance;
 use super::truth::ReferenceKind;
 
@@ -172,6 +171,16 @@ impl EngineReport {
         let gating = self.sets.iter().filter(|set| set.gates);
         gating.max_by(|a, b| a.tolerance_used.total_cmp(&b.tolerance_used))
     }
+}
+
+/// Samples of a set on which rounding alone exceeds the fixed limits.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rounded {
+    pub samples: usize,
+    /// The largest distance between two float32 evaluations on these samples.
+    pub spread: f64,
+    /// The largest error as a multiple of the fixed limits.
+    pub fixed_limit_used: f64,
 }
 
 /// One engine on one set of inputs.

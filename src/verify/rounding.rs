@@ -9,7 +9,6 @@ use std::cell::OnceCell;
 
 use anyhow::Result;
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis};
-use serde::{Deserialize, Serialize};
 
 use crate::contract::rows;
 use crate::engine::torch::Rounding;
@@ -21,22 +20,8 @@ use super::tolerance::Tolerance;
 /// Evaluates the reference network in float32 several times.
 pub type Evaluations<'a> = dyn Fn(ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f64>>> + 'a;
 
-/// How many times further from the reference an engine may be than these evaluations are from one another. Sums in another
-/// order and fused operations differ from them by small factors.
-pub const FACTOR: f64 = 4.0;
-
 /// Samples per evaluation.
 const BATCH: usize = 8;
-
-/// Samples of a set on which rounding alone exceeds the fixed limits.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Rounded {
-    pub samples: usize,
-    /// The largest distance between two float32 evaluations on these samples.
-    pub spread: f64,
-    /// The largest error as a multiple of the fixed limits.
-    pub fixed_limit_used: f64,
-}
 
 /// Evaluations of a network, which is prepared when they are first needed.
 pub fn evaluations(model: &Model) -> impl Fn(ArrayViewD<'_, f32>) -> Result<Vec<ArrayD<f64>>> {
@@ -54,7 +39,8 @@ pub fn evaluations(model: &Model) -> impl Fn(ArrayViewD<'_, f32>) -> Result<Vec<
 }
 
 /// For each sample, the largest distance between two evaluations of a logit, or 0 for samples within the fixed limits,
-/// which need none. That distance owes nothing to the reference, which may be wrong itself. `None` if the worst sample is beyond what rounding explains: then the others are not evaluated.
+/// which need none. That distance owes nothing to the reference, which may be wrong itself. `None` if the worst sample is
+/// beyond what rounding explains: then the others are not evaluated.
 ///
 /// # Errors
 /// If an evaluation fails.

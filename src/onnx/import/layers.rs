@@ -7,10 +7,36 @@ use ndarray::{ArrayD, IxDyn};
 use crate::graph::{Conv2d, Op, Shape};
 
 use super::node::{FileNode, axis_of, size};
-use super::value::{Data, Value};
+use super::quantized::settings_of_data;
+use super::value::{Data, Quantized, Value};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
+    /// The value of a QuantizeLinear or DequantizeLinear of data; `None` if the node is not one.
+    pub fn quantized(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
+        match (node.op(), node.optional(0).map(|input| &input.value)) {
+            ("QuantizeLinear", Some(Value::Data(Data { integers: false, .. }))) => {
+                let data = self.data(node, 0)?;
+                let axes = self.shape_of(data).len();
+                let settings = settings_of_data(node, axes, &mut self.budget)?;
+                Ok(Some(Value::Quantized(Rc::new(Quantized { node: data, settings }))))
+            }
+            ("DequantizeLinear", Some(Value::Quantized(quantized))) => {
+                let axes = self.shape_of(quantized.node).len();
+                if settings_of_data(node, axes, &mut self.budget)? != quantized.settings {
+                    return Err("its scale or zero point is not that of the QuantizeLinear before it".into());
+                }
+                let op = Op::QuantizeDequantize(quantized.settings.clone());
+                let node = self.add(node, op, &[quantized.node], Vec::new())?;
+                Ok(Some(Value::Data(Data { node, integers: false })))
+            }
+            ("DequantizeLinear", Some(Value::Data(_))) => {
+                Err("reads values that no QuantizeLinear gave".into())
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The value of a node that reads something that differs from image to image.
     pub fn layer(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
         if let Some(values) = self.rearrange(node)? {

@@ -1,44 +1,14 @@
-//! QuantizeLinear and DequantizeLinear: weights become the numbers they stand for, and data keeps the values that remain
-//! between the two.
-
-use std::rc::Rc;
+//! QuantizeLinear and DequantizeLinear: their settings, and known numbers that are quantised or become what they stand
+//! for.
 
 use tract_onnx::pb::tensor_proto::DataType;
 
-use crate::graph::{Op, Quantize};
+use crate::graph::Quantize;
 
 use super::super::tensor::{Stored, elements, numbers};
 use super::arguments::known;
 use super::node::{FileNode, Input, axis_of};
-use super::value::{Array, Budget, Data, Numbers, Quantized, Value, Whole};
-use super::walk::Walk;
-
-impl<'a> Walk<'a> {
-    /// The value of a QuantizeLinear or DequantizeLinear of data; `None` if the node is not one.
-    pub fn quantized(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
-        match (node.op(), node.optional(0).map(|input| &input.value)) {
-            ("QuantizeLinear", Some(Value::Data(Data { integers: false, .. }))) => {
-                let data = self.data(node, 0)?;
-                let axes = self.shape_of(data).len();
-                let settings = settings_of_data(node, axes, &mut self.budget)?;
-                Ok(Some(Value::Quantized(Rc::new(Quantized { node: data, settings }))))
-            }
-            ("DequantizeLinear", Some(Value::Quantized(quantized))) => {
-                let axes = self.shape_of(quantized.node).len();
-                if settings_of_data(node, axes, &mut self.budget)? != quantized.settings {
-                    return Err("its scale or zero point is not that of the QuantizeLinear before it".into());
-                }
-                let op = Op::QuantizeDequantize(quantized.settings.clone());
-                let node = self.add(node, op, &[quantized.node], Vec::new())?;
-                Ok(Some(Value::Data(Data { node, integers: false })))
-            }
-            ("DequantizeLinear", Some(Value::Data(_))) => {
-                Err("reads values that no QuantizeLinear gave".into())
-            }
-            _ => Ok(None),
-        }
-    }
-}
+use super::value::{Array, Budget, Numbers, Value, Whole};
 
 /// The scales and zero points of a node on a tensor with this many axes in the file; so the axis is counted.
 fn settings(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Quantize, String> {
@@ -82,7 +52,7 @@ fn settings(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Qua
 }
 
 /// The same for data, whose first axis in the file is the batch.
-fn settings_of_data(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Quantize, String> {
+pub fn settings_of_data(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Quantize, String> {
     let all = settings(node, axes + 1, budget)?;
     let axis = all.axis.map(|axis| axis.checked_sub(1).ok_or("has a scale for each image")).transpose()?;
     Ok(Quantize { axis, ..all })
