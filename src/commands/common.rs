@@ -32,7 +32,7 @@ impl Shape {
     /// Reads an option's value.
     ///
     /// # Errors
-    /// What was expected instead.
+    /// A message that names the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let sizes: Option<Vec<usize>> =
             text.split('x').map(|size| size.parse().ok().filter(|&size| size > 0)).collect();
