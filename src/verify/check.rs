@@ -232,7 +232,8 @@ impl Check<'_> {
         }
         let outputs = self.outputs(candidate);
         for ((set, truth), found) in self.inputs.iter().zip(&self.truths.logits).zip(outputs) {
-            let kind = candidate.kind;
+            let (kind, samples) = (candidate.kind, candidate.samples(truth.nrows(), self.amount.slow));
+            let truth = truth.slice_axis(Axis(0), Slice::from(..samples));
             let compared =
                 found.and_then(|found| Ok((self.set(kind, set, truth, &found, &tolerance)?, found)));
             match compared {
@@ -364,11 +365,10 @@ impl Check<'_> {
         &self,
         kind: OutputKind,
         set: &InputSet,
-        truth: &Array2<f64>,
+        truth: ArrayView2<'_, f64>,
         found: &Array2<f32>,
         tolerance: &Tolerance,
     ) -> Result<SetReport> {
-        let truth = truth.slice_axis(Axis(0), Slice::from(..found.nrows().min(truth.nrows())));
         anyhow::ensure!(
             found.dim() == truth.dim(),
             "logits of shape {:?}, the truth has shape {:?}",
