@@ -10,10 +10,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use cohort::config::{Device, Family, LossWeights, Method, ModelSpec, Optimizer, ResnetCifar, Sgd, Updates};
+use cohort::config::{
+    Device, Family, LossWeights, Method, ModelSpec, Optimizer, ResnetCifar, Sgd, TrainingPrecision, Updates,
+};
 use cohort::graph::{Model, fold_batch_norm};
 use cohort::torch::{self, Network};
-use cohort::train::{Iteration, Learner, OptimizerState, Targets, Teaching, step};
+use cohort::train::{Iteration, Learner, OptimizerState, Targets, Teaching, prepare_precision, step};
 use cohort::zoo;
 use tch::{Kind, Tensor};
 
@@ -61,12 +63,13 @@ fn main() -> Result<()> {
     let spec =
         ModelSpec::Family(Family::ResnetCifar(ResnetCifar { depth: args.depth, width: 16, stem: None }));
     let graph = zoo::build(&spec, [args.channels, args.size, args.size], CLASSES)?;
-    torch::allow_tf32(args.precision == "tf32")?;
-    let kind = match args.precision.as_str() {
-        "float32" | "tf32" => Kind::Float,
-        "bfloat16" => Kind::BFloat16,
+    let precision = match args.precision.as_str() {
+        "float32" => TrainingPrecision::Float32,
+        "tf32" => TrainingPrecision::Tf32,
+        "bfloat16" => TrainingPrecision::Bfloat16,
         other => bail!("--precision {other} is none of float32, tf32, bfloat16"),
     };
+    let kind = prepare_precision(precision, device)?;
     let network = |model: &Model| anyhow::Ok(Network::new(model, device, Kind::Float)?.computing_in(kind));
     let optimizer = Optimizer::Sgd(Sgd { lr: LEARNING_RATE, ..Sgd::default() });
     let mut students = Vec::new();

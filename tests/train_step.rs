@@ -112,7 +112,7 @@ fn every_term_is_pytorchs() {
 #[ignore = "needs CUDA"]
 fn every_term_is_pytorchs_on_cuda() {
     let device = cohort::torch::resolve_device(cohort::config::Device::Cuda(0)).unwrap();
-    cohort::torch::allow_tf32(false).unwrap();
+    cohort::torch::set_convolutions(false, false).unwrap();
     terms_are_pytorchs_on(device);
 }
 

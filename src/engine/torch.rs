@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use crate::config::Device;
 use crate::graph::{Graph, Model, Node};
 use crate::torch::{
-    Mode, Network, allow_tf32, apply, batch_tensor, resolve_device, set_threads, to_f32, to_f64,
+    Mode, Network, apply, batch_tensor, resolve_device, set_convolutions, set_threads, to_f32, to_f64,
 };
 
 use super::Engine;
@@ -28,7 +28,7 @@ impl TorchEngine {
     pub fn new(model: &Model, device: Device, threads: usize) -> Result<Self> {
         set_threads(threads);
         // TF32 may be on, either from training or from libtorch's own defaults.
-        allow_tf32(false)?;
+        set_convolutions(false, false)?;
         let network = Network::new(model, resolve_device(device)?, Kind::Float)?;
         Ok(Self { network, bound: None })
     }
@@ -154,7 +154,7 @@ impl Rounding {
     /// # Errors
     /// If libtorch fails.
     pub fn new(model: &Model) -> Result<Self> {
-        allow_tf32(false)?;
+        set_convolutions(false, false)?;
         Ok(Self { network: Network::new(model, tch::Device::Cpu, Kind::Float)? })
     }
 

@@ -350,7 +350,7 @@ mod tests {
     #[ignore = "needs CUDA"]
     fn passes_agree_with_autograd_on_cuda() {
         let device = crate::torch::resolve_device(crate::config::Device::Cuda(0)).unwrap();
-        crate::torch::allow_tf32(false).unwrap();
+        crate::torch::set_convolutions(false, false).unwrap();
         passes_agree_on(device);
     }
 

@@ -34,10 +34,12 @@ extern "C" {
 
 void cohort_free(const char* text) { std::free(const_cast<char*>(text)); }
 
-// Sets whether convolutions of float32 on a GPU may round their factors to TF32; matrix products never do.
-const char* cohort_allow_tf32(bool allowed) {
+// Sets whether convolutions of float32 on a GPU may round their factors to TF32, which matrix products never do, and
+// whether cuDNN times its algorithms for every new shape.
+const char* cohort_set_convolutions(bool tf32, bool timed) {
   try {
-    at::globalContext().setAllowTF32CuDNN(allowed);
+    at::globalContext().setAllowTF32CuDNN(tf32);
+    at::globalContext().setBenchmarkCuDNN(timed);
     at::globalContext().setAllowTF32CuBLAS(false);
     return nullptr;
   } catch (const std::exception& error) {

@@ -10,7 +10,7 @@ use crate::graph::Conv2d;
 
 unsafe extern "C" {
     fn cohort_free(text: *const c_char);
-    fn cohort_allow_tf32(allowed: bool) -> *const c_char;
+    fn cohort_set_convolutions(tf32: bool, timed: bool) -> *const c_char;
     fn cohort_convolution_backward(
         gradient: *const C_tensor,
         input: *const C_tensor,
@@ -33,15 +33,16 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// Sets whether convolutions of float32 on a GPU may round their factors to TF32, in the whole process. Matrix
-/// products never do, because the relations between embeddings are small differences of large sums. Until this is
-/// called, libtorch's own default holds, which lets convolutions round.
+/// Sets how convolutions of float32 on a GPU are computed, in the whole process: whether they may round their factors to
+/// TF32, and whether cuDNN times its algorithms for every new shape, which pays for thousands of batches of one shape.
+/// Matrix products never round to TF32, because the relations between embeddings are small differences of large sums.
+/// Until this is called, libtorch's own default holds, which lets convolutions round.
 ///
 /// # Errors
 /// libtorch's error message.
-pub fn allow_tf32(allowed: bool) -> Result<()> {
+pub fn set_convolutions(tf32: bool, timed: bool) -> Result<()> {
     // SAFETY: takes no pointer; libtorch's context is made at the first call and lives on.
-    done(unsafe { cohort_allow_tf32(allowed) })
+    done(unsafe { cohort_set_convolutions(tf32, timed) })
 }
 
 /// Gradients of a convolution's input (if asked for), weight, and bias (if it has one).

@@ -9,7 +9,7 @@ use crate::contract::Normalization;
 use crate::data::{Split, ordered_batches};
 use crate::graph::Model;
 use crate::task::Score;
-use crate::torch::{Network, allow_tf32, batch_tensor, resolve_device};
+use crate::torch::{Network, batch_tensor, resolve_device, set_convolutions};
 
 use super::losses::{Targets, cross_entropy};
 
@@ -50,7 +50,7 @@ pub fn evaluate_model(
     split: &Split,
     normalization: &Normalization,
 ) -> Result<Score> {
-    allow_tf32(false)?;
+    set_convolutions(false, false)?;
     let network = Network::new(model, resolve_device(device)?, Kind::Float)?;
     let scores = evaluate(&[&network], split, normalization)?;
     scores.into_iter().next().context("one network has one score")

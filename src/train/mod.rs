@@ -16,7 +16,7 @@ mod schedule;
 mod step;
 
 pub use checkpoint::CheckpointError;
-pub use cohort::{Outcome, Start, Trained, Training, train};
+pub use cohort::{Outcome, Start, Trained, Training, prepare_precision, train};
 pub use evaluate::{evaluate, evaluate_model};
 pub use losses::Targets;
 pub use optimizer::OptimizerState;

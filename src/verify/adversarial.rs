@@ -25,7 +25,7 @@ const CONSIDERED: usize = 32;
 /// that finds nothing.
 const STEP: f32 = 1.0 / 32.0;
 
-/// Samples per run of an engine.
+/// Samples per run of an engine, at most.
 const BATCH: usize = 32;
 
 /// Samples per forward pass of the reference.
@@ -63,9 +63,11 @@ pub fn add_adversarial_inputs(
     let Some(place) = candidates.iter_mut().position(usual) else { return Ok(()) };
     let candidate = &mut candidates[place];
     let truth = Truth::new(model)?;
-    let fixed_batch = file.contract.batch();
+    // The search runs the engine on this many samples again and again. ONNX Runtime plans its convolutions anew on a GPU
+    // whenever the batch size changes (microsoft/onnxruntime#23006), so all its runs here have one size.
+    let batch = file.contract.batch().or_else(|| (amount.searched > 0).then(|| amount.searched.min(BATCH)));
     // The verification reports an engine that fails or gives another number of classes.
-    let logits = match all_logits(candidate, pool.view(), fixed_batch) {
+    let logits = match all_logits(candidate, pool.view(), batch) {
         Ok(logits) if logits.ncols() == model.graph().classes() => logits,
         Ok(_) | Err(_) => return Ok(()),
     };
@@ -94,13 +96,13 @@ pub fn add_adversarial_inputs(
     let (images, known) = (&inputs[start].images, &truths.logits[start]);
     let first = Slice::from(..known.nrows().min(CONSIDERED));
     let considered = images.slice_axis(Axis(0), first);
-    let found = all_logits(candidate, considered.view(), fixed_batch)?;
+    let found = all_logits(candidate, considered.view(), batch)?;
     let scores = disagreement(&known.slice_axis(Axis(0), first).to_owned(), &found, &tolerance)?.scores;
     let mut search = Search {
         image,
         amount,
         differs: &mut |images: ArrayViewD<'_, f32>| {
-            let found = all_logits(candidate, images.view(), fixed_batch)?;
+            let found = all_logits(candidate, images.view(), batch)?;
             disagreement(&true_logits(&truth, images)?, &found, &tolerance)
         },
         ascent: &mut |images: ArrayViewD<'_, f32>, direction: ArrayViewD<'_, f32>| {
@@ -218,15 +220,15 @@ fn narrowest(logits: &Array2<f64>, most: usize) -> Vec<usize> {
     order
 }
 
-/// An engine's scores of any number of images.
+/// An engine's scores of any number of images, in batches of one size if that is given.
 pub(super) fn all_logits(
     candidate: &mut ConfiguredEngine,
     images: ArrayViewD<'_, f32>,
-    fixed: Option<usize>,
+    batch: Option<usize>,
 ) -> Result<Array2<f64>> {
     let mut rows = Vec::new();
-    for images in images.axis_chunks_iter(Axis(0), fixed.unwrap_or(BATCH)) {
-        rows.push(candidate.logits(images, fixed)?.mapv(f64::from));
+    for images in images.axis_chunks_iter(Axis(0), batch.unwrap_or(BATCH)) {
+        rows.push(candidate.logits(images, batch)?.mapv(f64::from));
     }
     let views: Vec<ArrayView2<'_, f64>> = rows.iter().map(|rows| rows.view()).collect();
     Ok(ndarray::concatenate(Axis(0), &views)?)
