@@ -73,6 +73,22 @@ class NormGelu(nn.Module):
         return self.head(self.last(x.mean([-2, -1])))
 
 
+def transformers() -> dict[str, tuple[nn.Module, int]]:
+    """Small ones of torchvision's transformers, with the side of their images."""
+    from torchvision.models import MaxVit, SwinTransformer, VisionTransformer
+    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+
+    swin = {"patch_size": [2, 2], "embed_dim": 4, "depths": [2, 1], "num_heads": [2, 2], "window_size": [2, 2],
+            "num_classes": 4, "stochastic_depth_prob": 0.0}
+    return {
+        "vit": (VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=6, mlp_dim=8, num_classes=4), 8),
+        "swin": (SwinTransformer(**swin), 8),
+        "swin_v2": (SwinTransformer(**swin, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2), 8),
+        "maxvit": (MaxVit((16, 16), stem_channels=4, partition_size=2, block_channels=[4], block_layers=[2], head_dim=2,
+                          stochastic_depth_prob=0.0, num_classes=4), 16),
+    }
+
+
 def statistics(net: nn.Module) -> nn.Module:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -83,15 +99,15 @@ def statistics(net: nn.Module) -> nn.Module:
     return net.eval()
 
 
-def torchscript(path: Path, net: nn.Module, opset: int) -> None:
-    axes = {"input": {0: "batch"}, "output": {0: "batch"}}
-    torch.onnx.export(statistics(net), (torch.randn(2, 3, 8, 8),), str(path), dynamo=False, dynamic_axes=axes,
+def torchscript(path: Path, net: nn.Module, opset: int, side: int = 8, free: bool = True) -> None:
+    axes = {"input": {0: "batch"}, "output": {0: "batch"}} if free else None
+    torch.onnx.export(statistics(net), (torch.randn(2, 3, side, side),), str(path), dynamo=False, dynamic_axes=axes,
                       input_names=["input"], output_names=["output"], opset_version=opset)
 
 
-def dynamo(path: Path, net: nn.Module) -> None:
+def dynamo(path: Path, net: nn.Module, side: int = 8) -> None:
     shapes = ({0: torch.export.Dim("batch")},)
-    torch.onnx.export(statistics(net), (torch.randn(2, 3, 8, 8),), str(path), dynamo=True, external_data=False,
+    torch.onnx.export(statistics(net), (torch.randn(2, 3, side, side),), str(path), dynamo=True, external_data=False,
                       dynamic_shapes=shapes, input_names=["input"], output_names=["output"], verbose=False)
     model = onnx.load(path)
     for node in model.graph.node:
@@ -299,6 +315,17 @@ def main(folder: Path) -> None:
         dynamo(folder / f"{name}.dynamo.onnx", net)
     torch.manual_seed(3)
     torchscript(folder / "norm_gelu.opset11.onnx", NormGelu(), 11)
+    torch.manual_seed(3)
+    for name, (net, side) in transformers().items():
+        for parameter, values in net.named_parameters():
+            if parameter.endswith(("class_token", "head.weight", "classifier.5.weight")):
+                nn.init.normal_(values, std=0.5)
+        dynamo(folder / f"{name}.dynamo.onnx", net, side)
+        # TorchScript's files are some 200 KB each.
+        if name in ("vit", "swin"):
+            torchscript(folder / f"{name}.torchscript.onnx", net, 17, side)
+        if name != "swin_v2":
+            torchscript(folder / f"{name}.two.onnx", net, 17, side, free=False)
     for model in (nhwc_uint8, padding, parts, half, fields, functions, attention):
         model(folder / f"{model.__name__}.onnx")
     for path in sorted(folder.glob("*.onnx")):

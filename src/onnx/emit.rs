@@ -40,6 +40,7 @@ pub fn emit(model: &Model, contract: &Contract, metadata: Option<&Metadata>) -> 
         gates: hard_swish_gates(graph),
         numbers: numbers(graph),
         conditions: conditions(graph),
+        varying: varying(graph),
         nodes: Vec::new(),
         initializers: Vec::new(),
     };
@@ -87,6 +88,8 @@ struct Emitter<'a> {
     numbers: HashSet<NodeId>,
     /// Constants that are written as booleans.
     conditions: HashSet<NodeId>,
+    /// For each node, whether its value differs from image to image.
+    varying: Vec<bool>,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
 }
@@ -165,7 +168,10 @@ impl<'a> Emitter<'a> {
             Op::Flatten => ("Flatten", vec![int("axis", 1)]),
             Op::Linear { .. } => ("Gemm", vec![int("transB", 1)]),
             Op::Add => return self.add(name, &inputs),
-            Op::Concat { axis } => ("Concat", vec![int("axis", *axis as i64 + 1)]),
+            Op::Concat { axis } => {
+                self.spread_constants(written, &mut inputs);
+                ("Concat", vec![int("axis", *axis as i64 + 1)])
+            }
             Op::Slice { axis, start, end, step } => {
                 let mut operands = vec![("starts", *start), ("ends", *end), ("axes", axis + 1)];
                 if *step > 1 {
@@ -257,20 +263,42 @@ impl<'a> Emitter<'a> {
             return Ok(());
         }
         anyhow::ensure!(exact, "node '{name}' has a scale that does not give its size");
+        let sizes = self.shape_after(name, &inputs[0], 2, &resize.size);
+        inputs.extend([String::new(), sizes]);
+        Ok(())
+    }
+
+    /// Writes a shape that begins with the first lengths of a tensor and goes on with others, and returns its name.
+    fn shape_after(&mut self, name: &str, tensor: &str, first: usize, rest: &[usize]) -> String {
         let part = |suffix: &str| format!("{name}.{suffix}");
         let [shape, images, sizes] = ["shape", "images", "sizes"].map(part);
-        self.nodes.push(node(&shape, "Shape", &[&inputs[0]], &shape, vec![]));
+        self.nodes.push(node(&shape, "Shape", &[tensor], &shape, vec![]));
         let mut slice = vec![shape];
         self.index(&mut slice, name, "first", &[0]);
-        self.index(&mut slice, name, "second", &[2]);
+        self.index(&mut slice, name, "second", &[first as i64]);
         let slice: Vec<&str> = slice.iter().map(String::as_str).collect();
         self.nodes.push(node(&images, "Slice", &slice, &images, vec![]));
         let mut joined = vec![images];
-        self.index(&mut joined, name, "size", &resize.size.map(|size| size as i64));
+        self.index(&mut joined, name, "size", &rest.iter().map(|&size| size as i64).collect::<Vec<_>>());
         let joined: Vec<&str> = joined.iter().map(String::as_str).collect();
         self.nodes.push(node(&sizes, "Concat", &joined, &sizes, vec![int("axis", 0)]));
-        inputs.extend([String::new(), sizes]);
-        Ok(())
+        sizes
+    }
+
+    /// Repeats what is the same for all images as often as there are images, where it is joined with what is not.
+    fn spread_constants(&mut self, written: &Node, inputs: &mut [String]) {
+        let varies = |input: &NodeId| self.varying[input.index()];
+        let Some(image) = written.inputs.iter().position(varies) else { return };
+        let image = inputs[image].clone();
+        for (place, input) in written.inputs.iter().enumerate() {
+            if self.varying[input.index()] {
+                continue;
+            }
+            let name = format!("{}.{place}", written.name);
+            let shape = self.shape_after(&name, &image, 1, &self.graph.node(*input).shape);
+            self.nodes.push(node(&name, "Expand", &[&inputs[place], &shape], &name, vec![]));
+            inputs[place] = name;
+        }
     }
 
     /// Writes the two nodes of quantised values.
@@ -375,6 +403,16 @@ impl<'a> Emitter<'a> {
         self.nodes.push(node(name, "Reshape", &[swapped, back], name, vec![]));
         Ok(())
     }
+}
+
+/// For each node, whether its value differs from image to image.
+fn varying(graph: &Graph) -> Vec<bool> {
+    let mut varying: Vec<bool> = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let reads = node.inputs.iter().any(|input| varying[input.index()]);
+        varying.push(reads || matches!(node.op, Op::Input { .. }));
+    }
+    varying
 }
 
 /// If only an output's Identity reads a tensor, gives that tensor the output's name and drops the Identity.

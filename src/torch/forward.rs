@@ -119,7 +119,7 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
             }
             Ok(sum)
         }
-        Op::Concat { axis } => Tensor::f_cat(inputs, *axis as i64 + 1),
+        Op::Concat { axis } => joined(inputs, *axis as i64 + 1),
         Op::Slice { axis, start, end, step } => {
             x.f_slice(*axis as i64 + 1, *start as i64, *end as i64, *step as i64)
         }
@@ -156,6 +156,17 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
         }
         Op::MatMul => x.f_matmul(&inputs[1]),
     }
+}
+
+/// Joins tensors along an axis; a constant, which has one row for all images, is repeated.
+fn joined(inputs: &[Tensor], axis: i64) -> Result<Tensor, tch::TchError> {
+    let batch = inputs.iter().map(|input| input.size()[0]).max().unwrap_or(1);
+    let spread = |input: &Tensor| {
+        let mut size = input.size();
+        size[0] = batch;
+        input.f_expand(size.as_slice(), false)
+    };
+    Tensor::f_cat(&inputs.iter().map(spread).collect::<Result<Vec<_>, _>>()?, axis)
 }
 
 /// Axes of a sample as axes of a batch.

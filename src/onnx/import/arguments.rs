@@ -18,6 +18,17 @@ pub struct Cut {
     pub step: usize,
 }
 
+/// What a Slice takes of an axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Picked {
+    Forwards(Cut),
+    /// Indices that descend.
+    Backwards {
+        axis: usize,
+        indices: Vec<usize>,
+    },
+}
+
 /// The numbers of an input that must not depend on the image.
 ///
 /// # Errors
@@ -30,7 +41,7 @@ pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String
         }
         Value::Initializer(tensor) => Ok(Rc::new(look_into(tensor, budget)?)),
         Value::Data(_)
-        | Value::Row(_)
+        | Value::Placed(_)
         | Value::Counted(_)
         | Value::Booleans(_)
         | Value::Quantized(_)
@@ -54,18 +65,18 @@ pub fn integers(
     node.optional(place).map(|input| known(input, budget)?.ints()).transpose()
 }
 
-/// Axes of an attribute or an input, ascending.
+/// Axes of an attribute or an input as those of the graph, where the tensor has `own` axes; they ascend.
 ///
 /// # Errors
-/// If one is out of range or named twice.
+/// If one is out of range or named twice, or if the images of a batch lie along it.
 pub fn axes(
     node: &FileNode<'_>,
     place: usize,
-    count: usize,
+    own: usize,
     budget: &mut Budget,
 ) -> Result<Option<Vec<usize>>, String> {
     let Some(values) = integers(node, "axes", place, budget)? else { return Ok(None) };
-    let mut axes = values.into_iter().map(|axis| axis_of(axis, count)).collect::<Result<Vec<_>, _>>()?;
+    let mut axes = values.into_iter().map(|axis| node.own_axis(axis, own)).collect::<Result<Vec<_>, _>>()?;
     axes.sort_unstable();
     if axes.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(format!("axes {axes:?} are named twice"));
@@ -88,11 +99,11 @@ pub fn order(node: &FileNode<'_>, count: usize) -> Result<Vec<usize>, String> {
     Ok(order)
 }
 
-/// The ranges that a Slice keeps; axes that stay whole are left out.
+/// What a Slice takes of each axis; axes that stay whole are left out.
 ///
 /// # Errors
-/// If a step is not positive, nothing is left, or the numbers are not known.
-pub fn cuts(node: &FileNode<'_>, dims: &[usize], budget: &mut Budget) -> Result<Vec<Cut>, String> {
+/// If a step is 0, or the numbers are not known.
+pub fn cuts(node: &FileNode<'_>, dims: &[usize], budget: &mut Budget) -> Result<Vec<Picked>, String> {
     let mut list = |name: &str, place: usize| integers(node, name, place, budget);
     let starts = list("starts", 1)?.ok_or("starts are missing")?;
     let ends = list("ends", 2)?.ok_or("ends are missing")?;
@@ -106,14 +117,25 @@ pub fn cuts(node: &FileNode<'_>, dims: &[usize], budget: &mut Budget) -> Result<
         let axis = axis_of(axis, dims.len())?;
         let size = dims[axis] as i64;
         let from_start = |index: i64| if index < 0 { index.saturating_add(size) } else { index };
-        let [start, end] = [start, end].map(|index| from_start(index).clamp(0, size) as usize);
-        let step = usize::try_from(step).ok().filter(|&step| step > 0);
-        let step = step.ok_or("a step that is not positive is not supported")?;
-        if start >= end {
-            return Err(format!("leaves nothing of axis {axis}"));
+        if step < 0 {
+            // The end may lie before the first index.
+            let (first, last) = (from_start(start).min(size - 1), from_start(end).max(-1));
+            let stride = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+            if dims[axis] == ANY_BATCH {
+                return Err("takes a part of the batch".into());
+            }
+            let first = first.max(-1);
+            let last = last.min(first);
+            budget.take(&[(first - last) as usize])?;
+            let indices = (last + 1..=first).rev().step_by(stride).map(|index| index as usize).collect();
+            cuts.push(Picked::Backwards { axis, indices });
+            continue;
         }
+        let [start, end] = [start, end].map(|index| from_start(index).clamp(0, size) as usize);
+        let step = usize::try_from(step).ok().filter(|&step| step > 0).ok_or("its step is 0")?;
+        let end = end.max(start);
         if (start, end, step) != (0, dims[axis], 1) {
-            cuts.push(Cut { axis, start, end, step });
+            cuts.push(Picked::Forwards(Cut { axis, start, end, step }));
         }
     }
     Ok(cuts)

@@ -38,7 +38,7 @@ impl<'a> Walk<'a> {
             Value::Data(Data { node, .. }) | Value::Booleans(node) => self.shape_of(node).len(),
             Value::Initializer(_)
             | Value::Known(_)
-            | Value::Row(_)
+            | Value::Placed(_)
             | Value::Counted(_)
             | Value::Quantized(_)
             | Value::Unknown => 0,
@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
         match input.value {
             Value::Booleans(truth) => Ok(truth),
             Value::Initializer(_) | Value::Known(_) => self.mask(input, axes),
-            Value::Data(_) | Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
+            Value::Data(_) | Value::Placed(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
                 Err(format!("'{}' does not hold booleans", input.name))
             }
         }
@@ -120,7 +120,7 @@ impl<'a> Walk<'a> {
             },
             Some(Value::Data(like)) if like.integers => DataType::Int64 as i64,
             Some(Value::Data(_)) => DataType::Float as i64,
-            Some(Value::Row(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown) | None => {
+            Some(Value::Placed(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown) | None => {
                 node.int("to", 0)?
             }
         };
@@ -155,17 +155,26 @@ impl<'a> Walk<'a> {
                 Value::Data(_)
                 | Value::Initializer(_)
                 | Value::Known(_)
-                | Value::Row(_)
+                | Value::Placed(_)
                 | Value::Counted(_)
                 | Value::Quantized(_)
                 | Value::Unknown => input,
             })
         };
         let inputs = node.inputs.iter().map(as_data).collect();
-        let seen = FileNode { proto: node.proto, opset: node.opset, name: node.name.clone(), inputs };
+        let seen = FileNode {
+            proto: node.proto,
+            opset: node.opset,
+            name: node.name.clone(),
+            inputs,
+            images: node.images,
+        };
         let name = node.input(0)?.name;
         let problem = || format!("computes with the booleans '{name}'; a Cast must come before");
-        let moved = self.rearrange(&seen)?.ok_or_else(problem)?;
+        let moved = match self.views(&seen)? {
+            Some(moved) => moved,
+            None => self.rearrange(&seen)?.ok_or_else(problem)?,
+        };
         let as_booleans =
             |value: Value<'a>| if let Value::Data(data) = value { Value::Booleans(data.node) } else { value };
         Ok(Some(moved.into_iter().map(as_booleans).collect()))

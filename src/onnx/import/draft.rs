@@ -74,7 +74,8 @@ impl Draft {
         &self.nodes[node]
     }
 
-    /// Adds a node with the canonical form of an operation, and returns its place.
+    /// Adds a node with the canonical form of an operation, and returns its place. A change of shape reads what was there
+    /// before other such changes; if that has the shape already, nothing is added.
     ///
     /// # Errors
     /// If the shapes do not fit the operation, or something is too large.
@@ -86,6 +87,13 @@ impl Draft {
         inputs: &[usize],
         params: Params,
     ) -> Result<usize, String> {
+        let mut inputs = inputs.to_vec();
+        let op = self.without_moves(op, &inputs);
+        if let (Op::Reshape { .. } | Op::Flatten, [input]) = (&op, &mut inputs[..]) {
+            while let Op::Reshape { .. } | Op::Flatten = self.nodes[*input].op {
+                *input = self.nodes[*input].inputs[0];
+            }
+        }
         let reads: Vec<(&Op, &Shape)> =
             inputs.iter().map(|&input| &self.nodes[input]).map(|node| (&node.op, &node.shape)).collect();
         let op = op.canonical(&reads);
@@ -94,6 +102,11 @@ impl Draft {
         let elements = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
         if elements.is_none_or(|elements| elements > MAX_ACTIVATION) {
             return Err(format!("gives {shape:?} values for one image, too many"));
+        }
+        if let (Op::Reshape { .. } | Op::Flatten, &[input]) = (&op, &inputs[..])
+            && self.nodes[input].shape == shape
+        {
+            return Ok(input);
         }
         let mut constant = 0;
         if let Op::Constant { values } = &op {
@@ -110,8 +123,23 @@ impl Draft {
             return Err(format!("there are more than {MAX_NODES} nodes"));
         }
         let (name, origin) = (cut(name).to_string(), cut(origin).to_string());
-        self.nodes.push(Sketch { name, op, inputs: inputs.to_vec(), shape, params, origin });
+        self.nodes.push(Sketch { name, op, inputs, shape, params, origin });
         Ok(self.nodes.len() - 1)
+    }
+
+    /// A Transpose that moves only axes of length 1 is a change of shape.
+    fn without_moves(&self, op: Op, inputs: &[usize]) -> Op {
+        if let (Op::Transpose { order }, &[input]) = (&op, inputs) {
+            let from = &self.nodes[input].shape;
+            let shape: Option<Shape> = order.iter().map(|&axis| from.get(axis).copied()).collect();
+            if let Some(shape) = shape
+                && order.len() == from.len()
+                && order.iter().filter(|&&axis| from[axis] != 1).is_sorted()
+            {
+                return Op::Reshape { shape };
+            }
+        }
+        op
     }
 
     /// Closes the graph: nodes that no output reads are left out, names are made unique.

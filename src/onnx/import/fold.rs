@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::arguments::{axes, cuts, integers, known, new_shape, order, parts};
+use super::arguments::{Picked, axes, cuts, integers, known, new_shape, order, parts};
 use super::known::{cast, elementwise, is_elementwise, range, reduce};
 use super::node::{FileNode, axis_of, size};
 use super::quantized::{dequantized, quantized};
@@ -27,6 +27,10 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
         let array = match node.op() {
             "Gather" => Some(gather(node, budget)?),
             "Concat" => Some(concat(node, budget)?),
+            "ScatterND" => Some(scattered(node, budget)?),
+            "GatherND" => Some(gathered(node, budget)?),
+            "Clip" => Some(clipped(node, budget)?),
+            "Tile" => Some(tile(node, budget)?),
             "Range" => Some(range(&arrays(node, budget)?, budget)?),
             "ConstantOfShape" => Some(filled(node, budget)?),
             "DequantizeLinear" => Some(dequantized(node, budget)?),
@@ -87,9 +91,12 @@ fn rearranged(node: &FileNode<'_>, budget: &mut Budget) -> Result<Option<Array>,
         "Slice" => {
             budget.take(&array.dims)?;
             let mut part = (*array).clone();
-            for cut in cuts(node, &array.dims, budget)? {
-                let indices: Vec<usize> = (cut.start..cut.end).step_by(cut.step).collect();
-                part = taken(&part, cut.axis, &indices, budget)?;
+            for picked in cuts(node, &array.dims, budget)? {
+                let (axis, indices) = match picked {
+                    Picked::Forwards(cut) => (cut.axis, (cut.start..cut.end).step_by(cut.step).collect()),
+                    Picked::Backwards { axis, indices } => (axis, indices),
+                };
+                part = taken(&part, axis, &indices, budget)?;
             }
             part
         }
@@ -147,7 +154,10 @@ pub fn plain(dims: &[usize]) -> Vec<Whole> {
 }
 
 /// Sizes that are not multiples of the batch.
-fn plain_dims(shape: &[Whole]) -> Result<Vec<usize>, String> {
+///
+/// # Errors
+/// If one is, or is negative.
+pub fn plain_dims(shape: &[Whole]) -> Result<Vec<usize>, String> {
     let dim = |dim: &Whole| match dim {
         Whole::Plain(dim) => size("a dimension", *dim),
         Whole::Batches(_) => Err("a constant cannot have the batch's size".into()),
@@ -207,7 +217,7 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
 }
 
 /// For each element of `dims` in order, its offset in an array whose axis `i` has the stride `strides[i]`.
-fn places(dims: &[usize], strides: &[usize]) -> Vec<usize> {
+pub fn places(dims: &[usize], strides: &[usize]) -> Vec<usize> {
     let count = dims.iter().product();
     let mut places = Vec::with_capacity(count);
     let mut at = vec![0usize; dims.len()];
@@ -227,7 +237,8 @@ fn places(dims: &[usize], strides: &[usize]) -> Vec<usize> {
     places
 }
 
-fn strides(dims: &[usize]) -> Vec<usize> {
+/// The stride of each axis of numbers that lie row by row.
+pub fn strides(dims: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; dims.len()];
     for axis in (1..dims.len()).rev() {
         strides[axis - 1] = strides[axis] * dims[axis];
@@ -296,13 +307,115 @@ fn gather(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
     Ok(picked.with_dims(dims))
 }
 
+/// The offsets of the blocks at which the rows of some indices point, and a block's dimensions.
+fn blocks(array: &Array, asked: &Array) -> Result<(Vec<usize>, Vec<usize>), String> {
+    let depth = *asked.dims.last().filter(|&&depth| depth > 0).ok_or("its indices have no last axis")?;
+    let inner = array.dims.get(depth..).ok_or("its indices have too many axes")?;
+    let strides = strides(&array.dims);
+    let place = |index: &[i64]| {
+        let steps = index.iter().zip(&array.dims).zip(&strides).map(|((&index, &length), stride)| {
+            Ok(axis_of(index, length).map_err(|_| format!("index {index} of {length}"))? * stride)
+        });
+        steps.sum::<Result<usize, String>>()
+    };
+    Ok((asked.ints()?.chunks(depth).map(place).collect::<Result<_, _>>()?, inner.to_vec()))
+}
+
+/// The blocks at which indices point.
+fn gathered(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    if node.int("batch_dims", 0)? != 0 {
+        return Err("takes other indices in each row".into());
+    }
+    let (array, asked) = (known(node.input(0)?, budget)?, known(node.input(1)?, budget)?);
+    let (starts, inner) = blocks(&array, &asked)?;
+    let dims = [&asked.dims[..asked.dims.len() - 1], &inner].concat();
+    budget.take(&dims)?;
+    let chunk = inner.iter().product::<usize>();
+    let from: Vec<usize> = starts.into_iter().flat_map(|start| start..start + chunk).collect();
+    Ok(array.pick(dims, &from))
+}
+
+/// Numbers with some of them replaced: a ScatterND that does not add.
+fn scattered(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    if node.text("reduction", "none")? != "none" {
+        return Err("adds to what is there".into());
+    }
+    let (array, asked) = (known(node.input(0)?, budget)?, known(node.input(1)?, budget)?);
+    let updates = known(node.input(2)?, budget)?;
+    let (starts, inner) = blocks(&array, &asked)?;
+    if updates.dims != [&asked.dims[..asked.dims.len() - 1], &inner].concat() {
+        return Err(format!("puts {:?} into {:?} at {:?}", updates.dims, array.dims, asked.dims));
+    }
+    budget.take(&array.dims)?;
+    let chunk = inner.iter().product::<usize>();
+    let mut from: Vec<usize> = (0..array.len()).collect();
+    for (update, place) in starts.into_iter().enumerate() {
+        let start = array.len() + update * chunk;
+        from[place..place + chunk].iter_mut().enumerate().for_each(|(offset, from)| *from = start + offset);
+    }
+    let both = [&*array, &*updates].map(|array| array.with_dims(vec![array.len()]));
+    Ok(joined(&both, 0)?.pick(array.dims.clone(), &from))
+}
+
+fn clipped(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let array = known(node.input(0)?, budget)?;
+    budget.take(&array.dims)?;
+    let mut result = (*array).clone();
+    for (place, name, op) in [(1, "min", "Max"), (2, "max", "Min")] {
+        let bound = match node.optional(place) {
+            Some(input) => (*known(input, budget)?).clone(),
+            None if place == 1 => Array::number(node.float(name, f32::NEG_INFINITY)?),
+            None => Array::number(node.float(name, f32::INFINITY)?),
+        };
+        let open = matches!(&bound.numbers, Numbers::Floats(values) if values.iter().all(|value| value.is_infinite()));
+        if bound.len() != 1 {
+            return Err(format!("its {name} is not one number"));
+        }
+        if !open {
+            let bound = bound.pick(result.dims.clone(), &vec![0; result.len()]);
+            result = elementwise(op, &[result, bound])?;
+        }
+    }
+    Ok(result)
+}
+
+fn tile(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let (array, repeats) = (known(node.input(0)?, budget)?, known(node.input(1)?, budget)?);
+    tiled(&array, &plain_dims(repeats.whole()?)?, budget)
+}
+
+/// Numbers as often as asked along each axis.
+///
+/// # Errors
+/// If there are not as many repeats as axes, or if it makes too many numbers.
+pub fn tiled(array: &Array, repeats: &[usize], budget: &mut Budget) -> Result<Array, String> {
+    if repeats.len() != array.dims.len() {
+        return Err(format!("repeats {:?} {repeats:?} times", array.dims));
+    }
+    let pairs = || array.dims.iter().zip(repeats);
+    let dims = pairs().map(|(&dim, &times)| dim.checked_mul(times)).collect::<Option<Vec<_>>>();
+    let dims = dims.ok_or("makes too many numbers")?;
+    budget.take(&dims)?;
+    // Each axis as a pair: how often, and its own length.
+    let seen: Vec<usize> = array.dims.iter().flat_map(|&dim| [1, dim]).collect();
+    let wide: Vec<usize> = pairs().flat_map(|(&dim, &times)| [times, dim]).collect();
+    Ok(expanded(&array.with_dims(seen), &wide).with_dims(dims))
+}
+
 fn concat(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
-    let inputs = arrays(node, budget)?;
-    let first = &inputs[0];
-    let axis = axis_of(node.int("axis", 0)?, first.dims.len())?;
+    let inputs: Vec<Array> = arrays(node, budget)?.iter().map(|array| (**array).clone()).collect();
+    let axis = axis_of(node.int("axis", 0)?, inputs[0].dims.len())?;
+    let count: usize = inputs.iter().map(Array::len).sum();
+    budget.take(&[count])?;
+    joined(&inputs, axis)
+}
+
+/// Arrays one after another along an axis.
+fn joined(inputs: &[Array], axis: usize) -> Result<Array, String> {
+    let first = inputs.first().ok_or("an input is missing")?;
     let mut dims = first.dims.clone();
     dims[axis] = 0;
-    for array in &inputs {
+    for array in inputs {
         let alike = array.dims.len() == dims.len()
             && (0..dims.len()).all(|other| other == axis || array.dims[other] == dims[other]);
         if !alike {
@@ -310,13 +423,12 @@ fn concat(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
         }
         dims[axis] = dims[axis].checked_add(array.dims[axis]).ok_or("too much to join")?;
     }
-    budget.take(&dims)?;
     let outer: usize = dims[..axis].iter().product();
     let chunk = |array: &Array| array.dims[axis..].iter().product::<usize>();
     let whole = inputs.iter().all(|array| matches!(array.numbers, Numbers::Whole(_)));
     let (mut floats, mut wholes) = (Vec::new(), Vec::new());
     for block in 0..outer {
-        for array in &inputs {
+        for array in inputs {
             let range = block * chunk(array)..(block + 1) * chunk(array);
             match &array.numbers {
                 Numbers::Whole(values) => wholes.extend_from_slice(&values[range]),

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::graph::{Conv2d, Op, Shape};
 
-use super::node::{FileNode, axis_of, size};
+use super::node::{FileNode, size};
 use super::quantized::settings_of_data;
 use super::value::{Data, Quantized, Value};
 use super::walk::Walk;
@@ -52,6 +52,7 @@ impl<'a> Walk<'a> {
             "Resize" | "Upsample" => self.resize(node)?,
             "Gemm" => self.gemm(node)?,
             "MatMul" => self.mat_mul(node)?,
+            "Einsum" => self.einsum(node)?,
             "MaxPool" => self.max_pool(node)?,
             "AveragePool" => self.average_pool(node)?,
             "GlobalAveragePool" => self.global_pool(node, false)?,
@@ -145,8 +146,8 @@ impl<'a> Walk<'a> {
     fn layer_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let shape = self.shape_of(x).clone();
-        let axis = axis_of(node.int("axis", -1)?, shape.len() + 1)?;
-        let over = axis.checked_sub(1).ok_or("normalises over the images of a batch")?;
+        let over = node.own_axis(node.int("axis", -1)?, shape.len())?;
+        node.apart_from(over)?;
         let normalised = IxDyn(&shape[over..]);
         let mut params = vec![self.weights(node.input(1)?)?];
         params.push(match node.optional(2) {
@@ -167,9 +168,11 @@ impl<'a> Walk<'a> {
 
     fn gemm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
-        let ([_], false) = (&self.shape_of(x)[..], node.flag("transA", false)?) else {
+        let axes = self.shape_of(x).len();
+        if node.axes_in_file(axes) != 2 || node.flag("transA", false)? {
             return Err(format!("multiplies {:?}, not a row of features", self.shape_of(x)));
-        };
+        }
+        node.apart_from(axes - 1)?;
         let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
         let weight = self.weights(node.input(1)?)?;
         let weight = match (weight.ndim(), node.flag("transB", false)?) {
@@ -214,11 +217,13 @@ impl<'a> Walk<'a> {
 
     fn mat_mul(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
-        let second = node.input(1)?;
+        let (second, axes) = (node.input(1)?, self.shape_of(x).len());
         if let Value::Data(_) = second.value {
             let y = self.data(node, 1)?;
+            node.apart_from(axes.saturating_sub(2))?;
             return self.add(node, Op::MatMul, &[x, y], Vec::new());
         }
+        node.apart_from(axes.saturating_sub(1))?;
         let weight = self.weights(second)?;
         if weight.ndim() != 2 {
             return Err(format!("weights of {:?} are not a matrix", weight.shape()));
@@ -261,8 +266,11 @@ impl<'a> Walk<'a> {
         let x = self.data(node, 0)?;
         let shape = self.shape_of(x).clone();
         let axis = node.int("axis", if node.opset < 13 { 1 } else { -1 })?;
-        let axis = axis_of(axis, shape.len() + 1)?.checked_sub(1).ok_or("runs over the images of a batch")?;
+        let axis = node.own_axis(axis, shape.len())?;
         // Before opset 13 all axes from this one on are treated as one.
+        if node.opset < 13 {
+            node.apart_from(axis)?;
+        }
         let together: usize = shape[axis..].iter().product();
         let flattened = node.opset < 13 && together != shape[axis];
         let row = match flattened {

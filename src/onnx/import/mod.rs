@@ -15,6 +15,7 @@ mod arguments;
 mod booleans;
 mod constant;
 mod draft;
+mod einsum;
 mod fold;
 mod known;
 mod layers;
@@ -24,11 +25,13 @@ mod pointwise;
 mod quantized;
 mod rearrange;
 mod reductions;
+mod repeated;
 mod resize;
 mod shapes;
 mod softmax;
 mod strided;
 mod value;
+mod views;
 mod walk;
 mod windows;
 
@@ -36,6 +39,8 @@ mod windows;
 mod hostile;
 #[cfg(test)]
 mod operators;
+#[cfg(test)]
+mod placing;
 
 pub use walk::import;
 

@@ -5,6 +5,17 @@ use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
 use super::value::Value;
 
+/// Where the images of a batch lie in the data that a node reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Images {
+    /// Along the file's first axis, which the graph's nodes do not have.
+    First,
+    /// Within this axis, which the graph's nodes have, too.
+    Within(usize),
+    /// There is one image, or nothing is data: the graph's nodes have all the file's axes.
+    Nowhere,
+}
+
 /// A node, with its inputs.
 pub struct FileNode<'a> {
     pub proto: &'a NodeProto,
@@ -13,6 +24,7 @@ pub struct FileNode<'a> {
     /// The node's own name, or that of its first output.
     pub name: String,
     pub inputs: Vec<Option<Input<'a>>>,
+    pub images: Images,
 }
 
 /// One input that is present.
@@ -46,6 +58,46 @@ impl<'a> FileNode<'a> {
     pub fn all(&self) -> Result<Vec<&Input<'a>>, String> {
         let all: Option<Vec<&Input<'a>>> = self.inputs.iter().map(Option::as_ref).collect();
         all.filter(|inputs| !inputs.is_empty()).ok_or_else(|| "an input is missing".into())
+    }
+
+    /// The number of axes in the file of data that has `own` axes in the graph.
+    pub fn axes_in_file(&self, own: usize) -> usize {
+        match self.images {
+            Images::First => own + 1,
+            Images::Within(_) | Images::Nowhere => own,
+        }
+    }
+
+    /// An axis of the file as one of the graph.
+    ///
+    /// # Errors
+    /// If the images of a batch lie along it.
+    pub fn own(&self, axis: usize) -> Result<usize, String> {
+        match self.images {
+            Images::First => axis.checked_sub(1),
+            Images::Within(images) if images == axis => None,
+            Images::Within(_) | Images::Nowhere => Some(axis),
+        }
+        .ok_or_else(|| format!("runs over the images of a batch, along axis {axis}"))
+    }
+
+    /// An axis that the file names, of data that has `own` axes in the graph, as one of the graph.
+    ///
+    /// # Errors
+    /// If there is no such axis, or if the images of a batch lie along it.
+    pub fn own_axis(&self, axis: i64, own: usize) -> Result<usize, String> {
+        self.own(axis_of(axis, self.axes_in_file(own))?)
+    }
+
+    /// Checks that the images of a batch lie along none of the axes of the graph from this one on.
+    ///
+    /// # Errors
+    /// If they do.
+    pub fn apart_from(&self, first: usize) -> Result<(), String> {
+        match self.images {
+            Images::Within(images) if images >= first => self.own(images).map(|_| ()),
+            Images::First | Images::Within(_) | Images::Nowhere => Ok(()),
+        }
     }
 
     fn attribute(&self, name: &str, kind: AttributeType) -> Result<Option<&'a AttributeProto>, String> {

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::graph::{Binary, Op, Pool, Shape, Unary};
 
-use super::node::{FileNode, axis_of, size};
+use super::node::{FileNode, size};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
@@ -88,8 +88,8 @@ impl<'a> Walk<'a> {
     pub fn rms_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let count = self.shape_of(x).len();
-        let axis = axis_of(node.int("axis", -1)?, count + 1)?;
-        let first = axis.checked_sub(1).ok_or("normalises over the images of a batch")?;
+        let first = node.own_axis(node.int("axis", -1)?, count)?;
+        node.apart_from(first)?;
         let square = self.add_part(node, "square", Op::Binary(Binary::Mul), &[x, x])?;
         let mean = self.add_part(node, "mean", Op::Mean { axes: (first..count).collect() }, &[square])?;
         let above = self.with_number(node, "above", Binary::Add, mean, node.float("epsilon", 1e-5)?)?;
@@ -103,8 +103,7 @@ impl<'a> Walk<'a> {
     pub fn lp_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let shape = self.shape_of(x).clone();
-        let axis = axis_of(node.int("axis", -1)?, shape.len() + 1)?;
-        let axis = axis.checked_sub(1).ok_or("normalises over the images of a batch")?;
+        let axis = node.own_axis(node.int("axis", -1)?, shape.len())?;
         let p = node.int("p", 2)?;
         let size = match p {
             1 => self.add_part(node, "size", Op::Unary(Unary::Abs), &[x])?,
@@ -122,10 +121,8 @@ impl<'a> Walk<'a> {
     /// `(x − mean(x)) / (√var(x) + 1e-9)` over some axes.
     pub fn mean_variance_norm(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
-        let count = self.shape_of(x).len() + 1;
-        let axes = node.ints("axes")?.unwrap_or(&[0, 2, 3]).iter().map(|&axis| {
-            axis_of(axis, count)?.checked_sub(1).ok_or("normalises over the images of a batch".to_string())
-        });
+        let count = self.shape_of(x).len();
+        let axes = node.ints("axes")?.unwrap_or(&[0, 2, 3]).iter().map(|&axis| node.own_axis(axis, count));
         let mut axes = axes.collect::<Result<Vec<_>, _>>()?;
         axes.sort_unstable();
         let mean = self.add_part(node, "mean", Op::Mean { axes: axes.clone() }, &[x])?;

@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
             Value::Data(_) => self.data(node, place),
             Value::Initializer(_)
             | Value::Known(_)
-            | Value::Row(_)
+            | Value::Placed(_)
             | Value::Counted(_)
             | Value::Quantized(_)
             | Value::Booleans(_)

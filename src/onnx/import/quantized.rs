@@ -19,7 +19,7 @@ fn settings(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Qua
         Some(
             Value::Data(_)
             | Value::Known(_)
-            | Value::Row(_)
+            | Value::Placed(_)
             | Value::Counted(_)
             | Value::Booleans(_)
             | Value::Quantized(_)
@@ -74,7 +74,7 @@ fn read(input: &Input<'_>, budget: &mut Budget) -> Result<(Vec<usize>, Stored), 
         }
         Value::Data(_)
         | Value::Known(_)
-        | Value::Row(_)
+        | Value::Placed(_)
         | Value::Counted(_)
         | Value::Booleans(_)
         | Value::Quantized(_)

@@ -1,14 +1,17 @@
 //! Operators that move values and compute nothing. They accept integers as well.
 
-use crate::graph::{Op, Shape};
+use ndarray::ArrayD;
+
+use crate::graph::{Binary, Op, Shape};
 
 use tract_onnx::pb::tensor_proto::DataType;
 
 use super::super::tensor::{is_float, type_name};
-use super::arguments::{ANY_BATCH, Cut, axes, cuts, integers, known, new_shape, order, parts, text};
-use super::fold::{indices, squeezed, unsqueezed};
-use super::node::{FileNode, axis_of};
-use super::value::{Data, MAX_AXES, Numbers, Value, Whole};
+use super::arguments::{ANY_BATCH, Cut, Picked, cuts, known, parts, text};
+use super::fold::indices;
+use super::node::{FileNode, Images, Input, axis_of, size};
+use super::value::{Data, Numbers, Place, Value, Whole};
+use super::views::View;
 use super::walk::Walk;
 
 /// Maximum number of runs into which the indices of a Gather may be divided.
@@ -33,86 +36,16 @@ impl<'a> Walk<'a> {
                 let pieces = self.split(node, x)?;
                 return Ok(Some(pieces.into_iter().map(data).collect()));
             }
-            "Reshape" => {
-                let asked = known(node.input(1)?, &mut self.budget)?;
-                let from = self.batched(&self.shape_of(x).clone());
-                let shape = new_shape(asked.whole()?, &from, node.flag("allowzero", false)?)?;
-                let shape = self.of_one_image(&shape)?;
-                self.reshape(node, x, shape)?
-            }
-            "Flatten" => {
-                let shape = self.shape_of(x).clone();
-                let axis = axis_of(node.int("axis", 1)?, shape.len() + 1)?;
-                let before = axis.checked_sub(1).map(|end| shape[..end].iter().product::<usize>());
-                if before != Some(1) {
-                    return Err(format!("mixes the images of a batch: axis {axis} of {shape:?}"));
-                }
-                self.reshape(node, x, vec![shape.iter().product()])?
-            }
-            "Squeeze" => {
-                let shape = self.shape_of(x).clone();
-                let named = axes(node, 1, shape.len() + 1, &mut self.budget)?;
-                if named.is_none() && self.fixed_batch == Some(1) {
-                    return Err("removes the batch's axis".into());
-                }
-                let named = named.map(|named| named.into_iter().map(|axis| axis.checked_sub(1)).collect());
-                let shape = match named {
-                    Some(None) => return Err("removes the batch's axis".into()),
-                    Some(Some(named)) => squeezed(&shape, Some(named))?,
-                    None => squeezed(&shape, None)?,
-                };
-                self.reshape(node, x, shape)?
-            }
-            "Unsqueeze" => {
-                let named = integers_of(self, node)?;
-                let shape = self.shape_of(x).clone();
-                // The batch is represented by an axis that is not 1, to see where it ends up.
-                let all: Vec<usize> = std::iter::once(ANY_BATCH).chain(shape).collect();
-                match unsqueezed(&all, &named)?.split_first() {
-                    Some((&ANY_BATCH, rest)) => self.reshape(node, x, rest.to_vec())?,
-                    _ => return Err("puts an axis before the batch".into()),
-                }
-            }
-            "Transpose" => {
-                let order = order(node, self.shape_of(x).len() + 1)?;
-                let Some((0, rest)) = order.split_first() else {
-                    return Err(format!("moves the batch's axis: {order:?}"));
-                };
-                let order: Vec<usize> = rest.iter().map(|axis| axis - 1).collect();
-                if order.is_sorted() { x } else { self.add(node, Op::Transpose { order }, &[x], Vec::new())? }
-            }
             "Slice" => self.slice(node, x)?,
             "Gather" => self.gather(node, x)?,
             "Expand" => {
                 let asked = known(node.input(1)?, &mut self.budget)?;
-                let from = self.batched(&self.shape_of(x).clone());
-                let extra = asked.whole()?.len() > from.len();
-                let trailing = asked.whole()?.iter().rev().zip(from.iter().rev());
-                let grows =
-                    trailing.into_iter().any(|(&asked, &has)| asked != has && asked != Whole::Plain(1));
-                if extra || grows {
-                    return Err(format!("expands {} to {}", text(&from), text(asked.whole()?)));
-                }
-                x
+                let from = self.shape_read(node, x);
+                self.expand(node, x, &from, asked.whole()?)?
             }
             _ => return Ok(None),
         };
         Ok(Some(vec![data(result)]))
-    }
-
-    /// A shape without its batch, which must be the first axis.
-    fn of_one_image(&self, shape: &[Whole]) -> Result<Shape, String> {
-        let batch = self.batched(&[])[0];
-        let mixes = || format!("mixes the images of a batch: a shape of {}", text(shape));
-        let (&first, rest) = shape.split_first().ok_or_else(mixes)?;
-        if first != batch || rest.len() >= MAX_AXES {
-            return Err(mixes());
-        }
-        let plain = |dim: &Whole| match dim {
-            Whole::Plain(size) => usize::try_from(*size).map_err(|_| mixes()),
-            Whole::Batches(_) => Err(mixes()),
-        };
-        rest.iter().map(plain).collect()
     }
 
     /// The same values in another shape, under the node's name. A channel shuffle is recognised by its three
@@ -150,7 +83,11 @@ impl<'a> Walk<'a> {
                 Numbers::Whole(_) => DataType::Int64 as i32,
             },
             Some(
-                Value::Row(_) | Value::Counted(_) | Value::Booleans(_) | Value::Quantized(_) | Value::Unknown,
+                Value::Placed(_)
+                | Value::Counted(_)
+                | Value::Booleans(_)
+                | Value::Quantized(_)
+                | Value::Unknown,
             )
             | None => i32::try_from(node.int("to", 0)?).map_err(|_| "casts to an unknown type")?,
         };
@@ -162,15 +99,57 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Dimensions with the batch; a free batch counts as longer than any index.
-    fn dims(&self, x: usize) -> Vec<usize> {
-        let batch = self.fixed_batch.unwrap_or(ANY_BATCH);
-        std::iter::once(batch).chain(self.shape_of(x).iter().copied()).collect()
+    /// Data with axes of length 1 repeated: times ones, which changes no value.
+    fn expand(
+        &mut self,
+        node: &FileNode<'a>,
+        x: usize,
+        from: &[Whole],
+        asked: &[Whole],
+    ) -> Result<usize, String> {
+        let problem = || format!("expands {} to {}", text(from), text(asked));
+        let missing = from.len().checked_sub(asked.len()).ok_or_else(problem)?;
+        let mut ones = vec![1; self.shape_of(x).len()];
+        for (axis, (&has, &wanted)) in from[missing..].iter().zip(asked).enumerate() {
+            match (has, wanted) {
+                (has, wanted) if has == wanted || wanted == Whole::Plain(1) => {}
+                (Whole::Plain(1), Whole::Plain(length)) => {
+                    ones[node.own(axis + missing)?] = size("a length", length)?;
+                }
+                _ => return Err(problem()),
+            }
+        }
+        if ones.iter().all(|&length| length == 1) {
+            return Ok(x);
+        }
+        let values = ArrayD::ones(ones);
+        let ones = self.add_part(node, "ones", Op::Constant { values }, &[])?;
+        self.add(node, Op::Binary(Binary::Mul), &[x, ones], Vec::new())
+    }
+
+    /// The shape in the file of data that a node reads.
+    fn shape_read(&self, node: &FileNode<'a>, x: usize) -> Vec<Whole> {
+        let own = self.shape_of(x).clone();
+        let (dims, place) = match node.images {
+            Images::First => return self.batched(&own),
+            Images::Within(axis) => (own, Some(Place { axis, outer: 1 })),
+            Images::Nowhere => (own, None),
+        };
+        self.shape_in_file(&View { node: x, integers: false, dims, place })
+    }
+
+    /// The same as numbers; a free batch counts as longer than any index.
+    fn dims(&self, node: &FileNode<'a>, x: usize) -> Vec<usize> {
+        let length = |dim: Whole| match dim {
+            Whole::Plain(length) => usize::try_from(length).unwrap_or(ANY_BATCH),
+            Whole::Batches(_) => ANY_BATCH,
+        };
+        self.shape_read(node, x).into_iter().map(length).collect()
     }
 
     fn cut(&mut self, node: &FileNode<'a>, name: &str, x: usize, cut: Cut) -> Result<usize, String> {
         let Cut { axis, start, end, step } = cut;
-        let axis = axis.checked_sub(1).ok_or("takes a part of the batch")?;
+        let axis = node.own(axis)?;
         if (start, end, step) == (0, self.shape_of(x)[axis], 1) {
             return Ok(x);
         }
@@ -178,17 +157,20 @@ impl<'a> Walk<'a> {
     }
 
     fn slice(&mut self, node: &FileNode<'a>, mut x: usize) -> Result<usize, String> {
-        let cuts = cuts(node, &self.dims(x), &mut self.budget)?;
+        let cuts = cuts(node, &self.dims(node, x), &mut self.budget)?;
         let count = cuts.len();
         for (place, cut) in cuts.into_iter().enumerate() {
             let name = if place + 1 == count { node.name.clone() } else { format!("{}.{place}", node.name) };
-            x = self.cut(node, &name, x, cut)?;
+            x = match cut {
+                Picked::Forwards(cut) => self.cut(node, &name, x, cut)?,
+                Picked::Backwards { axis, indices } => self.picked(node, &name, x, axis, &indices)?,
+            };
         }
         Ok(x)
     }
 
     fn split(&mut self, node: &FileNode<'a>, x: usize) -> Result<Vec<usize>, String> {
-        let dims = self.dims(x);
+        let dims = self.dims(node, x);
         let axis = axis_of(node.int("axis", 0)?, dims.len())?;
         let mut start = 0;
         let mut pieces = Vec::new();
@@ -200,57 +182,118 @@ impl<'a> Walk<'a> {
         Ok(pieces)
     }
 
-    /// Indices along an axis, as slices: each run of consecutive indices is one slice.
+    /// The values at some indices along an axis of the file.
     fn gather(&mut self, node: &FileNode<'a>, x: usize) -> Result<usize, String> {
-        let dims = self.dims(x);
+        let dims = self.dims(node, x);
         let axis = axis_of(node.int("axis", 0)?, dims.len())?;
         let asked = known(node.input(1)?, &mut self.budget)?;
         let picked = indices(&asked, dims[axis])?;
+        if asked.dims.len() > 1 {
+            return Err(format!("takes indices of {:?}", asked.dims));
+        }
+        let single = asked.dims.is_empty();
+        let name = if single { format!("{}.0", node.name) } else { node.name.clone() };
+        let found = self.picked(node, &name, x, axis, &picked)?;
+        if !single {
+            return Ok(found);
+        }
+        let mut shape = self.shape_of(found).clone();
+        shape.remove(node.own(axis)?);
+        self.reshape(node, found, shape)
+    }
+
+    /// Indices along an axis of the file, as slices: each run of consecutive indices is one slice.
+    fn picked(
+        &mut self,
+        node: &FileNode<'a>,
+        name: &str,
+        x: usize,
+        axis: usize,
+        indices: &[usize],
+    ) -> Result<usize, String> {
         let mut runs: Vec<Cut> = Vec::new();
-        for index in picked {
+        for &index in indices {
             match runs.last_mut() {
                 Some(run) if run.end == index => run.end += 1,
                 _ => runs.push(Cut { axis, start: index, end: index + 1, step: 1 }),
             }
         }
-        if runs.is_empty() || runs.len() > MAX_RUNS || asked.dims.len() > 1 {
-            return Err(format!("takes {:?} indices in {} runs", asked.dims, runs.len()));
-        }
-        let single = runs.len() == 1 && !asked.dims.is_empty();
-        let mut pieces = Vec::new();
-        for (place, run) in runs.into_iter().enumerate() {
-            let name = if single { node.name.clone() } else { format!("{}.{place}", node.name) };
-            pieces.push(self.cut(node, &name, x, run)?);
-        }
-        if asked.dims.is_empty() {
-            let mut shape = self.shape_of(pieces[0]).clone();
-            shape.remove(axis.checked_sub(1).ok_or("takes a part of the batch")?);
-            return self.reshape(node, pieces[0], shape);
-        }
-        match pieces[..] {
-            [only] => Ok(only),
+        match runs[..] {
+            [] => Err("takes no index".into()),
+            [only] => self.cut(node, name, x, only),
+            _ if runs.len() > MAX_RUNS => {
+                Err(format!("takes indices in {} runs, more than {MAX_RUNS}", runs.len()))
+            }
             _ => {
-                let axis = axis.checked_sub(1).ok_or("takes a part of the batch")?;
-                self.add(node, Op::Concat { axis }, &pieces, Vec::new())
+                let mut pieces = Vec::new();
+                for (place, run) in runs.into_iter().enumerate() {
+                    pieces.push(self.cut(node, &format!("{name}.{place}"), x, run)?);
+                }
+                let op = Op::Concat { axis: node.own(axis)? };
+                self.draft.add(name, &node.name, op, &pieces, Vec::new())
             }
         }
     }
 
-    fn concat(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
-        let mut nodes = Vec::new();
-        let mut kinds = Vec::new();
-        for input in node.all()? {
-            let Value::Data(data) = input.value else {
-                return Err(format!("joins '{}', which is the same for every image", input.name));
+    /// Something known that is joined with data, as a node.
+    fn joined_constant(
+        &mut self,
+        node: &FileNode<'a>,
+        input: &Input<'a>,
+        axes: usize,
+    ) -> Result<usize, String> {
+        let array = self.weights(input)?;
+        let fits = array.ndim() == node.axes_in_file(axes)
+            && match node.images {
+                Images::First => self.fixed_batch == Some(array.shape()[0]),
+                Images::Within(_) => false,
+                Images::Nowhere => true,
             };
-            nodes.push(data.node);
-            kinds.push(data.integers);
+        if !fits {
+            return Err(format!("joins '{}' of {:?} to every image", input.name, array.shape()));
         }
-        let axis = axis_of(node.int("axis", 0)?, self.shape_of(nodes[0]).len() + 1)?;
-        let axis = axis.checked_sub(1).ok_or("joins the images of batches")?;
-        let integers = kinds[0];
-        if kinds.iter().any(|&kind| kind != integers) {
+        let constant = self.constant(input, axes)?;
+        if self.shape_of(constant).len() == axes { Ok(constant) } else { Err("axes do not fit".into()) }
+    }
+
+    fn concat(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
+        let inputs = node.all()?;
+        let kinds = inputs.iter().filter_map(|input| match input.value {
+            Value::Data(data) => Some(data),
+            Value::Initializer(_)
+            | Value::Known(_)
+            | Value::Placed(_)
+            | Value::Counted(_)
+            | Value::Booleans(_)
+            | Value::Quantized(_)
+            | Value::Unknown => None,
+        });
+        let kinds: Vec<Data> = kinds.collect();
+        let Some(&Data { node: first, integers }) = kinds.first() else {
+            return Err("joins nothing that depends on the image".into());
+        };
+        if kinds.iter().any(|data| data.integers != integers) {
             return Err("joins integers and floats".into());
+        }
+        let axes = self.shape_of(first).len();
+        let axis = node.own_axis(node.int("axis", 0)?, axes)?;
+        let mut nodes = Vec::new();
+        for input in inputs {
+            nodes.push(match input.value {
+                Value::Data(data) => data.node,
+                Value::Initializer(_) | Value::Known(_) if !integers => {
+                    self.joined_constant(node, input, axes)?
+                }
+                Value::Initializer(_)
+                | Value::Known(_)
+                | Value::Placed(_)
+                | Value::Counted(_)
+                | Value::Booleans(_)
+                | Value::Quantized(_)
+                | Value::Unknown => {
+                    return Err(format!("joins '{}', which is the same for every image", input.name));
+                }
+            });
         }
         let joined = match nodes[..] {
             [only] => only,
@@ -258,8 +301,4 @@ impl<'a> Walk<'a> {
         };
         Ok(vec![Value::Data(Data { node: joined, integers })])
     }
-}
-
-fn integers_of(walk: &mut Walk<'_>, node: &FileNode<'_>) -> Result<Vec<i64>, String> {
-    integers(node, "axes", 1, &mut walk.budget)?.ok_or_else(|| "axes are missing".into())
 }

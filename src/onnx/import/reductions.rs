@@ -11,18 +11,17 @@ impl<'a> Walk<'a> {
     pub fn reduce(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let shape = self.shape_of(x).clone();
-        let named = axes(node, 1, shape.len() + 1, &mut self.budget)?.filter(|axes| !axes.is_empty());
-        let axes: Option<Vec<usize>> = match named {
+        let named = axes(node, 1, shape.len(), &mut self.budget)?.filter(|axes| !axes.is_empty());
+        let axes = match named {
             None if node.flag("noop_with_empty_axes", false)? => {
                 return match node.op() {
                     "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => Ok(x),
                     _ => Err("reduces no axis".into()),
                 };
             }
-            None => None,
-            Some(axes) => axes.into_iter().map(|axis| axis.checked_sub(1)).collect(),
+            None => return Err("runs over the images of a batch".into()),
+            Some(axes) => axes,
         };
-        let axes = axes.ok_or("runs over the images of a batch")?;
         let keep = node.flag("keepdims", true)?;
         let last = if keep { "" } else { ".kept" };
         let result = self.reduced(node, last, x, &axes)?;

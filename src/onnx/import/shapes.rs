@@ -10,14 +10,15 @@ impl<'a> Walk<'a> {
     /// The value of a Shape or a Size.
     pub fn shape(&mut self, node: &FileNode<'a>) -> Result<Value<'a>, String> {
         let shape: Vec<Whole> = match &node.input(0)?.value {
-            Value::Data(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Booleans(node) => self.batched(&self.shape_of(*node).clone()),
             Value::Quantized(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Known(array) => super::fold::plain(&array.dims),
             Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),
-            Value::Row(_) | Value::Counted(_) | Value::Unknown => {
-                return Err("reads what is not known".into());
+            seen @ (Value::Data(_) | Value::Placed(_)) => {
+                let view = self.view(seen).ok_or("reads what is not known")?;
+                self.shape_in_file(&view)
             }
+            Value::Counted(_) | Value::Unknown => return Err("reads what is not known".into()),
         };
         if node.op() == "Size" {
             let size =

@@ -4,11 +4,11 @@
 
 use std::rc::Rc;
 
-use super::arguments::{integers, known, multiply, new_shape};
+use super::arguments::{integers, known, multiply};
 use super::fold::{broadcast, expanded, unsqueezed};
 use super::known::elementwise;
 use super::node::{FileNode, axis_of};
-use super::value::{Array, Counted, Data, Numbers, Value, Whole};
+use super::value::{Array, Counted, Data, Numbers, Placed, Value, Whole};
 use super::walk::Walk;
 
 impl<'a> Walk<'a> {
@@ -16,8 +16,9 @@ impl<'a> Walk<'a> {
     pub fn strided(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
         let value = |place: usize| node.optional(place).map(|input| &input.value);
         let counted = match (node.op(), value(0), value(1)) {
-            ("Reshape", Some(Value::Data(data)), Some(_)) => return self.row(node, *data),
-            ("Gather", Some(Value::Row(data)), Some(_)) => return self.taken_back(node, *data).map(Some),
+            ("Gather", Some(Value::Placed(row)), Some(_)) if self.shape_of(row.node).len() == 1 => {
+                return self.taken_back(node, *row).map(Some);
+            }
             ("Range", ..) => self.numbers_of_images(node)?,
             ("Mul", Some(Value::Counted(counted)), Some(_)) => Some(self.times(node, 1, counted)?),
             ("Mul", Some(_), Some(Value::Counted(counted))) => Some(self.times(node, 0, counted)?),
@@ -37,17 +38,6 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         Ok(counted.map(|counted| Value::Counted(Rc::new(counted))))
-    }
-
-    /// A Reshape of a whole batch to one axis.
-    fn row(&mut self, node: &FileNode<'a>, data: Data) -> Result<Option<Value<'a>>, String> {
-        let asked = known(node.input(1)?, &mut self.budget)?;
-        let shape = self.shape_of(data.node);
-        if asked.len() != 1 || shape.is_empty() {
-            return Ok(None);
-        }
-        new_shape(asked.whole()?, &self.batched(shape), node.flag("allowzero", false)?)?;
-        Ok(Some(Value::Row(data)))
     }
 
     /// A Range over the images of a batch of any size.
@@ -94,8 +84,11 @@ impl<'a> Walk<'a> {
     }
 
     /// A Gather from one row, if each image gets its own values in order.
-    fn taken_back(&mut self, node: &FileNode<'a>, data: Data) -> Result<Value<'a>, String> {
-        let own: usize = self.shape_of(data.node).iter().product();
+    fn taken_back(&mut self, node: &FileNode<'a>, row: Placed) -> Result<Value<'a>, String> {
+        let own: usize = self.shape_of(row.node).iter().product();
+        if row.place.is_some_and(|place| place.outer != 1) {
+            return Err("mixes the images of a batch".into());
+        }
         let input = node.input(1)?;
         axis_of(node.int("axis", 0)?, 1)?;
         let dims = match &input.value {
@@ -106,7 +99,7 @@ impl<'a> Walk<'a> {
             Value::Data(_)
             | Value::Initializer(_)
             | Value::Known(_)
-            | Value::Row(_)
+            | Value::Placed(_)
             | Value::Booleans(_)
             | Value::Quantized(_)
             | Value::Unknown => {
@@ -119,7 +112,7 @@ impl<'a> Walk<'a> {
             }
         };
         let shape = dims.ok_or("mixes the images of a batch, or changes the order of their values")?;
-        let node = self.reshape(node, data.node, shape)?;
-        Ok(Value::Data(Data { node, ..data }))
+        let node = self.reshape(node, row.node, shape)?;
+        Ok(Value::Data(Data { node, integers: row.integers }))
     }
 }

@@ -24,8 +24,8 @@ pub enum Value<'a> {
     /// An initializer whose numbers have not been read.
     Initializer(&'a TensorProto),
     Known(Rc<Array>),
-    /// A [`Value::Data`] with the values of all images in one row.
-    Row(Data),
+    /// Data in which the images of a batch are not alone on the first axis.
+    Placed(Placed),
     /// Integers that continue from image to image.
     Counted(Rc<Counted>),
     /// Booleans that differ from image to image: a node of the draft, true where it is not 0.
@@ -43,6 +43,24 @@ pub struct Data {
     /// Whether it holds integers, as an image of bytes does: it must pass a Cast before anything is computed
     /// with it.
     pub integers: bool,
+}
+
+/// A tensor that differs from image to image: a node of the draft that has all its axes in the file, where the axis along
+/// which the images lie has its length divided by their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    pub node: usize,
+    /// As in [`Data`].
+    pub integers: bool,
+    /// `None` if the file is for one image: then all axes are alike.
+    pub place: Option<Place>,
+}
+
+/// Where the images of a batch lie: within an axis of `outer · images · inner` indices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub axis: usize,
+    pub outer: usize,
 }
 
 /// Quantised data: the node before, and how it is quantised.
@@ -85,6 +103,11 @@ impl Array {
     /// Integers along one axis.
     pub fn list(values: Vec<Whole>) -> Self {
         Self { dims: vec![values.len()], numbers: Numbers::Whole(values) }
+    }
+
+    /// One float.
+    pub fn number(value: f64) -> Self {
+        Self { dims: Vec::new(), numbers: Numbers::Floats(vec![value]) }
     }
 
     pub fn len(&self) -> usize {

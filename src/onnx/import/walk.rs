@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use anyhow::Result;
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use crate::contract::{Element, OutputKind};
@@ -19,7 +19,7 @@ use super::arguments::known;
 use super::constant::constant;
 use super::draft::{Draft, Finished, Params};
 use super::fold::fold;
-use super::node::{FileNode, Input};
+use super::node::{FileNode, Images, Input};
 use super::softmax::{before_softmax, embedding};
 use super::value::{Budget, Data, MAX_FOLDED, Value};
 
@@ -93,7 +93,7 @@ fn finish(
         }
         Some(Value::Booleans(_)) => Err(format!("its output '{name}' holds booleans")),
         Some(Value::Quantized(_)) => Err(format!("its output '{name}' holds quantised values")),
-        Some(Value::Row(_) | Value::Counted(_)) => {
+        Some(Value::Placed(_) | Value::Counted(_)) => {
             Err(format!("its output '{name}' has no axis of images before the others"))
         }
         Some(Value::Unknown) | None => Err(format!("its output '{name}' is not what a node gives first")),
@@ -128,11 +128,16 @@ fn finish(
     walk.arrays.clear();
     let Finished { model, origins, ids } = walk.draft.finish(&outputs)?;
     let stands_for = |(name, value): (&&str, &Value<'_>)| match value {
-        Value::Data(Data { node, integers: false }) => Some(((*name).to_string(), ids[*node]?)),
+        Value::Data(Data { node, integers: false }) => {
+            let id = ids[*node]?;
+            // A constant has one row for all images, its tensor in the file may have one for each.
+            let constant = matches!(model.graph().node(id).op, Op::Constant { .. });
+            (!constant).then(|| ((*name).to_string(), id))
+        }
         Value::Data(_)
         | Value::Initializer(_)
         | Value::Known(_)
-        | Value::Row(_)
+        | Value::Placed(_)
         | Value::Counted(_)
         | Value::Booleans(_)
         | Value::Quantized(_)
@@ -229,6 +234,15 @@ impl<'a> Walk<'a> {
         if let Some(value) = self.strided(node)? {
             return Ok(vec![value]);
         }
+        if let Some(value) = self.repeated(node)? {
+            return Ok(vec![value]);
+        }
+        if let Some(values) = self.views(node)? {
+            return Ok(values);
+        }
+        if let Some(values) = self.placed(node)? {
+            return Ok(values);
+        }
         if let Some(value) = self.quantized(node)? {
             return Ok(vec![value]);
         }
@@ -237,6 +251,9 @@ impl<'a> Walk<'a> {
         }
         let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
         let all_known = node.inputs.iter().flatten().all(is_known);
+        if all_known && matches!(node.op(), "Einsum" | "MatMul") {
+            return Ok(vec![Value::Known(Rc::new(self.known_product(node)?))]);
+        }
         if all_known {
             return fold(node, &mut self.budget)?.ok_or_else(|| {
                 "is not worked out in advance, and nothing it reads depends on the image".into()
@@ -260,7 +277,7 @@ impl<'a> Walk<'a> {
                 "computes with the quantised '{}'; a DequantizeLinear must come before",
                 input.name
             )),
-            Value::Row(_) | Value::Counted(_) => {
+            Value::Placed(_) | Value::Counted(_) => {
                 Err(format!("'{}' has no axis of images before the others", input.name))
             }
             Value::Initializer(_) | Value::Known(_) | Value::Unknown => {
@@ -301,7 +318,7 @@ impl<'a> Walk<'a> {
             Value::Initializer(tensor) => std::ptr::from_ref(*tensor).addr(),
             Value::Known(array) => Rc::as_ptr(array).addr(),
             Value::Data(_)
-            | Value::Row(_)
+            | Value::Placed(_)
             | Value::Counted(_)
             | Value::Booleans(_)
             | Value::Quantized(_)
@@ -320,7 +337,7 @@ impl<'a> Walk<'a> {
                 (array.dims.clone(), array.floats()?.into_iter().map(|value| value as f32).collect())
             }
             Value::Data(_)
-            | Value::Row(_)
+            | Value::Placed(_)
             | Value::Counted(_)
             | Value::Booleans(_)
             | Value::Quantized(_)
@@ -337,7 +354,7 @@ impl<'a> Walk<'a> {
     /// A known input as a node with this many axes; missing axes are added in front.
     pub fn constant(&mut self, input: &Input<'a>, axes: usize) -> Result<usize, String> {
         let array = self.weights(input)?;
-        self.placed(input, &array, axes)
+        self.constant_node(input, array.view(), axes)
     }
 
     /// Known booleans as a node of zeros and ones with this many axes.
@@ -345,14 +362,23 @@ impl<'a> Walk<'a> {
         let known = known(input, &mut self.budget)?;
         let values = known.ints()?.into_iter().map(|value| f32::from(u8::from(value != 0))).collect();
         let array = ArrayD::from_shape_vec(IxDyn(&known.dims), values).map_err(|error| error.to_string())?;
-        self.placed(input, &array, axes)
+        self.constant_node(input, array.view(), axes)
     }
 
-    fn placed(&mut self, input: &Input<'a>, array: &ArrayD<f32>, axes: usize) -> Result<usize, String> {
-        let mut dims = array.shape().to_vec();
-        if dims.len() == axes + 1 && dims[0] == 1 {
-            dims.remove(0);
+    fn constant_node(
+        &mut self,
+        input: &Input<'a>,
+        mut array: ArrayViewD<'_, f32>,
+        axes: usize,
+    ) -> Result<usize, String> {
+        // The same for each image of a batch.
+        if array.ndim() == axes + 1
+            && (array.shape()[0] == 1 || self.fixed_batch == Some(array.shape()[0]))
+            && array.outer_iter().all(|one| one == array.index_axis(Axis(0), 0))
+        {
+            array = array.index_axis_move(Axis(0), 0);
         }
+        let mut dims = array.shape().to_vec();
         if dims.len() > axes {
             return Err(format!("'{}' of {dims:?} has more axes than what it meets", input.name));
         }
@@ -409,7 +435,10 @@ fn file_node<'a>(
         ("", None) => format!("{}.{place}", proto.op_type),
         (name, _) => name.to_string(),
     };
-    FileNode { proto, opset, name, inputs: proto.input.iter().map(input).collect() }
+    let inputs: Vec<Option<Input<'a>>> = proto.input.iter().map(input).collect();
+    let known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
+    let images = if inputs.iter().flatten().all(known) { Images::Nowhere } else { Images::First };
+    FileNode { proto, opset, name, inputs, images }
 }
 
 /// The first refused node, in words.
