@@ -16,7 +16,8 @@ import torch
 import torchvision
 
 MODELS = ["resnet18", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
-          "densenet121", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"]
+          "densenet121", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t", "googlenet",
+          "inception_v3", "resnext50_32x4d", "wide_resnet50_2", "alexnet", "mnasnet0_5", "resnet50"]
 SIZE = 224
 SMALL_SIZE = 32
 

@@ -1,6 +1,5 @@
 //! An ONNX file as found, whose structure is checked before any runtime sees it.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -190,19 +189,6 @@ impl OnnxFile {
             cut::cut_after(graph, tensor, &batch, values);
         }
         Self::from_bytes(model.encode_to_vec(), &self.path)
-    }
-
-    /// What engines load, without the shapes that the file declares for inner tensors. An engine that infers
-    /// shapes itself for a given batch would find a symbol there that contradicts it.
-    pub fn bytes_without_inner_shapes(&self) -> Cow<'_, [u8]> {
-        if self.model.graph.as_ref().is_none_or(|graph| graph.value_info.is_empty()) {
-            return Cow::Borrowed(&self.bytes);
-        }
-        let Ok(mut model) = ModelProto::decode(self.bytes.as_slice()) else {
-            return Cow::Borrowed(&self.bytes);
-        };
-        model.graph.iter_mut().for_each(|graph| graph.value_info.clear());
-        Cow::Owned(model.encode_to_vec())
     }
 
     /// Size of the file, including its weights.

@@ -5,6 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use prost::Message;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, TensorProto};
 use tract_onnx::prelude::{
     Datum, Framework, InferenceModel, InferenceModelExt, IntoRunnable, RunnableModel, TractResult, TypedFact,
     TypedModel, TypedOp,
@@ -28,8 +32,34 @@ const CACHE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// [`InputError`] if tract refuses it.
 pub(super) fn read(file: &OnnxFile) -> Result<InferenceModel> {
-    guarded(|| tract_onnx::onnx().model_for_read(&mut file.bytes_without_inner_shapes().as_ref()))
-        .map_err(|error| InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into())
+    guarded(|| {
+        let mut model = ModelProto::decode(file.bytes.as_slice())?;
+        model.graph.iter_mut().for_each(prepare);
+        tract_onnx::onnx().model_for_proto_model(&model)
+    })
+    .map_err(|error| InputError::new(format!("tract refuses {}: {error:#}", file.path.display())).into())
+}
+
+/// Takes out the shapes that a file declares for inner tensors: tract infers them for a given batch, and a symbol there
+/// would contradict it. Writes out the value of a ConstantOfShape that has the default, float32 zero, because tract takes
+/// it for a float64.
+fn prepare(graph: &mut GraphProto) {
+    graph.value_info.clear();
+    let zeros =
+        graph.node.iter_mut().filter(|node| node.op_type == "ConstantOfShape" && node.attribute.is_empty());
+    for node in zeros {
+        node.attribute.push(AttributeProto {
+            name: "value".into(),
+            r#type: AttributeType::Tensor.into(),
+            t: Some(TensorProto {
+                dims: vec![1],
+                data_type: DataType::Float.into(),
+                float_data: vec![0.0],
+                ..TensorProto::default()
+            }),
+            ..AttributeProto::default()
+        });
+    }
 }
 
 /// Infers every shape of the network for an input shape and, with `optimize`, rewrites the network.
