@@ -2,11 +2,13 @@
 """Exports torchvision's classifiers as people do, for `make foreign` to import. When they are named, also resnet20 and
 vgg8, networks for small images as students are.
 
-usage: foreign-models.py FOLDER [MODEL ...]
+usage: foreign-models.py FOLDER [MODEL ...] [--free]
+
+With --free, only those with a free batch are written.
 
 Each model is written by both of PyTorch's exporters, with a fixed and with a free batch:
-MODEL.EXPORTER.BATCH.onnx. Weights are random, BatchNorm has statistics as after training; both come from
-a seed. Files that are there already are kept.
+MODEL.EXPORTER.BATCH.onnx. Weights are random, and the statistics of BatchNorm are those of smooth random
+images; all come from a seed. Files that are there already are kept.
 """
 import sys
 import warnings
@@ -54,12 +56,27 @@ SMALL = {"resnet20": resnet20, "vgg8": vgg8}
 def network(name: str) -> torch.nn.Module:
     torch.manual_seed(7)
     net = SMALL[name]() if name in SMALL else torchvision.models.get_model(name, weights=None)
-    for module in net.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, std=0.1)
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, std=0.1)
+    for parameter in net.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    net.eval()
+    # The statistics of every BatchNorm are the means over some batches, as training leaves them.
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    side = SMALL_SIZE if name in SMALL else SIZE
+    with torch.no_grad():
+        for _ in range(4 if norms else 0):
+            coarse = torch.rand(4, 3, side // 16, side // 16)
+            fine = 0.2 * torch.rand(4, 3, side, side)
+            net(torch.nn.functional.interpolate(coarse, size=side, mode="bilinear") + fine)
+    for norm in norms:
+        norm.momentum = 0.1
     return net.eval()
 
 
@@ -75,13 +92,13 @@ def export(net: torch.nn.Module, path: Path, dynamo: bool, free: bool, size: int
         torch.onnx.export(net, (example,), str(path), dynamo=False, dynamic_axes=axes, **names)
 
 
-def main(folder: Path, models: list[str]) -> None:
+def main(folder: Path, models: list[str], batches: dict[str, bool]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore")
     for name in models:
         net = network(name)
         for exporter, dynamo in (("torchscript", False), ("dynamo", True)):
-            for batch, free in (("fixed", False), ("free", True)):
+            for batch, free in batches.items():
                 path = folder / f"{name}.{exporter}.{batch}.onnx"
                 if not path.exists():
                     export(net, path, dynamo, free, SMALL_SIZE if name in SMALL else SIZE)
@@ -89,6 +106,8 @@ def main(folder: Path, models: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    names = [name for name in sys.argv[1:] if name != "--free"]
+    if not names:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), sys.argv[2:] or MODELS)
+    kinds = {"free": True} if "--free" in sys.argv else {"fixed": False, "free": True}
+    main(Path(names[0]), names[1:] or MODELS, kinds)

@@ -249,6 +249,28 @@ def pixels(folder: Path) -> None:
     Pixels(17).save(folder, "op_pixels", 3 * 7 * 6)
 
 
+def attentions(folder: Path) -> None:
+    """Attention over rows of tokens and over heads, with a mask of numbers, one of booleans, and a causal one; padding with
+    a value's own numbers before it."""
+    net = Net(23)
+    for mode in ("reflect", "edge", "wrap"):
+        net.then("Pad", net.constant(np.array([0, 0, 1, 2, 0, 0, 2, 0], np.int64)), mode=mode)
+    net.then("Slice", net.constant(np.array([1, 3])), net.constant(np.array([15, 11])), net.constant(np.array([2, 3])),
+             net.constant(np.array([2, 1])))
+    net.then("Reshape", net.constant(np.array([0, 6, 56])))
+    net.then("Transpose", perm=[0, 2, 1])
+    tokens = net.last
+    net.then("Attention", tokens, tokens, net.values(56, 56), q_num_heads=2, kv_num_heads=2)
+    allowed = net.rng.random((56, 56)) < 0.7
+    allowed[:, 0] = True
+    rows = net.last
+    net.then("Attention", tokens, rows, net.constant(allowed), q_num_heads=3, kv_num_heads=3, scale=0.5)
+    net.then("Reshape", net.constant(np.array([0, 56, 2, 3])))
+    net.then("Transpose", perm=[0, 2, 1, 3])
+    net.then("Attention", net.last, net.last, is_causal=1)
+    net.save(folder, "op_attention", 6 * 56)
+
+
 def old(folder: Path) -> None:
     """Operators in their forms of operator set 10."""
     net = Net(10)
@@ -264,7 +286,7 @@ def old(folder: Path) -> None:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for make in (norms, resizes, reductions, quantised, quantised_weights, more_norms, choices, more_functions, windows,
-                 pixels, old):
+                 pixels, old, attentions):
         make(folder)
 
 

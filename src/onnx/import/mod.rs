@@ -12,6 +12,7 @@
 
 mod activations;
 mod arguments;
+mod attention;
 mod booleans;
 mod constant;
 mod draft;

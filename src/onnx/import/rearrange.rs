@@ -203,7 +203,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Indices along an axis of the file, as slices: each run of consecutive indices is one slice.
-    fn picked(
+    pub fn picked(
         &mut self,
         node: &FileNode<'a>,
         name: &str,

@@ -268,9 +268,6 @@ impl<'a> Walk<'a> {
     pub fn pad(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let mode = node.text("mode", "constant")?;
-        if mode != "constant" {
-            return Err(format!("mode '{mode}' is not supported"));
-        }
         let count = self.shape_of(x).len() + 1;
         let pads = integers(node, "pads", 1, &mut self.budget)?.ok_or("pads are missing")?;
         let value = match node.optional(2) {
@@ -298,7 +295,44 @@ impl<'a> Walk<'a> {
         if before.iter().chain(&after).all(|&pad| pad == 0) {
             return Ok(x);
         }
+        if mode != "constant" {
+            return self.pad_with_own(node, x, mode, &before, &after);
+        }
         self.add(node, Op::Pad { before, after, value: f64::from(value as f32) }, &[x], Vec::new())
+    }
+
+    /// Data padded with its own values, which are picked along each axis.
+    fn pad_with_own(
+        &mut self,
+        node: &FileNode<'a>,
+        mut x: usize,
+        mode: &str,
+        before: &[usize],
+        after: &[usize],
+    ) -> Result<usize, String> {
+        let axes: Vec<usize> = (0..before.len()).filter(|&axis| before[axis] + after[axis] > 0).collect();
+        for (place, &axis) in axes.iter().enumerate() {
+            let length = self.shape_of(x)[axis] as i64;
+            let picked = |index: i64| match mode {
+                "edge" => Ok(index.clamp(0, length - 1)),
+                "wrap" => Ok(index.rem_euclid(length)),
+                // Twice the last and the first index do not come.
+                "reflect" if length > 1 => {
+                    let round = index.rem_euclid(2 * (length - 1));
+                    Ok(round.min(2 * (length - 1) - round))
+                }
+                "reflect" => Ok(0),
+                other => Err(format!("mode '{other}' is not supported")),
+            };
+            self.budget.take(&[before[axis] + self.shape_of(x)[axis] + after[axis]])?;
+            let indices = (-(before[axis] as i64)..length + after[axis] as i64)
+                .map(|index| picked(index).map(|index| index as usize))
+                .collect::<Result<Vec<_>, _>>()?;
+            let last = place + 1 == axes.len();
+            let name = if last { node.name.clone() } else { format!("{}.axis{axis}", node.name) };
+            x = self.picked(node, &name, x, axis + 1, &indices)?;
+        }
+        Ok(x)
     }
 }
 
