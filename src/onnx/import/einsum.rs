@@ -1,4 +1,4 @@
-//! Sums of products over axes that letters name: Einsum of data, and Einsum and MatMul of known numbers.
+//! Sums of products over axes that letters name: Einsum of data; Einsum, MatMul and Gemm of known numbers.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 use crate::graph::Op;
 
 use super::arguments::known;
-use super::fold::{places, strides};
+use super::fold::{broadcast, expanded, places, strides};
 use super::node::{FileNode, Images, Input};
 use super::value::{Array, Budget, Numbers, Value};
 use super::walk::Walk;
@@ -131,31 +131,29 @@ pub fn of_known(letters: &Letters, operands: &[Rc<Array>], budget: &mut Budget) 
             *length = if dim == 1 { *length } else { dim };
         }
     }
-    let mut products: Option<Vec<f64>> = None;
+    let (dims, summed) = lengths.split_at(letters.result.len());
+    let count = budget.take(dims)?;
+    let terms = budget.take(summed)?;
+    budget.read(count.checked_mul(terms).ok_or("multiplies more than can be worked out in advance")?)?;
+    // For each operand its numbers, where those of each result begin, and how far from there each term is.
+    let mut read = Vec::new();
     for (names, array) in letters.operands.iter().zip(operands) {
-        budget.take(&lengths)?;
         let own = strides(&array.dims);
         let stride = |letter: &char| {
             let axis = names.iter().position(|other| other == letter);
             axis.filter(|&axis| array.dims[axis] > 1).map_or(0, |axis| own[axis])
         };
-        let values = array.floats()?;
-        let read = places(&lengths, &order.iter().map(stride).collect::<Vec<_>>());
-        match &mut products {
-            Some(products) => {
-                products.iter_mut().zip(read).for_each(|(product, place)| *product *= values[place])
-            }
-            None => products = Some(read.into_iter().map(|place| values[place]).collect()),
-        }
+        let strides: Vec<usize> = order.iter().map(stride).collect();
+        let (of_result, of_term) = strides.split_at(letters.result.len());
+        budget.take(dims)?;
+        read.push((array.floats()?, places(dims, of_result), places(summed, of_term)));
     }
-    let dims = lengths[..letters.result.len()].to_vec();
-    let summed: usize = lengths[letters.result.len()..].iter().product();
-    let products = products.ok_or("an input is missing")?;
-    let sums = match summed {
-        0 => vec![0.0; dims.iter().product()],
-        _ => products.chunks(summed).map(|chunk| chunk.iter().sum()).collect(),
+    let product = |result: usize, term: usize| -> f64 {
+        read.iter().map(|(values, starts, steps)| values[starts[result] + steps[term]]).product()
     };
-    Ok(Array { dims, numbers: Numbers::Floats(sums) })
+    let sum = |result: usize| (0..terms).map(|term| product(result, term)).sum();
+    let numbers = Numbers::Floats((0..count).map(sum).collect());
+    Ok(Array { dims: dims.to_vec(), numbers })
 }
 
 /// An operand of a sum of products over data: a node, and the letters of its own axes.
@@ -298,6 +296,46 @@ impl<'a> Walk<'a> {
             self.add_part(node, part, Op::Transpose { order }, &[operand.node])?
         };
         self.reshape(node, turned, shape)
+    }
+
+    /// The value of a Gemm of known numbers, or of a convolution of them over single pixels.
+    pub fn known_layer(&mut self, node: &FileNode<'a>) -> Result<Array, String> {
+        let mut read = |place: usize| known(node.input(place)?, &mut self.budget);
+        let (x, mut weight) = (read(0)?, read(1)?);
+        let bias = if node.optional(2).is_some() { Some(read(2)?) } else { None };
+        let gemm = node.op() == "Gemm";
+        let (equation, alpha, beta) = if gemm {
+            let equation = match [node.flag("transA", false)?, node.flag("transB", false)?] {
+                [false, false] => "mk,kn->mn",
+                [false, true] => "mk,nk->mn",
+                [true, false] => "km,kn->mn",
+                [true, true] => "km,nk->mn",
+            };
+            (equation, node.float("alpha", 1.0)?, node.float("beta", 1.0)?)
+        } else {
+            let all = |name: &str, value: i64| -> Result<bool, String> {
+                Ok(node.ints(name)?.is_none_or(|list| list.iter().all(|&number| number == value)))
+            };
+            let single = matches!(weight.dims[..], [_, _, 1, 1]) && all("strides", 1)? && all("pads", 0)?;
+            if !single || node.int("group", 1)? != 1 {
+                return Err("is not worked out in advance for more than single pixels".into());
+            }
+            weight = Rc::new(weight.with_dims(weight.dims[..2].to_vec()));
+            ("nchw,oc->nohw", 1.0, 1.0)
+        };
+        let letters = Letters::read(equation, &[x.dims.len(), weight.dims.len()])?;
+        let product = of_known(&letters, &[x, weight], &mut self.budget)?;
+        let mut values = product.floats()?;
+        values.iter_mut().for_each(|value| *value *= alpha);
+        if let Some(bias) = bias {
+            let dims = if gemm { bias.dims.clone() } else { vec![bias.len(), 1, 1] };
+            if broadcast(&dims, &product.dims)? != product.dims {
+                return Err(format!("a bias of {dims:?} for {:?}", product.dims));
+            }
+            let bias = expanded(&bias.with_dims(dims), &product.dims).floats()?;
+            values.iter_mut().zip(bias).for_each(|(value, bias)| *value += beta * bias);
+        }
+        Ok(Array { dims: product.dims, numbers: Numbers::Floats(values) })
     }
 
     /// The value of an Einsum or a MatMul of known numbers.

@@ -30,6 +30,7 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
             "ScatterND" => Some(scattered(node, budget)?),
             "GatherND" => Some(gathered(node, budget)?),
             "Clip" => Some(clipped(node, budget)?),
+            "CumSum" => Some(summed_up(node, budget)?),
             "Tile" => Some(tile(node, budget)?),
             "Range" => Some(range(&arrays(node, budget)?, budget)?),
             "ConstantOfShape" => Some(filled(node, budget)?),
@@ -377,6 +378,45 @@ fn clipped(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
         }
     }
     Ok(result)
+}
+
+/// Running sums along an axis.
+fn summed_up(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let array = known(node.input(0)?, budget)?;
+    let axis = axis_of(sum_axis(node, budget)?, array.dims.len())?;
+    budget.take(&array.dims)?;
+    let inner: usize = array.dims[axis + 1..].iter().product();
+    let mut result = (*array).clone();
+    for place in inner..array.len() {
+        if (place / inner).is_multiple_of(array.dims[axis]) {
+            continue;
+        }
+        let before = place - inner;
+        match &mut result.numbers {
+            Numbers::Floats(values) => values[place] += values[before],
+            Numbers::Whole(values) => match (values[before], values[place]) {
+                (Whole::Plain(sum), Whole::Plain(next)) => {
+                    values[place] = Whole::Plain(sum.checked_add(next).ok_or("a sum overflows")?);
+                }
+                _ => return Err("depends on the batch size".into()),
+            },
+        }
+    }
+    Ok(result)
+}
+
+/// The axis of a CumSum, which must run forwards and include each number itself.
+///
+/// # Errors
+/// If it does not.
+pub fn sum_axis(node: &FileNode<'_>, budget: &mut Budget) -> Result<i64, String> {
+    if node.flag("exclusive", false)? || node.flag("reverse", false)? {
+        return Err("sums up backwards, or without the number itself".into());
+    }
+    match known(node.input(1)?, budget)?.ints()?[..] {
+        [axis] => Ok(axis),
+        _ => Err("its axis is not one number".into()),
+    }
 }
 
 fn tile(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {

@@ -10,7 +10,7 @@ use super::value::{Array, Budget, Numbers, Whole};
 
 const DEPENDS: &str = "depends on the batch size in a way that is not supported";
 
-const ELEMENTWISE: [&str; 31] = [
+const ELEMENTWISE: [&str; 39] = [
     "Add",
     "Sub",
     "Mul",
@@ -42,6 +42,14 @@ const ELEMENTWISE: [&str; 31] = [
     "Sign",
     "Round",
     "Identity",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Atan",
+    "Sinh",
+    "Cosh",
+    "Softplus",
+    "Softsign",
 ];
 
 /// Whether an operator is elementwise and can be computed here.
@@ -100,6 +108,15 @@ fn one(op: &str, input: &Array) -> Result<Numbers, String> {
         "Round" => f64::round_ties_even,
         "Sigmoid" => |x| 1.0 / (1.0 + (-x).exp()),
         "Tanh" => f64::tanh,
+        "Sin" => f64::sin,
+        "Cos" => f64::cos,
+        "Tan" => f64::tan,
+        "Atan" => f64::atan,
+        "Sinh" => f64::sinh,
+        "Cosh" => f64::cosh,
+        // ln(1 + exp(x)) without overflow.
+        "Softplus" => |x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        "Softsign" => |x| x / (1.0 + x.abs()),
         "Relu" => |x| x.max(0.0),
         "Sign" => |x| if x == 0.0 { 0.0 } else { x.signum() },
         _ => return Err("an input is missing".into()),

@@ -53,6 +53,7 @@ impl<'a> Walk<'a> {
             "Gemm" => self.gemm(node)?,
             "MatMul" => self.mat_mul(node)?,
             "Einsum" => self.einsum(node)?,
+            "CumSum" => self.running_sums(node)?,
             "Attention" => self.attention(node)?,
             "MaxPool" => self.max_pool(node)?,
             "AveragePool" => self.average_pool(node)?,

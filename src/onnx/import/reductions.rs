@@ -1,8 +1,13 @@
 //! Reductions over some axes of data: means, sums, extremes and norms.
 
+use std::rc::Rc;
+
+use ndarray::ArrayD;
+
 use crate::graph::{Binary, Op, Shape, Unary};
 
 use super::arguments::axes;
+use super::fold::sum_axis;
 use super::node::FileNode;
 use super::walk::Walk;
 
@@ -82,6 +87,23 @@ impl<'a> Walk<'a> {
                 last(self, Op::Binary(Binary::Add), &[log, most])
             }
         }
+    }
+
+    /// Running sums along an axis, as products with a triangle of ones.
+    pub fn running_sums(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
+        let x = self.data(node, 0)?;
+        let shape = self.shape_of(x).clone();
+        let axis = node.own_axis(sum_axis(node, &mut self.budget)?, shape.len())?;
+        let (length, last) = (shape[axis], shape.len() - 1);
+        self.budget.take(&[length, length])?;
+        let ones = ArrayD::from_shape_fn(vec![length, length], |at| f32::from(u8::from(at[1] <= at[0])));
+        let mut order: Vec<usize> = (0..shape.len()).collect();
+        order.swap(axis, last);
+        let turned = self.add_part(node, "turned", Op::Transpose { order: order.clone() }, &[x])?;
+        let op = Op::Linear { out_features: length, bias: false };
+        let name = format!("{}.sums", node.name);
+        let sums = self.draft.add(&name, &node.name, op, &[turned], vec![Rc::new(ones)])?;
+        self.add(node, Op::Transpose { order }, &[sums], Vec::new())
     }
 
     /// A sum, as the mean times the number of values.

@@ -251,8 +251,10 @@ impl<'a> Walk<'a> {
         }
         let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
         let all_known = node.inputs.iter().flatten().all(is_known);
-        if all_known && matches!(node.op(), "Einsum" | "MatMul") {
-            return Ok(vec![Value::Known(Rc::new(self.known_product(node)?))]);
+        if all_known && matches!(node.op(), "Einsum" | "MatMul" | "Gemm" | "Conv") {
+            let product = matches!(node.op(), "Einsum" | "MatMul");
+            let array = if product { self.known_product(node)? } else { self.known_layer(node)? };
+            return Ok(vec![Value::Known(Rc::new(array))]);
         }
         if all_known {
             return fold(node, &mut self.budget)?.ok_or_else(|| {
