@@ -17,7 +17,8 @@ use cohort::engine::{EngineOptions, open};
 use cohort::onnx::{OnnxFile, findings, import};
 use cohort::ui::{Ui, out};
 use cohort::verify::{
-    Amount, ConfiguredEngine, InputSet, ReferenceKind, Truths, Verification, VerifyReport, verify,
+    Amount, ConfiguredEngine, InputSet, ReferenceKind, Truths, Verification, VerifyReport, evaluations,
+    verify,
 };
 use ndarray::ArrayD;
 
@@ -126,6 +127,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
             engines.push(ConfiguredEngine::new(engine, options, loaded, &file.contract));
         }
     }
+    let evaluations = evaluations(&imported.model);
     let report = verify(&mut Verification {
         model: path.display().to_string(),
         findings: findings(&file),
@@ -135,7 +137,7 @@ fn verified(path: &Path, images: usize) -> Result<Found> {
         scoring: None,
         fixed_batch: file.contract.batch(),
         precision: file.contract.precision,
-        rounding: None,
+        rounding: Some(&evaluations),
         amount: Amount::default(),
         progress: &Ui::detect(true),
     });

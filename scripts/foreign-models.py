@@ -7,8 +7,8 @@ usage: foreign-models.py FOLDER [MODEL ...] [--free]
 With --free, only those with a free batch are written.
 
 Each model is written by both of PyTorch's exporters, with a fixed and with a free batch:
-MODEL.EXPORTER.BATCH.onnx. Weights are random, and the statistics of BatchNorm are those of smooth random
-images; all come from a seed. Files that are there already are kept.
+MODEL.EXPORTER.BATCH.onnx. Weights are random, and the statistics of BatchNorm are those of random
+images, smooth ones and noise; all come from a seed. Files that are there already are kept.
 """
 import sys
 import warnings
@@ -71,10 +71,11 @@ def network(name: str) -> torch.nn.Module:
         norm.train()
     side = SMALL_SIZE if name in SMALL else SIZE
     with torch.no_grad():
-        for _ in range(4 if norms else 0):
+        for batch in range(4 if norms else 0):
             coarse = torch.rand(4, 3, side // 16, side // 16)
-            fine = 0.2 * torch.rand(4, 3, side, side)
-            net(torch.nn.functional.interpolate(coarse, size=side, mode="bilinear") + fine)
+            smooth = torch.nn.functional.interpolate(coarse, size=side, mode="bilinear")
+            noise = 2 * torch.rand(4, 3, side, side) - 1
+            net(noise if batch % 2 else smooth + 0.2 * noise)
     for norm in norms:
         norm.momentum = 0.1
     return net.eval()

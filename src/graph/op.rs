@@ -77,7 +77,7 @@ pub enum Op {
     Transpose { order: Vec<usize> },
     /// `value` padded before and after each axis.
     Pad { before: Vec<usize>, after: Vec<usize>, value: f64 },
-    /// Matrix product over the last two axes; the others must be equal.
+    /// Matrix product over the last two axes; of the others, one of length 1 is broadcast.
     MatMul,
 }
 

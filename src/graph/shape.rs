@@ -228,8 +228,10 @@ fn infer_pad(before: &[usize], after: &[usize], value: f64, shape: &Shape) -> Re
 fn infer_mat_mul(inputs: &[&Shape]) -> Result<Shape, String> {
     let [left, right] = inputs else { return Err(format!("takes two inputs, found {}", inputs.len())) };
     match (left.as_slice(), right.as_slice()) {
-        ([outer @ .., rows, inner], [others @ .., depth, columns]) if outer == others && inner == depth => {
-            Ok([outer, &[*rows, *columns]].concat())
+        ([outer @ .., rows, inner], [others @ .., depth, columns]) if inner == depth => {
+            let mut shape = broadcast("matrix product", &outer.to_vec(), &others.to_vec())?;
+            shape.extend([rows, columns]);
+            Ok(shape)
         }
         _ => Err(format!("{left:?} and {right:?} have no matrix product")),
     }

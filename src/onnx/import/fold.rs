@@ -31,6 +31,7 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
             "GatherND" => Some(gathered(node, budget)?),
             "Clip" => Some(clipped(node, budget)?),
             "CumSum" => Some(summed_up(node, budget)?),
+            "OneHot" => Some(one_hot(node, budget)?),
             "Tile" => Some(tile(node, budget)?),
             "Range" => Some(range(&arrays(node, budget)?, budget)?),
             "ConstantOfShape" => Some(filled(node, budget)?),
@@ -378,6 +379,31 @@ fn clipped(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
         }
     }
     Ok(result)
+}
+
+/// One of two numbers at each index of a new axis: the second where the index is the one given.
+fn one_hot(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+    let (asked, depth) = (known(node.input(0)?, budget)?, known(node.input(1)?, budget)?.floats()?);
+    let values = known(node.input(2)?, budget)?;
+    let (&[depth], 2) = (&depth[..], values.len()) else {
+        return Err("its depth or values do not fit".into());
+    };
+    let depth = size("depth", depth as i64)?;
+    let count = asked.dims.len() + 1;
+    let axis = axis_of(node.int("axis", -1)?, count)?;
+    let dims = [&asked.dims[..axis], &[depth], &asked.dims[axis..]].concat();
+    budget.take(&dims)?;
+    let inner: usize = asked.dims[axis..].iter().product();
+    let mut places = vec![0; dims.iter().product()];
+    for (place, index) in asked.floats()?.into_iter().enumerate() {
+        let index = index as i64;
+        let from_start = if index < 0 { index + depth as i64 } else { index };
+        // Beyond the depth there is none.
+        if let Some(index) = usize::try_from(from_start).ok().filter(|&index| index < depth) {
+            places[(place / inner * depth + index) * inner + place % inner] = 1;
+        }
+    }
+    Ok(values.pick(dims, &places))
 }
 
 /// Running sums along an axis.

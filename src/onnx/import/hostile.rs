@@ -137,6 +137,10 @@ fn impossible_sizes_are_refused() {
         (with("Pad", &[0, 0, 1 << 30, 1 << 30, 0, 0, 0, 0]), "too many"),
         (with("Pad", &[0, 0, -1, 0, 0, 0, 0, 0]), "a pad is -1"),
         (with("Pad", &[1, 0, 0, 0, 0, 0, 0, 0]), "images to the batch"),
+        (with("Tile", &[1, 1, 1]), "repeats"),
+        (with("Tile", &[2, 1, 1, 1]), "over the images"),
+        (with("Tile", &[1, 1 << 20, 1, 1]), "runs, more than"),
+        (with("Tile", &[1, i64::MAX, 1, 1]), "a repeat is"),
         (with("Pad", &[0; 7]), "7 pads for 4 axes"),
         (with("ReduceSum", &[0]), "over the images"),
     ] {

@@ -70,6 +70,14 @@ impl<'a> Walk<'a> {
             "Pad" => self.pad(node)?,
             _ => match self.pointwise(node)? {
                 Some(result) => result,
+                None if node
+                    .inputs
+                    .iter()
+                    .flatten()
+                    .any(|input| matches!(input.value, Value::Counted(_))) =>
+                {
+                    return Err("reads indices that continue from image to image".into());
+                }
                 None => return Err("this operator is not supported".into()),
             },
         };
@@ -131,8 +139,24 @@ impl<'a> Walk<'a> {
         let momentum = 1.0 - node.float("momentum", 0.9)?;
         let op = Op::BatchNorm { eps, momentum };
         let shape = self.shape_of(x).clone();
-        if let Some(wrong) = params.iter().find(|array| array.shape() != &shape[..1.min(shape.len())]) {
+        let channels = node.own_axis(1, shape.len())?;
+        if let Some(wrong) = params.iter().find(|array| array.shape() != &shape[channels..=channels]) {
             return Err(format!("statistics of {:?} for {shape:?}", wrong.shape()));
+        }
+        if channels > 0 {
+            // Tokens or windows come before the channels.
+            let mut order: Vec<usize> = (0..shape.len()).collect();
+            order[..=channels].rotate_right(1);
+            let mut back: Vec<usize> = (0..shape.len()).collect();
+            back[..=channels].rotate_left(1);
+            let turned = self.add_part(node, "turned", Op::Transpose { order }, &[x])?;
+            let whole = self.shape_of(turned).clone();
+            let image = vec![whole[0], whole[1..].iter().product(), 1];
+            let seen = self.add_part(node, "image", Op::Reshape { shape: image }, &[turned])?;
+            let name = format!("{}.norm", node.name);
+            let normed = self.draft.add(&name, &node.name, op, &[seen], params)?;
+            let seen = self.add_part(node, "seen", Op::Reshape { shape: whole }, &[normed])?;
+            return self.add(node, Op::Transpose { order: back }, &[seen], Vec::new());
         }
         if shape.len() == 3 {
             return self.add(node, op, &[x], params);

@@ -110,6 +110,44 @@ fn the_axis_of_the_images_is_left_alone() {
 }
 
 #[test]
+fn layers_know_where_the_images_are() {
+    // [2, N, 2, 6, 6], whose channels are axis 2 as [2, N, 2, 36], and rows of tokens [36N, 4] with channels last.
+    let back: (&str, &[i64]) = ("back", &[-1, 4, 6, 6]);
+    let pads = |list: &[i64]| {
+        let nodes = vec![
+            node("pad", "Pad", &["seen", "pads"], "p", vec![]),
+            node("cut", "Slice", &["p", "start", "end", "axis"], "cut", vec![]),
+            node("turn", "Transpose", &["cut"], "t", vec![ints("perm", [1, 0, 2, 3, 4])]),
+            reshape("t", "back", "b"),
+        ];
+        let pads = ("pads", list);
+        let lists: [(&str, &[i64]); 5] = [back, pads, ("start", &[1]), ("end", &[7]), ("axis", &[3])];
+        viewed(&[-1, 2, 2, 6, 6], &[1, 0, 2, 3, 4], nodes, &lists)
+    };
+    let found = between(&pads(&[0, 0, 0, 1, 0, 0, 0, 0, 1, 0]));
+    let before = vec![0, 0, 1, 0];
+    assert!(found.iter().any(|op| matches!(op, Op::Pad { before: b, .. } if b[1..] == before)), "{found:?}");
+    refused(&pads(&[0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), "images to the batch");
+    let normed = |statistics: &[i64]| {
+        let ones = |name: &'static str| node(name, "Cast", &["statistics"], name, vec![int("to", 1)]);
+        let nodes = vec![
+            reshape("seen", "rows.shape", "rows"),
+            ones("s"),
+            node("norm", "BatchNormalization", &["rows", "s", "s", "s", "s"], "n", vec![]),
+            reshape("n", "tokens.shape", "tokens"),
+            node("turn", "Transpose", &["tokens"], "t", vec![ints("perm", [0, 2, 1])]),
+            reshape("t", "back", "b"),
+        ];
+        let lists: [(&str, &[i64]); 4] =
+            [back, ("rows.shape", &[-1, 4]), ("tokens.shape", &[-1, 36, 4]), ("statistics", statistics)];
+        viewed(&[-1, 4, 36], &[0, 2, 1], nodes, &lists)
+    };
+    let found = between(&normed(&[1, 2, 3, 4]));
+    assert!(found.iter().any(|op| matches!(op, Op::BatchNorm { .. })), "{found:?}");
+    refused(&normed(&[1; 36]), "statistics of [36]");
+}
+
+#[test]
 fn constants_are_repeated_for_every_image() {
     // A row of four values before the images' own, as a class token is.
     let nodes = |axis: i64| {

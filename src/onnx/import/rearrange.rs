@@ -38,6 +38,7 @@ impl<'a> Walk<'a> {
             }
             "Slice" => self.slice(node, x)?,
             "Gather" => self.gather(node, x)?,
+            "Tile" => self.tile(node, x)?,
             "Expand" => {
                 let asked = known(node.input(1)?, &mut self.budget)?;
                 let from = self.shape_read(node, x);
@@ -200,6 +201,21 @@ impl<'a> Walk<'a> {
         let mut shape = self.shape_of(found).clone();
         shape.remove(node.own(axis)?);
         self.reshape(node, found, shape)
+    }
+
+    /// Data as often as asked along each axis, none of which is that of the images.
+    fn tile(&mut self, node: &FileNode<'a>, mut x: usize) -> Result<usize, String> {
+        let repeats = known(node.input(1)?, &mut self.budget)?.ints()?;
+        if repeats.len() != node.axes_in_file(self.shape_of(x).len()) {
+            return Err(format!("repeats {:?} {repeats:?} times", self.shape_of(x)));
+        }
+        for (axis, &times) in repeats.iter().enumerate().filter(|(_, times)| **times != 1) {
+            let (times, length) = (size("a repeat", times)?, self.shape_of(x)[node.own(axis)?]);
+            self.budget.take(&[times, length])?;
+            let indices: Vec<usize> = (0..times).flat_map(|_| 0..length).collect();
+            x = self.picked(node, &node.name, x, axis, &indices)?;
+        }
+        Ok(x)
     }
 
     /// Indices along an axis of the file, as slices: each run of consecutive indices is one slice.

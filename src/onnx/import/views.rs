@@ -321,10 +321,11 @@ enum Placing {
 impl Placing {
     fn of(op: &str) -> Self {
         match op {
-            "Cast" | "CastLike" | "Concat" | "Split" | "Slice" | "Gather" | "Expand" | "MatMul" | "Gemm"
-            | "Softmax" | "LogSoftmax" | "LayerNormalization" | "RMSNormalization" | "LpNormalization"
-            | "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2"
-            | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => Placing::ByAxis,
+            "Cast" | "CastLike" | "Tile" | "Concat" | "Split" | "Slice" | "Gather" | "Expand" | "MatMul"
+            | "Gemm" | "Pad" | "BatchNormalization" | "CumSum" | "Softmax" | "LogSoftmax"
+            | "LayerNormalization" | "RMSNormalization" | "LpNormalization" | "ReduceMean" | "ReduceSum"
+            | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSum"
+            | "ReduceLogSumExp" => Placing::ByAxis,
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Sum" | "Mean" | "Relu" | "LeakyRelu"
             | "PRelu" | "Elu" | "Selu" | "Celu" | "Clip" | "Gelu" | "HardSwish" | "HardSigmoid" | "Swish"
             | "Mish" | "Sigmoid" | "Tanh" | "Erf" | "Exp" | "Log" | "Sqrt" | "Abs" | "Neg" | "Reciprocal"

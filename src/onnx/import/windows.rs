@@ -268,7 +268,7 @@ impl<'a> Walk<'a> {
     pub fn pad(&mut self, node: &FileNode<'a>) -> Result<usize, String> {
         let x = self.data(node, 0)?;
         let mode = node.text("mode", "constant")?;
-        let count = self.shape_of(x).len() + 1;
+        let count = node.axes_in_file(self.shape_of(x).len());
         let pads = integers(node, "pads", 1, &mut self.budget)?.ok_or("pads are missing")?;
         let value = match node.optional(2) {
             Some(value) => *known(value, &mut self.budget)?.floats()?.first().ok_or("its value is empty")?,
@@ -289,9 +289,11 @@ impl<'a> Walk<'a> {
         for ((&axis, &lead), &trail) in padded_axes.iter().zip(leading).zip(trailing) {
             (before[axis], after[axis]) = (size("a pad", lead)?, size("a pad", trail)?);
         }
-        if (before.remove(0), after.remove(0)) != (0, 0) {
+        if (0..count).any(|axis| node.own(axis).is_err() && (before[axis], after[axis]) != (0, 0)) {
             return Err("adds images to the batch".into());
         }
+        let first = count - self.shape_of(x).len();
+        let (before, after) = (before.split_off(first), after.split_off(first));
         if before.iter().chain(&after).all(|&pad| pad == 0) {
             return Ok(x);
         }
@@ -330,7 +332,8 @@ impl<'a> Walk<'a> {
                 .collect::<Result<Vec<_>, _>>()?;
             let last = place + 1 == axes.len();
             let name = if last { node.name.clone() } else { format!("{}.axis{axis}", node.name) };
-            x = self.picked(node, &name, x, axis + 1, &indices)?;
+            let in_file = axis + node.axes_in_file(0);
+            x = self.picked(node, &name, x, in_file, &indices)?;
         }
         Ok(x)
     }
