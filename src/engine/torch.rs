@@ -258,3 +258,40 @@ pub fn node_value(node: &Node, params: &[ArrayD<f64>], inputs: &[ArrayD<f64>]) -
     };
     to_f64(&apply(node, &tensors(params)?, &tensors(inputs)?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Builder;
+
+    /// The relative errors of evaluations on an image of one grey, with or without a mean over its 16,384 pixels.
+    fn errors(mean: bool) -> Vec<f64> {
+        let (mut builder, mut last) = Builder::new(vec![1, 128, 128]).unwrap();
+        if mean {
+            last = builder.add("mean", Op::GlobalAvgPool, &[last]).unwrap();
+        } else {
+            let corner = |axis| Op::Slice { axis, start: 0, end: 1, step: 1 };
+            last = builder.add("row", corner(1), &[last]).unwrap();
+            last = builder.add("pixel", corner(2), &[last]).unwrap();
+        }
+        let flat = builder.add("flat", Op::Flatten, &[last]).unwrap();
+        let logits = builder.add("fc", Op::Linear { out_features: 1, bias: false }, &[flat]).unwrap();
+        let model = Model::untrained(builder.finish(&[(Graph::LOGITS, logits)]), 1);
+        let image = ArrayD::from_elem(vec![1, 1, 128, 128], 0.1f32);
+        let truth = Truth::new(&model).unwrap().logits(image.view()).unwrap();
+        let found = Rounding::new(&model).unwrap().logits(image.view()).unwrap();
+        found.iter().map(|logits| logits[[0, 0].as_slice()] / truth[[0, 0].as_slice()] - 1.0).collect()
+    }
+
+    #[test]
+    fn long_sums_one_by_one_are_among_the_evaluations() {
+        let found = errors(true);
+        assert_eq!(found.len(), 3 + ROUNDED as usize);
+        assert!(found[0].abs() < 1e-6, "libtorch adds in pairs: {found:?}");
+        // The sum of 16,384 equal numbers, added one after another in float32, is 1.5e-4 too small.
+        assert!(found[1..3].iter().all(|error| (error + 1.544e-4).abs() < 1e-6), "{found:?}");
+        let found = errors(false);
+        assert_eq!(found.len(), 1 + ROUNDED as usize);
+        assert!(found.iter().all(|error| error.abs() < 1e-6), "{found:?}");
+    }
+}

@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 use crate::graph::Op;
 
 use super::arguments::known;
-use super::fold::{broadcast, expanded, places, strides};
+use super::arrays::{broadcast, expanded, places, strides};
 use super::node::{FileNode, Images, Input};
 use super::value::{Array, Budget, Numbers, Value};
 use super::walk::Walk;

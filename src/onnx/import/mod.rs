@@ -12,12 +12,14 @@
 
 mod activations;
 mod arguments;
+mod arrays;
 mod attention;
 mod booleans;
 mod constant;
 mod draft;
 mod einsum;
 mod fold;
+mod indexing;
 mod known;
 mod layers;
 mod node;

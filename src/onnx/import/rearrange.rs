@@ -8,7 +8,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 use super::super::tensor::{is_float, type_name};
 use super::arguments::{ANY_BATCH, Cut, Picked, cuts, known, parts, text};
-use super::fold::indices;
+use super::indexing::indices;
 use super::node::{FileNode, Images, Input, axis_of, size};
 use super::value::{Data, Numbers, Place, Value, Whole};
 use super::views::View;

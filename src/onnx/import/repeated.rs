@@ -6,7 +6,8 @@ use ndarray::{ArrayD, IxDyn};
 use crate::graph::Op;
 
 use super::arguments::known;
-use super::fold::{plain, plain_dims, tiled};
+use super::arrays::tiled;
+use super::fold::{plain, plain_dims};
 use super::node::{FileNode, Images};
 use super::value::{Array, Data, Numbers, Value, Whole, look_into};
 use super::walk::Walk;

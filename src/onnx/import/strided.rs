@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use super::arguments::{integers, known, multiply};
-use super::fold::{broadcast, expanded, unsqueezed};
+use super::arrays::{broadcast, expanded, unsqueezed};
 use super::known::elementwise;
 use super::node::{FileNode, axis_of};
 use super::value::{Array, Counted, Data, Numbers, Placed, Value, Whole};

@@ -4,7 +4,8 @@
 use crate::graph::Op;
 
 use super::arguments::{integers, known, new_shape, order, text};
-use super::fold::{plain, squeezed, unsqueezed};
+use super::arrays::{squeezed, unsqueezed};
+use super::fold::plain;
 use super::node::{FileNode, Images, axis_of};
 use super::value::{Data, MAX_AXES, Place, Placed, Value, Whole};
 use super::walk::Walk;
