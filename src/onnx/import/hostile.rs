@@ -14,7 +14,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, Tens
 
 use super::super::emit::emit;
 use super::super::interface::plain_contract;
-use super::super::proto::{float, floats, indices, int, ints, node, value_info};
+use super::super::proto::{float, floats, indices, int, ints, node, text, value_info};
 use super::super::read::OnnxFile;
 use super::import;
 use crate::contract::TensorInfo;
@@ -139,12 +139,21 @@ fn impossible_sizes_are_refused() {
         (with("Pad", &[1, 0, 0, 0, 0, 0, 0, 0]), "images to the batch"),
         (with("Tile", &[1, 1, 1]), "repeats"),
         (with("Tile", &[2, 1, 1, 1]), "over the images"),
-        (with("Tile", &[1, 1 << 20, 1, 1]), "runs, more than"),
+        (with("Tile", &[1, 1 << 20, 1, 1]), "repeats more than"),
         (with("Tile", &[1, i64::MAX, 1, 1]), "a repeat is"),
         (with("Pad", &[0; 7]), "7 pads for 4 axes"),
         (with("ReduceSum", &[0]), "over the images"),
     ] {
         refused(&model, problem);
+    }
+    for (mode, pads, problem) in [
+        ("edge", [0, 0, 1 << 30, 0, 0, 0, 0, 0], "pads by more than"),
+        ("edge", [0, 0, 100, 0, 0, 0, 0, 0], "more than 64 runs"),
+        ("reflect", [0, 0, 1 << 30, 0, 0, 0, 0, 0], "pads by more than"),
+        ("mirror", [0, 0, 1, 0, 0, 0, 0, 0], "'mirror' is not supported"),
+    ] {
+        let pad = node("x", "Pad", &["a", "list"], "b", vec![text("mode", mode)]);
+        refused(&model(vec![pad], vec![indices("list", &pads)]), problem);
     }
     let conv = |attribute| {
         model(

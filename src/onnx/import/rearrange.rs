@@ -15,7 +15,7 @@ use super::views::View;
 use super::walk::Walk;
 
 /// Maximum number of runs into which the indices of a Gather may be divided.
-const MAX_RUNS: usize = 64;
+pub const MAX_RUNS: usize = 64;
 
 impl<'a> Walk<'a> {
     /// The value of a rearranging operator; `None` if the node has another operator.
@@ -211,6 +211,9 @@ impl<'a> Walk<'a> {
         }
         for (axis, &times) in repeats.iter().enumerate().filter(|(_, times)| **times != 1) {
             let (times, length) = (size("a repeat", times)?, self.shape_of(x)[node.own(axis)?]);
+            if times > MAX_RUNS {
+                return Err(format!("repeats more than {MAX_RUNS} times"));
+            }
             self.budget.take(&[times, length])?;
             let indices: Vec<usize> = (0..times).flat_map(|_| 0..length).collect();
             x = self.picked(node, &node.name, x, axis, &indices)?;
@@ -233,13 +236,13 @@ impl<'a> Walk<'a> {
                 Some(run) if run.end == index => run.end += 1,
                 _ => runs.push(Cut { axis, start: index, end: index + 1, step: 1 }),
             }
+            if runs.len() > MAX_RUNS {
+                return Err(format!("takes indices in more than {MAX_RUNS} runs"));
+            }
         }
         match runs[..] {
             [] => Err("takes no index".into()),
             [only] => self.cut(node, name, x, only),
-            _ if runs.len() > MAX_RUNS => {
-                Err(format!("takes indices in {} runs, more than {MAX_RUNS}", runs.len()))
-            }
             _ => {
                 let mut pieces = Vec::new();
                 for (place, run) in runs.into_iter().enumerate() {

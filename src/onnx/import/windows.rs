@@ -6,6 +6,7 @@ use crate::graph::{Binary, Op, Pool, Unary};
 
 use super::arguments::{integers, known};
 use super::node::{FileNode, axis_of, size};
+use super::rearrange::MAX_RUNS;
 use super::walk::Walk;
 
 /// A window's numbers, `[vertical, horizontal]`, with the padding before and after.
@@ -326,6 +327,9 @@ impl<'a> Walk<'a> {
                 "reflect" => Ok(0),
                 other => Err(format!("mode '{other}' is not supported")),
             };
+            if before[axis] + after[axis] > MAX_RUNS * length as usize {
+                return Err(format!("pads by more than {MAX_RUNS} times the axis"));
+            }
             self.budget.take(&[before[axis] + self.shape_of(x)[axis] + after[axis]])?;
             let indices = (-(before[axis] as i64)..length + after[axis] as i64)
                 .map(|index| picked(index).map(|index| index as usize))
