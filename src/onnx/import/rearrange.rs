@@ -277,17 +277,8 @@ impl<'a> Walk<'a> {
 
     fn concat(&mut self, node: &FileNode<'a>) -> Result<Vec<Value<'a>>, String> {
         let inputs = node.all()?;
-        let kinds = inputs.iter().filter_map(|input| match input.value {
-            Value::Data(data) => Some(data),
-            Value::Initializer(_)
-            | Value::Known(_)
-            | Value::Placed(_)
-            | Value::Counted(_)
-            | Value::Booleans(_)
-            | Value::Quantized(_)
-            | Value::Unknown => None,
-        });
-        let kinds: Vec<Data> = kinds.collect();
+        let data = |input: &&Input<'a>| if let Value::Data(data) = input.value { Some(data) } else { None };
+        let kinds: Vec<Data> = inputs.iter().filter_map(data).collect();
         let Some(&Data { node: first, integers }) = kinds.first() else {
             return Err("joins nothing that depends on the image".into());
         };
@@ -298,20 +289,12 @@ impl<'a> Walk<'a> {
         let axis = node.own_axis(node.int("axis", 0)?, axes)?;
         let mut nodes = Vec::new();
         for input in inputs {
-            nodes.push(match input.value {
-                Value::Data(data) => data.node,
-                Value::Initializer(_) | Value::Known(_) if !integers => {
+            nodes.push(match data(&input) {
+                Some(data) => data.node,
+                None if matches!(input.value, Value::Initializer(_) | Value::Known(_)) && !integers => {
                     self.joined_constant(node, input, axes)?
                 }
-                Value::Initializer(_)
-                | Value::Known(_)
-                | Value::Placed(_)
-                | Value::Counted(_)
-                | Value::Booleans(_)
-                | Value::Quantized(_)
-                | Value::Unknown => {
-                    return Err(format!("joins '{}', which is the same for every image", input.name));
-                }
+                None => return Err(format!("joins '{}', which is the same for every image", input.name)),
             });
         }
         let joined = match nodes[..] {
