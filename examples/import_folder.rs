@@ -22,6 +22,9 @@ use cohort::verify::{
 };
 use ndarray::ArrayD;
 
+/// The largest relative error that counts as rounding where the fixed limits were enough.
+const LIMIT: f64 = 1e-4;
+
 const ENGINES: [EngineName; 2] = [EngineName::OrtCpu, EngineName::Tract];
 
 fn main() -> Result<()> {
@@ -75,7 +78,8 @@ struct Found {
 
 impl Found {
     fn passed(&self) -> bool {
-        self.report.passed
+        let mut sets = self.report.engines.iter().flat_map(|engine| &engine.sets);
+        self.report.passed && (self.error <= LIMIT || sets.any(|set| set.rounding.is_some()))
     }
 
     fn cells(&self) -> String {

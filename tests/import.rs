@@ -98,7 +98,7 @@ fn engines_load_them_whatever_their_ends_and_weights_are() {
         assert!(error < engine_tolerance(&file), "{}: {error} apart", path.display());
     }
     let folder = fixtures()[0].parent().unwrap().to_path_buf();
-    for name in ["fields.onnx", "nhwc_uint8.onnx", "half.onnx"] {
+    for name in ["fields.onnx", "nhwc_uint8.onnx", "half.onnx", "swin.dynamo.onnx"] {
         let (file, _) = load(&folder.join(name));
         let mut engine = open(&file, EngineName::Tract, &EngineOptions::default()).unwrap();
         let outputs = engine.run(recorded(&folder.join(name), "input").view()).unwrap();

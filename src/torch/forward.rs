@@ -161,6 +161,9 @@ fn compute(node: &Node, params: &[Tensor], inputs: &[Tensor], mode: Mode) -> Res
 /// Joins tensors along an axis; a constant, which has one row for all images, is repeated.
 fn joined(inputs: &[Tensor], axis: i64) -> Result<Tensor, tch::TchError> {
     let batch = inputs.iter().map(|input| input.size()[0]).max().unwrap_or(1);
+    if inputs.iter().all(|input| input.size()[0] == batch) {
+        return Tensor::f_cat(inputs, axis);
+    }
     let spread = |input: &Tensor| {
         let mut size = input.size();
         size[0] = batch;

@@ -18,7 +18,7 @@ pub struct Cut {
     pub step: usize,
 }
 
-/// What a Slice takes of an axis.
+/// The indices that a Slice keeps along one axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Picked {
     Forwards(Cut),
@@ -99,7 +99,7 @@ pub fn order(node: &FileNode<'_>, count: usize) -> Result<Vec<usize>, String> {
     Ok(order)
 }
 
-/// What a Slice takes of each axis; axes that stay whole are left out.
+/// The indices that a Slice keeps along each axis; axes that stay whole are left out.
 ///
 /// # Errors
 /// If a step is 0, or the numbers are not known.
@@ -189,7 +189,8 @@ pub fn new_shape(asked: &[Whole], from: &[Whole], keep_zeros: bool) -> Result<Ve
     if product(&shape) != Some(all) { Err(problem()) } else { Ok(shape) }
 }
 
-fn product(dims: &[Whole]) -> Option<Whole> {
+/// The number of elements of a shape; `None` if it overflows or the batch would be squared.
+pub fn product(dims: &[Whole]) -> Option<Whole> {
     dims.iter().try_fold(Whole::Plain(1), |product, &dim| multiply(product, dim))
 }
 

@@ -143,7 +143,7 @@ pub fn tiled(array: &Array, repeats: &[usize], budget: &mut Budget) -> Result<Ar
 }
 
 /// Arrays one after another along an axis.
-pub fn joined(inputs: &[Array], axis: usize) -> Result<Array, String> {
+pub fn joined(inputs: &[&Array], axis: usize) -> Result<Array, String> {
     let first = inputs.first().ok_or("an input is missing")?;
     let mut dims = first.dims.clone();
     dims[axis] = 0;

@@ -80,8 +80,8 @@ impl<'a> Walk<'a> {
         self.add_part(node, part, Op::Transpose { order: vec![1, 0, 2] }, &[seen])
     }
 
-    /// What is added to the scores of `length` queries and `reach` keys, as a node: a known mask, and minus infinity after
-    /// each query's own place where it asks for that.
+    /// The mask that is added to the attention scores of `length` queries and `reach` keys, as a node: a known one, and
+    /// minus infinity for the keys after each query if the operator is causal.
     fn attention_mask(
         &mut self,
         node: &FileNode<'a>,

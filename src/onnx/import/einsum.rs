@@ -263,7 +263,7 @@ impl<'a> Walk<'a> {
             let order = [&columns[..], &inner].concat();
             let order =
                 order.iter().filter_map(|letter| right.letters.iter().position(|other| other == letter));
-            let weight = values.clone().permuted_axes(IxDyn(&order.collect::<Vec<_>>()));
+            let weight = values.view().permuted_axes(IxDyn(&order.collect::<Vec<_>>()));
             let weight = ArrayD::from_shape_vec(IxDyn(&[n, k]), weight.iter().copied().collect());
             let weight = Rc::new(weight.map_err(|error| error.to_string())?);
             let op = Op::Linear { out_features: n, bias: false };

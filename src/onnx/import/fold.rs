@@ -236,9 +236,10 @@ fn tile(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
 }
 
 fn concat(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
-    let inputs: Vec<Array> = arrays(node, budget)?.iter().map(|array| (**array).clone()).collect();
+    let inputs = arrays(node, budget)?;
+    let inputs: Vec<&Array> = inputs.iter().map(Rc::as_ref).collect();
     let axis = axis_of(node.int("axis", 0)?, inputs[0].dims.len())?;
-    let count: usize = inputs.iter().map(Array::len).sum();
+    let count: usize = inputs.iter().map(|array| array.len()).sum();
     budget.take(&[count])?;
     joined(&inputs, axis)
 }

@@ -47,6 +47,14 @@ pub(super) fn model(between: Vec<NodeProto>, tensors: Vec<TensorProto>) -> Model
     ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() }
 }
 
+/// A model whose input has a fixed batch.
+pub(super) fn with_batch(mut model: ModelProto, batch: i64) -> ModelProto {
+    let value = model.graph.as_mut().and_then(|graph| graph.input[0].r#type.as_mut()?.value.as_mut());
+    let Some(Value::TensorType(tensor)) = value else { panic!("the input is not a tensor") };
+    tensor.shape.as_mut().unwrap().dim[0].value = Some(dimension::Value::DimValue(batch));
+    model
+}
+
 pub(super) fn result(model: &ModelProto) -> anyhow::Result<super::Import> {
     let start = Instant::now();
     let result =
@@ -201,12 +209,7 @@ fn strided(step: i64, offsets: impl Iterator<Item = i64>) -> ModelProto {
 #[test]
 fn a_view_over_the_batch_is_one_of_each_image_or_refused() {
     let own = 4 * 6 * 6;
-    let fixed = |mut model: ModelProto| {
-        let value = model.graph.as_mut().and_then(|graph| graph.input[0].r#type.as_mut()?.value.as_mut());
-        let Some(Value::TensorType(tensor)) = value else { panic!("the input is not a tensor") };
-        tensor.shape.as_mut().unwrap().dim[0].value = Some(dimension::Value::DimValue(2));
-        model
-    };
+    let fixed = |model| with_batch(model, 2);
     let plain = result(&model(one("Identity", &["a"]), vec![])).unwrap();
     assert_eq!(result(&strided(own, 0..own)).unwrap().model.graph(), plain.model.graph());
     assert_eq!(result(&fixed(strided(own, 0..own))).unwrap().model.graph(), plain.model.graph());

@@ -73,7 +73,7 @@ pub fn scattered(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, Stri
         from[place..place + chunk].iter_mut().enumerate().for_each(|(offset, from)| *from = start + offset);
     }
     let both = [&*array, &*updates].map(|array| array.with_dims(vec![array.len()]));
-    Ok(joined(&both, 0)?.pick(array.dims.clone(), &from))
+    Ok(joined(&[&both[0], &both[1]], 0)?.pick(array.dims.clone(), &from))
 }
 
 /// One of two numbers at each index of a new axis: the second where the index is the one given.

@@ -1,9 +1,10 @@
 //! Tests of data whose images move to another axis: windows and tokens before images, and back.
 
+use ndarray::ArrayD;
 use tract_onnx::pb::{ModelProto, NodeProto, TensorProto};
 
-use super::super::proto::{indices, int, ints, node};
-use super::hostile::{model, refused, result};
+use super::super::proto::{floats, indices, int, ints, node, text};
+use super::hostile::{model, refused, result, with_batch};
 use crate::graph::Op;
 
 /// A model whose nodes begin with two views of `a`, `[N, 4, 6, 6]`: by shape `first`, then by an order of axes; they give
@@ -149,7 +150,7 @@ fn layers_know_where_the_images_are() {
 
 #[test]
 fn constants_are_repeated_for_every_image() {
-    // A row of four values before the images' own, as a class token is.
+    // A row of four values is put before the rows of every image, like a class token.
     let nodes = |axis: i64| {
         vec![
             node("cast", "Cast", &["token"], "floats", vec![int("to", 1)]),
@@ -175,4 +176,24 @@ fn constants_are_repeated_for_every_image() {
         "{found:?}"
     );
     refused(&viewed(&[-1, 4, 36], &[0, 2, 1], nodes(0), &lists), "over the images");
+}
+
+#[test]
+fn with_one_image_all_axes_are_alike() {
+    // [4, 1, 36], a softmax over the first axis, and an Einsum over it; none of it works with a free batch.
+    let nodes = vec![
+        node("softmax", "Softmax", &["seen"], "s", vec![int("axis", 0)]),
+        node("sum", "Einsum", &["s", "seen"], "e", vec![text("equation", "cnp,cnq->npq")]),
+        node("mean", "ReduceMean", &["e"], "m", vec![ints("axes", [2])]),
+        reshape("m", "back", "b"),
+    ];
+    let lists: [(&str, &[i64]); 1] = [("back", &[-1, 1, 6, 6])];
+    let mut free = viewed(&[-1, 4, 36], &[1, 0, 2], nodes, &lists);
+    // The result has one channel, where the other models have four.
+    let weights = &mut free.graph.as_mut().unwrap().initializer;
+    weights.retain(|tensor| tensor.name != "head.w");
+    weights.push(floats("head.w", &ArrayD::from_elem(vec![1, 5], 0.1)));
+    refused(&free, "along an axis of their own");
+    let found = between(&with_batch(free, 1));
+    assert!(found.contains(&Op::MatMul) && found.contains(&Op::Softmax { axis: 0 }), "{found:?}");
 }

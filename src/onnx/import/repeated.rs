@@ -18,9 +18,6 @@ impl<'a> Walk<'a> {
         if node.images != Images::Nowhere || !matches!(node.op(), "Expand" | "Tile" | "ConstantOfShape") {
             return Ok(None);
         }
-        if node.inputs.iter().flatten().any(|input| matches!(input.value, Value::Placed(_))) {
-            return Ok(None);
-        }
         let place = if node.op() == "ConstantOfShape" { 0 } else { 1 };
         let asked = known(node.input(place)?, &mut self.budget)?;
         let asked = asked.whole()?.to_vec();

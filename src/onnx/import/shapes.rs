@@ -21,8 +21,7 @@ impl<'a> Walk<'a> {
             Value::Counted(_) | Value::Unknown => return Err("reads what is not known".into()),
         };
         if node.op() == "Size" {
-            let size =
-                shape.iter().try_fold(Whole::Plain(1), |size, &dim| super::arguments::multiply(size, dim));
+            let size = super::arguments::product(&shape);
             let numbers = Numbers::Whole(vec![size.ok_or("its size overflows")?]);
             return Ok(Value::Known(Rc::new(Array { dims: Vec::new(), numbers })));
         }

@@ -3,7 +3,7 @@
 
 use crate::graph::Op;
 
-use super::arguments::{integers, known, new_shape, order, text};
+use super::arguments::{integers, known, new_shape, order, product, text};
 use super::arrays::{squeezed, unsqueezed};
 use super::fold::plain;
 use super::node::{FileNode, Images, axis_of};
@@ -71,12 +71,7 @@ impl<'a> Walk<'a> {
                 let (count, axis) = (view.dims.len(), node.int("axis", 1)?);
                 let axis = if axis == count as i64 { count } else { axis_of(axis, count)? };
                 let from = self.shape_in_file(&view);
-                let part = |part: &[Whole]| {
-                    let product = part
-                        .iter()
-                        .try_fold(Whole::Plain(1), |product, &dim| super::arguments::multiply(product, dim));
-                    product.ok_or("too many values")
-                };
+                let part = |part: &[Whole]| product(part).ok_or("has too many values");
                 let shape = [part(&from[..axis])?, part(&from[axis..])?];
                 self.reshaped(node, view, &shape)?
             }
@@ -289,7 +284,7 @@ impl<'a> Walk<'a> {
         Ok(Vec::new())
     }
 
-    /// What an operator gave, with the images where they are.
+    /// The result of an operator as a value, with the axis along which the images lie.
     fn back(
         &mut self,
         node: &FileNode<'a>,
@@ -301,7 +296,7 @@ impl<'a> Walk<'a> {
             return Err("gives something else than values".into());
         };
         let dims = self.shape_of(result).clone();
-        if dims.len() != axes {
+        if place.is_some() && dims.len() != axes {
             return Err(format!("gives {dims:?} for one image, not {axes} axes"));
         }
         let view = View { node: result, integers, dims: dims.clone(), place };
@@ -309,7 +304,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What an operator does with data whose images are not alone on the first axis.
+/// How an operator treats data whose images are not alone on the first axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placing {
     /// Computes each value from values at the same place.
@@ -322,8 +317,8 @@ enum Placing {
 impl Placing {
     fn of(op: &str) -> Self {
         match op {
-            "Cast" | "CastLike" | "Tile" | "Concat" | "Split" | "Slice" | "Gather" | "Expand" | "MatMul"
-            | "Gemm" | "Pad" | "BatchNormalization" | "CumSum" | "Softmax" | "LogSoftmax"
+            "Cast" | "CastLike" | "Tile" | "Einsum" | "Concat" | "Split" | "Slice" | "Gather" | "Expand"
+            | "MatMul" | "Gemm" | "Pad" | "BatchNormalization" | "CumSum" | "Softmax" | "LogSoftmax"
             | "LayerNormalization" | "RMSNormalization" | "LpNormalization" | "ReduceMean" | "ReduceSum"
             | "ReduceMax" | "ReduceMin" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSum"
             | "ReduceLogSumExp" => Placing::ByAxis,
