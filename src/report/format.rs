@@ -49,7 +49,8 @@ pub fn figures(value: f64) -> String {
         size if size < 1.0 => format!("{value:.3}"),
         size if size < 10.0 => format!("{value:.2}"),
         size if size < 100.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
+        size if size < 1e7 => format!("{value:.0}"),
+        _ => format!("{value:.2e}"),
     }
 }
 

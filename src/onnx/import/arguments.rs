@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::node::{FileNode, Input, axis_of};
-use super::value::{Array, Budget, MAX_AXES, Value, Whole, look_into};
+use super::value::{Array, Budget, MAX_AXES, Value, Whole};
 
 /// Represents the size of a free batch.
 pub const ANY_BATCH: usize = i32::MAX as usize;
@@ -39,7 +39,7 @@ pub fn known(input: &Input<'_>, budget: &mut Budget) -> Result<Rc<Array>, String
             budget.read(array.len())?;
             Ok(Rc::clone(array))
         }
-        Value::Initializer(tensor) => Ok(Rc::new(look_into(tensor, budget)?)),
+        Value::Unread(unread) => Ok(Rc::new(unread.read(budget)?)),
         Value::Data(_)
         | Value::Placed(_)
         | Value::Counted(_)

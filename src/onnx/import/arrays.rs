@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn arrays_are_rearranged_as_ndarray_does() {
-        let (a, mut budget) = (array(&[2, 3, 4]), Budget::new(1000, 0));
+        let (a, mut budget) = (array(&[2, 3, 4]), Budget::limited(1000));
         let reference = ndarray::Array3::from_shape_fn((2, 3, 4), |(i, j, k)| (12 * i + 4 * j + k) as f64);
         let turned: Vec<f64> = reference.clone().permuted_axes([2, 0, 1]).iter().copied().collect();
         assert_eq!(transposed(&a, &[2, 0, 1]).floats(), Ok(turned));

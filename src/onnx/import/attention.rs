@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
         reach: usize,
     ) -> Result<Option<usize>, String> {
         let mut mask = match node.optional(3) {
-            Some(input) if matches!(input.value, Value::Initializer(_) | Value::Known(_)) => {
+            Some(input) if matches!(input.value, Value::Unread(_) | Value::Known(_)) => {
                 let array = known(input, &mut self.budget)?;
                 let values: Vec<f32> = match &array.numbers {
                     Numbers::Floats(values) => values.iter().map(|&value| value as f32).collect(),

@@ -36,7 +36,7 @@ impl<'a> Walk<'a> {
     fn axes_of(&self, node: &FileNode<'a>) -> usize {
         let axes = |input: &Input<'a>| match input.value {
             Value::Data(Data { node, .. }) | Value::Booleans(node) => self.shape_of(node).len(),
-            Value::Initializer(_)
+            Value::Unread(_)
             | Value::Known(_)
             | Value::Placed(_)
             | Value::Counted(_)
@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
         let input = node.input(place)?;
         match input.value {
             Value::Booleans(truth) => Ok(truth),
-            Value::Initializer(_) | Value::Known(_) => self.mask(input, axes),
+            Value::Unread(_) | Value::Known(_) => self.mask(input, axes),
             Value::Data(_) | Value::Placed(_) | Value::Counted(_) | Value::Quantized(_) | Value::Unknown => {
                 Err(format!("'{}' does not hold booleans", input.name))
             }
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
     fn cast_booleans(&mut self, node: &FileNode<'a>) -> Result<Option<Value<'a>>, String> {
         let to = match node.optional(1).map(|like| &like.value) {
             Some(Value::Booleans(_)) => DataType::Bool as i64,
-            Some(Value::Initializer(like)) => like.data_type.into(),
+            Some(Value::Unread(like)) => like.data_type().into(),
             Some(Value::Known(like)) => match like.numbers {
                 Numbers::Floats(_) => DataType::Float as i64,
                 Numbers::Whole(_) => DataType::Int64 as i64,
@@ -153,7 +153,7 @@ impl<'a> Walk<'a> {
                     Input { value: Value::Data(Data { node, integers: false }), ..input }
                 }
                 Value::Data(_)
-                | Value::Initializer(_)
+                | Value::Unread(_)
                 | Value::Known(_)
                 | Value::Placed(_)
                 | Value::Counted(_)

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::node::FileNode;
-use super::value::{Array, Budget, Numbers, Value, Whole};
+use super::value::{Array, Budget, Numbers, Unread, Value, Whole};
 
 /// The value of a Constant.
 ///
@@ -12,7 +12,7 @@ use super::value::{Array, Budget, Numbers, Value, Whole};
 pub fn constant<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Value<'a>, String> {
     if let Some(tensor) = node.tensor("value")? {
         // Large constants are weights, whose values may never be needed here.
-        return Ok(Value::Initializer(tensor));
+        return Ok(Value::Unread(Unread::Tensor(tensor)));
     }
     let attribute = node.proto.attribute.first().ok_or("holds no value")?;
     let whole = |values: &[i64]| Numbers::Whole(values.iter().copied().map(Whole::Plain).collect());

@@ -185,7 +185,7 @@ impl<'a> Walk<'a> {
     fn axes_of_input(&self, node: &FileNode<'a>, input: &Input<'a>) -> Result<usize, String> {
         match &input.value {
             Value::Data(data) => Ok(node.axes_in_file(self.shape_of(data.node).len())),
-            Value::Initializer(tensor) => Ok(tensor.dims.len()),
+            Value::Unread(unread) => Ok(unread.dims().len()),
             Value::Known(array) => Ok(array.dims.len()),
             Value::Placed(_)
             | Value::Counted(_)
@@ -393,7 +393,7 @@ mod tests {
             Rc::new(Array { dims: dims.to_vec(), numbers })
         };
         let (a, b) = (array(&[2, 3, 4], 0.5), array(&[4, 5], -0.25));
-        let mut budget = Budget::new(10_000, 0);
+        let mut budget = Budget::limited(10_000);
         let product =
             of_known(&Letters::of_matrices(3, 2).unwrap(), &[Rc::clone(&a), Rc::clone(&b)], &mut budget);
         let product = product.unwrap();

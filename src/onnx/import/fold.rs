@@ -8,7 +8,7 @@ use super::indexing::{gather, gathered, one_hot, scattered};
 use super::known::{cast, elementwise, is_elementwise, range, reduce};
 use super::node::{FileNode, axis_of, size};
 use super::quantized::{dequantized, quantized};
-use super::value::{Array, Budget, Numbers, Value, Whole, look_into};
+use super::value::{Array, Budget, Filled, Numbers, Unread, Value, Whole, look_into};
 
 /// The value of a node whose inputs are all known; `None` if its operator is not computed during import.
 ///
@@ -17,6 +17,9 @@ use super::value::{Array, Budget, Numbers, Value, Whole, look_into};
 pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<Value<'a>>>, String> {
     if node.op() == "Split" {
         return split(node, budget).map(Some);
+    }
+    if node.op() == "ConstantOfShape" {
+        return filled(node, budget).map(|value| Some(vec![value]));
     }
     let array = if is_elementwise(node.op()) {
         let inputs = arrays(node, budget)?;
@@ -36,7 +39,6 @@ pub fn fold<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Option<Vec<V
             "OneHot" => Some(one_hot(node, budget)?),
             "Tile" => Some(tile(node, budget)?),
             "Range" => Some(range(&arrays(node, budget)?, budget)?),
-            "ConstantOfShape" => Some(filled(node, budget)?),
             "DequantizeLinear" => Some(dequantized(node, budget)?),
             "QuantizeLinear" => Some(quantized(node, budget)?),
             "ReduceProd" | "ReduceSum" | "ReduceMax" | "ReduceMin" => reduced(node, budget)?,
@@ -127,17 +129,22 @@ fn split<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Vec<Value<'a>>,
     Ok(pieces)
 }
 
-fn filled(node: &FileNode<'_>, budget: &mut Budget) -> Result<Array, String> {
+/// The value of a ConstantOfShape. Floats are written out where they are needed, as weights can be stored so.
+fn filled<'a>(node: &FileNode<'a>, budget: &mut Budget) -> Result<Value<'a>, String> {
     let dims = plain_dims(known(node.input(0)?, budget)?.whole()?)?;
-    let count = budget.take(&dims)?;
-    let value = match node.tensor("value")? {
+    let array = match node.tensor("value")? {
         Some(tensor) => look_into(tensor, budget)?,
-        None => Array { dims: vec![1], numbers: Numbers::Floats(vec![0.0]) },
+        None => Array::number(0.0),
     };
-    if value.len() != 1 {
+    if array.len() != 1 {
         return Err("its value is not one number".into());
     }
-    Ok(value.pick(dims, &vec![0; count]))
+    if let Numbers::Floats(values) = &array.numbers {
+        budget.fill(&dims)?;
+        return Ok(Value::Unread(Unread::Filled(Rc::new(Filled { dims, value: values[0] }))));
+    }
+    let count = budget.take(&dims)?;
+    Ok(Value::Known(Rc::new(array.pick(dims, &vec![0; count]))))
 }
 
 fn reduced(node: &FileNode<'_>, budget: &mut Budget) -> Result<Option<Array>, String> {

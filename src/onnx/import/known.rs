@@ -327,6 +327,6 @@ mod tests {
         assert_eq!(product.whole(), Ok(&[Batches(24)][..]));
         let bounds =
             [0.0, 1e300, 1e-3].map(|x| Rc::new(Array { dims: vec![], numbers: Numbers::Floats(vec![x]) }));
-        assert!(range(&bounds, &mut Budget::new(10, 0)).is_err());
+        assert!(range(&bounds, &mut Budget::limited(10)).is_err());
     }
 }

@@ -71,7 +71,7 @@ impl<'a> Walk<'a> {
         let input = node.input(place)?;
         match &input.value {
             Value::Data(_) => self.data(node, place),
-            Value::Initializer(_)
+            Value::Unread(_)
             | Value::Known(_)
             | Value::Placed(_)
             | Value::Counted(_)

@@ -8,14 +8,14 @@ use crate::graph::Quantize;
 use super::super::tensor::{Stored, elements, numbers};
 use super::arguments::known;
 use super::node::{FileNode, Input, axis_of};
-use super::value::{Array, Budget, Numbers, Value, Whole};
+use super::value::{Array, Budget, Numbers, Unread, Value, Whole};
 
 /// The scales and zero points of a node on a tensor with this many axes in the file; so the axis is counted.
 fn settings(node: &FileNode<'_>, axes: usize, budget: &mut Budget) -> Result<Quantize, String> {
     refuse_blocks(node)?;
     let scales = known(node.input(1)?, budget)?;
     let kind = match node.optional(2).map(|input| &input.value) {
-        Some(Value::Initializer(tensor)) => tensor.data_type,
+        Some(Value::Unread(unread)) => unread.data_type(),
         Some(
             Value::Data(_)
             | Value::Known(_)
@@ -66,13 +66,14 @@ fn refuse_blocks(node: &FileNode<'_>) -> Result<(), String> {
 /// to what may be folded.
 fn read(input: &Input<'_>, budget: &mut Budget) -> Result<(Vec<usize>, Stored), String> {
     match &input.value {
-        Value::Initializer(tensor) => {
+        Value::Unread(Unread::Tensor(tensor)) => {
             let dims: Vec<usize> = tensor.dims.iter().map(|&dim| dim as usize).collect();
             let count = elements(tensor)?;
             budget.stored(count).or_else(|_| budget.take(&dims).map(|_| ()))?;
             Ok((dims, numbers(tensor)?))
         }
-        Value::Data(_)
+        Value::Unread(Unread::Filled(_))
+        | Value::Data(_)
         | Value::Known(_)
         | Value::Placed(_)
         | Value::Counted(_)

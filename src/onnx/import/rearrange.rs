@@ -78,7 +78,7 @@ impl<'a> Walk<'a> {
     fn cast(&self, node: &FileNode<'a>, from: Data) -> Result<Value<'a>, String> {
         let to = match node.optional(1).map(|like| &like.value) {
             Some(Value::Data(like)) => return Ok(Value::Data(Data { integers: like.integers, ..from })),
-            Some(Value::Initializer(like)) => like.data_type,
+            Some(Value::Unread(like)) => like.data_type(),
             Some(Value::Known(like)) => match like.numbers {
                 Numbers::Floats(_) => DataType::Float as i32,
                 Numbers::Whole(_) => DataType::Int64 as i32,
@@ -291,7 +291,7 @@ impl<'a> Walk<'a> {
         for input in inputs {
             nodes.push(match data(&input) {
                 Some(data) => data.node,
-                None if matches!(input.value, Value::Initializer(_) | Value::Known(_)) && !integers => {
+                None if matches!(input.value, Value::Unread(_) | Value::Known(_)) && !integers => {
                     self.joined_constant(node, input, axes)?
                 }
                 None => return Err(format!("joins '{}', which is the same for every image", input.name)),

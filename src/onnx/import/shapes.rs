@@ -13,7 +13,7 @@ impl<'a> Walk<'a> {
             Value::Booleans(node) => self.batched(&self.shape_of(*node).clone()),
             Value::Quantized(data) => self.batched(&self.shape_of(data.node).clone()),
             Value::Known(array) => super::fold::plain(&array.dims),
-            Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| Whole::Plain(dim)).collect(),
+            Value::Unread(unread) => super::fold::plain(&unread.dims()),
             seen @ (Value::Data(_) | Value::Placed(_)) => {
                 let view = self.view(seen).ok_or("reads what is not known")?;
                 self.shape_in_file(&view)

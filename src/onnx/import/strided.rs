@@ -97,7 +97,7 @@ impl<'a> Walk<'a> {
                 (in_order && counted.step == own as i64).then(|| counted.offset.dims.clone())
             }
             Value::Data(_)
-            | Value::Initializer(_)
+            | Value::Unread(_)
             | Value::Known(_)
             | Value::Placed(_)
             | Value::Booleans(_)

@@ -3,12 +3,17 @@
 use std::rc::Rc;
 
 use tract_onnx::pb::TensorProto;
+use tract_onnx::pb::tensor_proto::DataType;
 
-use super::super::tensor::{Stored, elements, numbers};
+use super::super::tensor::{Stored, elements, floats, numbers};
 use crate::graph::Quantize;
 
 /// Maximum number of elements that folding may produce, over a whole file.
-pub const MAX_FOLDED: usize = 1 << 26;
+const MAX_FOLDED: usize = 1 << 26;
+
+/// Maximum number of floats that nodes may fill with one value, over a whole file: more than the weights of any common
+/// classifier, and 1 GiB where all are weights.
+pub const MAX_FILLED: usize = 1 << 28;
 
 /// How often everything stored and folded may be read in total.
 const READS: usize = 4;
@@ -21,8 +26,8 @@ pub const MAX_AXES: usize = 8;
 pub enum Value<'a> {
     /// Data that differs from image to image.
     Data(Data),
-    /// An initializer whose numbers have not been read.
-    Initializer(&'a TensorProto),
+    /// Numbers that are the same for every image and have not been read.
+    Unread(Unread<'a>),
     Known(Rc<Array>),
     /// Data in which the images of a batch are not alone on the first axis.
     Placed(Placed),
@@ -34,6 +39,73 @@ pub enum Value<'a> {
     Quantized(Rc<Quantized>),
     /// The output of a node that was refused.
     Unknown,
+}
+
+/// Numbers that are written out only where a node needs them: weights may be many.
+#[derive(Debug, Clone)]
+pub enum Unread<'a> {
+    /// An initializer, or the tensor of a Constant.
+    Tensor(&'a TensorProto),
+    /// One float at every place.
+    Filled(Rc<Filled>),
+}
+
+/// A float that is everywhere in a tensor.
+#[derive(Debug, PartialEq)]
+pub struct Filled {
+    pub dims: Vec<usize>,
+    pub value: f64,
+}
+
+impl Unread<'_> {
+    pub fn dims(&self) -> Vec<usize> {
+        match self {
+            Self::Tensor(tensor) => tensor.dims.iter().map(|&dim| dim as usize).collect(),
+            Self::Filled(filled) => filled.dims.clone(),
+        }
+    }
+
+    /// The type of its elements, as ONNX numbers them.
+    pub fn data_type(&self) -> i32 {
+        match self {
+            Self::Tensor(tensor) => tensor.data_type,
+            Self::Filled(_) => DataType::Float as i32,
+        }
+    }
+
+    /// An address that no other such numbers have.
+    pub fn address(&self) -> usize {
+        match self {
+            Self::Tensor(tensor) => std::ptr::from_ref(*tensor).addr(),
+            Self::Filled(filled) => Rc::as_ptr(filled).addr(),
+        }
+    }
+
+    /// # Errors
+    /// If they exceed the budget, or are not of a plain type.
+    pub fn read(&self, budget: &mut Budget) -> Result<Array, String> {
+        match self {
+            Self::Tensor(tensor) => look_into(tensor, budget),
+            Self::Filled(filled) => {
+                let count = budget.take(&filled.dims)?;
+                Ok(Array { dims: filled.dims.clone(), numbers: Numbers::Floats(vec![filled.value; count]) })
+            }
+        }
+    }
+
+    /// All of them in single precision, as weights are stored.
+    ///
+    /// # Errors
+    /// If a tensor does not hold as many as it claims, or not of a plain type.
+    pub fn weights(&self) -> Result<Vec<f32>, String> {
+        match self {
+            Self::Tensor(tensor) => {
+                elements(tensor)?;
+                floats(tensor)
+            }
+            Self::Filled(filled) => Ok(vec![filled.value as f32; filled.dims.iter().product()]),
+        }
+    }
 }
 
 /// A tensor that differs from image to image: a node of the draft. Its first axis in the file is the batch.
@@ -172,12 +244,21 @@ pub struct Budget {
     reads: usize,
     /// How many stored integers may still become the numbers they stand for.
     stored: usize,
+    /// How many floats may still be filled with one value.
+    filled: usize,
 }
 
 impl Budget {
-    /// A budget for producing this many elements, for a file of this many bytes.
-    pub fn new(elements: usize, bytes: usize) -> Self {
-        Self { left: elements, reads: elements.saturating_add(bytes).saturating_mul(READS), stored: bytes }
+    /// A budget for a file of this many bytes.
+    pub fn new(bytes: usize) -> Self {
+        let reads = MAX_FOLDED.saturating_add(bytes).saturating_mul(READS);
+        Self { left: MAX_FOLDED, reads, stored: bytes, filled: MAX_FILLED }
+    }
+
+    /// A budget for producing this many elements.
+    #[cfg(test)]
+    pub fn limited(elements: usize) -> Self {
+        Self { left: elements, ..Self::new(0) }
     }
 
     /// Subtracts stored integers that become the numbers they stand for: as a stored number takes at least one byte, all
@@ -206,15 +287,28 @@ impl Budget {
     /// # Errors
     /// If that exceeds what is left.
     pub fn take(&mut self, dims: &[usize]) -> Result<usize, String> {
-        let product = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
-        let left = product.and_then(|product| self.left.checked_sub(product.max(1)));
-        match (product, left) {
-            (Some(product), Some(left)) if dims.len() <= MAX_AXES => {
-                self.left = left;
-                Ok(product)
-            }
-            _ => Err(format!("makes {dims:?} numbers, more than can be worked out in advance")),
+        charge(&mut self.left, dims)
+    }
+
+    /// Subtracts floats of these dimensions that one value fills.
+    ///
+    /// # Errors
+    /// If that exceeds what is left.
+    pub fn fill(&mut self, dims: &[usize]) -> Result<(), String> {
+        charge(&mut self.filled, dims).map(|_| ())
+    }
+}
+
+/// The number of elements of some dimensions, subtracted from what is left.
+fn charge(left: &mut usize, dims: &[usize]) -> Result<usize, String> {
+    let product = dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+    let rest = product.and_then(|product| left.checked_sub(product.max(1)));
+    match (product, rest) {
+        (Some(product), Some(rest)) if dims.len() <= MAX_AXES => {
+            *left = rest;
+            Ok(product)
         }
+        _ => Err(format!("makes {dims:?} numbers, more than can be worked out in advance")),
     }
 }
 

@@ -35,7 +35,7 @@ impl<'a> Walk<'a> {
             Value::Placed(Placed { node, integers, place }) => {
                 Some(View { node, integers, dims: self.shape_of(node).clone(), place })
             }
-            Value::Initializer(_)
+            Value::Unread(_)
             | Value::Known(_)
             | Value::Counted(_)
             | Value::Booleans(_)
@@ -254,7 +254,7 @@ impl<'a> Walk<'a> {
     fn alike(&mut self, input: &super::node::Input<'a>, axes: usize, images: Images) -> Result<(), String> {
         let dims: Vec<usize> = match &input.value {
             Value::Known(array) => array.dims.clone(),
-            Value::Initializer(tensor) => tensor.dims.iter().map(|&dim| dim as usize).collect(),
+            Value::Unread(unread) => unread.dims(),
             Value::Data(_)
             | Value::Placed(_)
             | Value::Counted(_)

@@ -13,7 +13,6 @@ use crate::graph::{Graph, NodeId, Op, Shape};
 
 use super::super::outputs::before_argmax;
 use super::super::read::OnnxFile;
-use super::super::tensor::{elements, floats};
 use super::Import;
 use super::arguments::known;
 use super::constant::constant;
@@ -21,7 +20,7 @@ use super::draft::{Draft, Finished, Params};
 use super::fold::fold;
 use super::node::{FileNode, Images, Input};
 use super::softmax::{before_softmax, embedding};
-use super::value::{Budget, Data, MAX_FOLDED, Value};
+use super::value::{Budget, Data, MAX_FILLED, Unread, Value};
 
 /// Operator sets that can be imported. Before 7, operators broadcast by other rules.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
@@ -58,11 +57,11 @@ pub fn import(file: &OnnxFile) -> Result<Import> {
         return Err(problem.hint(CONVERT).into());
     }
     // A stored value takes at least one byte.
-    let most_stored = file.bytes.len().saturating_add(MAX_FOLDED);
+    let most_stored = file.bytes.len().saturating_add(MAX_FILLED);
     let draft = Draft::new(image.to_vec(), &file.contract.input.name, most_stored).map_err(fail)?;
     let mut walk = Walk {
         draft,
-        budget: Budget::new(MAX_FOLDED, file.bytes.len()),
+        budget: Budget::new(file.bytes.len()),
         fixed_batch: file.contract.batch(),
         arrays: HashMap::new(),
         constants: HashMap::new(),
@@ -88,7 +87,7 @@ fn finish(
     let computed = |name: &str| match values.get(name) {
         Some(Value::Data(Data { node, integers: false })) => Ok(*node),
         Some(Value::Data(_)) => Err(format!("its output '{name}' is the image or a rearrangement of it")),
-        Some(Value::Known(_) | Value::Initializer(_)) => {
+        Some(Value::Known(_) | Value::Unread(_)) => {
             Err(format!("its output '{name}' is the same for every image"))
         }
         Some(Value::Booleans(_)) => Err(format!("its output '{name}' holds booleans")),
@@ -135,7 +134,7 @@ fn finish(
             (!constant).then(|| ((*name).to_string(), id))
         }
         Value::Data(_)
-        | Value::Initializer(_)
+        | Value::Unread(_)
         | Value::Known(_)
         | Value::Placed(_)
         | Value::Counted(_)
@@ -187,7 +186,7 @@ impl<'a> Walk<'a> {
     ) -> Result<HashMap<&'a str, Value<'a>>, String> {
         let mut values: HashMap<&'a str, Value<'a>> = HashMap::new();
         for tensor in &graph.initializer {
-            values.insert(&tensor.name, Value::Initializer(tensor));
+            values.insert(&tensor.name, Value::Unread(Unread::Tensor(tensor)));
         }
         let integers = matches!(file.contract.input.element, Element::Integer { .. });
         values.insert(&file.contract.input.name, Value::Data(Data { node: 0, integers }));
@@ -249,7 +248,7 @@ impl<'a> Walk<'a> {
         if let Some(values) = self.booleans(node)? {
             return Ok(values);
         }
-        let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
+        let is_known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Unread(_));
         let all_known = node.inputs.iter().flatten().all(is_known);
         if all_known && matches!(node.op(), "Einsum" | "MatMul" | "Gemm" | "Conv") {
             let product = matches!(node.op(), "Einsum" | "MatMul");
@@ -282,7 +281,7 @@ impl<'a> Walk<'a> {
             Value::Placed(_) | Value::Counted(_) => {
                 Err(format!("'{}' has no axis of images before the others", input.name))
             }
-            Value::Initializer(_) | Value::Known(_) | Value::Unknown => {
+            Value::Unread(_) | Value::Known(_) | Value::Unknown => {
                 Err(format!("'{}' is the same for every image", input.name))
             }
         }
@@ -317,7 +316,7 @@ impl<'a> Walk<'a> {
     /// The weights in an input.
     pub fn weights(&mut self, input: &Input<'a>) -> Result<Rc<ArrayD<f32>>, String> {
         let place = match &input.value {
-            Value::Initializer(tensor) => std::ptr::from_ref(*tensor).addr(),
+            Value::Unread(unread) => unread.address(),
             Value::Known(array) => Rc::as_ptr(array).addr(),
             Value::Data(_)
             | Value::Placed(_)
@@ -331,10 +330,7 @@ impl<'a> Walk<'a> {
             return Ok(Rc::clone(array));
         }
         let (dims, values) = match &input.value {
-            Value::Initializer(tensor) => {
-                elements(tensor)?;
-                (tensor.dims.iter().map(|&dim| dim as usize).collect(), floats(tensor)?)
-            }
+            Value::Unread(unread) => (unread.dims(), unread.weights()?),
             Value::Known(array) => {
                 (array.dims.clone(), array.floats()?.into_iter().map(|value| value as f32).collect())
             }
@@ -438,7 +434,7 @@ fn file_node<'a>(
         (name, _) => name.to_string(),
     };
     let inputs: Vec<Option<Input<'a>>> = proto.input.iter().map(input).collect();
-    let known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Initializer(_));
+    let known = |input: &Input<'a>| matches!(input.value, Value::Known(_) | Value::Unread(_));
     let images = if inputs.iter().flatten().all(known) { Images::Nowhere } else { Images::First };
     FileNode { proto, opset, name, inputs, images }
 }
