@@ -18,6 +18,7 @@ mod params;
 mod quantize;
 mod resize;
 mod shape;
+mod slim;
 mod weights;
 
 pub use build::{Builder, Graph, GraphError, Node, NodeId, Output, Write};
@@ -33,4 +34,5 @@ pub use op::{Binary, Conv2d, Op, Pool, Shape, Unary};
 pub use params::{ParamSpec, node_params, params};
 pub use quantize::Quantize;
 pub use resize::{Coordinates, Filter, Resize, Rounding};
+pub use slim::{Coupling, Group, Whole};
 pub use weights::{Weights, WeightsError};
