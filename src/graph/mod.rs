@@ -19,6 +19,7 @@ mod quantize;
 mod resize;
 mod shape;
 mod slim;
+mod unfold;
 mod weights;
 
 pub use build::{Builder, Graph, GraphError, Node, NodeId, Output, Write};
@@ -34,5 +35,6 @@ pub use op::{Binary, Conv2d, Op, Pool, Shape, Unary};
 pub use params::{ParamSpec, node_params, params};
 pub use quantize::Quantize;
 pub use resize::{Coordinates, Filter, Resize, Rounding};
-pub use slim::{Coupling, Group, Whole};
+pub use slim::{Block, Coupling, Group, Whole, residual_blocks, without_blocks};
+pub use unfold::{Statistics, bare_convolutions, unfold_batch_norm};
 pub use weights::{Weights, WeightsError};

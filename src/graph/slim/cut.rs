@@ -20,21 +20,33 @@ impl Coupling {
     /// # Panics
     /// If `kept` does not have a flag for each unit of each group, or keeps none of a group.
     pub fn keep(&self, model: &Model, kept: &[Vec<bool>]) -> Result<Model, ModelError> {
-        assert_eq!(kept.len(), self.groups().len(), "flags for each group");
-        let mut stays = vec![true; self.slots()];
-        for (group, kept) in self.groups().iter().zip(kept) {
-            assert!(
-                kept.len() == group.units && kept.contains(&true),
-                "flags for the units of {}",
-                group.name
-            );
-            group.roots.iter().zip(kept).for_each(|(&root, &kept)| stays[root as usize] = kept);
-        }
-        let cut = Cut { coupling: self, graph: model.graph(), stays };
+        let cut = Cut { coupling: self, graph: model.graph(), stays: self.stays(kept) };
         let graph = model.graph().rewritten(&mut |builder, id, inputs| {
             builder.add(&model.graph().node(id).name, cut.op(id), inputs)
         })?;
         Ok(Model::new(graph, cut.weights(model.weights()))?)
+    }
+
+    /// Which indices of an axis of a node's value stay; `None` if all do, whatever is kept.
+    ///
+    /// # Panics
+    /// As [`Coupling::keep`].
+    pub fn kept_indices(&self, node: NodeId, axis: usize, kept: &[Vec<bool>]) -> Option<Vec<bool>> {
+        let stays = self.stays(kept);
+        let label = self.labels(node)[axis].as_ref()?;
+        Some(label.iter().map(|&slot| stays[slot as usize]).collect())
+    }
+
+    /// Whether each slot stays.
+    fn stays(&self, kept: &[Vec<bool>]) -> Vec<bool> {
+        assert_eq!(kept.len(), self.groups().len(), "flags for each group");
+        let mut stays = vec![true; self.slots()];
+        for (group, kept) in self.groups().iter().zip(kept) {
+            let name = &group.name;
+            assert!(kept.len() == group.units && kept.contains(&true), "flags for the units of {name}");
+            group.roots.iter().zip(kept).for_each(|(&root, &kept)| stays[root as usize] = kept);
+        }
+        stays
     }
 }
 

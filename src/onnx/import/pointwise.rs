@@ -98,7 +98,7 @@ impl<'a> Walk<'a> {
         for place in 1..inputs.len() {
             let other = self.operand(node, place, axes)?;
             let last = place + 1 == inputs.len();
-            let name = if last { named.to_string() } else { format!("{}.{place}", node.name) };
+            let name = if last { named.to_string() } else { format!("{}.term{place}", node.name) };
             result = if let Some(biased) = self.with_either_bias(node, &name, function, result, other)? {
                 biased
             } else if let Some(values) = self.of_constants(function, result, other) {

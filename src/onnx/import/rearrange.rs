@@ -161,7 +161,8 @@ impl<'a> Walk<'a> {
         let cuts = cuts(node, &self.dims(node, x), &mut self.budget)?;
         let count = cuts.len();
         for (place, cut) in cuts.into_iter().enumerate() {
-            let name = if place + 1 == count { node.name.clone() } else { format!("{}.{place}", node.name) };
+            let name =
+                if place + 1 == count { node.name.clone() } else { format!("{}.cut{place}", node.name) };
             x = match cut {
                 Picked::Forwards(cut) => self.cut(node, &name, x, cut)?,
                 Picked::Backwards { axis, indices } => self.picked(node, &name, x, axis, &indices)?,
@@ -177,7 +178,7 @@ impl<'a> Walk<'a> {
         let mut pieces = Vec::new();
         for (part, length) in parts(node, dims[axis], &mut self.budget)?.into_iter().enumerate() {
             let cut = Cut { axis, start, end: start + length, step: 1 };
-            pieces.push(self.cut(node, &format!("{}.{part}", node.name), x, cut)?);
+            pieces.push(self.cut(node, &format!("{}.piece{part}", node.name), x, cut)?);
             start += length;
         }
         Ok(pieces)
@@ -193,7 +194,7 @@ impl<'a> Walk<'a> {
             return Err(format!("takes indices of {:?}", asked.dims));
         }
         let single = asked.dims.is_empty();
-        let name = if single { format!("{}.0", node.name) } else { node.name.clone() };
+        let name = if single { format!("{}.taken", node.name) } else { node.name.clone() };
         let found = self.picked(node, &name, x, axis, &picked)?;
         if !single {
             return Ok(found);
@@ -246,7 +247,7 @@ impl<'a> Walk<'a> {
             _ => {
                 let mut pieces = Vec::new();
                 for (place, run) in runs.into_iter().enumerate() {
-                    pieces.push(self.cut(node, &format!("{name}.{place}"), x, run)?);
+                    pieces.push(self.cut(node, &format!("{name}.run{place}"), x, run)?);
                 }
                 let op = Op::Concat { axis: node.own(axis)? };
                 self.draft.add(name, &node.name, op, &pieces, Vec::new())
