@@ -8,6 +8,7 @@ use std::path::Path;
 /// One of the stages, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StageKind {
+    Slim,
     Pretrain,
     Collaborate,
     Select,
@@ -26,6 +27,8 @@ pub enum Read {
     Students,
     /// What all training stages share: device, precision, augmentation.
     Training,
+    /// The device on which libtorch computes.
+    Device,
     /// The frozen teacher, if a loss term uses it.
     Teacher,
     /// The processor and the versions of the runtimes.
@@ -50,17 +53,20 @@ pub struct Declaration {
     pub reads: &'static [Read],
 }
 
-use Read::{Data, Files, Machine, Program, Settings, Students, Teacher, Training};
-use StageKind::{Bench, Collaborate, Export, Pretrain, Report, Select, Verify};
+use Read::{Data, Device, Files, Machine, Program, Settings, Students, Teacher, Training};
+use StageKind::{Bench, Collaborate, Export, Pretrain, Report, Select, Slim, Verify};
+
+const SLIM: Declaration =
+    Declaration { name: "slim", version: 1, needs: &[], reads: &[Data, Students, Device, Teacher] };
 
 const PRETRAIN: Declaration =
-    Declaration { name: "pretrain", version: 2, needs: &[], reads: &[Data, Students, Training] };
+    Declaration { name: "pretrain", version: 2, needs: &[], reads: &[Data, Students, Training, Files(Slim)] };
 
 const COLLABORATE: Declaration = Declaration {
     name: "collaborate",
     version: 2,
     needs: &[],
-    reads: &[Data, Students, Training, Teacher, Files(Pretrain)],
+    reads: &[Data, Students, Training, Teacher, Files(Slim), Files(Pretrain)],
 };
 
 const SELECT: Declaration = Declaration {
@@ -68,14 +74,14 @@ const SELECT: Declaration = Declaration {
     version: 2,
     needs: &[],
     // A candidate's ONNX bytes are those of the file that the export would write.
-    reads: &[Data, Students, Files(Pretrain), Files(Collaborate), Settings(Export)],
+    reads: &[Data, Students, Files(Slim), Files(Pretrain), Files(Collaborate), Settings(Export)],
 };
 
 const EXPORT: Declaration = Declaration {
     name: "export",
     version: 2,
     needs: &[Select],
-    reads: &[Data, Students, Files(Pretrain), Files(Collaborate), Files(Select)],
+    reads: &[Data, Students, Files(Slim), Files(Pretrain), Files(Collaborate), Files(Select)],
 };
 
 const VERIFY: Declaration = Declaration {
@@ -86,6 +92,7 @@ const VERIFY: Declaration = Declaration {
         Data,
         Students,
         Machine,
+        Files(Slim),
         Files(Pretrain),
         Files(Collaborate),
         Files(Select),
@@ -98,7 +105,16 @@ const BENCH: Declaration = Declaration {
     name: "bench",
     version: 2,
     needs: &[Export],
-    reads: &[Data, Students, Machine, Files(Pretrain), Files(Collaborate), Files(Select), Files(Export)],
+    reads: &[
+        Data,
+        Students,
+        Machine,
+        Files(Slim),
+        Files(Pretrain),
+        Files(Collaborate),
+        Files(Select),
+        Files(Export),
+    ],
 };
 
 const REPORT: Declaration = Declaration {
@@ -108,6 +124,7 @@ const REPORT: Declaration = Declaration {
     reads: &[
         Data,
         Program,
+        Files(Slim),
         Files(Pretrain),
         Files(Collaborate),
         Files(Select),
@@ -119,14 +136,15 @@ const REPORT: Declaration = Declaration {
 
 impl StageKind {
     /// Every stage, in order.
-    pub const ALL: [StageKind; 7] = [Pretrain, Collaborate, Select, Export, Verify, Bench, Report];
+    pub const ALL: [StageKind; 8] = [Slim, Pretrain, Collaborate, Select, Export, Verify, Bench, Report];
 
-    /// The stages that train, the last first: where both are present, the first one's weights are used from
+    /// The stages that give students weights, the last first: of those present, the first one's weights are used from
     /// there on.
-    pub const TRAINING: [StageKind; 2] = [Collaborate, Pretrain];
+    pub const TRAINING: [StageKind; 3] = [Collaborate, Pretrain, Slim];
 
     pub fn declaration(self) -> &'static Declaration {
         match self {
+            Slim => &SLIM,
             Pretrain => &PRETRAIN,
             Collaborate => &COLLABORATE,
             Select => &SELECT,
@@ -146,8 +164,8 @@ impl StageKind {
     pub fn folder(self) -> Option<String> {
         match self {
             Report => None,
-            Pretrain | Collaborate | Select | Export | Verify | Bench => {
-                Some(format!("{:02}-{}", self as usize + 1, self.name()))
+            Slim | Pretrain | Collaborate | Select | Export | Verify | Bench => {
+                Some(format!("{:02}-{}", self as usize, self.name()))
             }
         }
     }
@@ -171,9 +189,10 @@ mod tests {
     #[test]
     fn folders_are_numbered_in_order_and_found_again() {
         let folders: Vec<Option<String>> = StageKind::ALL.map(StageKind::folder).to_vec();
-        let expected = ["01-pretrain", "02-collaborate", "03-select", "04-export", "05-verify", "06-bench"];
-        assert_eq!(folders[..6], expected.map(|folder| Some(folder.to_string())));
-        assert_eq!(folders[6], None);
+        let expected =
+            ["00-slim", "01-pretrain", "02-collaborate", "03-select", "04-export", "05-verify", "06-bench"];
+        assert_eq!(folders[..7], expected.map(|folder| Some(folder.to_string())));
+        assert_eq!(folders[7], None);
         assert_eq!(StageKind::of_file(Path::new("04-export/student.onnx")), Export);
         assert_eq!(StageKind::of_file(Path::new("report.md")), Report);
     }

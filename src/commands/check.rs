@@ -149,6 +149,7 @@ fn relations(plan: &Plan, stage: &Stage) -> Option<usize> {
 
 fn stage(plan: &Plan, stage: &Stage) -> String {
     let what = match stage {
+        Stage::Slim(settings) => format!("parts of a trained network, {} images", settings.images),
         Stage::Pretrain(settings) => format!("{} epochs, batch {}", settings.epochs, settings.batch),
         Stage::Collaborate(settings) => {
             let fields = settings.terms().fields();

@@ -168,16 +168,19 @@ fn expand_root(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
     }
 }
 
-/// Expands environment variables in the teacher's path.
+/// Expands environment variables in the teacher's paths.
 fn expand_teacher(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
-    let place = loaded.place("teacher.weights");
+    let places = ["teacher.weights", "teacher.onnx"].map(|path| loaded.place(path));
     let Some(teacher) = &mut loaded.pipeline.teacher else { return Ok(()) };
-    let written = teacher.weights.display().to_string();
-    let expanded = expand(&written, |name| std::env::var(name).ok()).map_err(|problem| {
-        InputError::new(format!("{place}: {problem} in '{written}'"))
-            .hint("set the variable, or write the path itself")
-    })?;
-    teacher.weights = PathBuf::from(expanded);
+    for (path, place) in [&mut teacher.weights, &mut teacher.onnx].into_iter().zip(places) {
+        let Some(path) = path else { continue };
+        let written = path.display().to_string();
+        let expanded = expand(&written, |name| std::env::var(name).ok()).map_err(|problem| {
+            InputError::new(format!("{place}: {problem} in '{written}'"))
+                .hint("set the variable, or write the path itself")
+        })?;
+        *path = PathBuf::from(expanded);
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod bench;
 mod layers;
 mod load;
 mod model;
+mod networks;
 mod parse;
 mod places;
 mod schema;
@@ -23,13 +24,14 @@ pub use model::{
     Activation, Alexnet, Family, MobilenetV2, ModelSpec, Resnet, ResnetCifar, ShufflenetV2, Squeezenet, Vgg,
     Wrn,
 };
+pub use networks::{Prepare, Slim, SlimOf, Student, StudentModel, TeacherSpec};
 pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,
-    FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, RotateSpec, Source, Student, TeacherSpec,
-    TrainingPrecision, names_a_file,
+    FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, RotateSpec, Source, TrainingPrecision,
+    names_a_file,
 };
-pub use stages::{Budgets, Export, Limit, Report, Select, SelectBy, Stage, Verify};
+pub use stages::{Budgets, Export, Importance, Limit, Report, Select, SelectBy, Slimming, Stage, Verify};
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};
 pub use terms::{LossTerms, LossWeights, Method, TermKind};
 pub use training::{

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::stage::StageKind;
 
+use super::networks::{Student, TeacherSpec};
 use super::stages::{Export, Stage};
 
 /// Whether a name can be that of a file or folder: letters, digits, `-`, `_` and `.`, no `.` at the start, at
@@ -51,7 +52,8 @@ impl Pipeline {
     pub fn export(&self) -> Export {
         let settings = self.stages.iter().find_map(|stage| match stage {
             Stage::Export(settings) => Some(settings.clone()),
-            Stage::Pretrain(_)
+            Stage::Slim(_)
+            | Stage::Pretrain(_)
             | Stage::Collaborate(_)
             | Stage::Select(_)
             | Stage::Verify(_)
@@ -108,37 +110,6 @@ impl From<Device> for String {
             Device::Cuda(index) => format!("cuda:{index}"),
         }
     }
-}
-
-/// One peer of the cohort.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Student {
-    /// Names the student's files; letters, digits, `-`, `_` and `.`.
-    pub name: String,
-    /// A ready architecture (`resnet20`) or the path of a model file, relative to the pipeline file.
-    pub model: String,
-    /// Factor on the stages' learning rates.
-    #[serde(default = "whole")]
-    pub lr_factor: f64,
-}
-
-fn whole() -> f64 {
-    1.0
-}
-
-/// A frozen teacher.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TeacherSpec {
-    /// A ready architecture or the path of a model file, as for a student.
-    pub model: String,
-    /// A safetensors file or a run folder; relative to the pipeline file, `${NAME}` is taken from the
-    /// environment.
-    pub weights: PathBuf,
-    /// Which student of the run folder; if it is not written, the one that fits the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub student: Option<String>,
 }
 
 /// The precision of images and activations in training; weights are always float32.

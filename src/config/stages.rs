@@ -16,6 +16,7 @@ use super::training::{Collaborate, Pretrain};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[allow(clippy::large_enum_variant, reason = "a pipeline has a handful of stages")]
 pub enum Stage {
+    Slim(Slimming),
     Pretrain(Pretrain),
     Collaborate(Collaborate),
     Select(Select),
@@ -28,6 +29,7 @@ pub enum Stage {
 impl Stage {
     pub fn kind(&self) -> StageKind {
         match self {
+            Stage::Slim(_) => StageKind::Slim,
             Stage::Pretrain(_) => StageKind::Pretrain,
             Stage::Collaborate(_) => StageKind::Collaborate,
             Stage::Select(_) => StageKind::Select,
@@ -42,6 +44,36 @@ impl Stage {
     pub fn name(&self) -> &'static str {
         self.kind().name()
     }
+}
+
+/// Takes the weights of students that are parts of a trained network out of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Slimming {
+    /// Training images from which statistics and importance are measured.
+    pub images: usize,
+    /// Images per step.
+    pub batch: usize,
+    /// Which channels stay.
+    pub by: Importance,
+}
+
+impl Default for Slimming {
+    fn default() -> Self {
+        Self { images: 2_048, batch: 64, by: Importance::default() }
+    }
+}
+
+/// What decides which channels of a group stay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Importance {
+    /// First-order estimate of how much the loss changes without a channel: the sum of |weight · gradient| over its
+    /// parameters (Molchanov et al. 2019, arXiv 1906.10771).
+    #[default]
+    Taylor,
+    /// The sum of the squares of its weights.
+    Magnitude,
 }
 
 /// Chooses one student on the validation split.

@@ -151,6 +151,19 @@ impl Preparation {
         })
     }
 
+    /// The normalisation on the scale from 0 to 1, for channels in the order in which images are decoded.
+    pub fn decoded(&self) -> Normalization {
+        let white = self.range.white() as f32;
+        let scaled = |values: &[f32]| {
+            let mut values: Vec<f32> = values.iter().map(|value| value / white).collect();
+            if self.order == ChannelOrder::Bgr {
+                values.reverse();
+            }
+            values
+        };
+        Normalization { mean: scaled(&self.normalization.mean), std: scaled(&self.normalization.std) }
+    }
+
     /// The settings in which this differs from `other`, with both values.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
@@ -213,6 +226,16 @@ mod tests {
     fn preparation(order: ChannelOrder, range: PixelRange, layout: Layout) -> Preparation {
         let normalization = Normalization { mean: vec![0.1, 0.2, 0.3], std: vec![0.5, 0.25, 1.0] };
         Preparation { order, range, ..Preparation::of(&normalization, layout) }
+    }
+
+    #[test]
+    fn the_normalisation_of_decoded_pixels_gives_the_same_values() {
+        for (order, range) in [(ChannelOrder::Bgr, PixelRange::Byte), (ChannelOrder::Rgb, PixelRange::Unit)] {
+            let one = preparation(order, range, Layout::ChannelsFirst);
+            for (a, b) in one.decoded().table().iter().flatten().zip(one.table().iter().flatten()) {
+                assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} and {b}");
+            }
+        }
     }
 
     #[test]

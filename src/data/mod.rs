@@ -3,6 +3,7 @@
 //! Knows files and pixels, and how a contract wants them prepared; knows no network and no runtime. All
 //! randomness here derives from (seed, epoch, sample), so any batch of any epoch can be reproduced.
 
+mod adapt;
 mod augment;
 mod batches;
 mod cifar;
@@ -18,6 +19,7 @@ mod source;
 mod split;
 mod store;
 
+pub use adapt::{Adaptation, places_of};
 pub use augment::{Change, changed};
 pub use batches::{
     Batch, Recipe, TrainingBatch, TrainingOrder, batches_per_epoch, ordered_batches, recipes,

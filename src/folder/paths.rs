@@ -69,6 +69,11 @@ impl RunFolder {
         self.stage(StageKind::Collaborate).join("teacher.json")
     }
 
+    /// The teacher's validation score, before parts of it are taken.
+    pub fn slim_teacher_score(&self) -> PathBuf {
+        self.stage(StageKind::Slim).join("teacher.json")
+    }
+
     /// Which student was chosen, and why.
     pub fn choice(&self) -> PathBuf {
         self.stage(StageKind::Select).join("choice.json")

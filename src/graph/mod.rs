@@ -28,7 +28,7 @@ pub use facts::{Facts, Init, Param, Role};
 pub use fingerprint::fingerprint;
 pub use fold::fold_batch_norm;
 pub use init::initial_weights;
-pub use layout::with_channels_last;
+pub use layout::{with_channels_first, with_channels_last, with_reversed_channels};
 pub use model::{Model, ModelError};
 pub use normalize::{fold_normalization, normalizing};
 pub use op::{Binary, Conv2d, Op, Pool, Shape, Unary};

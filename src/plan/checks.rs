@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::config::names_a_file;
 use crate::config::{
     Augment, Bench, Collaborate, Device, EngineName, Export, Limit, LossTerms, Optimizer, OutOfRange,
-    Pipeline, Recipe, Schedule, Select, Source, Stage, TermKind, TrainingPrecision, Verify,
+    Pipeline, Recipe, Schedule, Select, Source, Stage, StudentModel, TermKind, TrainingPrecision, Verify,
 };
 use crate::data::DataInfo;
 use crate::epoch::Term;
@@ -37,13 +37,17 @@ pub(super) fn check(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     for (index, stage) in pipeline.stages.iter().enumerate() {
         let mut numbers = Numbers { path: format!("stages[{index}].{}", stage.name()), problems };
         match stage {
+            Stage::Slim(settings) => {
+                numbers.count("images", settings.images, 10_000_000);
+                numbers.count("batch", settings.batch, 65_536);
+            }
             Stage::Pretrain(settings) => numbers.recipe(&settings.recipe()),
             Stage::Collaborate(settings) => {
                 numbers.recipe(&settings.recipe());
                 collaborate(pipeline, settings, &mut numbers);
             }
             Stage::Select(settings) => select(settings, &mut numbers),
-            Stage::Export(settings) => export(settings, &mut numbers),
+            Stage::Export(settings) => export(pipeline, settings, &mut numbers),
             Stage::Report(_) => {}
             Stage::Verify(settings) => verify(settings, &mut numbers),
             Stage::Bench(settings) => bench(settings, &mut numbers),
@@ -63,7 +67,12 @@ pub(super) fn check_sizes(pipeline: &Pipeline, data: &DataInfo, problems: &mut P
         let batch = match stage {
             Stage::Pretrain(settings) => settings.batch,
             Stage::Collaborate(settings) => settings.batch,
-            Stage::Select(_) | Stage::Export(_) | Stage::Verify(_) | Stage::Bench(_) | Stage::Report(_) => {
+            Stage::Slim(_)
+            | Stage::Select(_)
+            | Stage::Export(_)
+            | Stage::Verify(_)
+            | Stage::Bench(_)
+            | Stage::Report(_) => {
                 continue;
             }
         };
@@ -88,6 +97,21 @@ fn cohort(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     }
     let mut seen = HashSet::new();
     for (index, student) in pipeline.cohort.iter().enumerate() {
+        let new = matches!(student.model, StudentModel::Named(_));
+        if !new && pipeline.stage(StageKind::Slim).is_none() {
+            let problem = "the weights of a trained network are taken out of it by the stage `slim`";
+            problems.add(&format!("cohort[{index}].model"), problem, "add `- slim: {}` as the first stage");
+        }
+        if let StudentModel::Slim(slim) = &student.model
+            && !(slim.width > 0.0 && slim.width <= 1.0)
+        {
+            let problem = format!("found {}", slim.width);
+            problems.add(
+                &format!("cohort[{index}].model.slim.width"),
+                problem,
+                "write a share above 0, at most 1",
+            );
+        }
         let path = format!("cohort[{index}].name");
         name(&path, &student.name, problems);
         if !(student.lr_factor > 0.0 && student.lr_factor.is_finite()) {
@@ -349,7 +373,14 @@ fn select(settings: &Select, numbers: &mut Numbers<'_, '_>) {
     }
 }
 
-fn export(settings: &Export, numbers: &mut Numbers<'_, '_>) {
+fn export(pipeline: &Pipeline, settings: &Export, numbers: &mut Numbers<'_, '_>) {
+    let file = pipeline.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_some());
+    if file && settings.fold_normalization {
+        let path = format!("{}.fold_normalization", numbers.path);
+        let problem =
+            "students take the same images as the teacher's file, and would normalise them themselves";
+        numbers.problems.add(&path, problem, "leave it out");
+    }
     if let Err(error) = settings.precision.check_writable() {
         let path = format!("{}.precision", numbers.path);
         numbers.problems.add_error(&path, &error.into());

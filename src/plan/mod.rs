@@ -4,12 +4,16 @@
 //! the headers of the data.
 
 mod checks;
+mod file;
 mod memory;
 mod problems;
 mod resolve;
+mod source;
 mod teacher;
 
+pub use file::{Classifier, as_file_takes, import_classifier};
 pub use memory::{ANGLE_BLOCK, angle_vertices, relation_bytes};
 pub use problems::Problems;
-pub use resolve::{Peer, Plan, plan};
+pub use resolve::{Peer, Plan, fitted_to_file, plan};
+pub use source::Part;
 pub use teacher::Teacher;

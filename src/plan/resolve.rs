@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage};
+use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage, StudentModel};
 use crate::contract::Contract;
-use crate::data::{DataInfo, describe};
+use crate::data::{Adaptation, DataInfo, describe, places_of};
+use crate::error::InputError;
 use crate::graph::{Cost, Graph, cost};
 use crate::zoo;
 
 use super::checks;
 use super::problems::Problems;
+use super::source::{self, Part};
 use super::teacher::{self, Teacher};
 
 /// A pipeline that can be run.
@@ -27,18 +29,22 @@ pub struct Plan {
     pub peers: Vec<Peer>,
     /// The pipeline's teacher, if it has one.
     pub teacher: Option<Teacher>,
+    /// What makes the data fit the teacher's file.
+    pub adaptation: Option<Adaptation>,
 }
 
 /// A student with its network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
     pub name: String,
-    /// A ready architecture or a model file, as written.
+    /// Where its network comes from, as written.
     pub model: String,
     pub graph: Graph,
     pub cost: Cost,
     /// Factor on the stages' learning rates.
     pub lr_factor: f64,
+    /// The part of a trained network that it is at the start, if it is not new.
+    pub part: Option<Part>,
 }
 
 impl Plan {
@@ -51,15 +57,22 @@ impl Plan {
         if let Some(root) = pipeline.data.source.root_mut() {
             *root = absolute(&self.base.join(&*root));
         }
+        let here = |path: &Path| absolute(&self.base.join(path));
         if let Some(teacher) = &mut pipeline.teacher {
-            teacher.weights = absolute(&self.base.join(&teacher.weights));
-            if zoo::is_model_path(&teacher.model) {
-                teacher.model = absolute(&self.base.join(&teacher.model)).display().to_string();
+            for path in [&mut teacher.weights, &mut teacher.onnx].into_iter().flatten() {
+                *path = here(path);
+            }
+            if let Some(model) = teacher.model.as_mut().filter(|model| zoo::is_model_path(model)) {
+                *model = here(Path::new(model)).display().to_string();
             }
         }
         for student in &mut pipeline.cohort {
-            if zoo::is_model_path(&student.model) {
-                student.model = absolute(&self.base.join(&student.model)).display().to_string();
+            match &mut student.model {
+                StudentModel::Named(name) if zoo::is_model_path(name) => {
+                    *name = here(Path::new(name)).display().to_string();
+                }
+                StudentModel::Onnx(path) => *path = here(path),
+                StudentModel::Named(_) | StudentModel::Slim(_) => {}
             }
         }
         let mut bytes = Vec::new();
@@ -87,27 +100,43 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
             None
         }
     };
-    let mut peers = Vec::new();
-    for (index, student) in loaded.pipeline.cohort.iter().enumerate() {
-        let place = format!("cohort[{index}].model");
-        let built = zoo::find_model(&student.model, &loaded.base).and_then(|model| match &data {
-            Some(data) => zoo::build(&model, data.shape, data.classes.len()).map(Some),
-            None => Ok(None),
-        });
-        match built {
-            Ok(Some(graph)) => {
-                let (name, model) = (student.name.clone(), student.model.clone());
-                peers.push(Peer { name, model, cost: cost(&graph), graph, lr_factor: student.lr_factor });
-            }
-            Ok(None) => {}
-            Err(error) => problems.add_error(&place, &error),
-        }
-    }
-    let mut found = None;
+    let (mut found, mut adaptation) = (None, None);
     if let (Some(spec), Some(data)) = (&loaded.pipeline.teacher, &data) {
         match teacher::teacher(spec, &loaded.base, data) {
-            Ok(teacher) => found = Some(teacher),
+            Ok(teacher) => {
+                adaptation = teacher.contract.as_ref().and_then(|contract| {
+                    adaptation_to(&teacher, contract, &data.classes)
+                        .map_err(|error| problems.add_error("teacher.classes", &error))
+                        .ok()
+                });
+                found = Some(teacher);
+            }
             Err(error) => problems.add_error("teacher", &error),
+        }
+    }
+    let taught = loaded.pipeline.teacher.is_none() || found.is_some();
+    let classes =
+        data.as_ref().map(|data| adaptation.as_ref().map_or(&data.classes, |adaptation| &adaptation.classes));
+    let mut peers = Vec::new();
+    for (index, student) in loaded.pipeline.cohort.iter().enumerate() {
+        let slim = matches!(student.model, StudentModel::Slim(_));
+        let (Some(data), Some(classes)) = (&data, classes) else { continue };
+        if slim && !taught {
+            continue;
+        }
+        match source::build(student, &loaded.base, found.as_ref(), data.shape, classes.len()) {
+            Ok((graph, part)) => {
+                let (name, model) = (student.name.clone(), student.model.to_string());
+                peers.push(Peer {
+                    name,
+                    model,
+                    cost: cost(&graph),
+                    graph,
+                    lr_factor: student.lr_factor,
+                    part,
+                });
+            }
+            Err(error) => problems.add_error(&format!("cohort[{index}].model"), &error),
         }
     }
     if let Some(data) = &data {
@@ -117,11 +146,46 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     problems.into_result()?;
     let data = data.context("without data there was a problem")?;
     let (pipeline, base) = (loaded.pipeline.clone(), loaded.base.clone());
-    let contract = Contract {
-        precision: pipeline.export().precision,
-        ..Contract::classifier(data.shape, data.classes.clone())
+    let precision = pipeline.export().precision;
+    let contract = match (&found, &adaptation) {
+        (Some(Teacher { contract: Some(contract), .. }), Some(adaptation)) => {
+            Contract { precision, classes: adaptation.classes.clone(), ..contract.clone() }
+        }
+        _ => Contract { precision, ..Contract::classifier(data.shape, data.classes.clone()) },
     };
-    Ok(Plan { pipeline, base, data, contract, peers, teacher: found })
+    Ok(Plan { pipeline, base, data, contract, peers, teacher: found, adaptation })
+}
+
+/// The teacher's file of a pipeline, if it has one, and how the pipeline's data fit it.
+///
+/// # Errors
+/// [`InputError`] if the file or the data cannot be used.
+pub fn fitted_to_file(loaded: &LoadedPipeline) -> Result<Option<(Contract, Adaptation)>> {
+    let Some(spec) = loaded.pipeline.teacher.as_ref().filter(|teacher| teacher.onnx.is_some()) else {
+        return Ok(None);
+    };
+    let data = describe(&loaded.pipeline.data.source, &loaded.base)?;
+    let teacher = teacher::teacher(spec, &loaded.base, &data)?;
+    let Some(contract) = &teacher.contract else { return Ok(None) };
+    let adaptation = adaptation_to(&teacher, contract, &data.classes)?;
+    Ok(Some((contract.clone(), adaptation)))
+}
+
+/// How data with these classes fit a file. Without names, the classes are those of the data in their order.
+fn adaptation_to(teacher: &Teacher, contract: &Contract, data: &[String]) -> Result<Adaptation> {
+    let preparation = contract.preparation.as_ref().context("a teacher's file has a preparation")?;
+    let (classes, labels) = match contract.classes.is_empty() {
+        false => (contract.classes.clone(), places_of(data, &contract.classes)?),
+        true => (data.to_vec(), (0..data.len() as u32).collect()),
+    };
+    let scores = teacher.network.graph().classes();
+    if scores != classes.len() {
+        let problem = format!("the teacher gives {scores} scores and the data has {} classes", data.len());
+        return Err(InputError::new(problem)
+            .hint("write `classes` under `teacher`: one name for each score")
+            .into());
+    }
+    Ok(Adaptation { classes, labels, normalization: preparation.decoded() })
 }
 
 /// Reads one number of a cost.

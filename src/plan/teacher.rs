@@ -1,50 +1,123 @@
 //! The frozen teacher: its network and the file with its weights.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::config::TeacherSpec;
+use crate::config::{Prepare, TeacherSpec};
+use crate::contract::{ChannelOrder, Contract, Normalization, Preparation};
 use crate::data::DataInfo;
 use crate::error::InputError;
 use crate::graph::{Graph, Model, Weights};
 use crate::stage::StageKind;
 use crate::zoo;
 
+use super::file::{Classifier, import_classifier, in_other_order};
+
 /// A teacher that was found and whose weights fit its model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Teacher {
-    /// A ready architecture or a model file, as written.
+    /// A ready architecture, a model file or an ONNX file, as written.
     pub model: String,
-    pub network: Model,
-    /// The safetensors file.
+    /// For images `[channels, height, width]` with channels as they are decoded.
+    pub network: Arc<Model>,
+    /// The file with its weights.
     pub file: PathBuf,
+    /// The interface of its file, if that is an ONNX file: what is exported has the same.
+    pub contract: Option<Contract>,
 }
 
-/// Finds the weights and checks them against the model.
+/// Finds the teacher.
 pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo) -> Result<Teacher> {
-    let graph = zoo::build(&zoo::find_model(&spec.model, base)?, data.shape, data.classes.len())?;
-    let path = base.join(&spec.weights);
+    match (&spec.onnx, &spec.model, &spec.weights) {
+        (Some(onnx), None, None) => from_onnx(spec, onnx, base, data),
+        (None, Some(model), Some(weights)) => trained(spec, model, weights, base, data),
+        _ => Err(InputError::new("a teacher is either `onnx`, or `model` and `weights`")
+            .hint("write `teacher: {onnx: FILE}` or `teacher: {model: NAME, weights: FILE}`")
+            .into()),
+    }
+}
+
+/// Reads a file and settles how its images are prepared and what its classes are.
+fn from_onnx(spec: &TeacherSpec, onnx: &Path, base: &Path, data: &DataInfo) -> Result<Teacher> {
+    let path = base.join(onnx);
+    let Classifier { network, mut contract } = import_classifier(&path, spec.shape)?;
+    let shape = network.graph().input_shape();
+    if *shape != data.shape {
+        let problem =
+            format!("{} takes images of {shape:?}, and the data's are {:?}", path.display(), data.shape);
+        return Err(InputError::new(problem)
+            .hint("give the data that size: `size: [height, width]` and `channels` of a folder source")
+            .into());
+    }
+    let classes = network.graph().classes();
+    if !spec.classes.is_empty() {
+        contract.classes.clone_from(&spec.classes);
+    }
+    if !contract.classes.is_empty() && contract.classes.len() != classes {
+        let problem =
+            format!("{} has {classes} classes and {} names for them", path.display(), contract.classes.len());
+        return Err(InputError::new(problem).hint("write one name for each score, in their order").into());
+    }
+    if let Some(prepare) = &spec.prepare {
+        contract.preparation = Some(preparation(prepare, &contract, shape[0])?);
+    }
+    let Some(preparation) = &contract.preparation else {
+        return Err(InputError::new(format!("{} does not say how its images are prepared", path.display()))
+            .hint("write `prepare: {mean: [...], std: [...]}` under `teacher`; `cohort compress` tries the usual ones")
+            .into());
+    };
+    let network = Arc::new(in_other_order(network, preparation)?);
+    Ok(Teacher { model: onnx.display().to_string(), network, file: path, contract: Some(contract) })
+}
+
+fn preparation(prepare: &Prepare, contract: &Contract, channels: usize) -> Result<Preparation> {
+    let Prepare { mean, std, range, order } = prepare;
+    let decoded = ChannelOrder::decoded(channels);
+    let order = order.unwrap_or(decoded);
+    let fits = (order == ChannelOrder::Gray) == (channels == 1);
+    let right = mean.len() == channels
+        && std.len() == channels
+        && mean.iter().all(|mean| mean.is_finite())
+        && std.iter().all(|std| *std > 0.0 && std.is_finite());
+    if !right || !fits {
+        let problem =
+            format!("`prepare` does not fit images of {channels} channels: mean {mean:?}, std {std:?}");
+        return Err(InputError::new(problem)
+            .hint("write one mean and one std above 0 for each channel")
+            .into());
+    }
+    let normalization = Normalization { mean: mean.clone(), std: std.clone() };
+    Ok(Preparation { order, range: *range, ..Preparation::of(&normalization, contract.layout) })
+}
+
+/// A model with weights of its own.
+fn trained(spec: &TeacherSpec, model: &str, weights: &Path, base: &Path, data: &DataInfo) -> Result<Teacher> {
+    let graph = zoo::build(&zoo::find_model(model, base)?, data.shape, data.classes.len())?;
+    let path = base.join(weights);
     let (file, network) = match path.is_dir() {
-        true => from_run(&path, spec, &graph)?,
+        true => from_run(&path, model, spec.student.as_ref(), &graph)?,
         false => {
             let weights = Weights::load(&path).map_err(|error| {
                 InputError::new(error.to_string()).hint("give a safetensors file or a run folder")
             })?;
             let network = Model::new(graph, weights).map_err(|error| {
-                InputError::new(format!("{}: {error}", path.display())).hint(format!(
-                    "are these weights of '{}', for {} classes?",
-                    spec.model,
-                    data.classes.len()
-                ))
+                InputError::new(format!("{}: {error}", path.display()))
+                    .hint(format!("are these weights of '{model}', for {} classes?", data.classes.len()))
             })?;
             (path, network)
         }
     };
-    Ok(Teacher { model: spec.model.clone(), network, file })
+    Ok(Teacher { model: model.to_string(), network: Arc::new(network), file, contract: None })
 }
 
-fn from_run(folder: &Path, spec: &TeacherSpec, graph: &Graph) -> Result<(PathBuf, Model), InputError> {
+fn from_run(
+    folder: &Path,
+    model: &str,
+    student: Option<&String>,
+    graph: &Graph,
+) -> Result<(PathBuf, Model), InputError> {
     let mut seen = Vec::new();
     let mut fitting = Vec::new();
     for stage in StageKind::TRAINING.into_iter().filter_map(StageKind::folder) {
@@ -53,19 +126,18 @@ fn from_run(folder: &Path, spec: &TeacherSpec, graph: &Graph) -> Result<(PathBuf
             if seen.contains(&name) {
                 continue;
             }
-            if spec.student.as_ref().is_none_or(|student| *student == name) {
+            if student.is_none_or(|student| *student == name) {
                 let network = Weights::load(&file).and_then(|weights| Model::new(graph.clone(), weights));
                 fitting.extend(network.ok().map(|network| (file, network)));
             }
             seen.push(name);
         }
     }
-    let model = &spec.model;
     if fitting.len() == 1 {
         return Ok(fitting.remove(0));
     }
     let folder = folder.display();
-    let (problem, remedy) = match (seen.is_empty(), fitting.len(), &spec.student) {
+    let (problem, remedy) = match (seen.is_empty(), fitting.len(), student) {
         (true, ..) => {
             (format!("{folder} holds no trained students"), "give a run folder or a safetensors file".into())
         }

@@ -34,7 +34,10 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
     clear_half_written(folder.root())?;
     let known = Manifest::load(folder.root())?;
     options.progress.note(format!("reading {} images", plan.data.train_images));
-    let data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;
+    let mut data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;
+    if let Some(adaptation) = &plan.adaptation {
+        data = data.adapted(adaptation);
+    }
     write_atomic(&folder.resolved_pipeline(), plan.resolved_yaml()?.as_bytes())?;
 
     let mut run = Run::new(plan, options, &folder, &data, known)?;

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Stage;
 use crate::folder::SCHEMA;
-use crate::graph::fingerprint;
-use crate::plan::{Peer, Plan, Teacher};
+use crate::graph::{Model, fingerprint};
+use crate::plan::{Peer, Plan};
 use crate::stage::{Read, StageKind};
 
 /// What a stage may depend on that is not in the plan.
@@ -49,24 +49,29 @@ pub fn stage_key(plan: &Plan, stage: &Stage, surroundings: &Surroundings<'_>) ->
 fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>) -> Result<Value> {
     let pipeline = &plan.pipeline;
     Ok(match read {
-        Read::Data => json!(surroundings.data),
+        Read::Data => match &plan.adaptation {
+            None => json!(surroundings.data),
+            Some(adaptation) => json!([surroundings.data, adaptation]),
+        },
         Read::Students => plan.peers.iter().map(student).collect(),
         Read::Training => json!({
             "device": surroundings.device,
             "augment": serde_json::to_value(&pipeline.data.augment)?,
             "precision": serde_json::to_value(pipeline.precision)?,
         }),
+        Read::Device => json!(surroundings.device),
         Read::Teacher => {
             let taught = match stage {
                 Stage::Collaborate(settings) => settings.terms().taught(),
-                Stage::Pretrain(_)
+                Stage::Slim(_)
+                | Stage::Pretrain(_)
                 | Stage::Select(_)
                 | Stage::Export(_)
                 | Stage::Verify(_)
                 | Stage::Bench(_)
                 | Stage::Report(_) => true,
             };
-            json!(plan.teacher.as_ref().filter(|_| taught).map(teacher))
+            json!(plan.teacher.as_ref().filter(|_| taught).map(|teacher| network(&teacher.network)))
         }
         Read::Machine => surroundings.machine.clone(),
         Read::Program => json!(env!("CARGO_PKG_VERSION")),
@@ -75,13 +80,21 @@ fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>
     })
 }
 
-/// What results depend on in a teacher: its graph and its weights.
-fn teacher(teacher: &Teacher) -> Value {
-    let weights = blake3::hash(&teacher.network.weights().to_safetensors(None));
-    json!({"graph": fingerprint(teacher.network.graph()), "weights": weights.to_hex().to_string()})
-}
-
 /// What results depend on in a student: its name, its graph and its learning rate factor.
 fn student(peer: &Peer) -> Value {
-    json!({"name": peer.name, "graph": fingerprint(&peer.graph), "lr_factor": peer.lr_factor})
+    let mut student =
+        json!({"name": peer.name, "graph": fingerprint(&peer.graph), "lr_factor": peer.lr_factor});
+    if let Some(part) = &peer.part {
+        student["part"] = json!({
+            "of": network(&part.of), "without": part.without.iter().map(|block| &block.name).collect::<Vec<_>>(),
+            "batch_norm": part.batch_norm, "counts": part.counts,
+        });
+    }
+    student
+}
+
+/// A graph and its weights.
+fn network(model: &Model) -> Value {
+    let weights = blake3::hash(&model.weights().to_safetensors(None));
+    json!({"graph": fingerprint(model.graph()), "weights": weights.to_hex().to_string()})
 }

@@ -39,7 +39,8 @@ impl Network {
         let mut arrived = Arrived((0..pass.values.len()).map(|_| None).collect());
         for (node, gradient) in [(pass.logits, Some(logits)), (pass.embedding, embedding)] {
             if let Some(gradient) = gradient {
-                arrived.add(node, gradient.f_to_kind(self.compute())?)?;
+                let shape = pass.values[node].as_ref().context("a pass keeps its outputs")?.size();
+                arrived.add(node, gradient.f_to_kind(self.compute())?.f_view(&shape[..])?)?;
             }
         }
         for index in (0..self.steps().len()).rev() {

@@ -83,7 +83,7 @@ impl Network {
         let pass = self.pass(images, Purpose::Infer)?;
         let logits = pass.logits().context("the pass kept its logits")?.shallow_clone();
         let embedding = pass.embedding().context("the pass kept its embedding")?.shallow_clone();
-        Ok((logits, embedding))
+        Ok((logits.f_flatten(1, -1)?, embedding.f_flatten(1, -1)?))
     }
 
     fn pass(&self, images: &Tensor, purpose: Purpose) -> Result<Pass> {
@@ -91,7 +91,9 @@ impl Network {
         let graph = self.graph();
         let named =
             |name: &str| graph.output(name).with_context(|| format!("the graph has no output '{name}'"));
-        let (logits, embedding) = (named(Graph::LOGITS)?.index(), named(Graph::EMBEDDING)?.index());
+        let logits = named(Graph::LOGITS)?.index();
+        // An imported network may have nothing that could be its features.
+        let embedding = graph.output(Graph::EMBEDDING).map_or(logits, |id| id.index());
         let count = graph.nodes().len();
         let mut pass = Pass {
             values: (0..count).map(|_| None).collect(),

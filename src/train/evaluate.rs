@@ -60,7 +60,7 @@ pub fn evaluate_model(
 ///
 /// # Errors
 /// If the device's memory runs out.
-fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
+pub(super) fn on_device(images: &ArrayD<f32>, labels: &[i64], network: &Network) -> Result<(Tensor, Tensor)> {
     let device = network.device();
     Ok((batch_tensor(images.view(), device)?, Tensor::f_from_slice(labels)?.f_to_device(device)?))
 }

@@ -44,7 +44,7 @@ impl Outputs {
     fn new(logits: &Tensor, embedding: &Tensor) -> Result<Self> {
         let plain = |tensor: &Tensor| {
             let kind = if tensor.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-            anyhow::Ok(tensor.f_detach()?.f_to_kind(kind)?)
+            anyhow::Ok(tensor.f_detach()?.f_to_kind(kind)?.f_flatten(1, -1)?)
         };
         Ok(Self { logits: plain(logits)?, embedding: plain(embedding)? })
     }

@@ -7,14 +7,15 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use ndarray::ArrayViewD;
 
-use crate::config::{Device, EngineName, Pipeline, parse};
+use crate::config::{Device, EngineName, Pipeline, StudentModel, load_pipeline, parse};
 use crate::contract::{Normalization, OutputKind, Precision};
 use crate::engine::torch::{TorchEngine, Truth};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::folder::{RunFolder, read_json};
 use crate::graph::{Model, Weights, cost, fold_normalization, normalizing};
-use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit};
+use crate::onnx::{Import, OnnxFile, Scored, ScoredSplit, import};
+use crate::plan::{as_file_takes, plan};
 use crate::stage::StageKind;
 use crate::task::Score;
 use crate::verify::{ConfiguredEngine, InputSet, ReferenceKind, Truths};
@@ -90,15 +91,25 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
     let student = pipeline.cohort.iter().find(|student| student.name == metadata.student);
     let student =
         student.with_context(|| format!("{} has no student '{}'", path.display(), metadata.student))?;
-    let model = zoo::find_model(&student.model, folder.root())?;
-    let graph = zoo::build(&model, metadata.input, metadata.classes.len())?;
+    let graph = match &student.model {
+        StudentModel::Named(name) => {
+            let model = zoo::find_model(name, folder.root())?;
+            zoo::build(&model, metadata.input, metadata.classes.len())?
+        }
+        // What it is a part of is in another file.
+        StudentModel::Onnx(_) | StudentModel::Slim(_) => {
+            let plan = plan(&load_pipeline(&path, &[])?)?;
+            let peer = plan.peers.into_iter().find(|peer| peer.name == student.name);
+            peer.context("a plan has every student")?.graph
+        }
+    };
     let trained = StageKind::TRAINING.map(|stage| folder.weights(stage, &student.name));
     let weights = trained.iter().find(|path| path.exists()).context("the run folder contains no weights")?;
     let tests: BTreeMap<String, Score> = match folder.test_scores() {
         path if path.exists() => read_json(&path)?,
         _ => BTreeMap::new(),
     };
-    let mut model = Model::new(graph, Weights::load(weights)?)?;
+    let mut model = as_file_takes(Model::new(graph, Weights::load(weights)?)?, &file.contract)?;
     let mut folded = None;
     if let Some(Normalization { mean, std }) = &metadata.normalizes {
         folded = Some(fold_normalization(&model, mean, std)?);
@@ -108,8 +119,8 @@ pub fn checkpoint(file: &OnnxFile, run: Option<&PathBuf>) -> Result<Option<Expec
     Ok(Some(ExpectedModel {
         model,
         folded,
-        answer: OutputKind::Logits,
-        logits_tensor: None,
+        answer: file.contract.answer().kind,
+        logits_tensor: import(file).ok().and_then(|import| import.logits_tensor),
         cut: false,
         standing: ReferenceKind::Checkpoint,
         scored,

@@ -11,6 +11,7 @@ use crate::data::{Dataset, Split, load};
 use crate::error::InputError;
 use crate::folder::{Manifest, RunFolder};
 use crate::onnx::{OnnxFile, ScoredSplit};
+use crate::plan::fitted_to_file;
 use crate::verify::{Amount, InputSet, ReferenceKind, Truths, images_of, input_sets, pool_size};
 
 use super::numpy::read_array;
@@ -29,7 +30,8 @@ impl Images {
     ///
     /// # Errors
     /// [`InputError`] if its images have another shape than the file's.
-    pub fn of(data: Dataset, pipeline: &Path, file: &OnnxFile) -> Result<Self> {
+    pub fn of(data: PipelineData, pipeline: &Path, file: &OnnxFile) -> Result<Self> {
+        let PipelineData { data, teacher } = data;
         let wanted = file.contract.layout.planar(image_shape(file)?);
         if data.info.shape != wanted {
             let problem = format!(
@@ -41,9 +43,10 @@ impl Images {
             return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
         }
         let preparation = file.contract.preparation_or(&data.normalization);
-        let own = file.metadata.as_ref().map(|metadata| match &metadata.normalizes {
-            Some(_) => Preparation::of(&Normalization::none(wanted[0]), file.contract.layout),
-            None => Preparation::of(&data.normalization, file.contract.layout),
+        let own = file.metadata.as_ref().map(|metadata| match (&metadata.normalizes, teacher) {
+            (_, Some(preparation)) => preparation,
+            (Some(_), None) => Preparation::of(&Normalization::none(wanted[0]), file.contract.layout),
+            (None, None) => Preparation::of(&data.normalization, file.contract.layout),
         });
         Ok(Self { data, preparation, own })
     }
@@ -96,13 +99,26 @@ impl Images {
     }
 }
 
+/// The data set of a pipeline, with the classes of its teacher's file if it has one.
+pub struct PipelineData {
+    pub(super) data: Dataset,
+    /// How that file wants images prepared.
+    teacher: Option<Preparation>,
+}
+
 /// The data set of a pipeline.
 ///
 /// # Errors
-/// [`InputError`] if the pipeline or the data set cannot be read.
-pub fn dataset(pipeline: &Path) -> Result<Dataset> {
+/// [`InputError`] if the pipeline, its data set or its teacher's file cannot be read.
+pub fn dataset(pipeline: &Path) -> Result<PipelineData> {
     let loaded = load_pipeline(pipeline, &[])?;
-    load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)
+    let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
+    Ok(match fitted_to_file(&loaded)? {
+        Some((contract, adaptation)) => {
+            PipelineData { data: data.adapted(&adaptation), teacher: contract.preparation }
+        }
+        None => PipelineData { data, teacher: None },
+    })
 }
 
 /// Every kind of input except images.

@@ -8,7 +8,6 @@ use anyhow::Result;
 use crate::bench::usable_threads;
 use crate::config::EngineName;
 use crate::contract::OutputKind;
-use crate::data::Dataset;
 use crate::engine::{EngineOptions, open, ort};
 use crate::error::InputError;
 use crate::graph::{Model, cost};
@@ -23,7 +22,7 @@ use super::against::{
     ExpectedModel, Reference, candidates, checkpoint, file_truth, imported, network_truth, run_folder,
 };
 use super::first::first_look;
-use super::inputs::{self, Images, Recorded, dataset};
+use super::inputs::{self, Images, PipelineData, Recorded, dataset};
 use super::settle::{Batched, fix_batch, fix_sizes, probe_batch, structure};
 use super::sizes::{another_size, check_size};
 
@@ -198,7 +197,7 @@ struct Settled {
     import: Result<Import>,
     findings: Vec<Finding>,
     recorded: Option<Recorded>,
-    data: Option<Dataset>,
+    data: Option<PipelineData>,
 }
 
 /// Reads what is asked for, and fixes the sizes that the file leaves free: as given, else those of the inputs.
@@ -209,7 +208,7 @@ fn settled(request: &Request) -> Result<Settled> {
     let recorded = recorded.transpose()?;
     let data = request.data.as_ref().map(|pipeline| dataset(pipeline)).transpose()?;
     let shown = recorded.as_ref().map(|recorded| recorded.images.shape()[1..].to_vec());
-    let shown = shown.or_else(|| Some(file.contract.layout.ordered(data.as_ref()?.info.shape).to_vec()));
+    let shown = shown.or_else(|| Some(file.contract.layout.ordered(data.as_ref()?.data.info.shape).to_vec()));
     let free = file.contract.sample_shape().is_none();
     let file = fix_sizes(file, request.shape.as_deref().or(shown.as_deref().filter(|_| free)))?;
     let Batched { file, import, finding } = fix_batch(file)?;

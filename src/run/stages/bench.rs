@@ -9,7 +9,7 @@ use crate::config::{Bench, Mode};
 use crate::error::{GateFailed, Interrupted};
 use crate::graph::Model;
 use crate::onnx::OnnxFile;
-use crate::plan::Peer;
+use crate::plan::{Peer, as_file_takes};
 use crate::report::{bench_failures, write_bench};
 use crate::seed::derive_seed;
 
@@ -35,7 +35,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     let load = |name: &str| {
         let file = OnnxFile::load(&context.input(context.folder.onnx(name))?)?;
         let peer = context.peer(name)?;
-        Ok((peer, file, context.trained(peer)?))
+        let model = as_file_takes(context.trained(peer)?, &file.contract)?;
+        Ok((peer, file, model))
     };
     let loaded: Vec<(&Peer, OnnxFile, Model)> = names.into_iter().map(load).collect::<Result<_>>()?;
     let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);

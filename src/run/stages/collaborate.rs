@@ -8,9 +8,10 @@ use crate::config::{Collaborate, Start};
 use crate::folder::write_json;
 use crate::plan::Teacher;
 use crate::stage::StageKind;
+use crate::task::Score;
 use crate::train::evaluate_model;
 
-use super::training::{self, start, untrained};
+use super::training::{self, initial, start};
 use super::{Context, Done, warnings};
 
 pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> Result<Done> {
@@ -24,16 +25,16 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
         };
         let model = match (settings.start, &own) {
             (Start::Pretrained, Some(own)) => own.clone(),
-            (Start::Fresh, _) | (Start::Pretrained, None) => untrained(context.plan, peer),
+            (Start::Fresh, _) | (Start::Pretrained, None) => initial(context, peer)?,
         };
         starts.push(start(peer, model, own.filter(|_| recipe.terms.gamma > 0.0)));
     }
     let teacher = context.plan.teacher.as_ref().filter(|_| recipe.terms.taught());
     let mut files = Vec::new();
     if let Some(teacher) = teacher {
-        files.push(introduce(context, teacher)?);
+        files.push(introduce(context, teacher, context.folder.teacher_score())?.0);
     }
-    let network = teacher.map(|teacher| &teacher.network);
+    let network = teacher.map(|teacher| &*teacher.network);
     let mut done = training::run(context, &recipe, starts, network, key)?;
     done.files.extend(files);
     if pretrained {
@@ -43,7 +44,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
 }
 
 /// Scores the teacher and reports the score before any student learns from it.
-fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
+pub(super) fn introduce(context: &Context<'_>, teacher: &Teacher, path: PathBuf) -> Result<(PathBuf, Score)> {
     let (data, device) = (context.data, context.plan.pipeline.device);
     let score = evaluate_model(&teacher.network, device, &data.validation, &data.normalization)?;
     context.options.progress.note(format!(
@@ -51,7 +52,6 @@ fn introduce(context: &Context<'_>, teacher: &Teacher) -> Result<PathBuf> {
         teacher.model,
         teacher.file.display(),
     ));
-    let path = context.folder.teacher_score();
     write_json(&path, &score)?;
-    Ok(path)
+    Ok((path, score))
 }

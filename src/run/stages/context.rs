@@ -16,7 +16,7 @@ use crate::stage::{Read, StageKind};
 use crate::task::Score;
 
 use super::super::options::Options;
-use super::{bench, collaborate, export, pretrain, report, select, verify};
+use super::{bench, collaborate, export, pretrain, report, select, slim, verify};
 
 /// Everything that a stage may read.
 pub struct Context<'a> {
@@ -41,6 +41,7 @@ impl Context<'_> {
     /// Any error of the stage; a failed gate is not an error here but part of [`Done`].
     pub fn run(&self, stage: &Stage, key: &str) -> Result<Done> {
         let done = match stage {
+            Stage::Slim(settings) => slim::run(self, settings),
             Stage::Pretrain(settings) => pretrain::run(self, settings, key),
             Stage::Collaborate(settings) => collaborate::run(self, settings, key),
             Stage::Select(settings) => select::run(self, settings),

@@ -5,11 +5,10 @@ use tracing::debug;
 
 use crate::config::Export;
 use crate::contract::{Contract, Layout, Normalization, Preparation};
-use crate::data::Dataset;
 use crate::files::write_atomic;
 use crate::graph::{Graph, fold_batch_norm, fold_normalization};
 use crate::onnx::{Metadata, Scored, emit};
-use crate::plan::Peer;
+use crate::plan::{Peer, as_file_takes};
 
 use super::{Context, Done};
 
@@ -30,8 +29,13 @@ pub(super) fn run(context: &Context<'_>, settings: &Export) -> Result<Done> {
     Ok(Done { files, gate: None })
 }
 
-/// How the run prepares images for its files: as in training, except for what a file does by itself.
-pub(super) fn prepared(data: &Dataset, settings: &Export) -> Preparation {
+/// How the run prepares images for its files: as the teacher's file takes them, or as in training, except for what a file
+/// does by itself.
+pub(super) fn prepared(context: &Context<'_>, settings: &Export) -> Preparation {
+    let data = context.data;
+    if let Some(preparation) = &context.plan.contract.preparation {
+        return preparation.clone();
+    }
     let inside = Normalization::none(data.normalization.mean.len());
     let normalization = if settings.fold_normalization { &inside } else { &data.normalization };
     Preparation::of(normalization, Layout::ChannelsFirst)
@@ -39,7 +43,7 @@ pub(super) fn prepared(data: &Dataset, settings: &Export) -> Preparation {
 
 /// The bytes of a student's ONNX file.
 pub(super) fn bytes(context: &Context<'_>, peer: &Peer, settings: &Export, score: Scored) -> Result<Vec<u8>> {
-    let preparation = prepared(context.data, settings);
+    let preparation = prepared(context, settings);
     let normalizes = settings.fold_normalization.then(|| context.data.normalization.clone());
     let Preparation { resize, order, range, normalization, .. } = preparation.clone();
     let metadata = Metadata {
@@ -63,6 +67,7 @@ pub(super) fn bytes(context: &Context<'_>, peer: &Peer, settings: &Export, score
         model = fold_normalization(&model, mean, std)?;
     }
     let mut contract = Contract { preparation: Some(preparation), ..context.plan.contract.clone() };
+    model = as_file_takes(model, &contract)?;
     if settings.embedding {
         let embedding = model.graph().output(Graph::EMBEDDING).context("a student has an embedding")?;
         contract = contract.with_embedding(&model.graph().node(embedding).shape);

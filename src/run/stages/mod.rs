@@ -10,6 +10,7 @@ mod export;
 mod pretrain;
 mod report;
 mod select;
+mod slim;
 mod training;
 mod verify;
 mod warnings;

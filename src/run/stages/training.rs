@@ -8,6 +8,7 @@ use crate::folder::{Kept, write_json};
 use crate::graph::Model;
 use crate::plan::{Peer, Plan};
 use crate::seed::derive_seed;
+use crate::stage::StageKind;
 use crate::train::{Start, Training, train};
 
 use super::{Context, Done, warnings};
@@ -57,7 +58,15 @@ pub(super) fn start(peer: &Peer, model: Model, frozen: Option<Model>) -> Start<'
     Start { name: &peer.name, model, frozen, lr_factor: peer.lr_factor }
 }
 
-/// A student before any training.
+/// A student before any training here: a part of a trained network, or new.
+pub(super) fn initial(context: &Context<'_>, peer: &Peer) -> Result<Model> {
+    match &peer.part {
+        Some(_) => context.model(StageKind::Slim, peer),
+        None => Ok(untrained(context.plan, peer)),
+    }
+}
+
+/// A new student.
 pub(super) fn untrained(plan: &Plan, peer: &Peer) -> Model {
     Model::untrained(peer.graph.clone(), derive_seed(plan.pipeline.seed, &["init", &peer.name]))
 }

@@ -12,8 +12,8 @@ use crate::error::GateFailed;
 use crate::files::write_npy;
 use crate::folder::write_json;
 use crate::graph::{Model, fold_normalization, normalizing};
-use crate::onnx::OnnxFile;
-use crate::plan::Peer;
+use crate::onnx::{OnnxFile, import};
+use crate::plan::{Peer, as_file_takes};
 use crate::seed::derive_seed;
 use crate::verify::{
     Adversary, ConfiguredEngine, Effort, Examination, Examined, InputSet, ReferenceKind, Scoring, Truths,
@@ -31,12 +31,16 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let (folder, data) = (context.folder, context.data);
     let choice = context.choice()?;
     let chosen = context.peer(&choice.student)?;
-    let file = OnnxFile::load(&context.input(folder.chosen_onnx())?)?;
+    let whole = OnnxFile::load(&context.input(folder.chosen_onnx())?)?;
+    // Errors of small probabilities are invisible, so that a file is compared before its softmax.
+    let logits = import(&whole)?.logits_tensor;
+    let shorter = logits.map(|tensor| whole.cut_after(&tensor, chosen.graph.classes())).transpose()?;
+    let file = shorter.as_ref().unwrap_or(&whole);
     let export = context.export_settings()?;
     let [model, folded] = models(context, chosen, &export)?;
     let truth = Truth::new(&model)?;
     let threads = usable_threads();
-    let own = prepared(data, &export);
+    let own = prepared(context, &export);
     let preparation =
         file.contract.preparation.clone().context("an exported file says how images are prepared")?;
     let seed = derive_seed(context.plan.pipeline.seed, &["verify"]);
@@ -51,10 +55,10 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
     let (name, split) = context.scored_on();
     let reference = Some(context.scored(&chosen.name)?.share());
     let Examined { report, inputs, truths, case } = examine(Examination {
-        file: &file,
-        whole: &file,
+        file,
+        whole: &whole,
         findings: Vec::new(),
-        candidates: candidates(context, settings, &model, &file, threads)?,
+        candidates: candidates(context, settings, &model, file, threads)?,
         inputs,
         truths,
         network: Some(&model),
@@ -85,7 +89,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Verify) -> Result<Done> {
 /// The model that the file should compute from the pixels it takes, and the same with the normalisation where the
 /// file has it: the first is the reference, and the file's nodes are compared with the second.
 fn models(context: &Context<'_>, chosen: &Peer, export: &Export) -> Result<[Model; 2]> {
-    let model = context.trained(chosen)?;
+    let contract = &context.plan.contract;
+    let model = as_file_takes(context.trained(chosen)?, contract)?;
     if !export.fold_normalization {
         return Ok([model.clone(), model]);
     }
