@@ -16,6 +16,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Make a trained classifier smaller, with the same interface
+    Compress(commands::compress::Args),
     /// Run a pipeline from start to report; finished stages are reused
     Run(commands::run::Args),
     /// Run a pipeline with several settings and seeds, and compare the results
@@ -47,6 +49,7 @@ impl Cli {
             crate::engine::ort::use_library(path);
         }
         match &self.verb {
+            Verb::Compress(args) => commands::compress::run(args, &self.common),
             Verb::Run(args) => commands::run::run(args, &self.common),
             Verb::Study(args) => commands::study::run(args, &self.common),
             Verb::Check(args) => commands::check::run(args, &self.common),

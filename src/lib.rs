@@ -28,6 +28,9 @@ pub mod bench;
 pub mod cli;
 #[doc(hidden)]
 pub mod commands;
+#[cfg(feature = "train")]
+#[doc(hidden)]
+pub mod compress;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]

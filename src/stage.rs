@@ -74,7 +74,7 @@ const SELECT: Declaration = Declaration {
     version: 2,
     needs: &[],
     // A candidate's ONNX bytes are those of the file that the export would write.
-    reads: &[Data, Students, Files(Slim), Files(Pretrain), Files(Collaborate), Settings(Export)],
+    reads: &[Data, Students, Teacher, Files(Slim), Files(Pretrain), Files(Collaborate), Settings(Export)],
 };
 
 const EXPORT: Declaration = Declaration {
@@ -108,6 +108,7 @@ const BENCH: Declaration = Declaration {
     reads: &[
         Data,
         Students,
+        Teacher,
         Machine,
         Files(Slim),
         Files(Pretrain),

@@ -3,6 +3,11 @@
 pub mod bench;
 pub mod check;
 mod common;
+#[cfg(feature = "train")]
+pub mod compress;
+#[cfg(not(feature = "train"))]
+#[path = "compress_absent.rs"]
+pub mod compress;
 pub mod doctor;
 mod images;
 pub mod inspect;

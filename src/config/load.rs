@@ -52,6 +52,17 @@ pub fn load_pipeline(path: &Path, overrides: &[String]) -> Result<LoadedPipeline
     read(&text, &path.display().to_string(), base, overrides)
 }
 
+/// The text of a pipeline file, with every default filled in.
+///
+/// # Errors
+/// If it cannot be serialised, which would be a fault of the program.
+pub fn pipeline_yaml(pipeline: &Pipeline) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_yaml::Serializer::new(&mut bytes);
+    serde_yaml::with::singleton_map_recursive::serialize(pipeline, &mut serializer)?;
+    Ok(String::from_utf8(bytes)?)
+}
+
 /// The pipeline that comes with the program.
 ///
 /// # Errors

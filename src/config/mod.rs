@@ -19,7 +19,7 @@ mod training;
 
 pub use bench::{Bench, Budget, ConvSearch, CudaSettings, EngineName, Mode, OutOfRange, Quantile, Scenario};
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
-pub use load::{LoadedPipeline, load_pipeline, quickstart};
+pub use load::{LoadedPipeline, load_pipeline, pipeline_yaml, quickstart};
 pub use model::{
     Activation, Alexnet, Family, MobilenetV2, ModelSpec, Resnet, ResnetCifar, ShufflenetV2, Squeezenet, Vgg,
     Wrn,

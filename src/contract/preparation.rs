@@ -22,12 +22,15 @@ pub enum ChannelOrder {
 }
 
 impl ChannelOrder {
+    pub const ALL: [Self; 3] = [Self::Gray, Self::Rgb, Self::Bgr];
+
     /// The order in which images with this many channels are decoded.
     pub fn decoded(channels: usize) -> Self {
         if channels == 1 { ChannelOrder::Gray } else { ChannelOrder::Rgb }
     }
 
-    fn name(self) -> &'static str {
+    /// The value in a file.
+    pub fn name(self) -> &'static str {
         match self {
             ChannelOrder::Gray => "gray",
             ChannelOrder::Rgb => "rgb",
@@ -58,6 +61,8 @@ pub enum PixelRange {
 }
 
 impl PixelRange {
+    pub const ALL: [Self; 2] = [Self::Unit, Self::Byte];
+
     /// The value of a white pixel.
     pub fn white(self) -> f64 {
         match self {
@@ -66,7 +71,8 @@ impl PixelRange {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The value in a file.
+    pub fn name(self) -> &'static str {
         match self {
             PixelRange::Unit => "0..1",
             PixelRange::Byte => "0..255",

@@ -35,6 +35,16 @@ pub struct Candidate {
     pub exceeds: Vec<String>,
 }
 
+/// The teacher's file, with which its parts are compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Original {
+    pub params: u64,
+    pub macs: u64,
+    pub onnx_bytes: u64,
+    pub validation: Score,
+    pub test: Option<Score>,
+}
+
 /// The choice and its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice {

@@ -74,6 +74,11 @@ impl RunFolder {
         self.stage(StageKind::Slim).join("teacher.json")
     }
 
+    /// The teacher's file, scored as the students are.
+    pub fn original(&self) -> PathBuf {
+        self.stage(StageKind::Select).join("original.json")
+    }
+
     /// Which student was chosen, and why.
     pub fn choice(&self) -> PathBuf {
         self.stage(StageKind::Select).join("choice.json")

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage, StudentModel};
+use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage, StudentModel, pipeline_yaml};
 use crate::contract::Contract;
 use crate::data::{Adaptation, DataInfo, describe, places_of};
 use crate::error::InputError;
@@ -75,10 +75,7 @@ impl Plan {
                 StudentModel::Named(_) | StudentModel::Slim(_) => {}
             }
         }
-        let mut bytes = Vec::new();
-        let mut serializer = serde_yaml::Serializer::new(&mut bytes);
-        serde_yaml::with::singleton_map_recursive::serialize(&pipeline, &mut serializer)?;
-        String::from_utf8(bytes).context("YAML is UTF-8")
+        pipeline_yaml(&pipeline)
     }
 }
 

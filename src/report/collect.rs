@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use crate::bench::{BenchReport, Percentile};
-use crate::folder::{Candidate, Choice, Manifest, RunFolder, read_json};
+use crate::folder::{Candidate, Choice, Manifest, Original, RunFolder, read_json};
 use crate::task::Score;
 use crate::verify::{EngineReport, SetReport, VerifyReport};
 
-use super::model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
+use super::model::{
+    BenchRow, Compression, EngineRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,
+};
 
 /// Collects the results of all stages.
 ///
@@ -52,6 +54,7 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         onnx_bytes: onnx_bytes(folder, chosen),
         compression: compression(folder, chosen, largest),
         students: students.collect(),
+        original: read_if_there(&folder.original())?.map(|original| original_row(&original, chosen, &tests)),
         notes: notes(&tests, chosen, measured.as_ref()),
         verify: verified.map(verify_row),
         bench: measured.as_ref().map(bench_rows).unwrap_or_default(),
@@ -59,6 +62,24 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         environment: measured.map(|report| report.environment),
         device: manifest.device,
     })
+}
+
+fn original_row(original: &Original, chosen: &Candidate, tests: &BTreeMap<String, Score>) -> OriginalRow {
+    let (own, whole) = match (tests.get(&chosen.name), &original.test) {
+        (Some(own), Some(whole)) => (own, whole),
+        _ => (&chosen.validation, &original.validation),
+    };
+    OriginalRow {
+        accuracy: SplitAccuracy {
+            validation: original.validation.value(),
+            test: original.test.as_ref().map(Score::value),
+        },
+        params: original.params,
+        macs: original.macs,
+        onnx_bytes: original.onnx_bytes,
+        difference: own.difference(whole),
+        images: own.images,
+    }
 }
 
 fn read_if_there<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<Option<T>> {

@@ -42,6 +42,18 @@ pub fn markdown(report: &Report) -> String {
             report.largest, ratio.params, ratio.macs, ratio.onnx_bytes
         );
     }
+    if let Some(original) = &report.original {
+        let [difference, low, high] = original.difference.map(|value| 100.0 * value);
+        let _ = write!(
+            text,
+            "\nAgainst the original file ({} parameters, {} MACs, {}): accuracy {difference:+.2} points, with a 95 % interval \
+             from {low:+.2} to {high:+.2} on {} images.\n",
+            count(original.params),
+            count(original.macs),
+            bytes(original.onnx_bytes),
+            original.images
+        );
+    }
     verify(&mut text, report);
     bench(&mut text, report);
     if let Some(environment) = &report.environment {

@@ -17,6 +17,8 @@ pub use blame::self_test_screen;
 pub use collect::{collect, verify_row};
 pub use format::{bytes, count, node_name, percent, plain_table, wrap};
 pub use markdown::markdown;
-pub use model::{BenchRow, Compression, EngineRow, Report, SplitAccuracy, StudentRow, VerifyRow};
+pub use model::{
+    BenchRow, Compression, EngineRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,
+};
 pub use profile::profile_screen;
 pub use screen::{screen, verify_screen};

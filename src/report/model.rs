@@ -26,6 +26,9 @@ pub struct Report {
     pub onnx_bytes: u64,
     pub compression: Compression,
     pub students: Vec<StudentRow>,
+    /// The teacher's file that the students are parts of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original: Option<OriginalRow>,
     pub verify: Option<VerifyRow>,
     pub bench: Vec<BenchRow>,
     /// Latency budgets, judged on the student.
@@ -61,6 +64,20 @@ pub struct StudentRow {
     pub macs: u64,
     pub onnx_bytes: u64,
     pub chosen: bool,
+}
+
+/// The teacher's file beside the chosen student.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OriginalRow {
+    pub accuracy: SplitAccuracy,
+    pub params: u64,
+    pub macs: u64,
+    pub onnx_bytes: u64,
+    /// The student's score less the original's on the split that was opened last, with its 95 % interval, as if the two came
+    /// from different images.
+    pub difference: [f64; 3],
+    /// Images of that split.
+    pub images: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

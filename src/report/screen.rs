@@ -3,7 +3,7 @@
 use super::bench::placed;
 use super::blame::blame_screen;
 use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
-use super::model::{BenchRow, Report, VerifyRow};
+use super::model::{BenchRow, OriginalRow, Report, VerifyRow};
 use crate::config::Mode;
 use crate::onnx::Severity;
 use crate::verify::Distances;
@@ -17,8 +17,29 @@ pub fn screen(report: &Report) -> String {
     if !report.bench.is_empty() {
         parts.push(bench_tables(report));
     }
+    parts.extend(report.original.as_ref().map(|original| gained(report, original)));
     parts.push(summary(report));
     parts.join("\n\n")
+}
+
+/// What a part of somebody's file has gained and lost, in one sentence.
+fn gained(report: &Report, original: &OriginalRow) -> String {
+    let share = |part: u64, whole: u64| percent(part as f64 / whole.max(1) as f64);
+    let [difference, low, high] = original.difference.map(|value| 100.0 * value);
+    let mut text = format!(
+        "Against the original: {} of its parameters, {} of its MACs, {} of its bytes; accuracy {difference:+.2} points \
+         (95 % interval {low:+.2} to {high:+.2}, {} images)",
+        share(report.params, original.params),
+        share(report.macs, original.macs),
+        share(report.onnx_bytes, original.onnx_bytes),
+        original.images,
+    );
+    for row in report.bench.iter().filter(|row| row.model == report.student && row.batch == 1) {
+        if let Some(ratio) = &row.speed_up {
+            text += &format!("; {} {:.2} times as fast", row.name, ratio.value);
+        }
+    }
+    wrap(&text, "")
 }
 
 fn heading(report: &Report) -> String {
@@ -49,6 +70,16 @@ fn students(report: &Report) -> String {
                 bytes(student.onnx_bytes),
             ]
         })
+        .chain(report.original.iter().map(|original| {
+            vec![
+                "  original".into(),
+                percent(original.accuracy.validation),
+                or_na(original.accuracy.test, percent),
+                super::format::count(original.params),
+                short(original.macs),
+                bytes(original.onnx_bytes),
+            ]
+        }))
         .collect();
     plain_table(&["  student", "validation", "test", "parameters", "MACs", "ONNX"], &rows)
 }

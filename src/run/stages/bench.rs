@@ -19,6 +19,20 @@ use super::{Context, Done};
 /// Number of validation images that are decoded in turns in the end-to-end mode.
 const PICTURES: usize = 64;
 
+/// The name of the teacher's file among the measured ones; no student can have it.
+const ORIGINAL: &str = "the original";
+
+/// The teacher's file, if it has one, and its network for the images that the file takes.
+fn original(context: &Context<'_>) -> Result<Option<(OnnxFile, Model)>> {
+    let Some(teacher) = &context.plan.teacher else { return Ok(None) };
+    let Some(contract) = &teacher.contract else { return Ok(None) };
+    let mut file = OnnxFile::load(&teacher.file)?;
+    if let (None, Some(sample)) = (file.contract.sample_shape(), contract.sample_shape()) {
+        file = file.with_sizes(None, &sample)?;
+    }
+    Ok(Some((file, as_file_takes((*teacher.network).clone(), contract)?)))
+}
+
 pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     let choice = context.choice()?;
     let mut names = vec![choice.student.as_str()];
@@ -39,6 +53,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         Ok((peer, file, model))
     };
     let loaded: Vec<(&Peer, OnnxFile, Model)> = names.into_iter().map(load).collect::<Result<_>>()?;
+    let original = original(context)?;
     let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);
     for (peer, file, model) in &loaded {
         subjects.push(Subject {
@@ -49,9 +64,18 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
             open: Box::new(move |engine, options| open(model, device, file, engine, options)),
         });
     }
+    if let Some((file, network)) = &original {
+        subjects.push(Subject {
+            file,
+            batch: file.contract.batch(),
+            model: ModelFacts::of(file, ORIGINAL.into(), context.data.info.shape.to_vec()),
+            pictures: Pictures::of(file, pictures.clone()),
+            open: Box::new(move |engine, options| open(network, device, file, engine, options)),
+        });
+    }
     let options = context.options;
     let benchmark = Benchmark {
-        baseline: choice.largest.clone(),
+        baseline: original.as_ref().map_or(choice.largest.clone(), |_| ORIGINAL.to_string()),
         seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
         progress: options.progress,
         stop: options.stop,

@@ -7,7 +7,8 @@ use anyhow::Result;
 
 use crate::config::Select;
 use crate::error::GateFailed;
-use crate::folder::{Candidate, write_json};
+use crate::folder::{Candidate, Original, write_json};
+use crate::graph::cost;
 use crate::onnx::Scored;
 use crate::task::Score;
 use crate::train::evaluate_model;
@@ -47,7 +48,28 @@ pub(super) fn run(context: &Context<'_>, settings: &Select) -> Result<Done> {
     write_json(&folder.choice(), &choice)?;
     let mut files = vec![folder.choice()];
     files.extend(test_scores(context)?);
+    files.extend(original(context)?);
     Ok(Done { files, gate: None })
+}
+
+/// Scores the teacher's file as the students are scored, to be compared with them.
+fn original(context: &Context<'_>) -> Result<Option<PathBuf>> {
+    let Some(teacher) = context.plan.teacher.as_ref().filter(|teacher| teacher.contract.is_some()) else {
+        return Ok(None);
+    };
+    let (data, device) = (context.data, context.plan.pipeline.device);
+    let score = |split| evaluate_model(&teacher.network, device, split, &data.normalization);
+    let cost = cost(teacher.network.graph());
+    let original = Original {
+        params: cost.params,
+        macs: cost.macs,
+        onnx_bytes: std::fs::metadata(&teacher.file).map_or(0, |file| file.len()),
+        validation: score(&data.validation)?,
+        test: data.test.as_ref().map(score).transpose()?,
+    };
+    let path = context.folder.original();
+    write_json(&path, &original)?;
+    Ok(Some(path))
 }
 
 /// Opens the test split once, after the choice is written.

@@ -1,0 +1,271 @@
+//! `cohort compress`: a trained classifier in an ONNX file in, a smaller one with the same interface out.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::compress::{Candidates, Cost, Given, Settings, Subject, Target, find, look, write};
+use crate::config::{Augment, CropSpec, EngineName, FlipSpec, load_pipeline, names_a_file};
+use crate::contract::{ChannelOrder, PixelRange};
+use crate::error::InputError;
+use crate::folder::RunFolder;
+use crate::plan::plan;
+use crate::report::{count, percent, plain_table, screen};
+use crate::run::{Options, execute};
+use crate::ui::{out, out_json};
+
+use super::Common;
+use super::common::{Shape, choice};
+use super::run::{STOP, quoted, watch_signals};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// ONNX file of a trained image classifier
+    pub model: PathBuf,
+    /// Folder with a folder of images for each class, or a pipeline file
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// What it may cost: params<=25%, macs<=25%, bytes<=500k, ort-cpu:p50<=0.5x
+    #[arg(long, value_name = "LIMIT")]
+    pub target: Target,
+    /// Measure what can be reached, and train nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Run folder [default: runs/NAME-compressed]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Epochs of training [default: about 300,000 images, at least 5 epochs]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Images per step
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch: usize,
+    /// Learning rate at the schedule's peak
+    #[arg(long, default_value_t = 0.02)]
+    pub lr: f64,
+    /// Seed for splits, batches and augmentation
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Mirror training images, as photos allow and text does not
+    #[arg(long)]
+    pub flip: bool,
+    /// Size of one image in the file's order of axes, such as 3x224x224
+    #[arg(long, value_name = "SIZES", value_parser = Shape::parse)]
+    pub shape: Option<Shape>,
+    /// Mean of each channel, in the file's order and range [default: tried]
+    #[arg(long, value_name = "M,…", value_delimiter = ',')]
+    pub mean: Option<Vec<f32>>,
+    /// Standard deviation of each channel
+    #[arg(long, value_name = "S,…", value_delimiter = ',')]
+    pub std: Option<Vec<f32>>,
+    /// Scale of a pixel before that: 0..1 or 0..255
+    #[arg(long, value_parser = range)]
+    pub range: Option<PixelRange>,
+    /// Channel that comes first: rgb, bgr or gray
+    #[arg(long, value_parser = order)]
+    pub channel_order: Option<ChannelOrder>,
+    /// Names of the file's classes in the order of its scores, one a line
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Engine to measure; repeatable [default: those found]
+    #[arg(long, value_name = "NAME")]
+    pub engine: Vec<String>,
+}
+
+fn range(text: &str) -> Result<PixelRange, String> {
+    choice(text, &PixelRange::ALL, PixelRange::name)
+}
+
+fn order(text: &str) -> Result<ChannelOrder, String> {
+    choice(text, &ChannelOrder::ALL, ChannelOrder::name)
+}
+
+/// Compresses a classifier, or says what could be reached.
+///
+/// # Errors
+/// [`InputError`] for what the user must change, and the errors of a run.
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let progress = common.ui();
+    let given = given(args)?;
+    let mut engines: Vec<EngineName> = common.engines(&args.engine)?;
+    if let Cost::Latency(engine) = args.target.cost
+        && !engines.contains(&engine)
+    {
+        engines.push(engine);
+    }
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
+    watch_signals();
+    let subject = look(&given, &progress)?;
+    if !common.json {
+        out(seen(&subject, args))?;
+    }
+    let candidates = find(&subject, args.target, &engines, &progress)?;
+    if !common.json {
+        out(table(&candidates, &engines))?;
+    }
+    let settings = Settings {
+        name: name(args),
+        seed: args.seed,
+        epochs: args.epochs.unwrap_or_else(|| epochs(subject.dataset.train.len())),
+        batch: args.batch.min(subject.dataset.train.len()),
+        lr: args.lr,
+        engines,
+        augment: augment(args, &subject),
+    };
+    let lock = RunFolder::new(&folder).lock()?;
+    let pipeline = folder.join("pipeline.yaml");
+    write(&pipeline, &subject, &candidates, &settings)?;
+    if args.plan {
+        return match common.json {
+            true => out_json(&candidates),
+            false => out(format!(
+                "\nplanned; the pipeline is {}, and without --plan it is run",
+                pipeline.display()
+            )),
+        };
+    }
+    drop((subject, candidates));
+    let plan = plan(&load_pipeline(&pipeline, &[])?)?;
+    let options =
+        Options { out: folder, progress: &progress, stop: &STOP, resume: resume(args), siblings: Vec::new() };
+    let report = execute(&plan, &options, lock)?;
+    match (common.json, &report) {
+        (true, _) => out_json(&report),
+        (false, Some(report)) => out(format!("\n{}", screen(report))),
+        (false, None) => Ok(()),
+    }
+}
+
+fn given(args: &Args) -> Result<Given> {
+    let classes = match &args.labels {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                InputError::new(format!("cannot read --labels {}: {error}", path.display()))
+                    .hint("give a text file with the name of one class in each line")
+            })?;
+            text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect()
+        }
+        None => Vec::new(),
+    };
+    let shape = match &args.shape {
+        Some(Shape(sizes)) => Some(<[usize; 3]>::try_from(sizes.as_slice()).map_err(|_| {
+            InputError::new(format!("--shape has {} sizes, an image has three", sizes.len()))
+                .hint("give them in the file's order of axes, such as 3x224x224")
+        })?),
+        None => None,
+    };
+    Ok(Given {
+        model: args.model.clone(),
+        data: args.data.clone(),
+        shape,
+        mean: args.mean.clone(),
+        std: args.std.clone(),
+        range: args.range,
+        order: args.channel_order,
+        classes,
+    })
+}
+
+/// The name of the run: that of the file, as far as it can name a folder.
+fn name(args: &Args) -> String {
+    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
+    let kept: String =
+        stem.chars().map(|c| if names_a_file(&c.to_string()) { c } else { '-' }).take(80).collect();
+    format!("{}-compressed", kept.trim_start_matches(['.', '-']))
+}
+
+/// Epochs in which a part of a trained network recovers.
+fn epochs(images: usize) -> usize {
+    (300_000 / images.max(1)).clamp(5, 60)
+}
+
+fn augment(args: &Args, subject: &Subject) -> Vec<Augment> {
+    let [_, height, width] = subject.dataset.info.shape;
+    let mut augment = vec![Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) })];
+    if args.flip {
+        augment.push(Augment::Flip(FlipSpec::default()));
+    }
+    augment
+}
+
+/// What was found out about the file.
+fn seen(subject: &Subject, args: &Args) -> String {
+    let graph = subject.network.graph();
+    let cost = crate::graph::cost(graph);
+    let mut text = format!(
+        "{}: {} classes, images of {:?}, {} parameters, {} MACs\n{} on {} validation images",
+        args.model.display(),
+        graph.classes(),
+        graph.input_shape(),
+        count(cost.params),
+        count(cost.macs),
+        subject.validation,
+        subject.dataset.validation.len(),
+    );
+    if let Some(best) = subject.guesses.first() {
+        let rows: Vec<Vec<String>> = subject
+            .guesses
+            .iter()
+            .map(|guess| vec![guess.name.clone(), percent(guess.score.value())])
+            .collect();
+        text += &format!(
+            "\n\nThe file does not say how its images are prepared; the usual ways were tried:\n{}\n\
+             taken: {}; another one is given with --mean, --std, --range and --channel-order",
+            plain_table(&["preparation", "accuracy"], &rows),
+            best.name
+        );
+    }
+    text
+}
+
+/// The original and the parts that would be trained.
+fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
+    let original = &candidates.original;
+    let share =
+        |part: u64, whole: u64| format!("{} ({:.1} %)", count(part), 100.0 * part as f64 / whole as f64);
+    let mut header = vec!["", "parameters", "MACs", "ONNX bytes"];
+    header.extend(engines.iter().map(|engine| engine.key()));
+    let mut row =
+        vec!["original".to_string(), count(original.params), count(original.macs), count(original.bytes)];
+    let ms = |ms: f64| format!("{ms:.3} ms");
+    row.extend(
+        engines
+            .iter()
+            .map(|engine| original.latency_ms.get(engine.key()).map_or(String::new(), |&own| ms(own))),
+    );
+    let mut rows = vec![row];
+    for part in &candidates.students {
+        let mut row = vec![
+            part.student.name.clone(),
+            share(part.params, original.params),
+            share(part.macs, original.macs),
+            share(part.bytes, original.bytes),
+        ];
+        row.extend(engines.iter().map(|engine| {
+            part.latency_ms
+                .get(engine.key())
+                .map_or(String::new(), |[part, whole]| format!("{} ({:.2}x)", ms(*part), part / whole))
+        }));
+        rows.push(row);
+    }
+    let mut text = format!("\n{}", plain_table(&header, &rows));
+    if !candidates.whole.is_empty() {
+        let names: Vec<String> = candidates
+            .whole
+            .iter()
+            .take(3)
+            .map(|whole| format!("{} ({})", whole.name, whole.reason))
+            .collect();
+        let more = candidates.whole.len().saturating_sub(names.len());
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        text += &format!("\n\nlayers that keep channels: {}{rest}", names.join(", "));
+    }
+    text
+}
+
+fn resume(args: &Args) -> String {
+    let mut words =
+        vec!["cohort".to_string(), "compress".to_string(), quoted(&args.model.display().to_string())];
+    words.extend(["--data".to_string(), quoted(&args.data.display().to_string())]);
+    words.join(" ")
+}

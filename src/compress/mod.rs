@@ -1,0 +1,15 @@
+//! Compressing somebody's own classifier: what its file and its images say, which parts of it are worth training, and the
+//! pipeline that does it.
+//!
+//! Decides and writes a pipeline file; training, selection, export, verification and measuring are those of any other
+//! pipeline. Knows no terminal.
+
+mod candidates;
+mod look;
+mod pipeline;
+mod target;
+
+pub use candidates::{Candidate, Candidates, Original, find};
+pub use look::{Given, Guess, Subject, look};
+pub use pipeline::{Settings, write};
+pub use target::{Bound, Cost, Target};

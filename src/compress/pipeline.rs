@@ -1,0 +1,70 @@
+//! The pipeline that compresses a classifier, as a file.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::config::{
+    Augment, Bench, Collaborate, Device, EngineName, Export, LossWeights, Method, Optimizer, Pipeline,
+    Report, Select, Sgd, Slimming, Stage, TrainingPrecision, Verify, pipeline_yaml,
+};
+use crate::files::write_atomic;
+
+use super::candidates::Candidates;
+use super::look::Subject;
+
+/// What a compression is asked for besides its target.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub name: String,
+    pub seed: u64,
+    pub epochs: usize,
+    pub batch: usize,
+    /// Learning rate at the schedule's peak.
+    pub lr: f64,
+    pub engines: Vec<EngineName>,
+    /// Applied to training images.
+    pub augment: Vec<Augment>,
+}
+
+/// Writes the pipeline: parts of the original as students, which learn from labels, from one another, and from it.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: &Settings) -> Result<()> {
+    let collaborate = Collaborate {
+        method: Method::CtslMkt,
+        epochs: settings.epochs,
+        batch: settings.batch,
+        // The students have no frozen copies of their own; the original takes their place.
+        loss: LossWeights { gamma: Some(0.0), teacher: Some(1.0), ..LossWeights::default() },
+        optimizer: Optimizer::Sgd(Sgd { lr: settings.lr, ..Sgd::default() }),
+        ..Collaborate::default()
+    };
+    let mut engines = vec![EngineName::Torch];
+    engines.extend(&settings.engines);
+    let mut data = subject.data.clone();
+    if data.augment.is_empty() {
+        data.augment.clone_from(&settings.augment);
+    }
+    let pipeline = Pipeline {
+        version: 1,
+        name: settings.name.clone(),
+        seed: settings.seed,
+        device: Device::Auto,
+        precision: TrainingPrecision::default(),
+        data,
+        cohort: candidates.students.iter().map(|candidate| candidate.student.clone()).collect(),
+        teacher: Some(subject.teacher.clone()),
+        stages: vec![
+            Stage::Slim(Slimming::default()),
+            Stage::Collaborate(collaborate),
+            Stage::Select(Select::default()),
+            Stage::Export(Export::default()),
+            Stage::Verify(Verify { engines, ..Verify::default() }),
+            Stage::Bench(Bench { engines: settings.engines.clone(), batch: vec![1], ..Bench::default() }),
+            Stage::Report(Report::default()),
+        ],
+    };
+    write_atomic(path, pipeline_yaml(&pipeline)?.as_bytes())
+}
