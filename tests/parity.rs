@@ -11,8 +11,7 @@ use cohort::data::ordered_batches;
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
 use cohort::graph::{
-    Binary, Builder, Conv2d, Graph, Model, Op, Pool, Unary, Weights, fold_batch_norm, fold_normalization,
-    initial_weights, normalizing, params,
+    Builder, Conv2d, Graph, Model, Op, Weights, fold_batch_norm, fold_normalization, normalizing,
 };
 use cohort::onnx::{Metadata, OnnxFile, contract_with_embedding, emit, findings, plain_contract};
 use cohort::progress::Silent;

@@ -8,9 +8,11 @@ use crate::compress::{Candidates, Cost, Given, Settings, Subject, Target, find, 
 use crate::config::{Augment, CropSpec, EngineName, FlipSpec, load_pipeline, names_a_file};
 use crate::contract::{ChannelOrder, PixelRange};
 use crate::error::InputError;
+use crate::files::write_atomic;
 use crate::folder::RunFolder;
 use crate::plan::plan;
-use crate::report::{count, percent, plain_table, screen};
+use crate::progress::Progress;
+use crate::report::{bytes, count, percent, plain_table, screen, short};
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
 
@@ -18,7 +20,7 @@ use super::Common;
 use super::common::{Shape, choice};
 use super::run::{STOP, quoted, watch_signals};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// ONNX file of a trained image classifier
     pub model: PathBuf,
@@ -85,7 +87,8 @@ fn order(text: &str) -> Result<ChannelOrder, String> {
 /// # Errors
 /// [`InputError`] for what the user must change, and the errors of a run.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let progress = common.ui();
+    let ui = common.ui();
+    let progress: &dyn Progress = &ui;
     let given = given(args)?;
     let mut engines: Vec<EngineName> = common.engines(&args.engine)?;
     if let Cost::Latency(engine) = args.target.cost
@@ -94,45 +97,58 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         engines.push(engine);
     }
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
+    let (pipeline, asked) = (folder.join("pipeline.yaml"), folder.join("compress.json"));
+    let request = request(args)?;
     watch_signals();
-    let subject = look(&given, &progress)?;
-    if !common.json {
-        out(seen(&subject, args))?;
+    let lock = RunFolder::new(&folder).lock()?;
+    let known = pipeline.exists() && std::fs::read_to_string(&asked).is_ok_and(|text| text == request);
+    if known && !args.plan {
+        progress.note(format!("the same was asked for before: {} is run", pipeline.display()));
+    } else {
+        let subject = look(&given, progress)?;
+        if !common.json {
+            out(seen(&subject, args))?;
+        }
+        let candidates = find(&subject, args.target, &engines, progress)?;
+        write(&pipeline, &subject, &candidates, &settings(args, &subject, engines.clone()))?;
+        write_atomic(&asked, request.as_bytes())?;
+        match (common.json, args.plan) {
+            (true, true) => out_json(&candidates)?,
+            (true, false) => {}
+            (false, _) => out(table(&candidates, &engines))?,
+        }
     }
-    let candidates = find(&subject, args.target, &engines, &progress)?;
-    if !common.json {
-        out(table(&candidates, &engines))?;
+    let resume = format!(
+        "cohort run {} --out {}",
+        quoted(&pipeline.display().to_string()),
+        quoted(&folder.display().to_string())
+    );
+    if args.plan {
+        return if common.json {
+            Ok(())
+        } else {
+            out(format!("\nnothing is trained yet; this trains it: {resume}"))
+        };
     }
-    let settings = Settings {
+    let plan = plan(&load_pipeline(&pipeline, &[])?)?;
+    let options = Options { out: folder, progress, stop: &STOP, resume, siblings: Vec::new() };
+    let report = execute(&plan, &options, lock)?;
+    match (common.json, &report) {
+        (true, _) => out_json(&report),
+        (false, Some(report)) => out(format!("\n{}", screen(report))),
+        (false, None) => Ok(()),
+    }
+}
+
+fn settings(args: &Args, subject: &Subject, engines: Vec<EngineName>) -> Settings {
+    Settings {
         name: name(args),
         seed: args.seed,
         epochs: args.epochs.unwrap_or_else(|| epochs(subject.dataset.train.len())),
         batch: args.batch.min(subject.dataset.train.len()),
         lr: args.lr,
         engines,
-        augment: augment(args, &subject),
-    };
-    let lock = RunFolder::new(&folder).lock()?;
-    let pipeline = folder.join("pipeline.yaml");
-    write(&pipeline, &subject, &candidates, &settings)?;
-    if args.plan {
-        return match common.json {
-            true => out_json(&candidates),
-            false => out(format!(
-                "\nplanned; the pipeline is {}, and without --plan it is run",
-                pipeline.display()
-            )),
-        };
-    }
-    drop((subject, candidates));
-    let plan = plan(&load_pipeline(&pipeline, &[])?)?;
-    let options =
-        Options { out: folder, progress: &progress, stop: &STOP, resume: resume(args), siblings: Vec::new() };
-    let report = execute(&plan, &options, lock)?;
-    match (common.json, &report) {
-        (true, _) => out_json(&report),
-        (false, Some(report)) => out(format!("\n{}", screen(report))),
-        (false, None) => Ok(()),
+        augment: augment(args, subject),
     }
 }
 
@@ -169,8 +185,11 @@ fn given(args: &Args) -> Result<Given> {
 /// The name of the run: that of the file, as far as it can name a folder.
 fn name(args: &Args) -> String {
     let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
-    let kept: String =
-        stem.chars().map(|c| if names_a_file(&c.to_string()) { c } else { '-' }).take(80).collect();
+    let kept: String = stem
+        .chars()
+        .map(|c| if c == '.' || names_a_file(&c.to_string()) { c } else { '-' })
+        .take(80)
+        .collect();
     format!("{}-compressed", kept.trim_start_matches(['.', '-']))
 }
 
@@ -221,32 +240,33 @@ fn seen(subject: &Subject, args: &Args) -> String {
 /// The original and the parts that would be trained.
 fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     let original = &candidates.original;
-    let share =
-        |part: u64, whole: u64| format!("{} ({:.1} %)", count(part), 100.0 * part as f64 / whole as f64);
-    let mut header = vec!["", "parameters", "MACs", "ONNX bytes"];
-    header.extend(engines.iter().map(|engine| engine.key()));
-    let mut row =
-        vec!["original".to_string(), count(original.params), count(original.macs), count(original.bytes)];
-    let ms = |ms: f64| format!("{ms:.3} ms");
-    row.extend(
-        engines
-            .iter()
-            .map(|engine| original.latency_ms.get(engine.key()).map_or(String::new(), |&own| ms(own))),
-    );
-    let mut rows = vec![row];
+    let mut header = vec!["", "parameters", "", "MACs", "ONNX"];
+    let mut rows = vec![vec![
+        "original".to_string(),
+        count(original.params),
+        String::new(),
+        short(original.macs),
+        bytes(original.bytes),
+    ]];
     for part in &candidates.students {
-        let mut row = vec![
+        let share = 100.0 * part.params as f64 / original.params as f64;
+        rows.push(vec![
             part.student.name.clone(),
-            share(part.params, original.params),
-            share(part.macs, original.macs),
-            share(part.bytes, original.bytes),
-        ];
-        row.extend(engines.iter().map(|engine| {
-            part.latency_ms
-                .get(engine.key())
-                .map_or(String::new(), |[part, whole]| format!("{} ({:.2}x)", ms(*part), part / whole))
-        }));
-        rows.push(row);
+            count(part.params),
+            format!("{share:.1} %"),
+            short(part.macs),
+            bytes(part.bytes),
+        ]);
+    }
+    for engine in engines.iter().map(|engine| engine.key()) {
+        header.extend([engine, ""]);
+        let ms = |ms: Option<f64>| ms.map_or(String::new(), |ms| format!("{ms:.3} ms"));
+        rows[0].extend([ms(original.latency_ms.get(engine).copied()), String::new()]);
+        for (row, part) in rows[1..].iter_mut().zip(&candidates.students) {
+            let found = part.latency_ms.get(engine);
+            let factor = found.map_or(String::new(), |[part, whole]| format!("{:.2}x", part / whole));
+            row.extend([ms(found.map(|[part, _]| *part)), factor]);
+        }
     }
     let mut text = format!("\n{}", plain_table(&header, &rows));
     if !candidates.whole.is_empty() {
@@ -263,9 +283,14 @@ fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     text
 }
 
-fn resume(args: &Args) -> String {
-    let mut words =
-        vec!["cohort".to_string(), "compress".to_string(), quoted(&args.model.display().to_string())];
-    words.extend(["--data".to_string(), quoted(&args.data.display().to_string())]);
-    words.join(" ")
+/// What decides the pipeline: if it is asked for again, the pipeline that was written is used, because latencies that are
+/// measured anew would lead to other widths.
+fn request(args: &Args) -> Result<String> {
+    let model = std::fs::read(&args.model).map_err(|error| {
+        InputError::new(format!("cannot read {}: {error}", args.model.display()))
+            .hint("give the path of an ONNX file")
+    })?;
+    let model = blake3::hash(&model).to_hex().to_string();
+    let options = format!("{:?}", Args { plan: false, out: None, ..args.clone() });
+    Ok(serde_json::to_string_pretty(&serde_json::json!({"model": model, "options": options}))?)
 }

@@ -10,7 +10,7 @@ use ndarray::ArrayD;
 use serde::Serialize;
 
 use crate::config::{EngineName, Slim, SlimOf, Student, StudentModel};
-use crate::contract::Contract;
+use crate::contract::{Contract, Precision};
 use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::graph::{Coupling, Model, Whole, cost, fold_batch_norm};
@@ -125,10 +125,18 @@ impl Workbench<'_> {
 
     /// A network as a file with the original's interface.
     fn file(&self, network: &Model) -> Result<OnnxFile> {
-        let contract =
-            Contract { preparation: None, classes: Vec::new(), ..self.subject.classifier.contract.clone() };
+        let contract = Contract {
+            preparation: None,
+            classes: Vec::new(),
+            precision: Precision::default(),
+            ..self.subject.classifier.contract.clone()
+        };
         let model = as_file_takes(fold_batch_norm(network)?, &contract)?;
-        OnnxFile::from_bytes(emit(&model, &contract, None)?, Path::new("candidate.onnx"))
+        let bytes = emit(&model, &contract, None).map_err(|error| {
+            InputError::new(format!("a smaller file cannot have the interface of this one: {error:#}"))
+                .hint("export it with its scores as the only output")
+        })?;
+        OnnxFile::from_bytes(bytes, Path::new("candidate.onnx"))
     }
 
     /// The widest network within the target.

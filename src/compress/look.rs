@@ -10,7 +10,7 @@ use crate::config::{
 use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange, Preparation};
 use crate::data::{Adaptation, Dataset, load, places_of};
 use crate::error::InputError;
-use crate::graph::{Model, with_reversed_channels};
+use crate::graph::{Model, Op, with_reversed_channels};
 use crate::plan::{Classifier, import_classifier};
 use crate::progress::Progress;
 use crate::task::Score;
@@ -73,6 +73,14 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
     let classifier = import_classifier(&given.model, given.shape)?;
     let shape: [usize; 3] =
         classifier.network.graph().input_shape().as_slice().try_into().context("images have three axes")?;
+    if classifier.network.graph().nodes().iter().any(|node| matches!(node.op, Op::QuantizeDequantize(_))) {
+        return Err(InputError::new(format!(
+            "{} is quantised, and rounding cannot be trained through",
+            given.model.display()
+        ))
+        .hint("give the file from before its quantisation, and quantise the smaller one")
+        .into());
+    }
     let (data, base) = data_of(given, shape)?;
     progress.note(format!("reading the images of {}", given.data.display()));
     let dataset = load(&data, &base, 0)?;

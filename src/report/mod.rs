@@ -15,7 +15,7 @@ pub use bench::{bench_failures, bench_screen};
 pub use bench_files::write_bench;
 pub use blame::self_test_screen;
 pub use collect::{collect, verify_row};
-pub use format::{bytes, count, node_name, percent, plain_table, wrap};
+pub use format::{bytes, count, node_name, percent, plain_table, short, wrap};
 pub use markdown::markdown;
 pub use model::{
     BenchRow, Compression, EngineRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,

@@ -167,10 +167,11 @@ fn distances(distances: &Distances) -> String {
 fn bench_tables(report: &Report) -> String {
     let of = |mode: Mode| -> Vec<&BenchRow> { report.bench.iter().filter(|row| row.mode == mode).collect() };
     let modes = Mode::ALL.into_iter().map(|mode| (mode, of(mode))).filter(|(_, rows)| !rows.is_empty());
-    modes.map(|(mode, rows)| bench_table(mode, &rows, &report.largest)).collect::<Vec<_>>().join("\n\n")
+    let baseline = if report.original.is_some() { "original" } else { report.largest.as_str() };
+    modes.map(|(mode, rows)| bench_table(mode, &rows, baseline)).collect::<Vec<_>>().join("\n\n")
 }
 
-fn bench_table(mode: Mode, rows: &[&BenchRow], largest: &str) -> String {
+fn bench_table(mode: Mode, rows: &[&BenchRow], baseline: &str) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
@@ -186,7 +187,7 @@ fn bench_table(mode: Mode, rows: &[&BenchRow], largest: &str) -> String {
         })
         .collect();
     let title = format!("{}, ms", mode.key());
-    plain_table(&[&title, "batch", "threads", "p50", "p95", "images/s", &format!("vs {largest}")], &rows)
+    plain_table(&[&title, "batch", "threads", "p50", "p95", "images/s", &format!("vs {baseline}")], &rows)
 }
 
 fn summary(report: &Report) -> String {

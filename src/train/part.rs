@@ -72,8 +72,12 @@ impl Images<'_> {
         network: &mut Network,
         see: &mut dyn FnMut(&mut Network, &Tensor, Tensor) -> Result<()>,
     ) -> Result<()> {
-        for batch in ordered_batches(&self.split, self.normalization, self.batch) {
+        for (place, batch) in ordered_batches(&self.split, self.normalization, self.batch).enumerate() {
             let batch = batch?;
+            // The statistics of a last batch of a few images would be poor.
+            if place > 0 && batch.labels.len() < self.batch {
+                break;
+            }
             let (images, labels) = on_device(&batch.images, &batch.labels, network)?;
             see(network, &images, labels)?;
         }

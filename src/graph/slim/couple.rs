@@ -181,10 +181,8 @@ impl Walk<'_> {
     fn labels_of(&mut self, id: NodeId, node: &Node) -> Vec<Label> {
         let shape = |input: NodeId| &self.graph.node(input).shape;
         let Some(&first) = node.inputs.first() else {
-            return match &node.op {
-                Op::Constant { .. } => node.shape.iter().map(|&size| self.fresh(size)).collect(),
-                _ => vec![None; node.shape.len()],
-            };
+            let constant = matches!(node.op, Op::Constant { .. });
+            return node.shape.iter().map(|&size| if constant { self.fresh(size) } else { None }).collect();
         };
         let from = shape(first);
         let read = self.labels[first.index()].clone();
@@ -422,11 +420,10 @@ fn whole(graph: &Graph, slots: &Slots, labels: &[Vec<Label>]) -> Vec<Whole> {
     let logits = graph.output(Graph::LOGITS);
     let mut whole = Vec::new();
     for (index, node) in graph.nodes().iter().enumerate() {
-        let axis = match node.op {
-            Op::Conv2d(_) => 0,
-            Op::Linear { .. } => node.shape.len() - 1,
-            _ => continue,
-        };
+        if !is_layer(graph, graph.id(index)) {
+            continue;
+        }
+        let axis = if matches!(node.op, Op::Conv2d(_)) { 0 } else { node.shape.len() - 1 };
         let Some(label) = &labels[index][axis] else { continue };
         let reasons: Vec<Reason> = label.iter().filter_map(|&slot| slots.reason(slot)).collect();
         let Some(reason) = reasons.first().filter(|reason| Some(reason.node) != logits) else { continue };

@@ -59,7 +59,11 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         subjects.push(Subject {
             file,
             batch: file.contract.batch(),
-            model: ModelFacts::of(file, peer.name.clone(), context.data.info.shape.to_vec()),
+            model: ModelFacts::of(
+                file,
+                peer.name.clone(),
+                file.contract.layout.ordered(context.data.info.shape).to_vec(),
+            ),
             pictures: Pictures::of(file, pictures.clone()),
             open: Box::new(move |engine, options| open(model, device, file, engine, options)),
         });
@@ -68,7 +72,11 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         subjects.push(Subject {
             file,
             batch: file.contract.batch(),
-            model: ModelFacts::of(file, ORIGINAL.into(), context.data.info.shape.to_vec()),
+            model: ModelFacts::of(
+                file,
+                ORIGINAL.into(),
+                file.contract.layout.ordered(context.data.info.shape).to_vec(),
+            ),
             pictures: Pictures::of(file, pictures.clone()),
             open: Box::new(move |engine, options| open(network, device, file, engine, options)),
         });

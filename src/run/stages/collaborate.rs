@@ -31,7 +31,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
     }
     let teacher = context.plan.teacher.as_ref().filter(|_| recipe.terms.taught());
     let mut files = Vec::new();
-    if let Some(teacher) = teacher {
+    let introduced = context.plan.pipeline.stage(StageKind::Slim).is_some();
+    if let Some(teacher) = teacher.filter(|_| !introduced) {
         files.push(introduce(context, teacher, context.folder.teacher_score())?.0);
     }
     let network = teacher.map(|teacher| &*teacher.network);
