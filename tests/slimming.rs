@@ -21,7 +21,7 @@ mod graphs;
 /// Flags for the units of each group, about half of them, at least one.
 fn some(coupling: &Coupling, random: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
     let mut flags = |units: usize| {
-        let mut kept: Vec<bool> = (0..units).map(|_| random.next_u32() % 2 == 0).collect();
+        let mut kept: Vec<bool> = (0..units).map(|_| random.next_u32().is_multiple_of(2)).collect();
         kept[random.next_u32() as usize % units] = true;
         kept
     };
@@ -32,10 +32,12 @@ fn some(coupling: &Coupling, random: &mut ChaCha8Rng) -> Vec<Vec<bool>> {
 fn free_axis(graph: &Graph, id: NodeId, place: usize) -> Option<usize> {
     let node = graph.node(id);
     let read = &graph.node(node.inputs[place]).shape;
-    match &node.op {
-        Op::Conv2d(conv) if conv.groups == 1 || read[0] > conv.groups => Some(0),
-        Op::Linear { .. } => Some(read.len() - 1),
-        Op::MatMul => Some(read.len() - 1 - place),
+    if let Op::Conv2d(conv) = &node.op {
+        return (conv.groups == 1 || read[0] > conv.groups).then_some(0);
+    }
+    match node.op.kind() {
+        "linear" => Some(read.len() - 1),
+        "mat_mul" => Some(read.len() - 1 - place),
         _ => None,
     }
 }
@@ -46,17 +48,16 @@ fn with_zeros(model: &Model, coupling: &Coupling, kept: &[Vec<bool>]) -> Model {
     let masked = graph.rewritten(&mut |builder: &mut Builder, id, inputs| {
         let node = graph.node(id);
         let mut inputs = inputs.to_vec();
-        for place in 0..inputs.len() {
+        for (place, (input, &read)) in inputs.iter_mut().zip(&node.inputs).enumerate() {
             let Some(axis) = free_axis(graph, id, place) else { continue };
-            let Some(stays) = coupling.kept_indices(node.inputs[place], axis, kept) else { continue };
-            let mut shape = vec![1; graph.node(node.inputs[place]).shape.len()];
+            let Some(stays) = coupling.kept_indices(read, axis, kept) else { continue };
+            let mut shape = vec![1; graph.node(read).shape.len()];
             shape[axis] = stays.len();
             let values = stays.iter().map(|&stays| f32::from(u8::from(stays))).collect();
             let values = ArrayD::from_shape_vec(IxDyn(&shape), values).unwrap();
             let mask = builder.add(format!("{}.mask{place}", node.name), Op::Constant { values }, &[])?;
             let product = Op::Binary(Binary::Mul);
-            inputs[place] =
-                builder.add(format!("{}.masked{place}", node.name), product, &[inputs[place], mask])?;
+            *input = builder.add(format!("{}.masked{place}", node.name), product, &[*input, mask])?;
         }
         builder.add(&node.name, node.op.clone(), &inputs)
     });
