@@ -96,6 +96,14 @@ fn a_part_of_a_file_drops_in_for_it() {
     assert!(planned["students"][0]["macs"].as_f64().unwrap() <= 0.6 * original, "{planned:#}");
     assert!(planned["students"][0]["latency_ms"]["tract"][0].as_f64().unwrap() > 0.0);
 
+    // Without a word about preparation, the usual ways are tried, and what was tried is printed.
+    let guessed =
+        compress(&workspace, "theirs.onnx", &["--target", "params<=50%", "--out", "guessed", "--plan"]);
+    let (told, said) = (text(&guessed.stderr), text(&guessed.stdout));
+    assert!(guessed.status.success() && said.contains("the usual ways were tried"), "{told}{said}");
+    assert!(said.contains("0..255 less") && said.contains("nothing is trained yet"), "{said}");
+    assert!(!workspace.path("guessed/02-collaborate").exists());
+
     for (file, arguments, problem, remedy) in [
         (
             "theirs.onnx",

@@ -8,10 +8,10 @@ use crate::config::{
     Data, Device, FolderSource, LoadedPipeline, Prepare, Source, TeacherSpec, load_pipeline,
 };
 use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange, Preparation};
-use crate::data::{Adaptation, Dataset, load, places_of};
+use crate::data::{Adaptation, Dataset, Split, load, places_of};
 use crate::error::InputError;
-use crate::graph::{Model, Op, with_reversed_channels};
-use crate::plan::{Classifier, import_classifier};
+use crate::graph::{Model, Op};
+use crate::plan::{Classifier, import_classifier, in_other_order};
 use crate::progress::Progress;
 use crate::task::Score;
 use crate::train::evaluate_model;
@@ -70,104 +70,105 @@ pub struct Subject {
 /// # Errors
 /// [`InputError`] if one of them cannot be used, or if the classifier does no better than chance.
 pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
-    let classifier = import_classifier(&given.model, given.shape)?;
+    let classifier = classifier(given)?;
     let shape: [usize; 3] =
         classifier.network.graph().input_shape().as_slice().try_into().context("images have three axes")?;
-    if classifier.network.graph().nodes().iter().any(|node| matches!(node.op, Op::QuantizeDequantize(_))) {
-        return Err(InputError::new(format!(
-            "{} is quantised, and rounding cannot be trained through",
-            given.model.display()
-        ))
-        .hint("give the file from before its quantisation, and quantise the smaller one")
-        .into());
-    }
-    let (data, base) = data_of(given, shape)?;
+    let data = data_of(given, shape)?;
     progress.note(format!("reading the images of {}", given.data.display()));
-    let dataset = load(&data, &base, 0)?;
+    let dataset = load(&data, Path::new("/"), 0)?;
     if dataset.info.shape != shape {
-        let problem = format!(
-            "{} takes images of {shape:?} and the pipeline's are {:?}",
-            given.model.display(),
-            dataset.info.shape
-        );
+        let (path, found) = (given.model.display(), dataset.info.shape);
+        let problem = format!("{path} takes images of {shape:?} and the pipeline's are {found:?}");
         return Err(InputError::new(problem).hint("give the pipeline's data that size").into());
     }
     let names = if given.classes.is_empty() { &classifier.contract.classes } else { &given.classes };
     let (classes, labels) = classes(names, &dataset, classifier.network.graph().classes(), progress)?;
-    let dataset = dataset.adapted(&Adaptation {
-        classes: classes.clone(),
-        labels,
-        normalization: Normalization::none(shape[0]),
-    });
+    let normalization = Normalization::none(shape[0]);
+    let dataset = dataset.adapted(&Adaptation { classes: classes.clone(), labels, normalization });
 
-    let decoded = ChannelOrder::decoded(shape[0]);
-    let recorded =
-        classifier.contract.preparation.as_ref().filter(|_| given.mean.is_none() && given.std.is_none());
-    let prepares = match (recorded, prepare_of(given, shape[0])?) {
-        (_, Some(prepare)) => vec![("given".to_string(), prepare)],
-        (Some(preparation), None) => vec![(
-            "recorded in the file".to_string(),
-            Prepare {
-                mean: preparation.normalization.mean.clone(),
-                std: preparation.normalization.std.clone(),
-                range: preparation.range,
-                order: Some(preparation.order),
-            },
-        )],
-        (None, None) => conventions(shape[0], given),
-    };
+    let prepares = prepares(given, &classifier, shape[0])?;
     let known = prepares.len() == 1;
     let tried = if known { dataset.validation.clone() } else { dataset.validation.spread(TRIED) };
-    let reversed = match decoded {
-        ChannelOrder::Rgb => Some(with_reversed_channels(&classifier.network)?),
-        ChannelOrder::Gray | ChannelOrder::Bgr => None,
-    };
-    let network = |prepare: &Prepare| match (prepare.order, &reversed) {
-        (Some(ChannelOrder::Bgr), Some(reversed)) => reversed,
-        _ => &classifier.network,
-    };
-    let mut guesses = Vec::new();
-    for (name, prepare) in prepares {
-        let normalization = preparation(&prepare, decoded).decoded();
-        let score = evaluate_model(network(&prepare), Device::Auto, &tried, &normalization)?;
-        guesses.push(Guess { name, prepare, score });
-    }
-    // The first of equal ones, which are in the order in which they are common.
-    guesses.sort_by(|a, b| b.score.compare(&a.score));
-    let best = guesses[0].clone();
-    let network = network(&best.prepare).clone();
-    let normalization = preparation(&best.prepare, decoded).decoded();
-    let validation = evaluate_model(&network, Device::Auto, &dataset.validation, &normalization)?;
+    let guesses = guesses(prepares, &classifier, &tried)?;
+    let best = guesses.first().context("there is a way to prepare images")?.prepare.clone();
+    let prepared = preparation(&best, ChannelOrder::decoded(shape[0]));
+    let network = in_other_order(classifier.network.clone(), &prepared)?;
+    let dataset = Dataset { normalization: prepared.decoded(), ..dataset };
+    let validation = evaluate_model(&network, Device::Auto, &dataset.validation, &dataset.normalization)?;
     if validation.is_at_chance(dataset.validation.largest_share()) {
         let problem = format!("{} is at chance level on these images: {validation}", given.model.display());
         return Err(InputError::new(problem)
-            .hint("are these images of its classes, in the order of its scores (--labels FILE), and prepared as in its training (--mean, --std, --range, --channel-order)?")
+            .hint(
+                "are these images of its classes, in the order of its scores (--labels FILE), and prepared as in its \
+                 training (--mean, --std, --range, --channel-order)?",
+            )
             .into());
     }
     let teacher = TeacherSpec {
         onnx: Some(absolute(&given.model)),
         shape: given.shape,
-        prepare: Some(best.prepare),
+        prepare: Some(best),
         classes,
         ..TeacherSpec::default()
     };
-    let dataset = Dataset { normalization, ..dataset };
     let guesses = if known { Vec::new() } else { guesses };
     Ok(Subject { classifier, network, data, teacher, dataset, guesses, validation })
+}
+
+/// The classifier of the file.
+fn classifier(given: &Given) -> Result<Classifier> {
+    let classifier = import_classifier(&given.model, given.shape)?;
+    let quantised = |op: &Op| matches!(op, Op::QuantizeDequantize(_));
+    if classifier.network.graph().nodes().iter().any(|node| quantised(&node.op)) {
+        let problem =
+            format!("{} is quantised, and rounding cannot be trained through", given.model.display());
+        return Err(InputError::new(problem)
+            .hint("give the file from before its quantisation, and quantise the smaller one")
+            .into());
+    }
+    Ok(classifier)
+}
+
+/// The ways to prepare images that come into question: the one that is given or recorded, or the usual ones.
+fn prepares(given: &Given, classifier: &Classifier, channels: usize) -> Result<Vec<(String, Prepare)>> {
+    if let Some(prepare) = prepare_of(given, channels)? {
+        return Ok(vec![("given".into(), prepare)]);
+    }
+    let Some(recorded) = &classifier.contract.preparation else { return Ok(conventions(channels, given)) };
+    let prepare = Prepare {
+        mean: recorded.normalization.mean.clone(),
+        std: recorded.normalization.std.clone(),
+        range: recorded.range,
+        order: Some(recorded.order),
+    };
+    Ok(vec![("recorded in the file".into(), prepare)])
+}
+
+/// How the classifier does with each way, the best first; of equal ones, the more common.
+fn guesses(ways: Vec<(String, Prepare)>, classifier: &Classifier, tried: &Split) -> Result<Vec<Guess>> {
+    let mut guesses = Vec::new();
+    for (name, prepare) in ways {
+        let prepared = preparation(&prepare, ChannelOrder::decoded(prepare.mean.len()));
+        let network = in_other_order(classifier.network.clone(), &prepared)?;
+        let score = evaluate_model(&network, Device::Auto, tried, &prepared.decoded())?;
+        guesses.push(Guess { name, prepare, score });
+    }
+    guesses.sort_by(|a, b| b.score.compare(&a.score));
+    Ok(guesses)
 }
 
 fn absolute(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// The data as a pipeline has it, and the folder from which its paths start.
-fn data_of(given: &Given, [channels, height, width]: [usize; 3]) -> Result<(Data, PathBuf)> {
+/// The data as a pipeline has it, with absolute paths.
+fn data_of(given: &Given, [channels, height, width]: [usize; 3]) -> Result<Data> {
     if given.data.is_file() {
         let LoadedPipeline { mut pipeline, base, .. } = load_pipeline(&given.data, &[])?;
         if let Some(root) = pipeline.data.source.root_mut() {
             *root = absolute(&base.join(&*root));
         }
-        return Ok((pipeline.data, PathBuf::from("/")));
+        return Ok(pipeline.data);
     }
     if !given.data.is_dir() {
         return Err(InputError::new(format!(
@@ -180,7 +181,7 @@ fn data_of(given: &Given, [channels, height, width]: [usize; 3]) -> Result<(Data
     let root = absolute(&given.data);
     let test = if root.join("test").is_dir() { 0.0 } else { TEST };
     let source = Source::Folder(FolderSource { root, size: [height, width], channels, test });
-    Ok((Data { source, validation: 0.1, images: None, augment: Vec::new(), workers: 0 }, PathBuf::from("/")))
+    Ok(Data { source, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
 }
 
 /// The classifier's classes, and which of them each class of the data is.

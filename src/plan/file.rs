@@ -59,7 +59,10 @@ pub fn as_file_takes(network: Model, contract: &Contract) -> Result<Model> {
 }
 
 /// A network for channels as images are decoded, from one for the order of a preparation, and the other way round.
-pub(super) fn in_other_order(network: Model, preparation: &Preparation) -> Result<Model> {
+///
+/// # Errors
+/// As [`as_file_takes`].
+pub fn in_other_order(network: Model, preparation: &Preparation) -> Result<Model> {
     match preparation.order {
         ChannelOrder::Gray | ChannelOrder::Rgb => Ok(network),
         ChannelOrder::Bgr => Ok(with_reversed_channels(&network)?),

@@ -11,7 +11,7 @@ mod resolve;
 mod source;
 mod teacher;
 
-pub use file::{Classifier, as_file_takes, import_classifier};
+pub use file::{Classifier, as_file_takes, import_classifier, in_other_order};
 pub use memory::{ANGLE_BLOCK, angle_vertices, relation_bytes};
 pub use problems::Problems;
 pub use resolve::{Peer, Plan, fitted_to_file, plan};
