@@ -80,9 +80,10 @@ fn stages_epochs_and_steps_are_told_in_order() {
     let set = set.map(String::from);
     let events = heard(&out, &set);
 
+    // This pipeline has every stage but the first, `slim`.
     let told = states(&events);
     let ended = told.iter().skip(1).step_by(2).map(|(stage, _)| *stage);
-    assert_eq!(ended.collect::<Vec<_>>(), StageKind::ALL);
+    assert_eq!(ended.collect::<Vec<_>>(), StageKind::ALL[1..]);
     for pair in told.chunks(2) {
         assert_eq!(pair[0], (pair[1].0, StageState::Running));
         assert!(matches!(pair[1].1, StageState::Done { seconds } if seconds > 0.0), "{pair:?}");
@@ -109,5 +110,5 @@ fn stages_epochs_and_steps_are_told_in_order() {
 
     let again = states(&heard(&out, &set));
     let reused = |&(_, state): &(StageKind, StageState)| state == StageState::Reused;
-    assert!(again.len() == StageKind::ALL.len() && again.iter().all(reused), "{again:?}");
+    assert!(again.len() == StageKind::ALL[1..].len() && again.iter().all(reused), "{again:?}");
 }
