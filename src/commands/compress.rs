@@ -27,7 +27,7 @@ pub struct Args {
     /// Folder with a folder of images for each class, or a pipeline file
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// What it may cost: params<=25%, macs<=25%, bytes<=500k, ort-cpu:p50<=0.5x
+    /// Limit for the smaller network: params<=25%, macs<=25%, bytes<=500k, ort-cpu:p50<=0.5x
     #[arg(long, value_name = "LIMIT")]
     pub target: Target,
     /// Measure what can be reached, and train nothing
@@ -85,7 +85,7 @@ fn order(text: &str) -> Result<ChannelOrder, String> {
 /// Compresses a classifier, or says what could be reached.
 ///
 /// # Errors
-/// [`InputError`] for what the user must change, and the errors of a run.
+/// [`InputError`] if the file, the images or the options cannot be used, and the errors of a run.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let ui = common.ui();
     let progress: &dyn Progress = &ui;
@@ -207,7 +207,7 @@ fn augment(args: &Args, subject: &Subject) -> Vec<Augment> {
     augment
 }
 
-/// What was found out about the file.
+/// The classifier's facts, its score, and the preparations that were tried, for the terminal.
 fn seen(subject: &Subject, args: &Args) -> String {
     let graph = subject.network.graph();
     let cost = crate::graph::cost(graph);
@@ -283,7 +283,7 @@ fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     text
 }
 
-/// What decides the pipeline: if it is asked for again, the pipeline that was written is used, because latencies that are
+/// The file's hash and the options. If both are as before, the pipeline that was written is used again, because latencies that are
 /// measured anew would lead to other widths.
 fn request(args: &Args) -> Result<String> {
     let model = std::fs::read(&args.model).map_err(|error| {

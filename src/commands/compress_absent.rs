@@ -8,7 +8,7 @@ use super::Common;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What would be compressed
+    /// Arguments of the command in a program with libtorch
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub anything: Vec<String>,
 }

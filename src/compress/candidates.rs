@@ -56,7 +56,7 @@ pub struct Candidate {
     pub latency_ms: BTreeMap<&'static str, [f64; 2]>,
 }
 
-/// What was found.
+/// The original, and the parts of it that meet the target.
 #[derive(Debug, Clone, Serialize)]
 pub struct Candidates {
     pub original: Original,
