@@ -1,10 +1,11 @@
 //! `cohort compress`: a trained classifier in an ONNX file in, a smaller one with the same interface out.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::compress::{Candidates, Cost, Given, Settings, Subject, Target, find, look, write};
+use crate::compress::{Candidates, Cost, Given, Settings, Subject, Target, Trial, find, look, write};
 use crate::config::{Augment, CropSpec, EngineName, FlipSpec, load_pipeline, names_a_file};
 use crate::contract::{ChannelOrder, PixelRange};
 use crate::error::InputError;
@@ -39,6 +40,9 @@ pub struct Args {
     /// Epochs of training [default: about 300,000 images, at least 5 epochs]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
+    /// Time for everything, such as 20m or 1h30m, from which the epochs follow
+    #[arg(long, value_name = "TIME", value_parser = budget, conflicts_with = "epochs")]
+    pub budget: Option<Duration>,
     /// Images per step
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch: usize,
@@ -74,6 +78,10 @@ pub struct Args {
     pub engine: Vec<String>,
 }
 
+fn budget(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; a time looks like 20m or 1h30m"))
+}
+
 fn range(text: &str) -> Result<PixelRange, String> {
     choice(text, &PixelRange::ALL, PixelRange::name)
 }
@@ -87,6 +95,7 @@ fn order(text: &str) -> Result<ChannelOrder, String> {
 /// # Errors
 /// [`InputError`] if the file, the images or the options cannot be used, and the errors of a run.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let started = Instant::now();
     let ui = common.ui();
     let progress: &dyn Progress = &ui;
     let given = given(args)?;
@@ -109,13 +118,30 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         if !common.json {
             out(seen(&subject, args))?;
         }
-        let candidates = find(&subject, args.target, &engines, progress)?;
-        write(&pipeline, &subject, &candidates, &settings(args, &subject, engines.clone()))?;
+        let mut candidates = find(&subject, args.target, &engines, progress)?;
+        let mut settings = settings(args, &subject, engines.clone());
+        let trial =
+            Trial { subject: &subject, settings: &settings, scratch: &folder.join("trial"), stop: &STOP };
+        trial.compare(&mut candidates.students, progress)?;
+        candidates.choose(subject.dataset.validation.largest_share());
+        let epoch = trial.epoch_seconds(candidates.trained())?;
+        if let Some(budget) = args.budget {
+            settings.epochs = epochs_within(budget, started.elapsed(), epoch)?;
+        }
+        write(&pipeline, &subject, &candidates, &settings)?;
         write_atomic(&asked, request.as_bytes())?;
         match (common.json, args.plan) {
-            (true, true) => out_json(&candidates)?,
+            (true, true) => out_json(&planned(&candidates, &settings, epoch)?)?,
             (true, false) => {}
-            (false, _) => out(table(&candidates, &engines))?,
+            (false, _) => {
+                out(table(&candidates, &engines))?;
+                let whole = duration(epoch * settings.epochs as f64);
+                out(format!(
+                    "\n{} epochs of about {} are {whole} of training on this machine, as it was just now",
+                    settings.epochs,
+                    duration(epoch)
+                ))?;
+            }
         }
     }
     let resume = format!(
@@ -198,6 +224,46 @@ fn epochs(images: usize) -> usize {
     (300_000 / images.max(1)).clamp(5, 60)
 }
 
+/// The share of a budget that is left for what comes after the training.
+const AFTERWARDS: f64 = 0.15;
+
+/// More epochs than this bring nothing.
+const MOST_EPOCHS: f64 = 200.0;
+
+/// Epochs that fit into a budget of time, of which some is spent.
+fn epochs_within(budget: Duration, spent: Duration, epoch: f64) -> Result<usize, InputError> {
+    let left = budget.as_secs_f64() * (1.0 - AFTERWARDS) - spent.as_secs_f64();
+    let epochs = (left / epoch.max(1e-3)).floor().min(MOST_EPOCHS);
+    if epochs < 1.0 {
+        let least = (spent.as_secs_f64() + epoch) / (1.0 - AFTERWARDS);
+        let problem = format!(
+            "--budget {} is too short: {} are spent, and one epoch takes about {}",
+            humantime::format_duration(budget),
+            duration(spent.as_secs_f64()),
+            duration(epoch)
+        );
+        return Err(InputError::new(problem).hint(format!("give at least {}", duration(least))));
+    }
+    Ok(epochs as usize)
+}
+
+/// A time in seconds as a person says it: `48s`, `13m 5s`.
+fn duration(seconds: f64) -> String {
+    let rounded = if seconds < 10.0 { (seconds * 10.0).ceil() / 10.0 } else { seconds.ceil() };
+    if rounded < 10.0 {
+        return format!("{rounded:.1}s");
+    }
+    humantime::format_duration(Duration::from_secs(rounded as u64)).to_string()
+}
+
+/// What `--plan` found, as JSON.
+fn planned(candidates: &Candidates, settings: &Settings, epoch: f64) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(candidates)?;
+    value["epochs"] = settings.epochs.into();
+    value["epoch_seconds"] = epoch.into();
+    Ok(value)
+}
+
 fn augment(args: &Args, subject: &Subject) -> Vec<Augment> {
     let [_, height, width] = subject.dataset.info.shape;
     let mut augment = vec![Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) })];
@@ -237,38 +303,43 @@ fn seen(subject: &Subject, args: &Args) -> String {
     text
 }
 
-/// The original and the parts that would be trained.
+/// The original and the parts that meet the target, as shares of the original.
 fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     let original = &candidates.original;
-    let mut header = vec!["", "parameters", "", "MACs", "ONNX"];
+    let mut header = vec!["", "params", "MACs", "ONNX", "slimmed", "tried"];
     let mut rows = vec![vec![
         "original".to_string(),
-        count(original.params),
-        String::new(),
+        short(original.params),
         short(original.macs),
         bytes(original.bytes),
+        String::new(),
+        String::new(),
     ]];
     for part in &candidates.students {
-        let share = 100.0 * part.params as f64 / original.params as f64;
         rows.push(vec![
             part.student.name.clone(),
-            count(part.params),
-            format!("{share:.1} %"),
+            format!("{:.1} %", 100.0 * part.params as f64 / original.params as f64),
             short(part.macs),
             bytes(part.bytes),
+            percent(part.before_training.value()),
+            part.after_trial.map_or(String::new(), |score| percent(score.value())),
         ]);
     }
     for engine in engines.iter().map(|engine| engine.key()) {
-        header.extend([engine, ""]);
-        let ms = |ms: Option<f64>| ms.map_or(String::new(), |ms| format!("{ms:.3} ms"));
-        rows[0].extend([ms(original.latency_ms.get(engine).copied()), String::new()]);
+        header.push(engine);
+        rows[0].push(original.latency_ms.get(engine).map_or(String::new(), |ms| format!("{ms:.3} ms")));
         for (row, part) in rows[1..].iter_mut().zip(&candidates.students) {
-            let found = part.latency_ms.get(engine);
-            let factor = found.map_or(String::new(), |[part, whole]| format!("{:.2}x", part / whole));
-            row.extend([ms(found.map(|[part, _]| *part)), factor]);
+            let share = part.latency_ms.get(engine).map(|[part, whole]| part / whole);
+            row.push(share.map_or(String::new(), |share| format!("{share:.2}x")));
         }
     }
-    let mut text = format!("\n{}", plain_table(&header, &rows));
+    let trained: Vec<&str> = candidates.trained().map(|candidate| candidate.student.name.as_str()).collect();
+    let mut text = format!(
+        "\n{}\n\nslimmed: accuracy right after slimming; tried: after a few steps of training\n\
+         to be trained: {}",
+        plain_table(&header, &rows),
+        trained.join(", ")
+    );
     if !candidates.whole.is_empty() {
         let names: Vec<String> = candidates
             .whole
@@ -293,4 +364,21 @@ fn request(args: &Args) -> Result<String> {
     let model = blake3::hash(&model).to_hex().to_string();
     let options = format!("{:?}", Args { plan: false, out: None, ..args.clone() });
     Ok(serde_json::to_string_pretty(&serde_json::json!({"model": model, "options": options}))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_becomes_epochs() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert_eq!(budget("1h30m"), Ok(minutes(90)));
+        assert!(budget("20 parsecs").unwrap_err().contains("looks like 20m"));
+        // 17 of 20 minutes are for training, one of them is spent.
+        assert_eq!(epochs_within(minutes(20), minutes(1), 60.0).unwrap(), 16);
+        assert_eq!(epochs_within(minutes(20), minutes(1), 0.0).unwrap(), 200);
+        let short = epochs_within(minutes(2), minutes(1), 60.0).unwrap_err().to_string();
+        assert!(short.contains("too short") && short.contains("1m are spent"), "{short}");
+    }
 }

@@ -5,11 +5,15 @@
 //! pipeline. Knows no terminal.
 
 mod candidates;
+mod families;
 mod look;
 mod pipeline;
 mod target;
+mod trial;
+mod workbench;
 
 pub use candidates::{Candidate, Candidates, Original, find};
 pub use look::{Given, Guess, Subject, look};
 pub use pipeline::{Settings, write};
 pub use target::{Bound, Cost, Target};
+pub use trial::Trial;

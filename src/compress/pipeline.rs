@@ -27,12 +27,9 @@ pub struct Settings {
     pub augment: Vec<Augment>,
 }
 
-/// Writes the pipeline: parts of the original as students, which learn from labels, from one another, and from it.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: &Settings) -> Result<()> {
-    let collaborate = Collaborate {
+/// The training: the students learn from labels, from one another, and from the original.
+pub(super) fn collaborate(settings: &Settings) -> Collaborate {
+    Collaborate {
         method: Method::CtslMkt,
         epochs: settings.epochs,
         batch: settings.batch,
@@ -40,7 +37,14 @@ pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: 
         loss: LossWeights { gamma: Some(0.0), teacher: Some(1.0), ..LossWeights::default() },
         optimizer: Optimizer::Sgd(Sgd { lr: settings.lr, ..Sgd::default() }),
         ..Collaborate::default()
-    };
+    }
+}
+
+/// Writes the pipeline: parts of the original as students.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: &Settings) -> Result<()> {
     let mut engines = vec![EngineName::Torch];
     engines.extend(&settings.engines);
     let mut data = subject.data.clone();
@@ -54,11 +58,11 @@ pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: 
         device: Device::Auto,
         precision: TrainingPrecision::default(),
         data,
-        cohort: candidates.students.iter().map(|candidate| candidate.student.clone()).collect(),
+        cohort: candidates.trained().map(|candidate| candidate.student.clone()).collect(),
         teacher: Some(subject.teacher.clone()),
         stages: vec![
             Stage::Slim(Slimming::default()),
-            Stage::Collaborate(collaborate),
+            Stage::Collaborate(collaborate(settings)),
             Stage::Select(Select::default()),
             Stage::Export(Export::default()),
             Stage::Verify(Verify { engines, ..Verify::default() }),

@@ -4,6 +4,7 @@
 //! and training alone is the loop with cross-entropy only. Knows no pipeline file and no ONNX.
 
 mod augment;
+mod blocks;
 mod checkpoint;
 mod cohort;
 mod evaluate;
@@ -16,11 +17,12 @@ mod relations;
 mod schedule;
 mod step;
 
+pub use blocks::block_divergences;
 pub use checkpoint::CheckpointError;
 pub use cohort::{Outcome, Start, Trained, Training, prepare_precision, train};
 pub use evaluate::{evaluate, evaluate_model};
 pub use losses::Targets;
 pub use optimizer::OptimizerState;
-pub use part::take_part;
+pub use part::{Measured, take_part};
 pub use schedule::{Iteration, learning_rate};
 pub use step::{Learner, Teaching, step};

@@ -8,7 +8,7 @@ use crate::config::{Device, Importance, Slimming};
 use crate::contract::Normalization;
 use crate::data::{Dataset, Split, ordered_batches};
 use crate::graph::{
-    Coupling, Model, NodeId, Statistics, Weights, bare_convolutions, unfold_batch_norm, without_blocks,
+    Block, Coupling, Model, NodeId, Statistics, Weights, bare_convolutions, unfold_batch_norm, without_blocks,
 };
 use crate::plan::Part;
 use crate::torch::{Mode, Network, resolve_device, set_convolutions, set_threads, threads, to_f32};
@@ -25,54 +25,118 @@ const STATISTICS_STEPS: usize = 50;
 /// # Errors
 /// If an image cannot be read or libtorch fails.
 pub fn take_part(part: &Part, settings: &Slimming, data: &Dataset, device: Device) -> Result<Model> {
-    set_threads(threads());
-    set_convolutions(false, false)?;
-    let device = resolve_device(device)?;
-    let images = Images {
-        split: data.train.spread(settings.images),
-        normalization: &data.normalization,
-        batch: settings.batch,
-    };
-    let mut whole = without_blocks(&part.of, &part.without)?;
-    if part.batch_norm {
-        let convolutions = bare_convolutions(whole.graph());
-        if !convolutions.is_empty() {
-            let statistics = statistics(&whole, convolutions, &images, device)?;
-            whole = unfold_batch_norm(&whole, &statistics)?;
-        }
-    }
+    let images = Images::of(settings, data, device)?;
+    let whole = prepared(&part.of, &part.without, part.batch_norm, &images)?;
     let coupling = Coupling::of(whole.graph());
     let goes = coupling.groups().iter().zip(&part.counts).any(|(group, count)| *count < group.units);
-    if !goes && part.without.is_empty() {
+    match (goes, part.without.is_empty()) {
+        (false, true) => Ok(whole),
+        (false, false) => with_own_statistics(whole, &images, STATISTICS_STEPS),
+        (true, _) => {
+            Measured::new(whole, coupling, images, settings.by)?.part(&part.counts, STATISTICS_STEPS)
+        }
+    }
+}
+
+/// A trained network whose channels are ranked, so that parts of several sizes can be taken out of it.
+pub struct Measured {
+    whole: Model,
+    coupling: Coupling,
+    /// How much each unit of each group matters.
+    importance: Vec<Vec<f64>>,
+    images: Images,
+}
+
+impl Measured {
+    /// Leaves out residual blocks, puts a BatchNorm behind each bare convolution, and ranks the channels of what is left.
+    ///
+    /// # Errors
+    /// If an image cannot be read or libtorch fails.
+    pub fn of(
+        model: &Model,
+        without: &[Block],
+        settings: &Slimming,
+        data: &Dataset,
+        device: Device,
+    ) -> Result<Self> {
+        let images = Images::of(settings, data, device)?;
+        let whole = prepared(model, without, true, &images)?;
+        let coupling = Coupling::of(whole.graph());
+        Self::new(whole, coupling, images, settings.by)
+    }
+
+    fn new(whole: Model, coupling: Coupling, images: Images, by: Importance) -> Result<Self> {
+        let scores = match by {
+            Importance::Magnitude => squares(&whole),
+            Importance::Taylor => sensitivities(&whole, &images)?,
+        };
+        let importance = coupling.importance(whole.graph(), &scores);
+        Ok(Self { whole, coupling, importance, images })
+    }
+
+    /// The network whose channels were ranked.
+    pub fn whole(&self) -> &Model {
+        &self.whole
+    }
+
+    pub fn coupling(&self) -> &Coupling {
+        &self.coupling
+    }
+
+    /// How much each unit of each group matters.
+    pub fn importance(&self) -> &[Vec<f64>] {
+        &self.importance
+    }
+
+    /// The most important units of each group, as many as `counts` says, with running statistics estimated anew in
+    /// `steps` steps.
+    ///
+    /// # Errors
+    /// If an image cannot be read or libtorch fails.
+    pub fn part(&self, counts: &[usize], steps: usize) -> Result<Model> {
+        let slim = self.coupling.keep(&self.whole, &self.coupling.best(&self.importance, counts))?;
+        with_own_statistics(slim, &self.images, steps)
+    }
+}
+
+/// The network without some blocks, and with a BatchNorm behind each bare convolution if that is wanted.
+fn prepared(model: &Model, without: &[Block], batch_norm: bool, images: &Images) -> Result<Model> {
+    let whole = without_blocks(model, without)?;
+    let convolutions = if batch_norm { bare_convolutions(whole.graph()) } else { Vec::new() };
+    if convolutions.is_empty() {
         return Ok(whole);
     }
-    let mut slim = whole;
-    if goes {
-        let scores = match settings.by {
-            Importance::Magnitude => squares(&slim),
-            Importance::Taylor => sensitivities(&slim, &images, device)?,
-        };
-        let importance = coupling.importance(slim.graph(), &scores);
-        slim = coupling.keep(&slim, &coupling.best(&importance, &part.counts))?;
-    }
-    with_own_statistics(slim, &images, device)
+    let statistics = statistics(&whole, convolutions, images)?;
+    Ok(unfold_batch_norm(&whole, &statistics)?)
 }
 
-/// The images that are measured.
-struct Images<'a> {
+/// The images that are measured, and where.
+struct Images {
     split: Split,
-    normalization: &'a Normalization,
+    normalization: Normalization,
     batch: usize,
+    device: tch::Device,
 }
 
-impl Images<'_> {
+impl Images {
+    fn of(settings: &Slimming, data: &Dataset, device: Device) -> Result<Self> {
+        set_threads(threads());
+        set_convolutions(false, false)?;
+        Ok(Self {
+            split: data.train.spread(settings.images),
+            normalization: data.normalization.clone(),
+            batch: settings.batch,
+            device: resolve_device(device)?,
+        })
+    }
+
     /// Calls `see` with batches of normalised images and their labels, on the network's device.
     fn each(
         &self,
         network: &mut Network,
         see: &mut dyn FnMut(&mut Network, &Tensor, Tensor) -> Result<()>,
     ) -> Result<()> {
-        for (place, batch) in ordered_batches(&self.split, self.normalization, self.batch).enumerate() {
+        for (place, batch) in ordered_batches(&self.split, &self.normalization, self.batch).enumerate() {
             let batch = batch?;
             // The statistics of a last batch of a few images would be poor.
             if place > 0 && batch.labels.len() < self.batch {
@@ -89,11 +153,10 @@ impl Images<'_> {
 fn statistics(
     model: &Model,
     convolutions: Vec<NodeId>,
-    images: &Images<'_>,
-    device: tch::Device,
+    images: &Images,
 ) -> Result<Vec<(NodeId, Statistics)>> {
     let _no_grad = tch::no_grad_guard();
-    let mut network = Network::new(model, device, Kind::Float)?;
+    let mut network = Network::new(model, images.device, Kind::Float)?;
     let mut count = 0.0;
     let mut sums: Vec<Option<[Tensor; 2]>> = convolutions.iter().map(|_| None).collect();
     images.each(&mut network, &mut |network, images, _| {
@@ -135,8 +198,8 @@ fn squares(model: &Model) -> Weights {
 }
 
 /// The sum over the batches of |weight · gradient| of the cross-entropy, for each trainable weight.
-fn sensitivities(model: &Model, images: &Images<'_>, device: tch::Device) -> Result<Weights> {
-    let mut network = Network::new(model, device, Kind::Float)?;
+fn sensitivities(model: &Model, images: &Images) -> Result<Weights> {
+    let mut network = Network::new(model, images.device, Kind::Float)?;
     let mut total = network.flat().f_zeros_like()?;
     images.each(&mut network, &mut |network, images, labels| {
         let pass = network.learn(images)?;
@@ -158,15 +221,15 @@ fn sensitivities(model: &Model, images: &Images<'_>, device: tch::Device) -> Res
 }
 
 /// The network with running statistics of its own.
-fn with_own_statistics(model: Model, images: &Images<'_>, device: tch::Device) -> Result<Model> {
+fn with_own_statistics(model: Model, images: &Images, steps: usize) -> Result<Model> {
     let _no_grad = tch::no_grad_guard();
-    let mut network = Network::new(&model, device, Kind::Float)?;
-    let mut steps = 0;
-    while steps < STATISTICS_STEPS {
+    let mut network = Network::new(&model, images.device, Kind::Float)?;
+    let mut done = 0;
+    while done < steps {
         images.each(&mut network, &mut |network, images, _| {
-            if steps < STATISTICS_STEPS {
+            if done < steps {
                 network.forward(images, Mode::Train)?;
-                steps += 1;
+                done += 1;
             }
             Ok(())
         })?;

@@ -9,6 +9,16 @@ use super::couple::{Coupling, Group};
 const LARGE: usize = 64;
 const STEP: usize = 8;
 
+/// The share of a group that stays however little its units matter.
+const LEAST: f64 = 1.0 / 16.0;
+
+/// A number of units that a group can keep, near this one.
+fn rounded(group: &Group, units: f64) -> usize {
+    let step = if group.units * group.channels < LARGE { 1 } else { STEP.div_ceil(group.channels) };
+    let steps = (units / step as f64).round() as usize;
+    (steps * step).clamp(step.min(group.units), group.units)
+}
+
 impl Coupling {
     /// The sum of the scores of all parameters that go with each unit, by group. `scores` has an array for each parameter
     /// that counts, with its name and shape: squares of weights, or products of weights and gradients.
@@ -33,12 +43,25 @@ impl Coupling {
     /// How many units of each group a network of this width keeps, where 1 is all of them: at least one, and multiples of
     /// eight channels in large groups.
     pub fn uniform(&self, width: f64) -> Vec<usize> {
-        let count = |group: &Group| {
-            let step = if group.units * group.channels < LARGE { 1 } else { STEP.div_ceil(group.channels) };
-            let steps = (group.units as f64 * width / step as f64).round() as usize;
-            (steps * step).clamp(step.min(group.units), group.units)
-        };
+        let count = |group: &Group| rounded(group, group.units as f64 * width);
         self.groups().iter().map(count).collect()
+    }
+
+    /// The same where the units of all groups are ranked together by what they matter for each part of their cost, and the
+    /// best `width` of all of them stay, but at least a sixteenth of each group.
+    pub fn global(&self, importance: &[Vec<f64>], cost: &[Vec<f64>], width: f64) -> Vec<usize> {
+        let worth = |(importance, cost): (&f64, &f64)| importance / cost.max(1.0);
+        let worths = importance.iter().zip(cost).map(|(one, two)| one.iter().zip(two).map(worth).collect());
+        let worths: Vec<Vec<f64>> = worths.collect();
+        let mut all: Vec<f64> = worths.iter().flatten().copied().collect();
+        all.sort_by(|a, b| b.total_cmp(a));
+        let last = (all.len() as f64 * width).round() as usize;
+        let limit = all.get(last).copied().unwrap_or(f64::NEG_INFINITY);
+        let count = |(group, worths): (&Group, &Vec<f64>)| {
+            let above = worths.iter().filter(|worth| **worth > limit).count() as f64;
+            rounded(group, above.max(group.units as f64 * LEAST))
+        };
+        self.groups().iter().zip(&worths).map(count).collect()
     }
 
     /// Flags for the most important units of each group, as many as `counts` says; of equal ones, the first.
@@ -57,5 +80,39 @@ impl Coupling {
     pub fn first(&self, counts: &[usize]) -> Vec<Vec<bool>> {
         let units = self.groups().iter().map(|group| group.units);
         units.zip(counts).map(|(units, &count)| (0..units).map(|unit| unit < count).collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Builder, Conv2d, Graph, Op};
+    use super::*;
+
+    /// Two convolutions, of four and of eight channels, and the logits.
+    fn two_groups() -> Coupling {
+        let (mut builder, image) = Builder::new(vec![1, 4, 4]).unwrap();
+        let mut add = |name: &str, op: Op, from| builder.add(name, op, &[from]).unwrap();
+        let one = add("one", Op::Conv2d(Conv2d::square(4, 3, 1)), image);
+        let one = add("one.relu", Op::Relu, one);
+        let two = add("two", Op::Conv2d(Conv2d::square(8, 3, 1)), one);
+        let two = add("two.relu", Op::Relu, two);
+        let logits = add("logits", Op::Conv2d(Conv2d::square(3, 4, 1)), two);
+        Coupling::of(&builder.finish(&[(Graph::LOGITS, logits)]))
+    }
+
+    #[test]
+    fn units_are_ranked_over_all_groups_by_worth_for_cost() {
+        let coupling = two_groups();
+        let units: Vec<usize> = coupling.groups().iter().map(|group| group.units).collect();
+        assert_eq!(units, [4, 8]);
+        let importance = [vec![4.0, 3.0, 2.0, 1.0], vec![10.0; 8]];
+        let equal = [vec![1.0; 4], vec![1.0; 8]];
+        // The eight units of the second group matter most; the first keeps its one.
+        assert_eq!(coupling.global(&importance, &equal, 8.0 / 12.0), [1, 8]);
+        // Where they cost ten times as much, those of the first group come first.
+        let dear = [vec![1.0; 4], vec![10.0; 8]];
+        assert_eq!(coupling.global(&importance, &dear, 3.0 / 12.0), [3, 1]);
+        assert_eq!(coupling.global(&importance, &dear, 1.0), [4, 8]);
+        assert_eq!(coupling.uniform(0.5), [2, 4]);
     }
 }

@@ -1,0 +1,150 @@
+//! Short trainings: which of several parts learns best in a few steps, and how long an epoch takes.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::config::{Device, Keep, Recipe, TrainingPrecision};
+use crate::data::{Dataset, Split};
+use crate::progress::{Progress, Silent};
+use crate::task::Score;
+use crate::train::{Start, Training, train};
+
+use super::candidates::Candidate;
+use super::look::Subject;
+use super::pipeline::{Settings, collaborate};
+
+/// Seconds that a trial may take, and steps it has at least and at most.
+const MOST_SECONDS: f64 = 60.0;
+const FEWEST_STEPS: f64 = 20.0;
+const MOST_STEPS: f64 = 200.0;
+
+/// Images on which a trial is scored.
+const SCORED: usize = 1024;
+
+/// Steps that are timed: few first, and more if those are fast.
+const TIMED: [usize; 2] = [3, 40];
+
+/// Seconds from which a difference of two times can be trusted.
+const CLEAR: f64 = 0.5;
+
+/// The share of a training step's time that evaluating its images takes.
+const EVALUATION: f64 = 0.3;
+
+/// Trains parts of the original for a few steps.
+pub struct Trial<'a> {
+    pub subject: &'a Subject,
+    pub settings: &'a Settings,
+    /// A folder for checkpoints, which is removed.
+    pub scratch: &'a Path,
+    pub stop: &'a AtomicBool,
+}
+
+impl Trial<'_> {
+    /// Lets all candidates learn from labels and original for the same few steps, and notes what each then knows. Does
+    /// nothing, and says so, if the networks are too large for that.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub fn compare(&self, candidates: &mut [Candidate], progress: &dyn Progress) -> Result<()> {
+        let mut recipe = self.recipe();
+        recipe.terms.beta = 0.0;
+        let steps = (MOST_SECONDS / self.seconds_per_step(candidates.iter(), &recipe)?).min(MOST_STEPS);
+        if steps < FEWEST_STEPS {
+            progress.note("these networks are too large for a trial of all candidates");
+            return Ok(());
+        }
+        let steps = steps as usize;
+        progress.note(format!("training {} candidates for {steps} steps", candidates.len()));
+        let scores = self.train(candidates.iter(), steps, &recipe, SCORED)?;
+        for (candidate, score) in candidates.iter_mut().zip(scores) {
+            candidate.after_trial = Some(score);
+        }
+        Ok(())
+    }
+
+    /// Seconds of one epoch of training these candidates together and evaluating them.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub fn epoch_seconds<'c>(&self, trained: impl Iterator<Item = &'c Candidate> + Clone) -> Result<f64> {
+        let recipe = self.recipe();
+        let per_step = self.seconds_per_step(trained, &recipe)?;
+        let steps = |split: &Split| split.len() as f64 / recipe.batch as f64;
+        let dataset = &self.subject.dataset;
+        Ok(per_step * (steps(&dataset.train).floor().max(1.0) + EVALUATION * steps(&dataset.validation)))
+    }
+
+    fn seconds_per_step<'c>(
+        &self,
+        candidates: impl Iterator<Item = &'c Candidate> + Clone,
+        recipe: &Recipe,
+    ) -> Result<f64> {
+        let timed = |steps: usize| -> Result<f64> {
+            let start = Instant::now();
+            self.train(candidates.clone(), steps, recipe, 1)?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        // The first step pays for what is set up once.
+        timed(1)?;
+        let first = timed(1)?;
+        let mut per_step = 0.0;
+        for count in TIMED {
+            let more = (timed(count)? - first).max(0.0);
+            per_step = more / (count - 1) as f64;
+            if more > CLEAR {
+                break;
+            }
+        }
+        Ok(per_step)
+    }
+
+    fn recipe(&self) -> Recipe {
+        Recipe { epochs: 1, keep: Keep::Last, ramp_epochs: 0, ..collaborate(self.settings).recipe() }
+    }
+
+    fn train<'c>(
+        &self,
+        candidates: impl Iterator<Item = &'c Candidate>,
+        steps: usize,
+        recipe: &Recipe,
+        scored: usize,
+    ) -> Result<Vec<Score>> {
+        let Subject { dataset, network, data, .. } = self.subject;
+        let few = Dataset {
+            train: dataset.train.spread(recipe.batch * steps),
+            validation: dataset.validation.spread(scored),
+            test: None,
+            ..dataset.clone()
+        };
+        let students = candidates.map(|candidate| Start {
+            name: &candidate.student.name,
+            model: candidate.model.clone(),
+            frozen: None,
+            lr_factor: 1.0,
+        });
+        std::fs::create_dir_all(self.scratch)?;
+        let outcome = train(&Training {
+            stage: "trial",
+            key: "trial",
+            recipe,
+            students: students.collect(),
+            teacher: Some(network),
+            data: &few,
+            augment: &self.settings.augment,
+            workers: data.workers,
+            precision: TrainingPrecision::default(),
+            device: Device::Auto,
+            seed: self.settings.seed,
+            checkpoint: &self.scratch.join("checkpoint"),
+            metrics: &self.scratch.join("metrics"),
+            progress: &Silent,
+            stop: self.stop,
+            resume: "the same command",
+        });
+        std::fs::remove_dir_all(self.scratch)?;
+        Ok(outcome?.students.into_iter().map(|student| student.validation).collect())
+    }
+}
