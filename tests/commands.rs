@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cohort::config::EngineName;
-use cohort::contract::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, Fit, PixelRange, Resize};
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, Model, Op, initial_weights};
 use cohort::onnx::{Metadata, OnnxFile, Scored, ScoredSplit, emit, plain_contract};
@@ -96,6 +96,7 @@ fn with_softmax(folder: &Folder, name: &str, error: f32) {
         input: [3, 8, 8],
         channel_order: ChannelOrder::Rgb,
         resize: Resize::default(),
+        fit: Fit::default(),
         range: PixelRange::default(),
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
@@ -374,6 +375,7 @@ impl Colours {
             input: data.info.shape,
             channel_order: ChannelOrder::Rgb,
             resize: Resize::default(),
+            fit: Fit::default(),
             range: PixelRange::default(),
             mean: data.normalization.mean.clone(),
             std: data.normalization.std.clone(),
@@ -453,6 +455,13 @@ fn verify_holds_the_files_own_preprocessing_against_what_was_reported() {
     colours.write(|metadata| metadata.std.iter_mut().for_each(|std| *std *= 1.1));
     let report = colours.folder.json(&COLOURS);
     assert!(report["findings"][0]["problem"].as_str().unwrap().contains("not the data set's own: std"));
+    colours.write(|metadata| metadata.fit = Fit::Crop);
+    let report = colours.folder.json(&COLOURS);
+    let problem = report["findings"][0]["problem"].as_str().unwrap();
+    assert!(
+        problem.contains("not the data set's own: fit crop where the data set's is stretch"),
+        "{problem}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cohort::contract::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, Fit, PixelRange, Resize};
 use cohort::graph::Model;
 use cohort::onnx::{Metadata, emit, plain_contract};
 use cohort::zoo;
@@ -76,6 +76,7 @@ fn model(input: [usize; 3]) -> Vec<u8> {
         input,
         channel_order: ChannelOrder::decoded(input[0]),
         resize: Resize::default(),
+        fit: Fit::default(),
         range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.5; input[0]],
@@ -111,6 +112,11 @@ snapshot!(yaml_syntax, Case::broken("name: small", "name: \"small"), CHECK);
 snapshot!(unknown_key, Case::broken("collaborate: {epochs: 1}", "collaborate: {epoch: 1}"), CHECK);
 snapshot!(unknown_top_key, Case::broken("cohort:", "cohrt:"), CHECK);
 snapshot!(unknown_stage, Case::broken("- select: {}", "- selekt: {}"), CHECK);
+snapshot!(
+    unknown_fit,
+    Case::broken("{digits: {}}", "{folder: {root: x, size: [8, 8], fit: letterbx}}"),
+    CHECK
+);
 snapshot!(unknown_source, Case::broken("{digits: {}}", "{cifar: {root: x}}"), CHECK);
 snapshot!(wrong_type, Case::broken("pretrain: {epochs: 1}", "pretrain: {epochs: many}"), CHECK);
 snapshot!(wrong_version, Case::broken("version: 1", "version: 7"), CHECK);

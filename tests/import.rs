@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use cohort::config::EngineName;
-use cohort::contract::{ChannelOrder, Element, OutputKind, PixelRange, Precision, Resize};
+use cohort::contract::{ChannelOrder, Element, Fit, OutputKind, PixelRange, Precision, Resize};
 use cohort::engine::torch::Truth;
 use cohort::engine::{EngineOptions, open};
 use cohort::graph::{Builder, Graph, Model, NodeId, Op, Unary, cost};
@@ -60,6 +60,7 @@ fn metadata(graph: &Graph) -> Metadata {
         input,
         channel_order: ChannelOrder::decoded(input[0]),
         resize: Resize::default(),
+        fit: Fit::default(),
         range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],

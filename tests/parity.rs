@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use cohort::config::{Device, EngineName};
-use cohort::contract::{ChannelOrder, Contract, Normalization, PixelRange, Precision, Resize};
+use cohort::contract::{ChannelOrder, Contract, Fit, Normalization, PixelRange, Precision, Resize};
 use cohort::data::ordered_batches;
 use cohort::engine::torch::{TorchEngine, Truth};
 use cohort::engine::{Engine, EngineOptions, open};
@@ -34,6 +34,7 @@ fn metadata(graph: &Graph) -> Metadata {
         input,
         channel_order: ChannelOrder::decoded(input[0]),
         resize: Resize::default(),
+        fit: Fit::default(),
         range: PixelRange::default(),
         mean: vec![0.5; input[0]],
         std: vec![0.25; input[0]],

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::config::{
     Data, Device, FolderSource, LoadedPipeline, Prepare, Source, TeacherSpec, load_pipeline,
 };
-use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange, Preparation};
+use crate::contract::{ChannelOrder, Fit, Layout, Normalization, PixelRange, Preparation};
 use crate::data::{Adaptation, Dataset, Split, load, places_of};
 use crate::error::InputError;
 use crate::graph::{Model, Op};
@@ -180,7 +180,7 @@ fn data_of(given: &Given, [channels, height, width]: [usize; 3]) -> Result<Data>
     }
     let root = absolute(&given.data);
     let test = if root.join("test").is_dir() { 0.0 } else { TEST };
-    let source = Source::Folder(FolderSource { root, size: [height, width], channels, test });
+    let source = Source::Folder(FolderSource { root, size: [height, width], fit: Fit::default(), channels, test });
     Ok(Data { source, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::contract::Fit;
 use crate::stage::StageKind;
 
 use super::networks::{Student, TeacherSpec};
@@ -187,6 +188,14 @@ impl Source {
         }
     }
 
+    /// How its images come to the network's size; `None` where all have one size from the start.
+    pub fn fit(&self) -> Option<Fit> {
+        match self {
+            Source::Digits(_) | Source::Idx(_) | Source::Cifar10(_) | Source::Cifar100(_) => None,
+            Source::Folder(source) => Some(source.fit),
+        }
+    }
+
     /// Its key in a pipeline file.
     pub fn name(&self) -> &'static str {
         match self {
@@ -241,8 +250,11 @@ pub enum Cifar100Labels {
 #[serde(deny_unknown_fields)]
 pub struct FolderSource {
     pub root: PathBuf,
-    /// Height and width to which every image is resized.
+    /// Height and width of every image once read, in pixels.
     pub size: [usize; 2],
+    /// How an image of another size comes to that size.
+    #[serde(default, skip_serializing_if = "Fit::is_stretch")]
+    pub fit: Fit,
     /// 1 for grey, 3 for RGB; every image is converted.
     #[serde(default = "default_channels")]
     pub channels: usize,

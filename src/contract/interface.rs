@@ -3,7 +3,7 @@
 use super::normalization::Normalization;
 use super::output::{Output, OutputKind};
 use super::precision::Precision;
-use super::preparation::{Layout, Preparation};
+use super::preparation::{Fit, Layout, Preparation};
 use super::tensor::{Dim, Element, TensorInfo};
 
 /// The input of a network, the preparation of its images, and its outputs.
@@ -83,15 +83,16 @@ impl Contract {
         &self.outputs[self.answer]
     }
 
-    /// The preparation of images, where `data` is a data set's own normalisation: what the contract says; if
-    /// it does not say, bytes for an integer input, and otherwise the data set's normalisation.
-    pub fn preparation_or(&self, data: &Normalization) -> Preparation {
-        match (&self.preparation, self.input.element) {
-            (Some(preparation), _) => preparation.clone(),
+    /// The preparation of images, where `data` and `fit` are a data set's own: what the contract says; if it does
+    /// not say, bytes for an integer input, and otherwise the data set's normalisation.
+    pub fn preparation_or(&self, data: &Normalization, fit: Fit) -> Preparation {
+        let own = match (&self.preparation, self.input.element) {
+            (Some(preparation), _) => return preparation.clone(),
             (None, Element::Integer { .. }) => Preparation::bytes(data.mean.len(), self.layout),
             (None, Element::Float32 | Element::Float16 | Element::BFloat16 | Element::Float64) => {
                 Preparation::of(data, self.layout)
             }
-        }
+        };
+        Preparation { fit, ..own }
     }
 }

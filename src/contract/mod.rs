@@ -17,5 +17,5 @@ pub use interface::Contract;
 pub use normalization::{Normalization, Table};
 pub use output::{Output, OutputKind, rows, suitable};
 pub use precision::Precision;
-pub use preparation::{ChannelOrder, Layout, PixelRange, Preparation, Resize};
+pub use preparation::{ChannelOrder, Fit, Layout, PixelRange, Preparation, Resize};
 pub use tensor::{Dim, Element, TensorInfo};

@@ -1,4 +1,4 @@
-//! How a network wants its images prepared: filter, channel order, range, mean, deviation and order of axes,
+//! How a network wants its images prepared: fit, filter, channel order, range, mean, deviation and order of axes,
 //! as a file declares them.
 
 use ndarray::{ArrayD, Axis};
@@ -46,6 +46,41 @@ pub enum Resize {
     #[default]
     #[serde(rename = "bilinear-antialiased")]
     BilinearAntialiased,
+}
+
+/// How an image of any size comes to the network's height and width. Sizes are in pixels; the filter is [`Resize`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Resized to that size, whatever its aspect ratio is.
+    #[default]
+    Stretch,
+    /// Resized with its aspect ratio until it just covers a box of height / 0.875 and width / 0.875, and cut down to
+    /// the network's size around its centre. For a square network the shorter side becomes size / 0.875, 256 for 224, as
+    /// in the usual evaluation on ImageNet (torchvision's `Resize(256)` and `CenterCrop(224)`). All sizes are rounded
+    /// down, and half a pixel before the cut is rounded to an even number, as there.
+    Crop,
+    /// Resized with its aspect ratio until it just fits in, and put in the middle of a black image, as TensorFlow's
+    /// `resize_with_pad` does. Sizes are rounded down, and half a pixel goes below or to the right.
+    Letterbox,
+}
+
+impl Fit {
+    pub const ALL: [Self; 3] = [Self::Stretch, Self::Crop, Self::Letterbox];
+
+    /// The value in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fit::Stretch => "stretch",
+            Fit::Crop => "crop",
+            Fit::Letterbox => "letterbox",
+        }
+    }
+
+    /// Whether it is the one that files do not write.
+    pub fn is_stretch(&self) -> bool {
+        *self == Fit::Stretch
+    }
 }
 
 /// The scale of a pixel before it is normalised.
@@ -119,6 +154,7 @@ impl Layout {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preparation {
     pub resize: Resize,
+    pub fit: Fit,
     pub order: ChannelOrder,
     pub range: PixelRange,
     /// Per channel in the network's order, on the scale of `range`.
@@ -127,10 +163,11 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// The preparation of a run's own data.
+    /// The preparation of a run's own data, for images that are stretched to the network's size.
     pub fn of(normalization: &Normalization, layout: Layout) -> Self {
         Self {
             resize: Resize::default(),
+            fit: Fit::default(),
             order: ChannelOrder::decoded(normalization.mean.len()),
             range: PixelRange::default(),
             normalization: normalization.clone(),
@@ -176,6 +213,9 @@ impl Preparation {
         let mut differ = |what: &str, here: String, there: String| {
             found.push(format!("{what} {here} where the data set's is {there}"));
         };
+        if self.fit != other.fit {
+            differ("fit", self.fit.name().into(), other.fit.name().into());
+        }
         if self.order != other.order {
             differ("channel order", self.order.name().into(), other.order.name().into());
         }
@@ -260,5 +300,7 @@ mod tests {
         );
         assert!(one.differences(&other)[3].starts_with("std [0.5, 0.25, 1.0] where"));
         assert!(one.differences(&one).is_empty());
+        let cropped = Preparation { fit: Fit::Crop, ..one.clone() };
+        assert_eq!(cropped.differences(&one), ["fit crop where the data set's is stretch"]);
     }
 }

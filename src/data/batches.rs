@@ -129,15 +129,11 @@ pub fn ordered_batches<'a>(
     normalization: &Normalization,
     batch: usize,
 ) -> impl Iterator<Item = Result<Batch>> + 'a {
-    batches_by(split, normalization.table(), batch)
+    batches_by(split.clone(), normalization.table(), batch)
 }
 
 /// Like [`ordered_batches`], with the normalised value of every byte given.
-pub(super) fn batches_by(
-    split: &Split,
-    table: Table,
-    batch: usize,
-) -> impl Iterator<Item = Result<Batch>> + '_ {
+pub(super) fn batches_by(split: Split, table: Table, batch: usize) -> impl Iterator<Item = Result<Batch>> {
     (0..split.len()).step_by(batch.max(1)).map(move |start| {
         let places: Vec<usize> = (start..(start + batch.max(1)).min(split.len())).collect();
         let [channels, height, width] = split.shape();

@@ -8,15 +8,22 @@ use anyhow::Result;
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
+use crate::contract::Fit;
 use crate::error::InputError;
+
+use super::fit::{Span, spans};
 
 /// Maximum number of pixels along one side of an image file.
 const MAX_SIDE: u32 = 20_000;
 
 /// Maximum number of bytes the decoder of one image may allocate.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
+
+/// Value of the pixels that an image does not cover.
+const BACKGROUND: u8 = 0;
 
 /// File name extensions that are read.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -27,16 +34,42 @@ pub fn is_image_file(path: &Path) -> bool {
     EXTENSIONS.contains(&extension.as_str()) && path.is_file()
 }
 
-/// Decodes a PNG or JPEG, applies its EXIF orientation, converts it to grey (1 channel) or RGB (3), resizes
-/// it to the requested size (bilinear, antialiased) and returns its bytes, planar `[channels, height,
-/// width]`.
+/// Decodes a PNG or JPEG, applies its EXIF orientation, converts it to grey (1 channel) or RGB (3), brings it
+/// to the requested size (bilinear, antialiased) and returns its bytes, planar `[channels, height, width]`.
 ///
 /// # Errors
 /// [`InputError`] with the file's path if it is missing, truncated, not an image, or too large.
-pub fn decode_image(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>> {
+pub fn decode_image(path: &Path, shape: [usize; 3], fit: Fit) -> Result<Vec<u8>> {
     let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| refused(&name, error.to_string()))?;
-    decode_from(BufReader::new(file), &name, shape)
+    decode_from(opened(path, &name)?, &name, shape, fit)
+}
+
+/// Height and width of a PNG or JPEG with its EXIF orientation applied, from its header.
+///
+/// # Errors
+/// The same as [`decode_image`].
+pub(super) fn size_of(path: &Path) -> Result<[usize; 2]> {
+    let name = path.display().to_string();
+    let size = |source| {
+        let (decoder, orientation) = decoder(source)?;
+        let (width, height) = decoder.dimensions();
+        let (height, width) = (height as usize, width as usize);
+        Ok(match orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => [width, height],
+            Orientation::NoTransforms
+            | Orientation::Rotate180
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical => [height, width],
+        })
+    };
+    size(opened(path, &name)?).map_err(|problem| refused(&name, problem).into())
+}
+
+fn opened(path: &Path, name: &str) -> Result<BufReader<File>, InputError> {
+    File::open(path).map(BufReader::new).map_err(|error| refused(name, error.to_string()))
 }
 
 /// Like [`decode_image`], from any source; `name` is used in errors.
@@ -47,31 +80,47 @@ pub fn decode_from(
     source: impl BufRead + Seek,
     name: &str,
     [channels, height, width]: [usize; 3],
+    fit: Fit,
 ) -> Result<Vec<u8>> {
     let fail = |problem: String| InputError::new(format!("{name}: {problem}"));
     let image = decode(source).map_err(|problem| refused(name, problem))?;
-    let (from, to) = ([image.height(), image.width()], [height as u32, width as u32]);
-    let area = height * width;
-    let mut bytes = vec![0; channels * area];
+    let size = [image.height(), image.width()];
+    let [rows, columns] = spans(fit, size.map(|side| side as usize), [height, width]);
+    let mut bytes = vec![0; channels * rows.filled * columns.filled];
     let resized = match channels {
-        1 => resize::<U8>(&image.into_luma8(), from, &mut bytes, to),
-        3 => resize::<U8x3>(&image.into_rgb8(), from, &mut bytes, to),
+        1 => resize::<U8>(&image.into_luma8(), size, &mut bytes, [rows, columns]),
+        3 => resize::<U8x3>(&image.into_rgb8(), size, &mut bytes, [rows, columns]),
         other => return Err(fail(format!("cannot be read with {other} channels, only 1 or 3")).into()),
     };
     resized.map_err(|error| fail(error.to_string()))?;
-    Ok((0..channels * area).map(|index| bytes[index % area * channels + index / area]).collect())
+    let mut planes = vec![BACKGROUND; channels * height * width];
+    for (place, pixel) in bytes.chunks_exact(channels).enumerate() {
+        let (row, column) = (rows.start + place / columns.filled, columns.start + place % columns.filled);
+        for (channel, byte) in pixel.iter().enumerate() {
+            planes[(channel * height + row) * width + column] = *byte;
+        }
+    }
+    Ok(planes)
 }
 
 /// Resizes pixels of one type. A resizer for every type would make up a twelfth of the program's size.
+///
+/// The filter reads beyond the part that is taken, so that the result is what one cuts out of the whole image resized; the
+/// whole one is never made, because a very long image would need too much memory.
 fn resize<P: PixelTrait>(
     source: &[u8],
     [source_height, source_width]: [u32; 2],
     target: &mut [u8],
-    [height, width]: [u32; 2],
+    [rows, columns]: [Span; 2],
 ) -> Result<()> {
     let source = TypedImageRef::<P>::from_buffer(source_width, source_height, source)?;
-    let mut target = TypedImage::<P>::from_buffer(width, height, target)?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let mut target = TypedImage::<P>::from_buffer(columns.filled as u32, rows.filled as u32, target)?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
+        columns.from,
+        rows.from,
+        columns.taken,
+        rows.taken,
+    );
     Ok(Resizer::new().resize_typed(&source, &mut target, &options)?)
 }
 
@@ -80,7 +129,18 @@ fn refused(name: &str, problem: String) -> InputError {
 }
 
 fn decode(source: impl BufRead + Seek) -> Result<DynamicImage, String> {
-    let text = |error: image::ImageError| error.to_string().trim_end().to_string();
+    let (decoder, orientation) = decoder(source)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(told)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+fn told(error: image::ImageError) -> String {
+    error.to_string().trim_end().to_string()
+}
+
+/// A file whose header was read and found to be within the limits, and its orientation.
+fn decoder<'a>(source: impl BufRead + Seek + 'a) -> Result<(impl ImageDecoder + 'a, Orientation), String> {
     let reader = ImageReader::new(source).with_guessed_format();
     let mut reader = reader.map_err(|error| error.to_string())?;
     let mut limits = Limits::default();
@@ -88,15 +148,13 @@ fn decode(source: impl BufRead + Seek) -> Result<DynamicImage, String> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(text)?;
+    let mut decoder = reader.into_decoder().map_err(told)?;
     if decoder.total_bytes() > MAX_DECODED_BYTES {
         let (width, height) = decoder.dimensions();
         return Err(format!("{width}x{height} pixels need more than {MAX_DECODED_BYTES} bytes"));
     }
-    let orientation = decoder.orientation().map_err(text)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(text)?;
-    image.apply_orientation(orientation);
-    Ok(image)
+    let orientation = decoder.orientation().map_err(told)?;
+    Ok((decoder, orientation))
 }
 
 #[cfg(test)]
@@ -114,9 +172,82 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         image::RgbImage::from_pixel(7, 5, image::Rgb([10, 20, 30])).save(&path).unwrap();
-        let pixels = decode_image(&path, [3, 2, 4]).unwrap();
+        let pixels = decode_image(&path, [3, 2, 4], Fit::Stretch).unwrap();
         assert_eq!(pixels, [[10; 8], [20; 8], [30; 8]].concat());
-        assert_eq!(decode_image(&path, [1, 1, 1]).unwrap().len(), 1);
+        assert_eq!(decode_image(&path, [1, 1, 1], Fit::Stretch).unwrap().len(), 1);
+    }
+
+    /// A grey image of the given height and width without two equal neighbours, as a file.
+    fn picture(height: u32, width: u32) -> tempfile::NamedTempFile {
+        let pixel = |x: u32, y: u32| image::Luma([((31 * x + 57 * y + x * y) % 251) as u8]);
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let image = image::GrayImage::from_fn(width, height, pixel);
+        image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        file(bytes.get_ref())
+    }
+
+    fn rows(pixels: &[u8], width: usize) -> Vec<&[u8]> {
+        pixels.chunks_exact(width).collect()
+    }
+
+    #[test]
+    fn without_a_change_of_size_pixels_are_moved_only() {
+        let tall = picture(4, 2);
+        let whole = decode_image(tall.path(), [1, 4, 2], Fit::Stretch).unwrap();
+        assert_eq!(whole, [0, 31, 57, 89, 114, 147, 171, 205]);
+        // 2 / 0.875 is 2 pixels once rounded down.
+        let cut = decode_image(tall.path(), [1, 2, 2], Fit::Crop).unwrap();
+        assert_eq!(cut, [57, 89, 114, 147]);
+        let boxed = decode_image(tall.path(), [1, 4, 5], Fit::Letterbox).unwrap();
+        assert_eq!(rows(&boxed, 5)[..2], [[0, 0, 31, 0, 0], [0, 57, 89, 0, 0]]);
+        let wide = decode_image(picture(2, 4).path(), [1, 4, 4], Fit::Letterbox).unwrap();
+        assert_eq!(rows(&wide, 4), [[0; 4], [0, 31, 62, 93], [57, 89, 121, 153], [0; 4]]);
+        let colour = decode_image(tall.path(), [3, 2, 2], Fit::Crop).unwrap();
+        assert_eq!(colour, cut.repeat(3));
+    }
+
+    /// Wide and tall images, made smaller and larger.
+    #[test]
+    fn a_crop_is_cut_from_the_whole_image_resized() {
+        for (size, wanted, resized, [top, left]) in [
+            ([20, 50], [14, 14], [16, 40], [1, 13]),
+            ([50, 20], [14, 14], [40, 16], [13, 1]),
+            ([5, 9], [14, 14], [16, 28], [1, 7]),
+            ([9, 5], [14, 14], [28, 16], [7, 1]),
+            ([30, 30], [7, 14], [16, 16], [4, 1]),
+        ] {
+            let file = picture(size[0], size[1]);
+            let whole = decode_image(file.path(), [1, resized[0], resized[1]], Fit::Stretch).unwrap();
+            let expected: Vec<u8> = rows(&whole, resized[1])[top..top + wanted[0]]
+                .iter()
+                .flat_map(|row| row[left..left + wanted[1]].iter().copied())
+                .collect();
+            let found = decode_image(file.path(), [1, wanted[0], wanted[1]], Fit::Crop).unwrap();
+            assert_eq!(found, expected, "{size:?} to {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_letterbox_holds_the_whole_image_on_black() {
+        for (size, resized, [top, left]) in
+            [([20, 50], [4, 11], [3, 0]), ([50, 20], [11, 4], [0, 3]), ([3, 5], [6, 11], [2, 0])]
+        {
+            let file = picture(size[0], size[1]);
+            let whole = decode_image(file.path(), [1, resized[0], resized[1]], Fit::Stretch).unwrap();
+            let found = decode_image(file.path(), [1, 11, 11], Fit::Letterbox).unwrap();
+            let mut expected = vec![0; 121];
+            for (row, pixels) in rows(&whole, resized[1]).iter().enumerate() {
+                expected[(top + row) * 11 + left..][..resized[1]].copy_from_slice(pixels);
+            }
+            assert_eq!(found, expected, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn a_very_long_image_needs_no_more_memory() {
+        let line = picture(1, 20_000);
+        assert_eq!(decode_image(line.path(), [1, 224, 224], Fit::Crop).unwrap().len(), 224 * 224);
+        assert_eq!(size_of(line.path()).unwrap(), [1, 20_000]);
     }
 
     #[test]
@@ -129,7 +260,7 @@ mod tests {
         let huge = [b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d".as_slice(), &header].concat();
         for bytes in [huge.as_slice(), b"", b"\xff\xd8\xff\xe0\x00", b"no image at all"] {
             let file = file(bytes);
-            let error = decode_image(file.path(), [3, 8, 8]).unwrap_err();
+            let error = decode_image(file.path(), [3, 8, 8], Fit::Stretch).unwrap_err();
             assert!(error.is::<InputError>(), "{error:#}");
             assert!(error.to_string().starts_with(&file.path().display().to_string()), "{error}");
         }

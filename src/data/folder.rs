@@ -40,7 +40,7 @@ pub(super) fn describe(source: &FolderSource, root: &Path) -> Result<DataInfo> {
 pub(super) fn read(source: &FolderSource, root: &Path) -> Result<Opened> {
     let trees = trees(root)?;
     let info = info(source, &trees);
-    let open = |tree: Tree| Split::whole(Store::files(info.shape, tree.files), tree.labels);
+    let open = |tree: Tree| Split::whole(Store::files(info.shape, source.fit, tree.files), tree.labels);
     let train = open(trees.train);
     let validation = trees.validation.map(open);
     let (train, test) = match trees.test {
@@ -143,6 +143,7 @@ fn name_of(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contract::Fit;
 
     fn save(root: &Path, path: &str, value: u8) {
         let path = root.join(path);
@@ -151,7 +152,7 @@ mod tests {
     }
 
     fn source(test: f64) -> FolderSource {
-        FolderSource { root: ".".into(), size: [4, 4], channels: 3, test }
+        FolderSource { root: ".".into(), size: [4, 4], fit: Fit::default(), channels: 3, test }
     }
 
     #[test]

@@ -59,6 +59,10 @@ pub fn load(data: &Data, base: &Path, seed: u64) -> Result<Dataset> {
     let normalization = sums.normalization(train.len() * train.shape()[1] * train.shape()[2]);
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("{:?}", opened.info).as_bytes());
+    // Of images that have the network's size, pixels alone do not tell; the one fit of earlier versions is not hashed.
+    if let Some(fit) = train.fit().filter(|fit| !fit.is_stretch()) {
+        hasher.update(fit.name().as_bytes());
+    }
     fingerprint(&mut hasher, &train, &digests);
     for split in [Some(&validation), opened.test.as_ref()].into_iter().flatten() {
         fingerprint(&mut hasher, split, &scan(split)?.0);
@@ -148,6 +152,7 @@ fn broken(problems: &[String]) -> InputError {
 mod tests {
     use super::*;
     use crate::config::{Digits, FolderSource, Source};
+    use crate::contract::Fit;
 
     fn data(source: Source) -> Data {
         Data { source, validation: 0.2, images: None, augment: Vec::new(), workers: 1 }
@@ -177,6 +182,24 @@ mod tests {
     }
 
     #[test]
+    fn another_fit_is_another_data_set() {
+        let folder = tempfile::tempdir().unwrap();
+        for class in ["ant", "bee"] {
+            let class = folder.path().join(class);
+            std::fs::create_dir(&class).unwrap();
+            for name in ["a.png", "b.png"] {
+                image::GrayImage::new(4, 4).save(class.join(name)).unwrap();
+            }
+        }
+        let prints = Fit::ALL.map(|fit| {
+            let root = folder.path().into();
+            let source = Source::Folder(FolderSource { root, size: [4, 4], fit, channels: 1, test: 0.0 });
+            load(&data(source), Path::new("."), 0).unwrap().fingerprint
+        });
+        assert!(prints[0] != prints[1] && prints[0] != prints[2] && prints[1] != prints[2], "{prints:?}");
+    }
+
+    #[test]
     fn all_broken_images_are_named_together() {
         let folder = tempfile::tempdir().unwrap();
         for class in ["ant", "bee"] {
@@ -186,7 +209,13 @@ mod tests {
             image::GrayImage::new(3, 3).save(class.join("fine.png")).unwrap();
             std::fs::write(class.join("bad.png"), b"\x89PNG").unwrap();
         }
-        let source = FolderSource { root: folder.path().into(), size: [4, 4], channels: 1, test: 0.0 };
+        let source = FolderSource {
+            root: folder.path().into(),
+            size: [4, 4],
+            fit: Fit::default(),
+            channels: 1,
+            test: 0.0,
+        };
         let error = load(&data(Source::Folder(source)), Path::new("."), 0).unwrap_err().to_string();
         assert!(error.contains("ant/bad.png") || error.contains("bee/bad.png"), "{error}");
     }

@@ -9,6 +9,7 @@ mod batches;
 mod cifar;
 mod decode;
 mod digits;
+mod fit;
 mod folder;
 mod idx;
 mod info;

@@ -18,7 +18,7 @@ use super::store::Split;
 /// [`crate::error::InputError`] with the file's path if it cannot be read.
 pub fn prepared_image(preparation: &Preparation, path: &Path, shape: [usize; 3]) -> Result<ArrayD<f32>> {
     let pixels = match preparation.resize {
-        Resize::BilinearAntialiased => decode_image(path, shape)?,
+        Resize::BilinearAntialiased => decode_image(path, shape, preparation.fit)?,
     };
     prepared(preparation, &pixels, shape)
 }
@@ -34,7 +34,7 @@ pub fn prepared_bytes(
     shape: [usize; 3],
 ) -> Result<ArrayD<f32>> {
     let pixels = match preparation.resize {
-        Resize::BilinearAntialiased => decode_from(Cursor::new(file), name, shape)?,
+        Resize::BilinearAntialiased => decode_from(Cursor::new(file), name, shape, preparation.fit)?,
     };
     prepared(preparation, &pixels, shape)
 }
@@ -49,13 +49,14 @@ fn prepared(preparation: &Preparation, pixels: &[u8], shape: [usize; 3]) -> Resu
     Ok(preparation.arranged(image))
 }
 
-/// All images of a split, in its order, in batches prepared for a network.
-pub fn prepared_batches<'a>(
-    preparation: &'a Preparation,
-    split: &'a Split,
+/// All images of a split, in its order, in batches prepared for a network; image files are fitted as it wants, whatever the
+/// split's own fit is.
+pub fn prepared_batches(
+    preparation: &Preparation,
+    split: &Split,
     batch: usize,
-) -> impl Iterator<Item = Result<Batch>> + 'a {
-    batches_by(split, preparation.table(), batch)
+) -> impl Iterator<Item = Result<Batch>> {
+    batches_by(split.fitted(preparation.fit), preparation.table(), batch)
         .map(|batch| batch.map(|batch| Batch { images: preparation.arranged(batch.images), ..batch }))
 }
 
@@ -63,11 +64,50 @@ pub fn prepared_batches<'a>(
 mod tests {
     use super::super::store::Store;
     use super::*;
-    use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange};
+    use crate::contract::{ChannelOrder, Fit, Layout, Normalization, PixelRange};
 
     fn preparation(order: ChannelOrder, range: PixelRange, layout: Layout) -> Preparation {
         let normalization = Normalization { mean: vec![0.1, 0.2, 0.3], std: vec![0.5, 0.25, 1.0] };
         Preparation { order, range, ..Preparation::of(&normalization, layout) }
+    }
+
+    #[test]
+    fn an_image_is_prepared_as_the_split_it_is_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = [("wide.png", 40, 10), ("tall.png", 9, 33)].map(|(name, width, height)| {
+            let pixel = |x: u32, y: u32| image::Rgb([(x * 6) as u8, (y * 7) as u8, (x * y) as u8]);
+            let path = folder.path().join(name);
+            image::RgbImage::from_fn(width, height, pixel).save(&path).unwrap();
+            path
+        });
+        let shape = [3, 14, 7];
+        let of = |fit| {
+            let preparation = preparation(ChannelOrder::Bgr, PixelRange::Byte, Layout::ChannelsLast);
+            let split = Split::whole(Store::files(shape, fit, paths.to_vec()), vec![0, 1]);
+            let batch = prepared_batches(&Preparation { fit, ..preparation.clone() }, &split, 2).next();
+            (Preparation { fit, ..preparation }, split, batch.unwrap().unwrap().images)
+        };
+        for (preparation, _, images) in Fit::ALL.map(of) {
+            for (path, image) in paths.iter().zip(images.outer_iter()) {
+                let file = std::fs::read(path).unwrap();
+                let alone = prepared_image(&preparation, path, shape).unwrap();
+                assert_eq!(alone.index_axis(ndarray::Axis(0), 0), image);
+                assert_eq!(prepared_bytes(&preparation, &file, "it", shape).unwrap(), alone);
+            }
+        }
+        // A split is fitted as the preparation says, whatever its own fit is.
+        let (stretch, split, stretched) = of(Fit::Stretch);
+        let (crop, _, cropped) = of(Fit::Crop);
+        assert!(stretched != cropped && split.fitted(Fit::Crop).fit() == Some(Fit::Crop));
+        for (preparation, images) in [(stretch, stretched), (crop, cropped)] {
+            assert_eq!(prepared_batches(&preparation, &split, 2).next().unwrap().unwrap().images, images);
+        }
+        assert!(!split.has_its_size().unwrap());
+        assert!(
+            Split::whole(Store::files([1, 10, 40], Fit::Crop, paths[..1].to_vec()), vec![0])
+                .has_its_size()
+                .unwrap()
+        );
     }
 
     #[test]

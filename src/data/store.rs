@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-use super::decode::decode_image;
+use crate::contract::Fit;
+
+use super::decode::{decode_image, size_of};
 
 /// Maximum number of decoded bytes of image files kept in memory; what does not fit is decoded each time.
 const CACHE_BYTES: usize = 2 << 30;
@@ -17,8 +19,17 @@ const CACHE_BYTES: usize = 2 << 30;
 /// Pixels of images of equal size, planar `[channels, height, width]` bytes.
 #[derive(Debug)]
 pub(super) enum Store {
-    Memory { shape: [usize; 3], pixels: Vec<u8> },
-    Files { shape: [usize; 3], paths: Vec<PathBuf>, decoded: Vec<OnceLock<Box<[u8]>>>, cached: AtomicUsize },
+    Memory {
+        shape: [usize; 3],
+        pixels: Vec<u8>,
+    },
+    Files {
+        shape: [usize; 3],
+        fit: Fit,
+        paths: Vec<PathBuf>,
+        decoded: Vec<OnceLock<Box<[u8]>>>,
+        cached: AtomicUsize,
+    },
 }
 
 impl Store {
@@ -26,9 +37,9 @@ impl Store {
         Store::Memory { shape, pixels }
     }
 
-    pub fn files(shape: [usize; 3], paths: Vec<PathBuf>) -> Self {
+    pub fn files(shape: [usize; 3], fit: Fit, paths: Vec<PathBuf>) -> Self {
         let decoded = paths.iter().map(|_| OnceLock::new()).collect();
-        Store::Files { shape, paths, decoded, cached: AtomicUsize::new(0) }
+        Store::Files { shape, fit, paths, decoded, cached: AtomicUsize::new(0) }
     }
 
     pub fn shape(&self) -> [usize; 3] {
@@ -45,11 +56,11 @@ impl Store {
         let bytes = self.shape().iter().product::<usize>();
         match self {
             Store::Memory { pixels, .. } => Ok(Cow::Borrowed(&pixels[index * bytes..][..bytes])),
-            Store::Files { shape, paths, decoded, cached } => {
+            Store::Files { shape, fit, paths, decoded, cached } => {
                 if let Some(pixels) = decoded[index].get() {
                     return Ok(Cow::Borrowed(pixels));
                 }
-                let pixels = decode_image(&paths[index], *shape)?;
+                let pixels = decode_image(&paths[index], *shape, *fit)?;
                 if cached.fetch_add(bytes, Ordering::Relaxed) + bytes > CACHE_BYTES {
                     return Ok(Cow::Owned(pixels));
                 }
@@ -129,6 +140,40 @@ impl Split {
     /// `[channels, height, width]` of every image.
     pub fn shape(&self) -> [usize; 3] {
         self.store.shape()
+    }
+
+    /// How its images come to that size; `None` if all have one size from the start.
+    pub fn fit(&self) -> Option<Fit> {
+        match &*self.store {
+            Store::Memory { .. } => None,
+            Store::Files { fit, .. } => Some(*fit),
+        }
+    }
+
+    /// The same images, brought to the network's size in another way, if they are image files.
+    pub fn fitted(&self, wanted: Fit) -> Self {
+        match &*self.store {
+            Store::Files { shape, fit, paths, .. } if *fit != wanted => {
+                Self { store: Arc::new(Store::files(*shape, wanted, paths.clone())), ..self.clone() }
+            }
+            Store::Memory { .. } | Store::Files { .. } => self.clone(),
+        }
+    }
+
+    /// Whether every image has the network's size from the start, by the headers of its files.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn has_its_size(&self) -> Result<bool> {
+        let (Store::Files { paths, .. }, [_, height, width]) = (&*self.store, self.shape()) else {
+            return Ok(true);
+        };
+        for &sample in self.samples.iter() {
+            if size_of(&paths[sample as usize])? != [height, width] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub fn labels(&self) -> &[u32] {

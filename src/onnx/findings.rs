@@ -190,7 +190,7 @@ mod tests {
     use tract_onnx::pb::{AttributeProto, ModelProto};
 
     use super::*;
-    use crate::contract::{ChannelOrder, PixelRange, Resize};
+    use crate::contract::{ChannelOrder, Fit, PixelRange, Resize};
     use crate::graph::Model;
     use crate::onnx::{Metadata, emit, plain_contract};
 
@@ -202,6 +202,7 @@ mod tests {
             input: [1, 8, 8],
             channel_order: ChannelOrder::decoded(1),
             resize: Resize::default(),
+            fit: Fit::default(),
             range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],

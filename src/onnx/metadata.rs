@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::{ModelProto, StringStringEntryProto};
 
-use crate::contract::{ChannelOrder, Layout, Normalization, PixelRange, Preparation, Resize};
+use crate::contract::{ChannelOrder, Fit, Layout, Normalization, PixelRange, Preparation, Resize};
 use crate::task::Score;
 
 /// Key of the JSON document in the file's `metadata_props`.
 const KEY: &str = "cohort";
 
-/// Stored as one JSON document under the key `cohort`. An image is resized to `input` with the filter `resize`,
-/// its pixels are scaled to `range` and normalised per channel, with channels in `channel_order`.
+/// Stored as one JSON document under the key `cohort`. An image is brought to `input` as `fit` says, with the
+/// filter `resize`; its pixels are scaled to `range` and normalised per channel, with channels in `channel_order`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Metadata {
@@ -20,6 +20,8 @@ pub struct Metadata {
     pub input: [usize; 3],
     pub channel_order: ChannelOrder,
     pub resize: Resize,
+    #[serde(skip_serializing_if = "Fit::is_stretch")]
+    pub fit: Fit,
     pub range: PixelRange,
     /// Per channel, on the scale of `range`.
     pub mean: Vec<f32>,
@@ -83,6 +85,8 @@ struct Written {
     #[serde(default)]
     resize: Resize,
     #[serde(default)]
+    fit: Fit,
+    #[serde(default)]
     range: PixelRange,
     mean: Vec<f32>,
     std: Vec<f32>,
@@ -97,7 +101,7 @@ impl TryFrom<Written> for Metadata {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        let Written { classes, input, channel_order, resize, range, mean, std, .. } = written;
+        let Written { classes, input, channel_order, resize, fit, range, mean, std, .. } = written;
         let Written { normalizes, score, student, run, .. } = written;
         let channels = input[0];
         let channel_order = channel_order.unwrap_or(ChannelOrder::decoded(channels));
@@ -113,7 +117,20 @@ impl TryFrom<Written> for Metadata {
         if score.is_some_and(|scored| scored.right > scored.images) {
             return Err("more images are answered rightly than there are".into());
         }
-        Ok(Self { classes, input, channel_order, resize, range, mean, std, normalizes, score, student, run })
+        Ok(Self {
+            classes,
+            input,
+            channel_order,
+            resize,
+            fit,
+            range,
+            mean,
+            std,
+            normalizes,
+            score,
+            student,
+            run,
+        })
     }
 }
 
@@ -132,6 +149,7 @@ impl Metadata {
     pub fn preparation(&self) -> Preparation {
         Preparation {
             resize: self.resize,
+            fit: self.fit,
             order: self.channel_order,
             range: self.range,
             normalization: Normalization { mean: self.mean.clone(), std: self.std.clone() },
@@ -165,18 +183,30 @@ mod tests {
     fn files_of_earlier_versions_say_what_was_true_then() {
         let read: Metadata = serde_json::from_str(EARLIER).unwrap();
         assert_eq!((read.channel_order, read.range), (ChannelOrder::Rgb, PixelRange::Unit));
-        assert_eq!((read.resize, read.score), (Resize::BilinearAntialiased, None));
+        assert_eq!((read.resize, read.fit, read.score), (Resize::BilinearAntialiased, Fit::Stretch, None));
         let written = serde_json::to_value(&read).unwrap();
         assert_eq!(written["channel_order"], "rgb");
         assert_eq!(written["range"], "0..1");
         assert_eq!(written["resize"], "bilinear-antialiased");
+        assert_eq!(written.get("fit"), None);
         assert_eq!(serde_json::from_value::<Metadata>(written).unwrap(), read);
+    }
+
+    #[test]
+    fn the_fit_is_read_as_it_was_written() {
+        for fit in Fit::ALL {
+            let metadata = Metadata { fit, ..serde_json::from_str(EARLIER).unwrap() };
+            let written = serde_json::to_string(&metadata).unwrap();
+            let read: Metadata = serde_json::from_str(&written).unwrap();
+            assert_eq!((&read, read.preparation().fit), (&metadata, fit), "{written}");
+        }
     }
 
     #[test]
     fn what_cannot_be_followed_is_named() {
         let cases = [
             (r#""run": "test""#, r#""run": "test", "resize": "nearest""#, "unknown variant `nearest`"),
+            (r#""run": "test""#, r#""run": "test", "fit": "pad""#, "unknown variant `pad`"),
             (r#""run": "test""#, r#""run": "test", "channel_order": "gray""#, "3 channels are not gray"),
             (r#""run": "test""#, r#""run": "test", "range": "0..7""#, "unknown variant `0..7`"),
             ("[0.5, 0.5, 0.5]", "[0.5]", "mean [0.5] and std [0.2, 0.2, 0.2] for 3 channels"),

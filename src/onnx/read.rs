@@ -253,7 +253,7 @@ fn check(graph: &GraphProto) -> Result<(), String> {
 mod tests {
     use super::super::proto::node;
     use super::*;
-    use crate::contract::{ChannelOrder, PixelRange, Resize};
+    use crate::contract::{ChannelOrder, Fit, PixelRange, Resize};
     use crate::graph::Model;
     use crate::onnx::{emit, plain_contract};
 
@@ -265,6 +265,7 @@ mod tests {
             input: [1, 8, 8],
             channel_order: ChannelOrder::decoded(1),
             resize: Resize::default(),
+            fit: Fit::default(),
             range: PixelRange::default(),
             mean: vec![0.5],
             std: vec![0.5],

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage, StudentModel, pipeline_yaml};
-use crate::contract::Contract;
+use crate::contract::{Contract, Preparation};
 use crate::data::{Adaptation, DataInfo, describe, places_of};
 use crate::error::InputError;
 use crate::graph::{Cost, Graph, cost};
@@ -99,7 +99,7 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     };
     let (mut found, mut adaptation) = (None, None);
     if let (Some(spec), Some(data)) = (&loaded.pipeline.teacher, &data) {
-        match teacher::teacher(spec, &loaded.base, data) {
+        match teacher::teacher(spec, &loaded.base, data, loaded.pipeline.data.source.fit()) {
             Ok(teacher) => {
                 adaptation = teacher.contract.as_ref().and_then(|contract| {
                     adaptation_to(&teacher, contract, &data.classes)
@@ -146,7 +146,11 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     let precision = pipeline.export().precision;
     let contract = match (&found, &adaptation) {
         (Some(Teacher { contract: Some(contract), .. }), Some(adaptation)) => {
-            Contract { precision, classes: adaptation.classes.clone(), ..contract.clone() }
+            let preparation = contract.preparation.clone().map(|recorded| Preparation {
+                fit: pipeline.data.source.fit().unwrap_or(recorded.fit),
+                ..recorded
+            });
+            Contract { precision, preparation, classes: adaptation.classes.clone(), ..contract.clone() }
         }
         _ => Contract { precision, ..Contract::classifier(data.shape, data.classes.clone()) },
     };
@@ -162,7 +166,7 @@ pub fn fitted_to_file(loaded: &LoadedPipeline) -> Result<Option<(Contract, Adapt
         return Ok(None);
     };
     let data = describe(&loaded.pipeline.data.source, &loaded.base)?;
-    let teacher = teacher::teacher(spec, &loaded.base, &data)?;
+    let teacher = teacher::teacher(spec, &loaded.base, &data, loaded.pipeline.data.source.fit())?;
     let Some(contract) = &teacher.contract else { return Ok(None) };
     let adaptation = adaptation_to(&teacher, contract, &data.classes)?;
     Ok(Some((contract.clone(), adaptation)))

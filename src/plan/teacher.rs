@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::config::{Prepare, TeacherSpec};
-use crate::contract::{ChannelOrder, Contract, Normalization, Preparation};
+use crate::contract::{ChannelOrder, Contract, Fit, Normalization, Preparation};
 use crate::data::DataInfo;
 use crate::error::InputError;
 use crate::graph::{Graph, Model, Weights};
@@ -24,14 +24,15 @@ pub struct Teacher {
     pub network: Arc<Model>,
     /// The file with its weights.
     pub file: PathBuf,
-    /// The interface of its file, if that is an ONNX file: what is exported has the same.
+    /// The interface of its file, if that is an ONNX file: what is exported has the same, but for the fit of images, which is
+    /// the data's.
     pub contract: Option<Contract>,
 }
 
-/// Finds the teacher.
-pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo) -> Result<Teacher> {
+/// Finds the teacher; `fit` is that of the data, if they have one, and holds for files that do not record theirs.
+pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo, fit: Option<Fit>) -> Result<Teacher> {
     match (&spec.onnx, &spec.model, &spec.weights) {
-        (Some(onnx), None, None) => from_onnx(spec, onnx, base, data),
+        (Some(onnx), None, None) => from_onnx(spec, onnx, base, data, fit),
         (None, Some(model), Some(weights)) => trained(spec, model, weights, base, data),
         _ => Err(InputError::new("a teacher is either `onnx`, or `model` and `weights`")
             .hint("write `teacher: {onnx: FILE}` or `teacher: {model: NAME, weights: FILE}`")
@@ -40,7 +41,13 @@ pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo) -> Resul
 }
 
 /// Reads a file and settles how its images are prepared and what its classes are.
-fn from_onnx(spec: &TeacherSpec, onnx: &Path, base: &Path, data: &DataInfo) -> Result<Teacher> {
+fn from_onnx(
+    spec: &TeacherSpec,
+    onnx: &Path,
+    base: &Path,
+    data: &DataInfo,
+    fit: Option<Fit>,
+) -> Result<Teacher> {
     let path = base.join(onnx);
     let Classifier { network, mut contract } = import_classifier(&path, spec.shape)?;
     let shape = network.graph().input_shape();
@@ -61,7 +68,9 @@ fn from_onnx(spec: &TeacherSpec, onnx: &Path, base: &Path, data: &DataInfo) -> R
         return Err(InputError::new(problem).hint("write one name for each score, in their order").into());
     }
     if let Some(prepare) = &spec.prepare {
-        contract.preparation = Some(preparation(prepare, &contract, shape[0])?);
+        let recorded = contract.preparation.as_ref().map(|preparation| preparation.fit);
+        let fit = recorded.or(fit).unwrap_or_default();
+        contract.preparation = Some(Preparation { fit, ..preparation(prepare, &contract, shape[0])? });
     }
     let Some(preparation) = &contract.preparation else {
         return Err(InputError::new(format!("{} does not say how its images are prepared", path.display()))

@@ -42,11 +42,15 @@ impl Images {
             );
             return Err(InputError::new(problem).hint("give a pipeline with images of that size").into());
         }
-        let preparation = file.contract.preparation_or(&data.normalization);
-        let own = file.metadata.as_ref().map(|metadata| match (&metadata.normalizes, teacher) {
-            (_, Some(preparation)) => preparation,
-            (Some(_), None) => Preparation::of(&Normalization::none(wanted[0]), file.contract.layout),
-            (None, None) => Preparation::of(&data.normalization, file.contract.layout),
+        let fit = data.validation.fit();
+        let preparation = file.contract.preparation_or(&data.normalization, fit.unwrap_or_default());
+        let own = file.metadata.as_ref().map(|metadata| {
+            let own = match (&metadata.normalizes, teacher) {
+                (_, Some(preparation)) => preparation,
+                (Some(_), None) => Preparation::of(&Normalization::none(wanted[0]), file.contract.layout),
+                (None, None) => Preparation::of(&data.normalization, file.contract.layout),
+            };
+            Preparation { fit: fit.unwrap_or(metadata.fit), ..own }
         });
         Ok(Self { data, preparation, own })
     }

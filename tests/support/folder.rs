@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use cohort::contract::{ChannelOrder, PixelRange, Resize};
+use cohort::contract::{ChannelOrder, Fit, PixelRange, Resize};
 use cohort::graph::Model;
 use cohort::onnx::{Metadata, emit, plain_contract};
 use cohort::zoo;
@@ -34,6 +34,7 @@ impl Folder {
             input,
             channel_order: ChannelOrder::decoded(input[0]),
             resize: Resize::default(),
+            fit: Fit::default(),
             range: PixelRange::default(),
             mean: vec![0.5; input[0]],
             std: vec![0.25; input[0]],

@@ -38,19 +38,21 @@ pub(super) fn prepared(context: &Context<'_>, settings: &Export) -> Preparation 
     }
     let inside = Normalization::none(data.normalization.mean.len());
     let normalization = if settings.fold_normalization { &inside } else { &data.normalization };
-    Preparation::of(normalization, Layout::ChannelsFirst)
+    let fit = data.validation.fit().unwrap_or_default();
+    Preparation { fit, ..Preparation::of(normalization, Layout::ChannelsFirst) }
 }
 
 /// The bytes of a student's ONNX file.
 pub(super) fn bytes(context: &Context<'_>, peer: &Peer, settings: &Export, score: Scored) -> Result<Vec<u8>> {
     let preparation = prepared(context, settings);
     let normalizes = settings.fold_normalization.then(|| context.data.normalization.clone());
-    let Preparation { resize, order, range, normalization, .. } = preparation.clone();
+    let Preparation { resize, fit, order, range, normalization, .. } = preparation.clone();
     let metadata = Metadata {
         classes: context.plan.contract.classes.clone(),
         input: context.data.info.shape,
         channel_order: order,
         resize,
+        fit,
         range,
         mean: normalization.mean,
         std: normalization.std,

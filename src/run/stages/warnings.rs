@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::folder::{Kept, read_json};
+use crate::plan::Teacher;
 use crate::stage::StageKind;
 
 use super::Context;
@@ -17,6 +18,20 @@ pub(super) fn at_chance(context: &Context<'_>, kept: &[Kept]) {
             student.name,
             student.validation,
             100.0 * chance
+        ));
+    }
+}
+
+/// Warns of a teacher whose file records another fit of images than the data's.
+pub(super) fn another_fit(context: &Context<'_>, teacher: &Teacher) {
+    let preparation = teacher.contract.as_ref().and_then(|contract| contract.preparation.as_ref());
+    let (Some(preparation), Some(own)) = (preparation, context.data.validation.fit()) else { return };
+    if preparation.fit != own {
+        let recorded = preparation.fit.name();
+        context.options.progress.warn(format!(
+            "the teacher's file was made for images with the fit '{recorded}', and the data have '{}': write `fit: {recorded}` \
+             under `data.source.folder`, unless the teacher does better without",
+            own.name()
         ));
     }
 }
