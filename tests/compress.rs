@@ -7,9 +7,10 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cohort::contract::{Contract, Dim, Element, Layout, Output as Answer, OutputKind, TensorInfo};
-use cohort::graph::with_channels_last;
-use cohort::onnx::{OnnxFile, emit, import};
+use cohort::contract::{Contract, Dim, Element, Fit, Layout, Output as Answer, OutputKind, TensorInfo};
+use cohort::graph::{Builder, Conv2d, Graph, Model, Op, initial_weights, with_channels_last};
+use cohort::onnx::{OnnxFile, emit, import, plain_contract};
+use ndarray::ArrayD;
 use support::{Workspace, succeeded, text};
 
 fn compress(workspace: &Workspace, file: &str, more: &[&str]) -> Output {
@@ -139,4 +140,113 @@ fn a_part_of_a_file_drops_in_for_it() {
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {told}");
         assert!(told.contains(problem) && told.contains(remedy), "{arguments:?}: {told}");
     }
+}
+
+/// A file for grey images that says nothing of their preparation: class 1 if they are bright.
+fn brightness(to: &Path) {
+    let (mut builder, image) = Builder::new(vec![1, 8, 8]).unwrap();
+    let conv =
+        builder.add("conv", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(16, 1, 1) }), &[image]).unwrap();
+    let relu = builder.add("relu", Op::Relu, &[conv]).unwrap();
+    let pooled = builder.add("pool", Op::GlobalAvgPool, &[relu]).unwrap();
+    let flat = builder.add("flat", Op::Flatten, &[pooled]).unwrap();
+    let head = builder.add("head", Op::Linear { out_features: 2, bias: true }, &[flat]).unwrap();
+    let graph = builder.finish(&[(Graph::LOGITS, head)]);
+    let mut weights = initial_weights(&graph, 1);
+    weights.insert("conv.weight", ArrayD::from_elem(vec![16, 1, 1, 1], 1.0));
+    weights.insert("conv.bias", ArrayD::zeros(vec![16]));
+    let head = |at: ndarray::IxDyn| if at[0] == 1 { 1.0 / 16.0 } else { -1.0 / 16.0 };
+    weights.insert("head.weight", ArrayD::from_shape_fn(vec![2, 16], head));
+    weights.insert("head.bias", ndarray::array![0.5, -0.5].into_dyn());
+    let bytes = emit(&Model::new(graph.clone(), weights).unwrap(), &plain_contract(&graph), None).unwrap();
+    std::fs::write(to, bytes).unwrap();
+}
+
+/// Wide images whose class is the brightness of their middle third; of many, the other two thirds are the opposite.
+fn wide_images(root: &Path) {
+    let values = [40, 200];
+    for split in ["train", "val", "test"] {
+        for (class, value) in values.into_iter().enumerate() {
+            let folder = root.join(split).join(["dark", "light"][class]);
+            std::fs::create_dir_all(&folder).unwrap();
+            for index in 0..40u8 {
+                let around = if index % 5 < 2 { values[1 - class] } else { value };
+                let pixel =
+                    |x: u32, _| image::Luma([index % 7 + if (8..16).contains(&x) { value } else { around }]);
+                image::GrayImage::from_fn(24, 8, pixel).save(folder.join(format!("{index}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fit_of_images_is_found_and_kept() {
+    let workspace = Workspace::new(1);
+    brightness(&workspace.path("theirs.onnx"));
+    wide_images(&workspace.path("images"));
+    let asked = ["--data", "images", "--target", "params<=60%", "--plan"];
+    let found = compress(&workspace, "theirs.onnx", &[&asked[..], &["--out", "found"]].concat());
+    let (told, said) = (text(&found.stderr), text(&found.stdout));
+    assert!(found.status.success(), "{told}{said}");
+    let row = |end: &str| {
+        said.lines().find(|line| line.contains(end)).unwrap_or_else(|| panic!("no {end}: {said}"))
+    };
+    assert!(row(", crop").contains("100.00 %") && !row(", letterbox").contains("100.00 %"), "{said}");
+    assert!(row("taken:").contains(", crop") && told.contains("with the fit 'crop'"), "{told}{said}");
+    let pipeline = std::fs::read_to_string(workspace.path("found/pipeline.yaml")).unwrap();
+    assert!(pipeline.contains("fit: crop"), "{pipeline}");
+
+    // A fit that is given is the only one.
+    let given = ["--out", "given", "--fit", "stretch"];
+    let said = text(&compress(&workspace, "theirs.onnx", &[&asked[..], &given].concat()).stdout);
+    assert!(said.contains("taken:") && !said.contains(", crop"), "{said}");
+    assert!(!std::fs::read_to_string(workspace.path("given/pipeline.yaml")).unwrap().contains("fit:"));
+
+    // The exported file says so, and that is right.
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+        command.current_dir(workspace.path(".")).args(arguments).arg("--json").output().unwrap()
+    };
+    let quick =
+        ["stages.bench.min_samples=5", "stages.bench.min_seconds=0.05"].map(|set| ["--set", set]).concat();
+    let longer = ["--set", "stages.collaborate.epochs=20"];
+    succeeded(&run(&[&["run", "found/pipeline.yaml", "--out", "found"][..], &longer, &quick].concat()));
+    let student = "found/04-export/student.onnx";
+    let exported = OnnxFile::load(&workspace.path(student)).unwrap().metadata.unwrap();
+    assert_eq!(exported.fit, Fit::Crop);
+    let verified = succeeded(&run(&["verify", student, "--effort", "quick", "--engine", "tract"]));
+    assert_eq!(verified["preprocessing"]["passed"], true);
+    assert_eq!(verified["preprocessing"]["differences"], serde_json::json!([]));
+    // Images that are prepared for prediction as they were for the run's own score are answered as often rightly.
+    let mut right = 0;
+    for folder in ["dark", "light"] {
+        let predicted =
+            succeeded(&run(&["predict", student, &format!("images/test/{folder}"), "--top", "1"]));
+        right +=
+            predicted.as_array().unwrap().iter().filter(|one| one["classes"][0]["class"] == folder).count();
+    }
+    let score = exported.score.unwrap();
+    assert_eq!((right, score.images), (score.right, 80));
+    assert!(right > 70, "the opposite borders are cut off: {right} of 80 are right");
+    // Its own record of the fit is followed, and nothing is tried.
+    let again = ["--out", "again", "--target", "params<=90%", "--data", "images", "--plan"];
+    let again = compress(&workspace, student, &again);
+    assert!(again.status.success() && !text(&again.stdout).contains("were tried"), "{}", text(&again.stderr));
+    assert!(std::fs::read_to_string(workspace.path("again/pipeline.yaml")).unwrap().contains("fit: crop"));
+    // Trained with another one, it is warned of.
+    let other = ["--set", "data.source.folder.fit=letterbox"];
+    let warned = run(&[&["run", "again/pipeline.yaml", "--out", "again"][..], &other, &quick].concat());
+    assert!(
+        text(&warned.stderr).contains("the fit 'crop', and the data have 'letterbox'"),
+        "{}",
+        text(&warned.stderr)
+    );
+    // Data whose images have one size have no fit.
+    let refused = compress(
+        &workspace,
+        "theirs.onnx",
+        &["--target", "params<=60%", "--fit", "crop", "--out", "refused"],
+    );
+    let told = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && told.contains("--fit does not apply to p.yaml"), "{told}");
 }

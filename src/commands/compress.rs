@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::compress::{Candidates, Cost, Given, Settings, Subject, Target, Trial, find, look, write};
 use crate::config::{Augment, CropSpec, EngineName, FlipSpec, load_pipeline, names_a_file};
-use crate::contract::{ChannelOrder, PixelRange};
+use crate::contract::{ChannelOrder, Fit, PixelRange};
 use crate::error::InputError;
 use crate::files::write_atomic;
 use crate::folder::RunFolder;
@@ -70,6 +70,9 @@ pub struct Args {
     /// Channel that comes first: rgb, bgr or gray
     #[arg(long, value_parser = order)]
     pub channel_order: Option<ChannelOrder>,
+    /// How images come to the file's size: stretch, crop or letterbox [default: tried]
+    #[arg(long, value_parser = fit)]
+    pub fit: Option<Fit>,
     /// Names of the file's classes in the order of its scores, one a line
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -88,6 +91,10 @@ fn range(text: &str) -> Result<PixelRange, String> {
 
 fn order(text: &str) -> Result<ChannelOrder, String> {
     choice(text, &ChannelOrder::ALL, ChannelOrder::name)
+}
+
+fn fit(text: &str) -> Result<Fit, String> {
+    choice(text, &Fit::ALL, Fit::name)
 }
 
 /// Compresses a classifier, or says what could be reached.
@@ -204,6 +211,7 @@ fn given(args: &Args) -> Result<Given> {
         std: args.std.clone(),
         range: args.range,
         order: args.channel_order,
+        fit: args.fit,
         classes,
     })
 }
@@ -295,7 +303,7 @@ fn seen(subject: &Subject, args: &Args) -> String {
             .collect();
         text += &format!(
             "\n\nThe file does not say how its images are prepared; the usual ways were tried:\n{}\n\
-             taken: {}; another one is given with --mean, --std, --range and --channel-order",
+             taken: {}; another one is given with --mean, --std, --range, --channel-order and --fit",
             plain_table(&["preparation", "accuracy"], &rows),
             best.name
         );

@@ -38,6 +38,7 @@ pub struct Given {
     pub std: Option<Vec<f32>>,
     pub range: Option<PixelRange>,
     pub order: Option<ChannelOrder>,
+    pub fit: Option<Fit>,
     /// Names of the file's classes in the order of its scores.
     pub classes: Vec<String>,
 }
@@ -47,6 +48,7 @@ pub struct Given {
 pub struct Guess {
     pub name: String,
     pub prepare: Prepare,
+    pub fit: Fit,
     pub score: Score,
 }
 
@@ -73,7 +75,8 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
     let classifier = classifier(given)?;
     let shape: [usize; 3] =
         classifier.network.graph().input_shape().as_slice().try_into().context("images have three axes")?;
-    let data = data_of(given, shape)?;
+    let recorded = classifier.contract.preparation.as_ref().map(|preparation| preparation.fit);
+    let mut data = data_of(given, given.fit.or(recorded), shape)?;
     progress.note(format!("reading the images of {}", given.data.display()));
     let dataset = load(&data, Path::new("/"), 0)?;
     if dataset.info.shape != shape {
@@ -84,13 +87,23 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
     let names = if given.classes.is_empty() { &classifier.contract.classes } else { &given.classes };
     let (classes, labels) = classes(names, &dataset, classifier.network.graph().classes(), progress)?;
     let normalization = Normalization::none(shape[0]);
-    let dataset = dataset.adapted(&Adaptation { classes: classes.clone(), labels, normalization });
+    let adaptation = Adaptation { classes: classes.clone(), labels, normalization };
+    let mut dataset = dataset.adapted(&adaptation);
 
     let prepares = prepares(given, &classifier, shape[0])?;
-    let known = prepares.len() == 1;
+    let fits = fits(given, recorded, &dataset.validation)?;
+    let known = prepares.len() == 1 && fits.is_empty();
     let tried = if known { dataset.validation.clone() } else { dataset.validation.spread(TRIED) };
-    let guesses = guesses(prepares, &classifier, &tried)?;
-    let best = guesses.first().context("there is a way to prepare images")?.prepare.clone();
+    let guesses = guesses(prepares, fits, &classifier, &tried)?;
+    let Guess { prepare: best, fit, .. } =
+        guesses.first().context("there is a way to prepare images")?.clone();
+    if let Source::Folder(source) = &mut data.source
+        && source.fit != fit
+    {
+        source.fit = fit;
+        progress.note(format!("reading the images again, with the fit '{}'", fit.name()));
+        dataset = load(&data, Path::new("/"), 0)?.adapted(&adaptation);
+    }
     let prepared = preparation(&best, ChannelOrder::decoded(shape[0]));
     let network = in_other_order(classifier.network.clone(), &prepared)?;
     let dataset = Dataset { normalization: prepared.decoded(), ..dataset };
@@ -100,7 +113,7 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
         return Err(InputError::new(problem)
             .hint(
                 "are these images of its classes, in the order of its scores (--labels FILE), and prepared as in its \
-                 training (--mean, --std, --range, --channel-order)?",
+                 training (--mean, --std, --range, --channel-order, --fit)?",
             )
             .into());
     }
@@ -144,16 +157,39 @@ fn prepares(given: &Given, classifier: &Classifier, channels: usize) -> Result<V
     Ok(vec![("recorded in the file".into(), prepare)])
 }
 
-/// How the classifier does with each way, the best first; of equal ones, the more common.
-fn guesses(ways: Vec<(String, Prepare)>, classifier: &Classifier, tried: &Split) -> Result<Vec<Guess>> {
-    let mut guesses = Vec::new();
-    for (name, prepare) in ways {
+/// The fits that are tried besides the data's own: none where one is given or recorded, where a pipeline says how its
+/// images are read, and where all of them have the network's size.
+fn fits(given: &Given, recorded: Option<Fit>, images: &Split) -> Result<&'static [Fit]> {
+    let known = given.fit.or(recorded).is_some() || given.data.is_file();
+    Ok(if known || images.has_its_size()? { &[] } else { &[Fit::Crop, Fit::Letterbox] })
+}
+
+/// How the classifier does with each way and the fit of the images, and with the best of them and each other fit; the best
+/// first, and of equal ones, the more common.
+fn guesses(
+    ways: Vec<(String, Prepare)>,
+    fits: &[Fit],
+    classifier: &Classifier,
+    tried: &Split,
+) -> Result<Vec<Guess>> {
+    let guess = |name: String, prepare: Prepare, images: &Split| -> Result<Guess> {
         let prepared = preparation(&prepare, ChannelOrder::decoded(prepare.mean.len()));
         let network = in_other_order(classifier.network.clone(), &prepared)?;
-        let score = evaluate_model(&network, Device::Auto, tried, &prepared.decoded())?;
-        guesses.push(Guess { name, prepare, score });
+        let score = evaluate_model(&network, Device::Auto, images, &prepared.decoded())?;
+        Ok(Guess { name, prepare, fit: images.fit().unwrap_or_default(), score })
+    };
+    let better = |a: &Guess, b: &Guess| b.score.compare(&a.score);
+    let mut guesses = Vec::new();
+    for (name, prepare) in ways {
+        guesses.push(guess(name, prepare, tried)?);
     }
-    guesses.sort_by(|a, b| b.score.compare(&a.score));
+    guesses.sort_by(better);
+    for &fit in fits {
+        let Guess { name, prepare, .. } = guesses.first().context("there is a way to prepare images")?;
+        let fitted = guess(format!("{name}, {}", fit.name()), prepare.clone(), &tried.fitted(fit))?;
+        guesses.push(fitted);
+    }
+    guesses.sort_by(better);
     Ok(guesses)
 }
 
@@ -161,12 +197,22 @@ fn absolute(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// The data as a pipeline has it, with absolute paths.
-fn data_of(given: &Given, [channels, height, width]: [usize; 3]) -> Result<Data> {
+/// The data as a pipeline has it, with absolute paths; a folder has the fit that is known, a pipeline keeps its own unless
+/// another one is given.
+fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize; 3]) -> Result<Data> {
     if given.data.is_file() {
         let LoadedPipeline { mut pipeline, base, .. } = load_pipeline(&given.data, &[])?;
         if let Some(root) = pipeline.data.source.root_mut() {
             *root = absolute(&base.join(&*root));
+        }
+        match (&mut pipeline.data.source, given.fit) {
+            (_, None) => {}
+            (Source::Folder(source), Some(fit)) => source.fit = fit,
+            (Source::Digits(_) | Source::Idx(_) | Source::Cifar10(_) | Source::Cifar100(_), Some(_)) => {
+                let problem =
+                    format!("--fit does not apply to {}, whose images have one size", given.data.display());
+                return Err(InputError::new(problem).hint("leave it out").into());
+            }
         }
         return Ok(pipeline.data);
     }
@@ -180,7 +226,13 @@ fn data_of(given: &Given, [channels, height, width]: [usize; 3]) -> Result<Data>
     }
     let root = absolute(&given.data);
     let test = if root.join("test").is_dir() { 0.0 } else { TEST };
-    let source = Source::Folder(FolderSource { root, size: [height, width], fit: Fit::default(), channels, test });
+    let source = Source::Folder(FolderSource {
+        root,
+        size: [height, width],
+        fit: known.unwrap_or_default(),
+        channels,
+        test,
+    });
     Ok(Data { source, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
 }
 
