@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cohort::config::{Cifar100Labels, Cifar100Source, Data, FolderSource, IdxSource, Source};
+use cohort::config::{Cifar100Labels, Cifar100Source, Data, FolderSource, IdxSource, Labels, Source};
 use cohort::contract::Fit;
 use cohort::data::{Dataset, describe, load};
 
@@ -15,9 +15,12 @@ fn folder(name: &str) -> PathBuf {
 
 fn read(source: Source, validation: f64) -> Dataset {
     let info = describe(&source, Path::new(".")).unwrap();
-    let data =
-        load(&Data { source, validation, images: None, augment: Vec::new(), workers: 1 }, Path::new("."), 1)
-            .unwrap();
+    let data = load(
+        &Data { source, labels: Labels::Own, validation, images: None, augment: Vec::new(), workers: 1 },
+        Path::new("."),
+        1,
+    )
+    .unwrap();
     assert_eq!(data.info, info, "what is described is what is loaded");
     data
 }

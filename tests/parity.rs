@@ -299,6 +299,7 @@ proptest! {
 fn normalised_batches_reach_the_engines_unchanged() {
     let data = cohort::config::Data {
         source: cohort::config::Source::Digits(cohort::config::Digits {}),
+        labels: cohort::config::Labels::Own,
         validation: 0.2,
         images: None,
         augment: Vec::new(),

@@ -76,6 +76,9 @@ pub struct Args {
     /// Names of the file's classes in the order of its scores, one a line
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// Use no labels: the original's decisions take their place, and images may lie at any depth
+    #[arg(long)]
+    pub unlabelled: bool,
     /// Engine to measure; repeatable [default: those found]
     #[arg(long, value_name = "NAME")]
     pub engine: Vec<String>,
@@ -177,6 +180,7 @@ fn settings(args: &Args, subject: &Subject, engines: Vec<EngineName>) -> Setting
     Settings {
         name: name(args),
         seed: args.seed,
+        unlabelled: !subject.data.labels.are_own(),
         epochs: args.epochs.unwrap_or_else(|| epochs(subject.dataset.train.len())),
         batch: args.batch.min(subject.dataset.train.len()),
         lr: args.lr,
@@ -213,6 +217,7 @@ fn given(args: &Args) -> Result<Given> {
         order: args.channel_order,
         fit: args.fit,
         classes,
+        unlabelled: args.unlabelled,
     })
 }
 
@@ -295,6 +300,9 @@ fn seen(subject: &Subject, args: &Args) -> String {
         subject.validation,
         subject.dataset.validation.len(),
     );
+    if !subject.data.labels.are_own() {
+        text += ", whose labels are its own decisions: accuracy is agreement with it from here on";
+    }
     if let Some(best) = subject.guesses.first() {
         let rows: Vec<Vec<String>> = subject
             .guesses

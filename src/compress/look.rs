@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::config::{
-    Data, Device, FolderSource, LoadedPipeline, Prepare, Source, TeacherSpec, load_pipeline,
-};
-use crate::contract::{ChannelOrder, Fit, Layout, Normalization, PixelRange, Preparation};
-use crate::data::{Adaptation, Dataset, Split, load, places_of};
+use crate::config::{Data, Device, FolderSource, Labels, LoadedPipeline, Source, TeacherSpec, load_pipeline};
+use crate::contract::{ChannelOrder, Fit, Normalization, PixelRange};
+use crate::data::{Adaptation, Dataset, Split, load};
 use crate::error::InputError;
 use crate::graph::{Model, Op};
 use crate::plan::{Classifier, import_classifier, in_other_order};
 use crate::progress::Progress;
 use crate::task::Score;
-use crate::train::evaluate_model;
+use crate::train::{evaluate_model, labelled_by};
+
+use super::classes::{Classes, classes, shown_order, warn_of};
+use super::conventions::{self, Guess, fits, preparation, prepares};
 
 /// Images on which a preparation is tried.
 const TRIED: usize = 512;
@@ -22,9 +23,8 @@ const TRIED: usize = 512;
 /// Share of a folder's images that is held out where it has no split for tests.
 const TEST: f64 = 0.15;
 
-/// Mean and deviation of ImageNet's training images on the scale from 0 to 1, red first; nearly every classifier that was
-/// trained on photos has them.
-const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
+/// A network that gives one class to this share of all images has nothing to teach.
+const ALL_ALIKE: f64 = 0.99;
 
 /// What the user says about a classifier; the rest is found out.
 #[derive(Debug, Clone, Default)]
@@ -41,15 +41,8 @@ pub struct Given {
     pub fit: Option<Fit>,
     /// Names of the file's classes in the order of its scores.
     pub classes: Vec<String>,
-}
-
-/// One way to prepare images, and how the classifier does with it.
-#[derive(Debug, Clone)]
-pub struct Guess {
-    pub name: String,
-    pub prepare: Prepare,
-    pub fit: Fit,
-    pub score: Score,
+    /// Ignores labels: the file's decisions take their place.
+    pub unlabelled: bool,
 }
 
 /// A classifier with its images, as a pipeline has them.
@@ -77,55 +70,98 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
         classifier.network.graph().input_shape().as_slice().try_into().context("images have three axes")?;
     let recorded = classifier.contract.preparation.as_ref().map(|preparation| preparation.fit);
     let mut data = data_of(given, given.fit.or(recorded), shape)?;
+    let own_labels = data.labels.are_own();
     progress.note(format!("reading the images of {}", given.data.display()));
-    let dataset = load(&data, Path::new("/"), 0)?;
-    if dataset.info.shape != shape {
-        let (path, found) = (given.model.display(), dataset.info.shape);
+    let read = load(&data, Path::new("/"), 0)?;
+    if read.info.shape != shape {
+        let (path, found) = (given.model.display(), read.info.shape);
         let problem = format!("{path} takes images of {shape:?} and the pipeline's are {found:?}");
         return Err(InputError::new(problem).hint("give the pipeline's data that size").into());
     }
     let names = if given.classes.is_empty() { &classifier.contract.classes } else { &given.classes };
-    let (classes, labels) = classes(names, &dataset, classifier.network.graph().classes(), progress)?;
-    let normalization = Normalization::none(shape[0]);
-    let adaptation = Adaptation { classes: classes.clone(), labels, normalization };
-    let mut dataset = dataset.adapted(&adaptation);
+    let mut classes = classes(names, &read, classifier.network.graph().classes(), own_labels)?;
+    let own_names = read.info.classes.clone();
+    let mut dataset = read.adapted(&adaptation(&classes, shape));
 
     let prepares = prepares(given, &classifier, shape[0])?;
-    let fits = fits(given, recorded, &dataset.validation)?;
-    let known = prepares.len() == 1 && fits.is_empty();
-    let tried = if known { dataset.validation.clone() } else { dataset.validation.spread(TRIED) };
-    let guesses = guesses(prepares, fits, &classifier, &tried)?;
-    let Guess { prepare: best, fit, .. } =
-        guesses.first().context("there is a way to prepare images")?.clone();
-    if let Source::Folder(source) = &mut data.source
-        && source.fit != fit
-    {
-        source.fit = fit;
-        progress.note(format!("reading the images again, with the fit '{}'", fit.name()));
-        dataset = load(&data, Path::new("/"), 0)?.adapted(&adaptation);
-    }
-    let prepared = preparation(&best, ChannelOrder::decoded(shape[0]));
-    let network = in_other_order(classifier.network.clone(), &prepared)?;
-    let dataset = Dataset { normalization: prepared.decoded(), ..dataset };
-    let validation = evaluate_model(&network, Device::Auto, &dataset.validation, &dataset.normalization)?;
-    if validation.is_at_chance(dataset.validation.largest_share()) {
-        let problem = format!("{} is at chance level on these images: {validation}", given.model.display());
+    let mut guesses = Vec::new();
+    if own_labels {
+        let fits = fits(given, recorded, &dataset.validation)?;
+        let settled = prepares.len() == 1 && fits.is_empty();
+        let tried =
+            |data: &Dataset| if settled { data.validation.clone() } else { data.validation.spread(TRIED) };
+        guesses = conventions::guesses(prepares.clone(), fits, &classifier, &tried(&dataset))?;
+        let chance = dataset.validation.largest_share();
+        if !classes.known
+            && guesses.first().is_none_or(|best| best.score.is_at_chance(chance))
+            && let Some(shown) = shown_order(&classes, &prepares, &classifier, &tried(&dataset))?
+        {
+            // The labels were the data's in their order, so that they are mapped once.
+            dataset = dataset.adapted(&adaptation(&shown, shape));
+            guesses = conventions::guesses(prepares.clone(), fits, &classifier, &tried(&dataset))?;
+            classes = shown;
+        }
+        if !classes.known {
+            warn_of(&classes, &own_names, progress);
+        }
+    } else if prepares.len() > 1 {
+        let problem = format!("{} does not say how its images are prepared", given.model.display());
         return Err(InputError::new(problem)
-            .hint(
-                "are these images of its classes, in the order of its scores (--labels FILE), and prepared as in its \
-                 training (--mean, --std, --range, --channel-order, --fit)?",
-            )
+            .hint("without labels the usual ways cannot be tried: give --mean, --std, --range and --channel-order")
             .into());
     }
+    let best = match guesses.first() {
+        Some(best) => {
+            if let Source::Folder(source) = &mut data.source
+                && source.fit != best.fit
+            {
+                source.fit = best.fit;
+                progress.note(format!("reading the images again, with the fit '{}'", best.fit.name()));
+                dataset = load(&data, Path::new("/"), 0)?.adapted(&adaptation(&classes, shape));
+            }
+            best.prepare.clone()
+        }
+        None => prepares.first().context("there is a way to prepare images")?.1.clone(),
+    };
+    let prepared = preparation(&best, ChannelOrder::decoded(shape[0]));
+    let network = in_other_order(classifier.network.clone(), &prepared)?;
+    let mut dataset = Dataset { normalization: prepared.decoded(), ..dataset };
+    if !own_labels {
+        dataset = labelled_by(&network, Device::Auto, dataset)?;
+    }
+    let validation = evaluate_model(&network, Device::Auto, &dataset.validation, &dataset.normalization)?;
+    at_chance(given, own_labels, &validation, &dataset.validation)?;
     let teacher = TeacherSpec {
         onnx: Some(absolute(&given.model)),
         shape: given.shape,
         prepare: Some(best),
-        classes,
+        classes: classes.names,
         ..TeacherSpec::default()
     };
-    let guesses = if known { Vec::new() } else { guesses };
+    let guesses = if guesses.len() > 1 { guesses } else { Vec::new() };
     Ok(Subject { classifier, network, data, teacher, dataset, guesses, validation })
+}
+
+fn adaptation(classes: &Classes, [channels, ..]: [usize; 3]) -> Adaptation {
+    let normalization = Normalization::none(channels);
+    Adaptation { classes: classes.names.clone(), labels: classes.labels.clone(), normalization }
+}
+
+/// Refuses a classifier that knows nothing of these images.
+fn at_chance(given: &Given, own_labels: bool, score: &Score, split: &Split) -> Result<(), InputError> {
+    if own_labels && score.is_at_chance(split.largest_share()) {
+        let problem = format!("{} is at chance level on these images: {score}", given.model.display());
+        return Err(InputError::new(problem).hint(
+            "are these images of its classes, in the order of its scores (--labels FILE), and prepared as in its \
+             training (--mean, --std, --range, --channel-order, --fit)?",
+        ));
+    }
+    if !own_labels && split.largest_share() > ALL_ALIKE {
+        let problem = format!("{} decides nearly all of these images alike", given.model.display());
+        return Err(InputError::new(problem)
+            .hint("are they images of its classes, prepared as in its training (--mean, --std, --range, --channel-order, --fit)?"));
+    }
+    Ok(())
 }
 
 /// The classifier of the file.
@@ -140,57 +176,6 @@ fn classifier(given: &Given) -> Result<Classifier> {
             .into());
     }
     Ok(classifier)
-}
-
-/// The ways to prepare images that come into question: the one that is given or recorded, or the usual ones.
-fn prepares(given: &Given, classifier: &Classifier, channels: usize) -> Result<Vec<(String, Prepare)>> {
-    if let Some(prepare) = prepare_of(given, channels)? {
-        return Ok(vec![("given".into(), prepare)]);
-    }
-    let Some(recorded) = &classifier.contract.preparation else { return Ok(conventions(channels, given)) };
-    let prepare = Prepare {
-        mean: recorded.normalization.mean.clone(),
-        std: recorded.normalization.std.clone(),
-        range: recorded.range,
-        order: Some(recorded.order),
-    };
-    Ok(vec![("recorded in the file".into(), prepare)])
-}
-
-/// The fits that are tried besides the data's own: none where one is given or recorded, where a pipeline says how its
-/// images are read, and where all of them have the network's size.
-fn fits(given: &Given, recorded: Option<Fit>, images: &Split) -> Result<&'static [Fit]> {
-    let known = given.fit.or(recorded).is_some() || given.data.is_file();
-    Ok(if known || images.has_its_size()? { &[] } else { &[Fit::Crop, Fit::Letterbox] })
-}
-
-/// How the classifier does with each way and the fit of the images, and with the best of them and each other fit; the best
-/// first, and of equal ones, the more common.
-fn guesses(
-    ways: Vec<(String, Prepare)>,
-    fits: &[Fit],
-    classifier: &Classifier,
-    tried: &Split,
-) -> Result<Vec<Guess>> {
-    let guess = |name: String, prepare: Prepare, images: &Split| -> Result<Guess> {
-        let prepared = preparation(&prepare, ChannelOrder::decoded(prepare.mean.len()));
-        let network = in_other_order(classifier.network.clone(), &prepared)?;
-        let score = evaluate_model(&network, Device::Auto, images, &prepared.decoded())?;
-        Ok(Guess { name, prepare, fit: images.fit().unwrap_or_default(), score })
-    };
-    let better = |a: &Guess, b: &Guess| b.score.compare(&a.score);
-    let mut guesses = Vec::new();
-    for (name, prepare) in ways {
-        guesses.push(guess(name, prepare, tried)?);
-    }
-    guesses.sort_by(better);
-    for &fit in fits {
-        let Guess { name, prepare, .. } = guesses.first().context("there is a way to prepare images")?;
-        let fitted = guess(format!("{name}, {}", fit.name()), prepare.clone(), &tried.fitted(fit))?;
-        guesses.push(fitted);
-    }
-    guesses.sort_by(better);
-    Ok(guesses)
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -214,6 +199,9 @@ fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize;
                 return Err(InputError::new(problem).hint("leave it out").into());
             }
         }
+        if given.unlabelled {
+            pipeline.data.labels = Labels::Teacher;
+        }
         return Ok(pipeline.data);
     }
     if !given.data.is_dir() {
@@ -225,6 +213,7 @@ fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize;
         .into());
     }
     let root = absolute(&given.data);
+    let labels = if given.unlabelled { Labels::Teacher } else { Labels::Own };
     let test = if root.join("test").is_dir() { 0.0 } else { TEST };
     let source = Source::Folder(FolderSource {
         root,
@@ -233,103 +222,5 @@ fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize;
         channels,
         test,
     });
-    Ok(Data { source, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
-}
-
-/// The classifier's classes, and which of them each class of the data is.
-fn classes(
-    names: &[String],
-    dataset: &Dataset,
-    scores: usize,
-    progress: &dyn Progress,
-) -> Result<(Vec<String>, Vec<u32>)> {
-    let own = &dataset.info.classes;
-    if !names.is_empty() {
-        if names.len() != scores {
-            let problem =
-                format!("there are {} names of classes, and the file gives {scores} scores", names.len());
-            return Err(InputError::new(problem).hint("give one name for each score, in their order").into());
-        }
-        return Ok((names.to_vec(), places_of(own, names)?));
-    }
-    if own.len() != scores {
-        let problem =
-            format!("the file gives {scores} scores without names, and the data has {} classes", own.len());
-        return Err(InputError::new(problem)
-            .hint("list the names in the order of the scores, one a line: --labels FILE")
-            .into());
-    }
-    progress.warn(format!(
-        "the file does not name its classes; they are taken to be the data's in their order: {}",
-        shortened(own)
-    ));
-    Ok((own.clone(), (0..own.len() as u32).collect()))
-}
-
-fn shortened(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(6).map(String::as_str).collect();
-    if names.len() > shown.len() { format!("{}, …", shown.join(", ")) } else { shown.join(", ") }
-}
-
-/// The preparation that the options give; mean and deviation belong together.
-fn prepare_of(given: &Given, channels: usize) -> Result<Option<Prepare>, InputError> {
-    let (Some(mean), Some(std)) = (&given.mean, &given.std) else {
-        return match (&given.mean, &given.std) {
-            (None, None) => Ok(None),
-            _ => Err(InputError::new("--mean and --std belong together")
-                .hint("give both, one number for each channel")),
-        };
-    };
-    let spread = |values: &[f32]| if values.len() == 1 { vec![values[0]; channels] } else { values.to_vec() };
-    let (mean, std) = (spread(mean), spread(std));
-    if mean.len() != channels || std.len() != channels || !std.iter().all(|std| *std > 0.0) {
-        return Err(InputError::new(format!("--mean and --std do not fit images of {channels} channels"))
-            .hint("give one number for each channel, deviations above 0"));
-    }
-    let order = given.order.or(Some(ChannelOrder::decoded(channels)));
-    Ok(Some(Prepare { mean, std, range: given.range.unwrap_or_default(), order }))
-}
-
-/// The usual preparations, the most common first.
-fn conventions(channels: usize, given: &Given) -> Vec<(String, Prepare)> {
-    let (mean, std) = match channels {
-        3 => (IMAGENET.0.to_vec(), IMAGENET.1.to_vec()),
-        // The grey of ImageNet's means and deviations.
-        _ => (vec![0.449; channels], vec![0.226; channels]),
-    };
-    let byte = |values: &[f32]| values.iter().map(|value| 255.0 * value).collect::<Vec<f32>>();
-    let plain = |name: &str, mean: f32, std: f32, range| {
-        (name.to_string(), vec![mean; channels], vec![std; channels], range)
-    };
-    let ranges = [
-        ("ImageNet's mean and deviation".to_string(), mean.clone(), std.clone(), PixelRange::Unit),
-        plain("0..1", 0.0, 1.0, PixelRange::Unit),
-        plain("-1..1", 0.5, 0.5, PixelRange::Unit),
-        plain("0..255", 0.0, 1.0, PixelRange::Byte),
-        ("0..255 less ImageNet's mean".to_string(), byte(&mean), vec![1.0; channels], PixelRange::Byte),
-    ];
-    let orders: &[ChannelOrder] =
-        if channels == 3 { &[ChannelOrder::Rgb, ChannelOrder::Bgr] } else { &[ChannelOrder::Gray] };
-    let mut ways = Vec::new();
-    for &order in orders.iter().filter(|order| given.order.is_none_or(|given| given == **order)) {
-        for (name, mean, std, range) in
-            ranges.iter().filter(|(.., range)| given.range.is_none_or(|given| given == *range))
-        {
-            let (mut mean, mut std) = (mean.clone(), std.clone());
-            let mut name = name.clone();
-            if order == ChannelOrder::Bgr {
-                mean.reverse();
-                std.reverse();
-                name += ", blue first";
-            }
-            ways.push((name, Prepare { mean, std, range: *range, order: Some(order) }));
-        }
-    }
-    ways
-}
-
-fn preparation(prepare: &Prepare, decoded: ChannelOrder) -> Preparation {
-    let normalization = Normalization { mean: prepare.mean.clone(), std: prepare.std.clone() };
-    let (order, range) = (prepare.order.unwrap_or(decoded), prepare.range);
-    Preparation { order, range, ..Preparation::of(&normalization, Layout::ChannelsFirst) }
+    Ok(Data { source, labels, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
 }

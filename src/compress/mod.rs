@@ -5,6 +5,8 @@
 //! pipeline. Knows no terminal.
 
 mod candidates;
+mod classes;
+mod conventions;
 mod families;
 mod look;
 mod pipeline;
@@ -13,7 +15,8 @@ mod trial;
 mod workbench;
 
 pub use candidates::{Candidate, Candidates, Original, find};
-pub use look::{Given, Guess, Subject, look};
+pub use conventions::Guess;
+pub use look::{Given, Subject, look};
 pub use pipeline::{Settings, write};
 pub use target::{Bound, Cost, Target};
 pub use trial::Trial;

@@ -18,6 +18,8 @@ use super::look::Subject;
 pub struct Settings {
     pub name: String,
     pub seed: u64,
+    /// Whether the labels are the original's decisions, which its whole answers say better.
+    pub unlabelled: bool,
     pub epochs: usize,
     pub batch: usize,
     /// Learning rate at the schedule's peak.
@@ -34,7 +36,12 @@ pub(super) fn collaborate(settings: &Settings) -> Collaborate {
         epochs: settings.epochs,
         batch: settings.batch,
         // The students have no frozen copies of their own; the original takes their place.
-        loss: LossWeights { gamma: Some(0.0), teacher: Some(1.0), ..LossWeights::default() },
+        loss: LossWeights {
+            alpha: settings.unlabelled.then_some(0.0),
+            gamma: Some(0.0),
+            teacher: Some(1.0),
+            ..LossWeights::default()
+        },
         optimizer: Optimizer::Sgd(Sgd { lr: settings.lr, ..Sgd::default() }),
         ..Collaborate::default()
     }

@@ -28,7 +28,7 @@ pub use networks::{Prepare, Slim, SlimOf, Student, StudentModel, TeacherSpec};
 pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,
-    FlipSpec, FolderSource, IdxSource, MixSpec, Pipeline, RotateSpec, Source, TrainingPrecision,
+    FlipSpec, FolderSource, IdxSource, Labels, MixSpec, Pipeline, RotateSpec, Source, TrainingPrecision,
     names_a_file,
 };
 pub use stages::{Budgets, Export, Importance, Limit, Report, Select, SelectBy, Slimming, Stage, Verify};

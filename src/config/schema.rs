@@ -141,6 +141,9 @@ impl TrainingPrecision {
 #[serde(deny_unknown_fields)]
 pub struct Data {
     pub source: Source,
+    /// Whose decisions the labels are.
+    #[serde(default, skip_serializing_if = "Labels::are_own")]
+    pub labels: Labels,
     /// Share of the training images, stratified by class, held out for selection.
     #[serde(default = "default_validation")]
     pub validation: f64,
@@ -154,6 +157,25 @@ pub struct Data {
     /// Threads that decode and augment ahead of training; 0 takes half of the cores, at least one.
     #[serde(default)]
     pub workers: usize,
+}
+
+/// Whose decisions an image's label is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Labels {
+    /// The data's own.
+    #[default]
+    Own,
+    /// The decision of the teacher's file: every score is then the share of images that are decided as it decides. A folder
+    /// needs no classes, and its images are taken at any depth.
+    Teacher,
+}
+
+impl Labels {
+    /// Whether they are the data's own.
+    pub fn are_own(&self) -> bool {
+        *self == Labels::Own
+    }
 }
 
 fn default_validation() -> f64 {

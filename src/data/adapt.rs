@@ -12,7 +12,7 @@ use super::load::Dataset;
 pub struct Adaptation {
     /// The classifier's classes in the order of its scores.
     pub classes: Vec<String>,
-    /// The classifier's class for each class of the data.
+    /// The classifier's class for each class of the data; none where the classifier's decisions become the labels.
     pub labels: Vec<u32>,
     /// On the scale from 0 to 1, for channels as they are decoded.
     pub normalization: Normalization,
@@ -53,7 +53,8 @@ impl Dataset {
         for split in
             [Some(&mut self.train), Some(&mut self.validation), self.test.as_mut()].into_iter().flatten()
         {
-            split.labels = split.labels.iter().map(|&label| adaptation.labels[label as usize]).collect();
+            let own = |&label: &u32| adaptation.labels.get(label as usize).copied().unwrap_or(0);
+            split.labels = split.labels.iter().map(own).collect();
         }
         self.info.classes.clone_from(&adaptation.classes);
         self.normalization = adaptation.normalization.clone();
@@ -66,7 +67,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Data, Digits, Source};
+    use crate::config::{Data, Digits, Labels, Source};
 
     #[test]
     fn classes_are_found_by_name() {
@@ -82,6 +83,7 @@ mod tests {
     fn labels_are_those_of_the_classifier() {
         let data = Data {
             source: Source::Digits(Digits {}),
+            labels: Labels::Own,
             validation: 0.2,
             images: None,
             augment: Vec::new(),

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::config::FolderSource;
+use crate::config::{FolderSource, Labels};
 use crate::error::InputError;
 
 use super::decode::is_image_file;
 use super::info::{DataInfo, Opened, readable};
 use super::split::stratified;
 use super::store::{Split, Store};
+
+/// Folders in folders that are searched for images without labels.
+const DEEPEST: usize = 32;
 
 /// The test cut is the same for every seed of a pipeline, so that runs can be compared.
 const TEST_SEED: u64 = 0;
@@ -32,13 +35,13 @@ struct Trees {
     test: Option<Tree>,
 }
 
-pub(super) fn describe(source: &FolderSource, root: &Path) -> Result<DataInfo> {
-    let trees = trees(root)?;
+pub(super) fn describe(source: &FolderSource, labels: Labels, root: &Path) -> Result<DataInfo> {
+    let trees = trees(root, labels)?;
     Ok(info(source, &trees))
 }
 
-pub(super) fn read(source: &FolderSource, root: &Path) -> Result<Opened> {
-    let trees = trees(root)?;
+pub(super) fn read(source: &FolderSource, labels: Labels, root: &Path) -> Result<Opened> {
+    let trees = trees(root, labels)?;
     let info = info(source, &trees);
     let open = |tree: Tree| Split::whole(Store::files(info.shape, source.fit, tree.files), tree.labels);
     let train = open(trees.train);
@@ -70,14 +73,14 @@ fn info(source: &FolderSource, trees: &Trees) -> DataInfo {
     }
 }
 
-fn trees(root: &Path) -> Result<Trees> {
+fn trees(root: &Path, labels: Labels) -> Result<Trees> {
     let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
     let Some(train) = part(&["train"]) else {
-        return Ok(Trees { train: tree(root)?, validation: None, test: None });
+        return Ok(Trees { train: tree(root, labels)?, validation: None, test: None });
     };
-    let train = tree(&train)?;
+    let train = tree(&train, labels)?;
     let same_classes = |path: PathBuf| -> Result<Tree> {
-        let other = tree(&path)?;
+        let other = tree(&path, labels)?;
         if other.classes == train.classes {
             return Ok(other);
         }
@@ -96,8 +99,18 @@ fn trees(root: &Path) -> Result<Trees> {
     Ok(Trees { train, validation, test })
 }
 
-/// The class folders of one split, sorted by name, and their image files, sorted by name.
-fn tree(root: &Path) -> Result<Tree> {
+/// The images of one split, sorted by name: those of its class folders, or all at any depth if they have no labels.
+fn tree(root: &Path, labels: Labels) -> Result<Tree> {
+    if labels == Labels::Teacher {
+        let mut files = Vec::new();
+        images_below(root, &mut files, DEEPEST)?;
+        if files.is_empty() {
+            let problem = format!("{}: no PNG or JPEG file in this folder or below", root.display());
+            return Err(InputError::new(problem).hint("give a folder of images").into());
+        }
+        let labels = vec![0; files.len()];
+        return Ok(Tree { classes: Vec::new(), files, labels });
+    }
     let classes: Vec<PathBuf> = sorted(root)?.into_iter().filter(|path| path.is_dir()).collect();
     if classes.len() < 2 {
         let problem = format!(
@@ -121,6 +134,22 @@ fn tree(root: &Path) -> Result<Tree> {
         tree.classes.push(name_of(class));
     }
     Ok(tree)
+}
+
+/// Adds the image files of a folder and of those in it.
+fn images_below(folder: &Path, files: &mut Vec<PathBuf>, levels: usize) -> Result<()> {
+    let Some(below) = levels.checked_sub(1) else {
+        let problem = format!("{}: folders lie more than {DEEPEST} deep", folder.display());
+        return Err(InputError::new(problem).hint("is there a link to a folder above?").into());
+    };
+    for path in sorted(folder)? {
+        if path.is_dir() {
+            images_below(&path, files, below)?;
+        } else if is_image_file(&path) {
+            files.push(path);
+        }
+    }
+    Ok(())
 }
 
 /// The entries of a folder, sorted, without hidden ones.
@@ -163,14 +192,14 @@ mod tests {
             save(folder.path(), &format!("bee/{index}.jpg"), 200);
         }
         std::fs::write(folder.path().join("ant/notes.txt"), "not an image").unwrap();
-        let opened = read(&source(0.2), folder.path()).unwrap();
+        let opened = read(&source(0.2), Labels::Own, folder.path()).unwrap();
         let test = opened.test.unwrap();
         assert_eq!((opened.train.len(), test.len()), (16, 4));
         assert_eq!(test.labels().iter().filter(|&&label| label == 0).count(), 2);
-        let described = describe(&source(0.2), folder.path()).unwrap();
+        let described = describe(&source(0.2), Labels::Own, folder.path()).unwrap();
         assert_eq!((described.train_images, described.test_images), (16, Some(4)));
         assert_eq!(opened.train.image(0).unwrap()[0], 1);
-        assert!(read(&source(0.0), folder.path()).unwrap().test.is_none());
+        assert!(read(&source(0.0), Labels::Own, folder.path()).unwrap().test.is_none());
     }
 
     #[test]
@@ -179,10 +208,25 @@ mod tests {
         for path in ["train/ant/a.png", "train/bee/a.png", "val/ant/a.png", "val/wasp/a.png"] {
             save(folder.path(), path, 1);
         }
-        let error = describe(&source(0.0), folder.path()).unwrap_err();
+        let error = describe(&source(0.0), Labels::Own, folder.path()).unwrap_err();
         assert!(error.to_string().contains("class 'wasp' is not under train/"), "{error}");
         std::fs::remove_dir_all(folder.path().join("val/wasp")).unwrap();
-        let error = describe(&source(0.0), folder.path()).unwrap_err();
+        let error = describe(&source(0.0), Labels::Own, folder.path()).unwrap_err();
         assert!(error.to_string().contains("found 1 class folders"), "{error}");
+    }
+
+    #[test]
+    fn images_without_labels_are_taken_at_any_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["a.png", "2024/b.jpg", "2024/may/c.png", "2024/may/d.png"] {
+            save(folder.path(), path, 1);
+        }
+        std::fs::write(folder.path().join("2024/notes.txt"), "not an image").unwrap();
+        let opened = read(&source(0.25), Labels::Teacher, folder.path()).unwrap();
+        assert_eq!((opened.train.len(), opened.test.unwrap().len()), (3, 1));
+        assert!(opened.info.classes.is_empty());
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        let error = read(&source(0.0), Labels::Teacher, &folder.path().join("empty")).unwrap_err();
+        assert!(error.to_string().contains("no PNG or JPEG file"), "{error}");
     }
 }

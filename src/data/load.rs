@@ -40,7 +40,7 @@ pub struct Dataset {
 /// # Errors
 /// [`InputError`] if files are missing or damaged; broken images are named together.
 pub fn load(data: &Data, base: &Path, seed: u64) -> Result<Dataset> {
-    let mut opened = open(&data.source, base)?;
+    let mut opened = open(data, base)?;
     if let Some(images) = data.images.filter(|&images| images < opened.train.len()) {
         let share = images as f64 / opened.train.len() as f64;
         opened.train = stratified(&opened.train, share, derive_seed(SUBSET_SEED, &["subset"])).1;
@@ -151,11 +151,11 @@ fn broken(problems: &[String]) -> InputError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Digits, FolderSource, Source};
+    use crate::config::{Digits, FolderSource, Labels, Source};
     use crate::contract::Fit;
 
     fn data(source: Source) -> Data {
-        Data { source, validation: 0.2, images: None, augment: Vec::new(), workers: 1 }
+        Data { source, labels: Labels::Own, validation: 0.2, images: None, augment: Vec::new(), workers: 1 }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::config::Source;
+use crate::config::{Data, Source};
 use crate::error::InputError;
 
 use super::info::{DataInfo, Opened};
@@ -14,23 +14,23 @@ use super::{cifar, digits, folder, idx};
 ///
 /// # Errors
 /// [`InputError`] if a file is missing, truncated or not what it should be.
-pub fn describe(source: &Source, base: &Path) -> Result<DataInfo> {
-    match source {
+pub fn describe(data: &Data, base: &Path) -> Result<DataInfo> {
+    match &data.source {
         Source::Digits(_) => Ok(digits::read()?.info),
         Source::Idx(idx) => idx::describe(idx, &root(&idx.root, base)?),
         Source::Cifar10(cifar) => cifar::describe10(cifar, &root(&cifar.root, base)?),
         Source::Cifar100(cifar) => cifar::describe100(cifar, &root(&cifar.root, base)?),
-        Source::Folder(folder) => folder::describe(folder, &root(&folder.root, base)?),
+        Source::Folder(folder) => folder::describe(folder, data.labels, &root(&folder.root, base)?),
     }
 }
 
-pub(super) fn open(source: &Source, base: &Path) -> Result<Opened> {
-    match source {
+pub(super) fn open(data: &Data, base: &Path) -> Result<Opened> {
+    match &data.source {
         Source::Digits(_) => digits::read(),
         Source::Idx(idx) => idx::read(idx, &root(&idx.root, base)?),
         Source::Cifar10(cifar) => cifar::read10(cifar, &root(&cifar.root, base)?),
         Source::Cifar100(cifar) => cifar::read100(cifar, &root(&cifar.root, base)?),
-        Source::Folder(folder) => folder::read(folder, &root(&folder.root, base)?),
+        Source::Folder(folder) => folder::read(folder, data.labels, &root(&folder.root, base)?),
     }
 }
 

@@ -186,6 +186,11 @@ impl Split {
         self.pick(&(0..count).map(|index| index * self.len() / count).collect::<Vec<_>>())
     }
 
+    /// The same images with other labels, in their order.
+    pub fn with_labels(self, labels: impl Iterator<Item = u32>) -> Self {
+        Self { labels: labels.collect(), ..self }
+    }
+
     /// Total number of bytes of all decoded images.
     pub fn bytes(&self) -> usize {
         self.len() * self.shape().iter().product::<usize>()

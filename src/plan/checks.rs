@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::config::names_a_file;
 use crate::config::{
-    Augment, Bench, Collaborate, Device, EngineName, Export, Limit, LossTerms, Optimizer, OutOfRange,
+    Augment, Bench, Collaborate, Device, EngineName, Export, Labels, Limit, LossTerms, Optimizer, OutOfRange,
     Pipeline, Recipe, Schedule, Select, Source, Stage, StudentModel, TermKind, TrainingPrecision, Verify,
 };
 use crate::data::DataInfo;
@@ -138,6 +138,15 @@ fn data(pipeline: &Pipeline, problems: &mut Problems<'_>) {
     );
     if let Some(images) = pipeline.data.images {
         numbers.count("images", images, u32::MAX as usize);
+    }
+    let file = pipeline.teacher.as_ref().is_some_and(|teacher| teacher.onnx.is_some());
+    if pipeline.data.labels == Labels::Teacher && !file {
+        let remedy = "add `teacher: {onnx: FILE}` to the pipeline, or leave `labels` out";
+        numbers.problems.add(
+            "data.labels",
+            "there is no teacher's file whose decisions are the labels",
+            remedy,
+        );
     }
     if let Source::Folder(folder) = &pipeline.data.source {
         numbers.path = "data.source.folder".into();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::config::{Budgets, LoadedPipeline, Pipeline, Stage, StudentModel, pipeline_yaml};
+use crate::config::{Budgets, Labels, LoadedPipeline, Pipeline, Stage, StudentModel, pipeline_yaml};
 use crate::contract::{Contract, Preparation};
 use crate::data::{Adaptation, DataInfo, describe, places_of};
 use crate::error::InputError;
@@ -90,7 +90,7 @@ fn absolute(path: &Path) -> PathBuf {
 pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     let mut problems = Problems::new(loaded);
     checks::check(&loaded.pipeline, &mut problems);
-    let data = match describe(&loaded.pipeline.data.source, &loaded.base) {
+    let data = match describe(&loaded.pipeline.data, &loaded.base) {
         Ok(data) => Some(data),
         Err(error) => {
             problems.add_error("data.source", &error);
@@ -102,7 +102,7 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
         match teacher::teacher(spec, &loaded.base, data, loaded.pipeline.data.source.fit()) {
             Ok(teacher) => {
                 adaptation = teacher.contract.as_ref().and_then(|contract| {
-                    adaptation_to(&teacher, contract, &data.classes)
+                    adaptation_to(&teacher, contract, &data.classes, loaded.pipeline.data.labels)
                         .map_err(|error| problems.add_error("teacher.classes", &error))
                         .ok()
                 });
@@ -165,21 +165,29 @@ pub fn fitted_to_file(loaded: &LoadedPipeline) -> Result<Option<(Contract, Adapt
     let Some(spec) = loaded.pipeline.teacher.as_ref().filter(|teacher| teacher.onnx.is_some()) else {
         return Ok(None);
     };
-    let data = describe(&loaded.pipeline.data.source, &loaded.base)?;
+    let data = describe(&loaded.pipeline.data, &loaded.base)?;
     let teacher = teacher::teacher(spec, &loaded.base, &data, loaded.pipeline.data.source.fit())?;
     let Some(contract) = &teacher.contract else { return Ok(None) };
-    let adaptation = adaptation_to(&teacher, contract, &data.classes)?;
+    let adaptation = adaptation_to(&teacher, contract, &data.classes, loaded.pipeline.data.labels)?;
     Ok(Some((contract.clone(), adaptation)))
 }
 
-/// How data with these classes fit a file. Without names, the classes are those of the data in their order.
-fn adaptation_to(teacher: &Teacher, contract: &Contract, data: &[String]) -> Result<Adaptation> {
+/// How data with these classes fit a file. Without names, the classes are those of the data in their order, or numbers where
+/// its decisions become the labels.
+fn adaptation_to(
+    teacher: &Teacher,
+    contract: &Contract,
+    data: &[String],
+    labels: Labels,
+) -> Result<Adaptation> {
     let preparation = contract.preparation.as_ref().context("a teacher's file has a preparation")?;
-    let (classes, labels) = match contract.classes.is_empty() {
-        false => (contract.classes.clone(), places_of(data, &contract.classes)?),
-        true => (data.to_vec(), (0..data.len() as u32).collect()),
-    };
     let scores = teacher.network.graph().classes();
+    let (classes, labels) = match (labels, contract.classes.is_empty()) {
+        (Labels::Own, false) => (contract.classes.clone(), places_of(data, &contract.classes)?),
+        (Labels::Own, true) => (data.to_vec(), (0..data.len() as u32).collect()),
+        (Labels::Teacher, false) => (contract.classes.clone(), Vec::new()),
+        (Labels::Teacher, true) => ((0..scores).map(|class| class.to_string()).collect(), Vec::new()),
+    };
     if scores != classes.len() {
         let problem = format!("the teacher gives {scores} scores and the data has {} classes", data.len());
         return Err(InputError::new(problem)

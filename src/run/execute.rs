@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::bench::Environment;
-use crate::config::Stage;
+use crate::config::{Labels, Stage};
 use crate::data::Dataset;
 use crate::error::{GateFailed, InputError, Interrupted};
 use crate::files::{clear_half_written, write_atomic};
@@ -18,6 +18,7 @@ use crate::progress::{Progress, StageState};
 use crate::report::Report;
 use crate::stage::StageKind;
 use crate::torch;
+use crate::train::labelled_by;
 
 use super::key::{Surroundings, stage_key};
 use super::options::Options;
@@ -37,6 +38,10 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
     let mut data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;
     if let Some(adaptation) = &plan.adaptation {
         data = data.adapted(adaptation);
+    }
+    if let (Labels::Teacher, Some(teacher)) = (plan.pipeline.data.labels, &plan.teacher) {
+        options.progress.note("the labels are the teacher's decisions, and accuracy is agreement with it");
+        data = labelled_by(&teacher.network, plan.pipeline.device, data)?;
     }
     write_atomic(&folder.resolved_pipeline(), plan.resolved_yaml()?.as_bytes())?;
 

@@ -266,7 +266,9 @@ impl<'a> Cohort<'a> {
 
     fn validate(&self) -> Result<Vec<Score>> {
         let networks: Vec<&Network> = self.students.iter().map(|student| &student.network).collect();
-        evaluate(&networks, &self.training.data.validation, &self.training.data.normalization)
+        let Training { data, .. } = self.training;
+        let found = evaluate(&networks, &data.validation, &data.normalization)?;
+        Ok(found.into_iter().map(|evaluation| evaluation.score).collect())
     }
 
     fn interrupt(&mut self, sums: &mut Sums, names: &[&str]) -> Result<()> {

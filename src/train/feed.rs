@@ -132,12 +132,19 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Data, Digits, Source};
+    use crate::config::{Data, Digits, Labels, Source};
     use crate::data::{Dataset, batches_per_epoch, load};
 
     fn digits() -> Dataset {
         let source = Source::Digits(Digits {});
-        let data = Data { source, validation: 0.2, images: Some(200), augment: Vec::new(), workers: 1 };
+        let data = Data {
+            source,
+            labels: Labels::Own,
+            validation: 0.2,
+            images: Some(200),
+            augment: Vec::new(),
+            workers: 1,
+        };
         load(&data, Path::new("."), 1).unwrap()
     }
 

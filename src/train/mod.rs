@@ -20,7 +20,7 @@ mod step;
 pub use blocks::block_divergences;
 pub use checkpoint::CheckpointError;
 pub use cohort::{Outcome, Start, Trained, Training, prepare_precision, train};
-pub use evaluate::{evaluate, evaluate_model};
+pub use evaluate::{Evaluation, decide, evaluate, evaluate_model, labelled_by};
 pub use losses::Targets;
 pub use optimizer::OptimizerState;
 pub use part::{Measured, take_part};

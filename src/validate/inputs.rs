@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use ndarray::ArrayD;
 
-use crate::config::load_pipeline;
+use crate::config::{Labels, load_pipeline};
 use crate::contract::{Element, ImageInput, Normalization, Preparation, rows};
 use crate::data::{Dataset, Split, load};
 use crate::error::InputError;
@@ -19,6 +19,7 @@ use super::numpy::read_array;
 /// A data set, prepared as the file expects it.
 pub struct Images {
     data: Dataset,
+    labels: Labels,
     pub preparation: Preparation,
     /// The data set's own preparation, set if the file has metadata: its statistics, or no normalisation if
     /// the file normalises by itself.
@@ -31,7 +32,7 @@ impl Images {
     /// # Errors
     /// [`InputError`] if its images have another shape than the file's.
     pub fn of(data: PipelineData, pipeline: &Path, file: &OnnxFile) -> Result<Self> {
-        let PipelineData { data, teacher } = data;
+        let PipelineData { data, labels, teacher } = data;
         let wanted = file.contract.layout.planar(image_shape(file)?);
         if data.info.shape != wanted {
             let problem = format!(
@@ -52,7 +53,7 @@ impl Images {
             };
             Preparation { fit: fit.unwrap_or(metadata.fit), ..own }
         });
-        Ok(Self { data, preparation, own })
+        Ok(Self { data, labels, preparation, own })
     }
 
     /// Opens the data set that a run was trained on, if it is still there and unchanged; otherwise says why
@@ -74,6 +75,11 @@ impl Images {
 
     pub fn classes(&self) -> usize {
         self.data.info.classes.len()
+    }
+
+    /// Whether the images have labels of their own, and decisions can be scored.
+    pub fn have_labels(&self) -> bool {
+        self.labels.are_own()
     }
 
     /// The split on which the score is computed, with its name.
@@ -106,6 +112,7 @@ impl Images {
 /// The data set of a pipeline, with the classes of its teacher's file if it has one.
 pub struct PipelineData {
     pub(super) data: Dataset,
+    labels: Labels,
     /// How that file wants images prepared.
     teacher: Option<Preparation>,
 }
@@ -117,11 +124,12 @@ pub struct PipelineData {
 pub fn dataset(pipeline: &Path) -> Result<PipelineData> {
     let loaded = load_pipeline(pipeline, &[])?;
     let data = load(&loaded.pipeline.data, &loaded.base, loaded.pipeline.seed)?;
+    let labels = loaded.pipeline.data.labels;
     Ok(match fitted_to_file(&loaded)? {
         Some((contract, adaptation)) => {
-            PipelineData { data: data.adapted(&adaptation), teacher: contract.preparation }
+            PipelineData { data: data.adapted(&adaptation), labels, teacher: contract.preparation }
         }
-        None => PipelineData { data, teacher: None },
+        None => PipelineData { data, labels, teacher: None },
     })
 }
 

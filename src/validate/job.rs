@@ -149,8 +149,9 @@ pub fn validate(request: &Request, progress: &dyn Progress) -> Result<VerifyRepo
         }
         Some(_) | None => None,
     };
+    let scored_images = images.as_ref().filter(|images| images.have_labels());
     let scoring =
-        images.as_ref().filter(|_| file.contract.answer().kind != OutputKind::Decision).map(|images| {
+        scored_images.filter(|_| file.contract.answer().kind != OutputKind::Decision).map(|images| {
             let (name, split) = images.labelled();
             let written = file.metadata.as_ref().and_then(|metadata| metadata.score);
             let scored = written.or(network.as_ref().and_then(|network| network.scored));
