@@ -6,7 +6,9 @@
 //! no tensor library.
 
 mod decision;
+mod paired;
 mod score;
 
 pub use decision::{Agreement, agreement, decision, margin, ranked};
+pub use paired::{Comparison, Paired, paired};
 pub use score::{SCORE, Score};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const SCORE: &str = "accuracy";
 
 /// Two-sided 95 % quantile of the normal distribution.
-const Z_95: f64 = 1.959_964;
+pub(super) const Z_95: f64 = 1.959_963_984_540_054;
 
 /// Standard errors by which a score must differ from another to be called clearly different.
 const CLEARLY: f64 = 2.0;

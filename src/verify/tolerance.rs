@@ -84,6 +84,12 @@ impl Tolerance {
         Self { atol: 1e6, rtol: 1e6, top1, ties_excused: false, score_samples: 0.0, score_share: 1e-2 }
     }
 
+    /// Whether two numbers of right decisions on the same images may differ by so many. Reported shares are rounded, so
+    /// half a sample does not count as a difference.
+    pub fn excuses(&self, difference: f64, images: usize) -> bool {
+        difference <= self.score_samples.max(self.score_share * images as f64) + 0.5
+    }
+
     /// How much a logit may differ where the reference is `truth` and the sample's scale is `scale`.
     pub fn allowed(&self, truth: f64, scale: f64) -> f64 {
         self.atol * scale + self.rtol * truth.abs()
