@@ -71,7 +71,7 @@ const COLLABORATE: Declaration = Declaration {
 
 const SELECT: Declaration = Declaration {
     name: "select",
-    version: 2,
+    version: 3,
     needs: &[],
     // A candidate's ONNX bytes are those of the file that the export would write.
     reads: &[Data, Students, Teacher, Files(Slim), Files(Pretrain), Files(Collaborate), Settings(Export)],
@@ -103,7 +103,7 @@ const VERIFY: Declaration = Declaration {
 
 const BENCH: Declaration = Declaration {
     name: "bench",
-    version: 2,
+    version: 3,
     needs: &[Export],
     reads: &[
         Data,
@@ -120,7 +120,7 @@ const BENCH: Declaration = Declaration {
 
 const REPORT: Declaration = Declaration {
     name: "report",
-    version: 1,
+    version: 2,
     needs: &[Select],
     reads: &[
         Data,

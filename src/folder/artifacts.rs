@@ -1,5 +1,6 @@
 //! The small JSON files of a run folder.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::epoch::EpochRecord;
 use crate::files::write_atomic;
-use crate::task::Score;
+use crate::task::{Comparison, Score};
 
 /// The kept weights of one student after a training stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +44,24 @@ pub struct Original {
     pub onnx_bytes: u64,
     pub validation: Score,
     pub test: Option<Score>,
+    /// Every student compared with it, by name; empty in folders of earlier versions.
+    #[serde(default)]
+    pub students: BTreeMap<String, AgainstOriginal>,
+}
+
+/// What a student decides, compared with the original on the same images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AgainstOriginal {
+    pub validation: Comparison,
+    /// `null` without a test split.
+    pub test: Option<Comparison>,
+}
+
+impl AgainstOriginal {
+    /// The comparison on the split that was opened last.
+    pub fn last(&self) -> &Comparison {
+        self.test.as_ref().unwrap_or(&self.validation)
+    }
 }
 
 /// The choice and its reason.
@@ -89,6 +108,13 @@ mod tests {
     use super::*;
 
     const LINE: &str = r#"{"epoch":1,"lr":0.05,"students":[{"name":"small","cross_entropy":1.5,"distance":null,"angle":null,"response":0.25,"self_distillation":null,"teacher":null,"teacher_distance":null,"teacher_angle":null,"smooth_teacher":null,"total":1.75,"train_accuracy":0.5,"validation":null}]}"#;
+
+    #[test]
+    fn an_original_without_comparisons_is_read() {
+        let score = r#"{"accuracy":0.5,"loss":1.25,"images":8}"#;
+        let text = format!(r#"{{"params":1,"macs":2,"onnx_bytes":3,"validation":{score},"test":null}}"#);
+        assert!(serde_json::from_str::<Original>(&text).unwrap().students.is_empty());
+    }
 
     #[test]
     fn metrics_are_read_as_they_are_written() {

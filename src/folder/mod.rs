@@ -7,6 +7,8 @@ mod artifacts;
 mod manifest;
 mod paths;
 
-pub use artifacts::{Candidate, Choice, Kept, Original, read_json, read_metrics, write_json};
+pub use artifacts::{
+    AgainstOriginal, Candidate, Choice, Kept, Original, read_json, read_metrics, write_json,
+};
 pub use manifest::{Artifacts, Manifest, SCHEMA, StageEntry, Status, hash_outputs};
 pub use paths::{Lock, RunFolder};

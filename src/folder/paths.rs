@@ -144,6 +144,11 @@ impl RunFolder {
         self.root.join("report.md")
     }
 
+    /// Plot of the original and the students: accuracy and cost.
+    pub fn front_plot(&self) -> PathBuf {
+        self.root.join("front.svg")
+    }
+
     /// Reserves the folder for this process, creating it first.
     ///
     /// # Errors

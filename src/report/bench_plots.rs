@@ -9,10 +9,10 @@ use plotters::prelude::*;
 use crate::bench::{BenchReport, CellId, CellResult};
 use crate::config::{EngineName, Mode, Quantile};
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Result of drawing.
-type Drawn = Result<(), Box<dyn Error>>;
+pub(super) type Drawn = Result<(), Box<dyn Error>>;
 
 /// Sizes in pixels: the picture's width, the height of one cell, the margins, and the height of the sweep.
 const WIDTH: u32 = 900;
@@ -109,7 +109,7 @@ fn distributions(area: &Area<'_>, cells: &[&CellResult]) -> Drawn {
 
 /// Round numbers between two bounds, for a logarithmic axis: the series that gives the most labels without too
 /// many.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
+pub(super) fn ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (low.log10().floor() as i32)..=(high.log10().floor() as i32);
     let within = |tenths: &[u32]| -> Vec<f64> {
         let all = decades.clone().flat_map(|decade| {
@@ -124,7 +124,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// A tick's number, rounded to remove errors in its last bits.
-fn tick(value: &f64) -> String {
+pub(super) fn tick(value: &f64) -> String {
     ((value * 1e6).round() / 1e6).to_string()
 }
 

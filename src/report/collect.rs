@@ -9,6 +9,7 @@ use crate::folder::{Candidate, Choice, Manifest, Original, RunFolder, read_json}
 use crate::task::Score;
 use crate::verify::{EngineReport, SetReport, VerifyReport};
 
+use super::front::front;
 use super::model::{
     BenchRow, Compression, EngineRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,
 };
@@ -33,6 +34,8 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         validation: candidate.validation.value(),
         test: tests.get(&candidate.name).map(Score::value),
     };
+    let original: Option<Original> = read_if_there(&folder.original())?;
+    let against = original.as_ref().map(|original| &original.students);
     let students = choice.candidates.iter().map(|candidate| StudentRow {
         name: candidate.name.clone(),
         accuracy: accuracy(candidate),
@@ -40,7 +43,19 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         macs: candidate.macs,
         onnx_bytes: onnx_bytes(folder, candidate),
         chosen: candidate.name == choice.student,
+        against_original: against.and_then(|students| students.get(&candidate.name)).copied(),
     });
+    let students: Vec<StudentRow> = students.collect();
+    let original = original.map(|original| OriginalRow {
+        accuracy: SplitAccuracy {
+            validation: original.validation.value(),
+            test: original.test.as_ref().map(Score::value),
+        },
+        params: original.params,
+        macs: original.macs,
+        onnx_bytes: original.onnx_bytes,
+    });
+    let bench = measured.as_ref().map(bench_rows).unwrap_or_default();
     Ok(Report {
         name: manifest.name.clone(),
         run_dir: folder.root().display().to_string(),
@@ -53,33 +68,16 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         macs: chosen.macs,
         onnx_bytes: onnx_bytes(folder, chosen),
         compression: compression(folder, chosen, largest),
-        students: students.collect(),
-        original: read_if_there(&folder.original())?.map(|original| original_row(&original, chosen, &tests)),
+        front: original.as_ref().map(|original| front(original, &students, &bench)).unwrap_or_default(),
+        students,
+        original,
         notes: notes(&tests, chosen, measured.as_ref()),
         verify: verified.map(verify_row),
-        bench: measured.as_ref().map(bench_rows).unwrap_or_default(),
+        bench,
         budgets: measured.as_ref().map(|report| report.budgets.clone()).unwrap_or_default(),
         environment: measured.map(|report| report.environment),
         device: manifest.device,
     })
-}
-
-fn original_row(original: &Original, chosen: &Candidate, tests: &BTreeMap<String, Score>) -> OriginalRow {
-    let (own, whole) = match (tests.get(&chosen.name), &original.test) {
-        (Some(own), Some(whole)) => (own, whole),
-        _ => (&chosen.validation, &original.validation),
-    };
-    OriginalRow {
-        accuracy: SplitAccuracy {
-            validation: original.validation.value(),
-            test: original.test.as_ref().map(Score::value),
-        },
-        params: original.params,
-        macs: original.macs,
-        onnx_bytes: original.onnx_bytes,
-        difference: own.difference(whole),
-        images: own.images,
-    }
 }
 
 fn read_if_there<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<Option<T>> {

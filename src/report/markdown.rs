@@ -3,10 +3,12 @@
 use std::fmt::Write;
 
 use crate::config::Mode;
-use crate::folder::RunFolder;
+use crate::folder::{AgainstOriginal, RunFolder};
+use crate::task::Comparison;
 
 use super::format::{bytes, count, figures, or_na, percent};
-use super::model::Report;
+use super::front::cells;
+use super::model::{BenchRow, Report};
 
 /// The report as a Markdown document.
 pub fn markdown(report: &Report) -> String {
@@ -42,18 +44,7 @@ pub fn markdown(report: &Report) -> String {
             report.largest, ratio.params, ratio.macs, ratio.onnx_bytes
         );
     }
-    if let Some(original) = &report.original {
-        let [difference, low, high] = original.difference.map(|value| 100.0 * value);
-        let _ = write!(
-            text,
-            "\nAgainst the original file ({} parameters, {} MACs, {}): accuracy {difference:+.2} points, with a 95 % interval \
-             from {low:+.2} to {high:+.2} on {} images.\n",
-            count(original.params),
-            count(original.macs),
-            bytes(original.onnx_bytes),
-            original.images
-        );
-    }
+    original(&mut text, report);
     verify(&mut text, report);
     bench(&mut text, report);
     if let Some(environment) = &report.environment {
@@ -75,6 +66,93 @@ pub fn markdown(report: &Report) -> String {
         let _ = writeln!(text, "- {note}.");
     }
     text
+}
+
+/// What each student decides otherwise than the original, and what all of them cost.
+fn original(text: &mut String, report: &Report) {
+    let Some(original) = &report.original else { return };
+    *text += "\n## Against the original\n\n";
+    let share = |part: u64, whole: u64| percent(part as f64 / whole.max(1) as f64);
+    let _ = writeln!(
+        text,
+        "{} has {} of the original's parameters, {} of its MACs and {} of its bytes.",
+        report.student,
+        share(report.params, original.params),
+        share(report.macs, original.macs),
+        share(report.onnx_bytes, original.onnx_bytes),
+    );
+    compared(text, report);
+    front(text, report);
+}
+
+fn compared(text: &mut String, report: &Report) {
+    let mut rows = Vec::new();
+    for student in &report.students {
+        let Some(AgainstOriginal { validation, test }) = &student.against_original else { continue };
+        for (split, found) in [("validation", Some(validation)), ("test", test.as_ref())] {
+            let Some(Comparison { images, agreement, paired }) = found else { continue };
+            let [low, high] = paired.interval.map(|value| 100.0 * value);
+            rows.push(vec![
+                student.name.clone(),
+                split.to_string(),
+                images.to_string(),
+                format!("{:+.2}", 100.0 * paired.difference),
+                format!("{low:+.2} to {high:+.2}"),
+                paired.only_here.to_string(),
+                paired.only_there.to_string(),
+                percent(*agreement),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return;
+    }
+    *text += "\nAccuracy less the original's in points, with the 95 % interval of McNemar's test on the same images, and the \
+              number of images that only one of the two decides rightly.\n\n";
+    let header = [
+        "student",
+        "split",
+        "images",
+        "points",
+        "95 % interval",
+        "only the student",
+        "only the original",
+        "same decisions",
+    ];
+    *text += &table(&header, rows.into_iter());
+}
+
+fn front(text: &mut String, report: &Report) {
+    let cells = cells(&report.bench);
+    let latency: Vec<String> = cells.iter().map(|cell| format!("{}, ms", cell.name)).collect();
+    let header = ["", "accuracy", "parameters", "MACs", "ONNX"].into_iter();
+    let header: Vec<&str> = header.chain(latency.iter().map(String::as_str)).chain(["front"]).collect();
+    *text += "\nA row is on the Pareto front if no other row is at least as good in every column that all \
+              rows fill, and better in one.";
+    if let Some(BenchRow { mode, batch, threads, .. }) = cells.first() {
+        let _ = write!(
+            text,
+            " Latency is the median in the mode `{}` with {threads} {} and a batch of {batch}.",
+            mode.key(),
+            if *threads == 1 { "thread" } else { "threads" },
+        );
+    }
+    *text += "\n\n";
+    let rows = report.front.iter().map(|row| {
+        let mut found = vec![
+            if row.model == report.student { format!("**{}**", row.model) } else { row.model.clone() },
+            percent(row.accuracy),
+            count(row.params),
+            count(row.macs),
+            bytes(row.onnx_bytes),
+        ];
+        found.extend(cells.iter().map(|cell| or_na(row.latency_ms.get(&cell.engine).copied(), figures)));
+        found.push(if row.on_front { "yes".into() } else { "no".into() });
+        found
+    });
+    *text += &table(&header, rows);
+    let plot = RunFolder::new("").front_plot();
+    let _ = write!(text, "\n![Accuracy and cost]({})\n", plot.display());
 }
 
 fn verify(text: &mut String, report: &Report) {

@@ -6,6 +6,8 @@ mod bench_plots;
 mod blame;
 mod collect;
 mod format;
+mod front;
+mod front_plot;
 mod markdown;
 mod model;
 mod profile;
@@ -16,6 +18,8 @@ pub use bench_files::write_bench;
 pub use blame::self_test_screen;
 pub use collect::{collect, verify_row};
 pub use format::{bytes, count, node_name, percent, plain_table, short, wrap};
+pub use front::{FrontRow, ORIGINAL};
+pub use front_plot::front_svg;
 pub use markdown::markdown;
 pub use model::{
     BenchRow, Compression, EngineRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,

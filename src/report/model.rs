@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::bench::{Environment, Ratio, Verdict};
 use crate::config::{EngineName, Mode};
 use crate::engine::Placement;
+use crate::folder::AgainstOriginal;
 use crate::onnx::Finding;
 use crate::verify::{Blame, Distances, SizeReport};
+
+use super::front::FrontRow;
 
 /// Everything a person wants to know about a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,9 +29,12 @@ pub struct Report {
     pub onnx_bytes: u64,
     pub compression: Compression,
     pub students: Vec<StudentRow>,
-    /// The teacher's file that the students are parts of.
+    /// The teacher's file, which the students are to replace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<OriginalRow>,
+    /// The original and the students, with what each costs; empty without an original.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub front: Vec<FrontRow>,
     pub verify: Option<VerifyRow>,
     pub bench: Vec<BenchRow>,
     /// Latency budgets, judged on the student.
@@ -48,6 +54,13 @@ pub struct SplitAccuracy {
     pub test: Option<f64>,
 }
 
+impl SplitAccuracy {
+    /// The share on the split that was opened last.
+    pub fn last(&self) -> f64 {
+        self.test.unwrap_or(self.validation)
+    }
+}
+
 /// The largest peer's cost divided by the student's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Compression {
@@ -64,20 +77,18 @@ pub struct StudentRow {
     pub macs: u64,
     pub onnx_bytes: u64,
     pub chosen: bool,
+    /// Its decisions compared with the original's, image by image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against_original: Option<AgainstOriginal>,
 }
 
-/// The teacher's file beside the chosen student.
+/// The teacher's file beside the students.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OriginalRow {
     pub accuracy: SplitAccuracy,
     pub params: u64,
     pub macs: u64,
     pub onnx_bytes: u64,
-    /// The student's score less the original's on the split that was opened last, with its 95 % interval, as if the two came
-    /// from different images.
-    pub difference: [f64; 3],
-    /// Images of that split.
-    pub images: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -138,6 +149,6 @@ pub struct BenchRow {
     pub p99_ms: Option<f64>,
     pub images_per_second: f64,
     pub stable: bool,
-    /// How many times faster than the largest peer, paired by rounds.
+    /// How many times faster than the original, or than the largest peer where there is none, paired by rounds.
     pub speed_up: Option<Ratio>,
 }

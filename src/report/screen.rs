@@ -6,6 +6,7 @@ use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
 use super::model::{BenchRow, OriginalRow, Report, VerifyRow};
 use crate::config::Mode;
 use crate::onnx::Severity;
+use crate::task::Comparison;
 use crate::verify::Distances;
 
 /// Formats the report for a terminal.
@@ -25,15 +26,25 @@ pub fn screen(report: &Report) -> String {
 /// What a part of somebody's file has gained and lost, in one sentence.
 fn gained(report: &Report, original: &OriginalRow) -> String {
     let share = |part: u64, whole: u64| percent(part as f64 / whole.max(1) as f64);
-    let [difference, low, high] = original.difference.map(|value| 100.0 * value);
     let mut text = format!(
-        "Against the original: {} of its parameters, {} of its MACs, {} of its bytes; accuracy {difference:+.2} points \
-         (95 % interval {low:+.2} to {high:+.2}, {} images)",
+        "Against the original: {} of its parameters, {} of its MACs, {} of its bytes",
         share(report.params, original.params),
         share(report.macs, original.macs),
         share(report.onnx_bytes, original.onnx_bytes),
-        original.images,
     );
+    let chosen = report.students.iter().find(|student| student.chosen);
+    if let Some(found) = chosen.and_then(|student| student.against_original) {
+        let Comparison { images, agreement, paired } = found.last();
+        let [difference, low, high] =
+            [paired.difference, paired.interval[0], paired.interval[1]].map(|value| 100.0 * value);
+        text += &format!(
+            "; accuracy {difference:+.2} points (95 % interval {low:+.2} to {high:+.2}; of {images} images {} are right \
+             only in the student and {} only in the original; {} of the decisions are the same)",
+            paired.only_here,
+            paired.only_there,
+            percent(*agreement),
+        );
+    }
     for row in report.bench.iter().filter(|row| row.model == report.student && row.batch == 1) {
         if let Some(ratio) = &row.speed_up {
             text += &format!("; {} {:.2} times as fast", row.name, ratio.value);

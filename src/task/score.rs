@@ -58,14 +58,6 @@ impl Score {
         self.accuracy <= chance + CLEARLY * standard_error(chance, self.images)
     }
 
-    /// This score less another, with the 95 % interval of the difference, taken as if they came from different images.
-    pub fn difference(&self, other: &Self) -> [f64; 3] {
-        let difference = self.accuracy - other.accuracy;
-        let error = (variance(self.accuracy, self.images) + variance(other.accuracy, other.images)).sqrt();
-        let reach = Z_95 * error;
-        [difference, difference - reach, difference + reach]
-    }
-
     /// Whether this score is worse than another on the same images by more than two standard errors.
     pub fn is_clearly_worse_than(&self, other: &Self) -> bool {
         let middle = (self.accuracy + other.accuracy) / 2.0;

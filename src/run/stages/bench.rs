@@ -1,4 +1,4 @@
-//! The stage `bench`: measures the chosen student and the largest.
+//! The stage `bench`: measures the chosen student and the largest, or all students and the teacher's file if it has one.
 
 use std::sync::atomic::Ordering;
 
@@ -9,8 +9,8 @@ use crate::config::{Bench, Mode};
 use crate::error::{GateFailed, Interrupted};
 use crate::graph::Model;
 use crate::onnx::OnnxFile;
-use crate::plan::{Peer, as_file_takes};
-use crate::report::{bench_failures, write_bench};
+use crate::plan::as_file_takes;
+use crate::report::{ORIGINAL, bench_failures, write_bench};
 use crate::seed::derive_seed;
 
 use super::engines::open;
@@ -18,9 +18,6 @@ use super::{Context, Done};
 
 /// Number of validation images that are decoded in turns in the end-to-end mode.
 const PICTURES: usize = 64;
-
-/// The name of the teacher's file among the measured ones; no student can have it.
-const ORIGINAL: &str = "the original";
 
 /// The teacher's file, if it has one, and its network for the images that the file takes.
 fn original(context: &Context<'_>) -> Result<Option<(OnnxFile, Model)>> {
@@ -35,10 +32,6 @@ fn original(context: &Context<'_>) -> Result<Option<(OnnxFile, Model)>> {
 
 pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
     let choice = context.choice()?;
-    let mut names = vec![choice.student.as_str()];
-    if choice.largest != choice.student {
-        names.push(&choice.largest);
-    }
     let split = context.data.validation.spread(PICTURES);
     let pictures =
         (0..split.len()).map(|place| Ok((format!("validation image {place}"), split.encoded(place)?)));
@@ -46,44 +39,34 @@ pub(super) fn run(context: &Context<'_>, settings: &Bench) -> Result<Done> {
         true => pictures.collect::<Result<Vec<_>>>()?,
         false => Vec::new(),
     };
-    let load = |name: &str| {
-        let file = OnnxFile::load(&context.input(context.folder.onnx(name))?)?;
-        let peer = context.peer(name)?;
-        let model = as_file_takes(context.trained(peer)?, &file.contract)?;
-        Ok((peer, file, model))
-    };
-    let loaded: Vec<(&Peer, OnnxFile, Model)> = names.into_iter().map(load).collect::<Result<_>>()?;
     let original = original(context)?;
-    let (mut subjects, device) = (Vec::new(), context.plan.pipeline.device);
-    for (peer, file, model) in &loaded {
-        subjects.push(Subject {
+    let mut names = vec![choice.student.as_str()];
+    let others = context.plan.peers.iter().map(|peer| peer.name.as_str());
+    names.extend(
+        others.filter(|&name| name != choice.student && (original.is_some() || name == choice.largest)),
+    );
+    let load = |name| {
+        let file = OnnxFile::load(&context.input(context.folder.onnx(name))?)?;
+        let network = as_file_takes(context.trained(context.peer(name)?)?, &file.contract)?;
+        Ok((name, file, network))
+    };
+    let mut files = names.into_iter().map(load).collect::<Result<Vec<_>>>()?;
+    let baseline = if original.is_some() { ORIGINAL } else { choice.largest.as_str() };
+    files.extend(original.map(|(file, network)| (ORIGINAL, file, network)));
+    let (shape, device) = (context.data.info.shape, context.plan.pipeline.device);
+    let subjects: Vec<Subject<'_>> = files
+        .iter()
+        .map(|(name, file, network)| Subject {
             file,
             batch: file.contract.batch(),
-            model: ModelFacts::of(
-                file,
-                peer.name.clone(),
-                file.contract.layout.ordered(context.data.info.shape).to_vec(),
-            ),
-            pictures: Pictures::of(file, pictures.clone()),
-            open: Box::new(move |engine, options| open(model, device, file, engine, options)),
-        });
-    }
-    if let Some((file, network)) = &original {
-        subjects.push(Subject {
-            file,
-            batch: file.contract.batch(),
-            model: ModelFacts::of(
-                file,
-                ORIGINAL.into(),
-                file.contract.layout.ordered(context.data.info.shape).to_vec(),
-            ),
+            model: ModelFacts::of(file, (*name).to_string(), file.contract.layout.ordered(shape).to_vec()),
             pictures: Pictures::of(file, pictures.clone()),
             open: Box::new(move |engine, options| open(network, device, file, engine, options)),
-        });
-    }
+        })
+        .collect();
     let options = context.options;
     let benchmark = Benchmark {
-        baseline: original.as_ref().map_or(choice.largest.clone(), |_| ORIGINAL.to_string()),
+        baseline: baseline.to_string(),
         seed: derive_seed(context.plan.pipeline.seed, &["bench"]),
         progress: options.progress,
         stop: options.stop,

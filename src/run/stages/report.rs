@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::files::write_atomic;
 use crate::folder::write_json;
-use crate::report::{collect, markdown};
+use crate::report::{collect, front_svg, markdown};
 
 use super::{Context, Done};
 
@@ -13,5 +13,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<Done> {
     let report = collect(folder)?;
     write_json(&folder.report_json(), &report)?;
     write_atomic(&folder.report_markdown(), markdown(&report).as_bytes())?;
-    Ok(Done { files: vec![folder.report_json(), folder.report_markdown()], gate: None })
+    let mut files = vec![folder.report_json(), folder.report_markdown()];
+    if !report.front.is_empty() {
+        write_atomic(&folder.front_plot(), front_svg(&report.front, &report.bench)?.as_bytes())?;
+        files.push(folder.front_plot());
+    }
+    Ok(Done { files, gate: None })
 }

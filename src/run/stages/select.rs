@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::config::Select;
+use crate::data::Split;
 use crate::error::GateFailed;
-use crate::folder::{Candidate, Original, write_json};
+use crate::folder::{AgainstOriginal, Candidate, Original, write_json};
 use crate::graph::cost;
 use crate::onnx::Scored;
-use crate::task::Score;
-use crate::train::evaluate_model;
+use crate::plan::Peer;
+use crate::task::{Comparison, Score};
+use crate::train::{Evaluation, decide};
 
 use super::super::choose::choose;
 use super::{Context, Done, export};
@@ -47,41 +49,61 @@ pub(super) fn run(context: &Context<'_>, settings: &Select) -> Result<Done> {
     context.options.progress.note(format!("select: '{}', {}", choice.student, choice.reason));
     write_json(&folder.choice(), &choice)?;
     let mut files = vec![folder.choice()];
-    files.extend(test_scores(context)?);
-    files.extend(original(context)?);
+    // The test split is opened once, after the choice is written.
+    let tested = context.data.test.as_ref().map(|test| decided(context, test)).transpose()?;
+    if let Some(students) = &tested {
+        let scores: BTreeMap<&str, Score> =
+            students.iter().map(|(name, found)| (*name, found.score)).collect();
+        write_json(&folder.test_scores(), &scores)?;
+        files.push(folder.test_scores());
+    }
+    files.extend(original(context, tested.as_ref())?);
     Ok(Done { files, gate: None })
 }
 
-/// Scores the teacher's file as the students are scored, to be compared with them.
-fn original(context: &Context<'_>) -> Result<Option<PathBuf>> {
+/// What each student decides on a split, by name.
+type Decided<'a> = BTreeMap<&'a str, Evaluation>;
+
+/// Evaluates the students on a split.
+fn decided<'a>(context: &'a Context<'_>, split: &Split) -> Result<Decided<'a>> {
+    let (device, normalization) = (context.plan.pipeline.device, &context.data.normalization);
+    let of = |peer: &'a Peer| {
+        Ok((peer.name.as_str(), decide(&context.trained(peer)?, device, split, normalization)?))
+    };
+    context.plan.peers.iter().map(of).collect()
+}
+
+/// Evaluates the teacher's file as the students are evaluated, and compares each of them with it image by image.
+fn original(context: &Context<'_>, tested: Option<&Decided<'_>>) -> Result<Option<PathBuf>> {
     let Some(teacher) = context.plan.teacher.as_ref().filter(|teacher| teacher.contract.is_some()) else {
         return Ok(None);
     };
     let (data, device) = (context.data, context.plan.pipeline.device);
-    let score = |split| evaluate_model(&teacher.network, device, split, &data.normalization);
+    let compared = |split: &Split, students: &Decided<'_>| -> Result<(Score, BTreeMap<String, Comparison>)> {
+        let whole = decide(&teacher.network, device, split, &data.normalization)?;
+        let students = students.iter().map(|(name, student)| {
+            let found = Comparison::of(split.labels(), &student.decisions, &whole.decisions);
+            (name.to_string(), found)
+        });
+        Ok((whole.score, students.collect()))
+    };
+    let (validation, on_validation) = compared(&data.validation, &decided(context, &data.validation)?)?;
+    let test = data.test.as_ref().zip(tested);
+    let (test, on_test) = test.map(|(split, students)| compared(split, students)).transpose()?.unzip();
+    let students = on_validation.into_iter().map(|(name, validation)| {
+        let test = on_test.as_ref().and_then(|found| found.get(&name)).copied();
+        (name, AgainstOriginal { validation, test })
+    });
     let cost = cost(teacher.network.graph());
     let original = Original {
         params: cost.params,
         macs: cost.macs,
         onnx_bytes: std::fs::metadata(&teacher.file).map_or(0, |file| file.len()),
-        validation: score(&data.validation)?,
-        test: data.test.as_ref().map(score).transpose()?,
+        validation,
+        test,
+        students: students.collect(),
     };
     let path = context.folder.original();
     write_json(&path, &original)?;
-    Ok(Some(path))
-}
-
-/// Opens the test split once, after the choice is written.
-fn test_scores(context: &Context<'_>) -> Result<Option<PathBuf>> {
-    let Some(test) = &context.data.test else { return Ok(None) };
-    let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
-    for peer in &context.plan.peers {
-        let (model, device) = (context.trained(peer)?, context.plan.pipeline.device);
-        let score = evaluate_model(&model, device, test, &context.data.normalization)?;
-        scores.insert(&peer.name, score);
-    }
-    let path = context.folder.test_scores();
-    write_json(&path, &scores)?;
     Ok(Some(path))
 }
