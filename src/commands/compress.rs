@@ -1,11 +1,13 @@
 //! `cohort compress`: a trained classifier in an ONNX file in, a smaller one with the same interface out.
 
+mod screen;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::compress::{Candidates, Cost, Given, Settings, Subject, Target, Trial, find, look, write};
+use crate::compress::{Cost, Given, Settings, Subject, Target, Trial, find, look, score_engines, write};
 use crate::config::{Augment, CropSpec, EngineName, FlipSpec, load_pipeline, names_a_file};
 use crate::contract::{ChannelOrder, Fit, PixelRange};
 use crate::error::InputError;
@@ -13,10 +15,11 @@ use crate::files::write_atomic;
 use crate::folder::RunFolder;
 use crate::plan::plan;
 use crate::progress::Progress;
-use crate::report::{bytes, count, percent, plain_table, screen, short};
+use crate::report::screen as report_screen;
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
 
+use self::screen::{engine_table, planned, seen, table};
 use super::Common;
 use super::common::{Shape, choice};
 use super::run::{STOP, quoted, watch_signals};
@@ -128,6 +131,11 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         if !common.json {
             out(seen(&subject, args))?;
         }
+        let scores = score_engines(&subject, &engines, args.target, progress)?;
+        engines.retain(|engine| scores.iter().any(|score| score.engine == *engine));
+        if !common.json {
+            out(engine_table(&scores))?;
+        }
         let mut candidates = find(&subject, args.target, &engines, progress)?;
         let mut settings = settings(args, &subject, engines.clone());
         let trial =
@@ -171,7 +179,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let report = execute(&plan, &options, lock)?;
     match (common.json, &report) {
         (true, _) => out_json(&report),
-        (false, Some(report)) => out(format!("\n{}", screen(report))),
+        (false, Some(report)) => out(format!("\n{}", report_screen(report))),
         (false, None) => Ok(()),
     }
 }
@@ -269,14 +277,6 @@ fn duration(seconds: f64) -> String {
     humantime::format_duration(Duration::from_secs(rounded as u64)).to_string()
 }
 
-/// What `--plan` found, as JSON.
-fn planned(candidates: &Candidates, settings: &Settings, epoch: f64) -> Result<serde_json::Value> {
-    let mut value = serde_json::to_value(candidates)?;
-    value["epochs"] = settings.epochs.into();
-    value["epoch_seconds"] = epoch.into();
-    Ok(value)
-}
-
 fn augment(args: &Args, subject: &Subject) -> Vec<Augment> {
     let [_, height, width] = subject.dataset.info.shape;
     let mut augment = vec![Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) })];
@@ -284,90 +284,6 @@ fn augment(args: &Args, subject: &Subject) -> Vec<Augment> {
         augment.push(Augment::Flip(FlipSpec::default()));
     }
     augment
-}
-
-/// The classifier's facts, its score, and the preparations that were tried, for the terminal.
-fn seen(subject: &Subject, args: &Args) -> String {
-    let graph = subject.network.graph();
-    let cost = crate::graph::cost(graph);
-    let mut text = format!(
-        "{}: {} classes, images of {:?}, {} parameters, {} MACs\n{} on {} validation images",
-        args.model.display(),
-        graph.classes(),
-        graph.input_shape(),
-        count(cost.params),
-        count(cost.macs),
-        subject.validation,
-        subject.dataset.validation.len(),
-    );
-    if !subject.data.labels.are_own() {
-        text += ", whose labels are its own decisions: accuracy is agreement with it from here on";
-    }
-    if let Some(best) = subject.guesses.first() {
-        let rows: Vec<Vec<String>> = subject
-            .guesses
-            .iter()
-            .map(|guess| vec![guess.name.clone(), percent(guess.score.value())])
-            .collect();
-        text += &format!(
-            "\n\nThe file does not say how its images are prepared; the usual ways were tried:\n{}\n\
-             taken: {}; another one is given with --mean, --std, --range, --channel-order and --fit",
-            plain_table(&["preparation", "accuracy"], &rows),
-            best.name
-        );
-    }
-    text
-}
-
-/// The original and the parts that meet the target, as shares of the original.
-fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
-    let original = &candidates.original;
-    let mut header = vec!["", "params", "MACs", "ONNX", "slimmed", "tried"];
-    let mut rows = vec![vec![
-        "original".to_string(),
-        short(original.params),
-        short(original.macs),
-        bytes(original.bytes),
-        String::new(),
-        String::new(),
-    ]];
-    for part in &candidates.students {
-        rows.push(vec![
-            part.student.name.clone(),
-            format!("{:.1} %", 100.0 * part.params as f64 / original.params as f64),
-            short(part.macs),
-            bytes(part.bytes),
-            percent(part.before_training.value()),
-            part.after_trial.map_or(String::new(), |score| percent(score.value())),
-        ]);
-    }
-    for engine in engines.iter().map(|engine| engine.key()) {
-        header.push(engine);
-        rows[0].push(original.latency_ms.get(engine).map_or(String::new(), |ms| format!("{ms:.3} ms")));
-        for (row, part) in rows[1..].iter_mut().zip(&candidates.students) {
-            let share = part.latency_ms.get(engine).map(|[part, whole]| part / whole);
-            row.push(share.map_or(String::new(), |share| format!("{share:.2}x")));
-        }
-    }
-    let trained: Vec<&str> = candidates.trained().map(|candidate| candidate.student.name.as_str()).collect();
-    let mut text = format!(
-        "\n{}\n\nslimmed: accuracy right after slimming; tried: after a few steps of training\n\
-         to be trained: {}",
-        plain_table(&header, &rows),
-        trained.join(", ")
-    );
-    if !candidates.whole.is_empty() {
-        let names: Vec<String> = candidates
-            .whole
-            .iter()
-            .take(3)
-            .map(|whole| format!("{} ({})", whole.name, whole.reason))
-            .collect();
-        let more = candidates.whole.len().saturating_sub(names.len());
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        text += &format!("\n\nlayers that keep channels: {}{rest}", names.join(", "));
-    }
-    text
 }
 
 /// The file's hash and the options. If both are as before, the pipeline that was written is used again, because latencies that are

@@ -7,6 +7,7 @@
 mod candidates;
 mod classes;
 mod conventions;
+mod engines;
 mod families;
 mod look;
 mod pipeline;
@@ -16,6 +17,7 @@ mod workbench;
 
 pub use candidates::{Candidate, Candidates, Original, find};
 pub use conventions::Guess;
+pub use engines::{EngineScore, score_engines};
 pub use look::{Given, Subject, look};
 pub use pipeline::{Settings, write};
 pub use target::{Bound, Cost, Target};

@@ -1,0 +1,119 @@
+//! What `cohort compress` shows before it trains: the look at the file, the original in each engine, the candidates.
+
+use anyhow::Result;
+
+use crate::compress::{Candidates, EngineScore, Settings, Subject};
+use crate::config::EngineName;
+use crate::graph::cost;
+use crate::report::{bytes, count, percent, plain_table, short};
+use crate::task::Comparison;
+
+use super::Args;
+
+/// The classifier's facts, its score, and the preparations that were tried, for the terminal.
+pub(super) fn seen(subject: &Subject, args: &Args) -> String {
+    let graph = subject.network.graph();
+    let cost = cost(graph);
+    let mut text = format!(
+        "{}: {} classes, images of {:?}, {} parameters, {} MACs\n{} on {} validation images",
+        args.model.display(),
+        graph.classes(),
+        graph.input_shape(),
+        count(cost.params),
+        count(cost.macs),
+        subject.validation,
+        subject.dataset.validation.len(),
+    );
+    if !subject.data.labels.are_own() {
+        text += ", whose labels are its own decisions: accuracy is agreement with it from here on";
+    }
+    if let Some(best) = subject.guesses.first() {
+        let rows: Vec<Vec<String>> = subject
+            .guesses
+            .iter()
+            .map(|guess| vec![guess.name.clone(), percent(guess.score.value())])
+            .collect();
+        text += &format!(
+            "\n\nThe file does not say how its images are prepared; the usual ways were tried:\n{}\n\
+             taken: {}; another one is given with --mean, --std, --range, --channel-order and --fit",
+            plain_table(&["preparation", "accuracy"], &rows),
+            best.name
+        );
+    }
+    text
+}
+
+/// The original in each engine, on validation images.
+pub(super) fn engine_table(scores: &[EngineScore]) -> String {
+    let rows: Vec<Vec<String>> = scores
+        .iter()
+        .map(|score| {
+            let name = match score.engine {
+                EngineName::Torch => "torch, the imported network",
+                EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => score.engine.key(),
+            };
+            let Comparison { images, agreement, .. } = score.against_imported;
+            vec![name.into(), images.to_string(), percent(score.accuracy), percent(agreement)]
+        })
+        .collect();
+    format!("\n{}", plain_table(&["the original in", "images", "accuracy", "same decisions"], &rows))
+}
+
+/// The original and the parts that meet the target, as shares of the original.
+pub(super) fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
+    let original = &candidates.original;
+    let mut header = vec!["", "params", "MACs", "ONNX", "slimmed", "tried"];
+    let mut rows = vec![vec![
+        "original".to_string(),
+        short(original.params),
+        short(original.macs),
+        bytes(original.bytes),
+        String::new(),
+        String::new(),
+    ]];
+    for part in &candidates.students {
+        rows.push(vec![
+            part.student.name.clone(),
+            format!("{:.1} %", 100.0 * part.params as f64 / original.params as f64),
+            short(part.macs),
+            bytes(part.bytes),
+            percent(part.before_training.value()),
+            part.after_trial.map_or(String::new(), |score| percent(score.value())),
+        ]);
+    }
+    for engine in engines.iter().map(|engine| engine.key()) {
+        header.push(engine);
+        rows[0].push(original.latency_ms.get(engine).map_or(String::new(), |ms| format!("{ms:.3} ms")));
+        for (row, part) in rows[1..].iter_mut().zip(&candidates.students) {
+            let share = part.latency_ms.get(engine).map(|[part, whole]| part / whole);
+            row.push(share.map_or(String::new(), |share| format!("{share:.2}x")));
+        }
+    }
+    let trained: Vec<&str> = candidates.trained().map(|candidate| candidate.student.name.as_str()).collect();
+    let mut text = format!(
+        "\n{}\n\nslimmed: accuracy right after slimming; tried: after a few steps of training\n\
+         to be trained: {}",
+        plain_table(&header, &rows),
+        trained.join(", ")
+    );
+    if !candidates.whole.is_empty() {
+        let names: Vec<String> = candidates
+            .whole
+            .iter()
+            .take(3)
+            .map(|whole| format!("{} ({})", whole.name, whole.reason))
+            .collect();
+        let more = candidates.whole.len().saturating_sub(names.len());
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        text += &format!("\n\nlayers that keep channels: {}{rest}", names.join(", "));
+    }
+    text
+}
+
+/// What `--plan` found, as JSON.
+pub(super) fn planned(candidates: &Candidates, settings: &Settings, epoch: f64) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(candidates)?;
+    value["epochs"] = settings.epochs.into();
+    value["epoch_seconds"] = epoch.into();
+    Ok(value)
+}
