@@ -51,6 +51,31 @@ fn foreign(from: &Path, to: &Path) -> [String; 2] {
     [metadata.mean, metadata.std].map(|values| values[0].to_string())
 }
 
+/// The students are compared with the original image by image, and stand beside it with what they cost.
+fn compared(report: &serde_json::Value) {
+    for student in report["students"].as_array().unwrap() {
+        for split in ["validation", "test"] {
+            let found = &student["against_original"][split];
+            let number = |pointer: &str| found.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap();
+            let accuracy = |of: &serde_json::Value| of["accuracy"][split].as_f64().unwrap();
+            let difference = accuracy(student) - accuracy(&report["original"]);
+            let (images, here, there) =
+                (number("/images"), number("/paired/only_here"), number("/paired/only_there"));
+            assert!((difference - (here - there) / images).abs() < 1e-9, "{student:#}");
+            assert!((difference - number("/paired/difference")).abs() < 1e-9, "{student:#}");
+            assert!(number("/paired/interval/0") <= difference && difference <= number("/paired/interval/1"));
+            assert!(number("/agreement") <= 1.0 - (here + there) / images + 1e-9, "{student:#}");
+        }
+    }
+    let front = report["front"].as_array().unwrap();
+    let names: Vec<&str> = front.iter().map(|row| row["model"].as_str().unwrap()).collect();
+    assert_eq!(names, ["the original", "wide", "slim"]);
+    assert_eq!(front[0]["accuracy"], report["original"]["accuracy"]["test"]);
+    assert!(front.iter().all(|row| row["latency_ms"]["tract"].as_f64().unwrap() > 0.0), "{front:#?}");
+    // Nothing is smaller than the smallest.
+    assert_eq!(front[2]["on_front"], true, "{front:#?}");
+}
+
 #[test]
 fn a_part_of_a_file_drops_in_for_it() {
     let workspace = Workspace::new(3);
@@ -63,10 +88,16 @@ fn a_part_of_a_file_drops_in_for_it() {
     assert!(number("/params") <= 0.5 * number("/original/params"), "{report:#}");
     assert!(number("/original/accuracy/test") > 0.2, "{report:#}");
     assert_eq!(report["verify"]["passed"], true);
-    assert_eq!(
-        report["bench"].as_array().unwrap().iter().filter(|row| row["model"] == "the original").count(),
-        1
-    );
+    let mut measured: Vec<&str> =
+        report["bench"].as_array().unwrap().iter().map(|row| row["model"].as_str().unwrap()).collect();
+    measured.sort_unstable();
+    assert_eq!(measured, ["slim", "the original", "wide"]);
+    compared(&report);
+    let page = std::fs::read_to_string(workspace.path("small/report.md")).unwrap();
+    for part in ["## Against the original", "| slim | test |", "| the original |", "(front.svg)"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(std::fs::read_to_string(workspace.path("small/front.svg")).unwrap().contains("the original"));
 
     let [theirs, ours] = ["theirs.onnx", "small/04-export/student.onnx"]
         .map(|path| OnnxFile::load(&workspace.path(path)).unwrap());
@@ -90,6 +121,9 @@ fn a_part_of_a_file_drops_in_for_it() {
         told.contains("the same was asked for before") && told.contains("collaborate: done before"),
         "{told}"
     );
+    let shown = compress(&workspace, "theirs.onnx", &more[..more.len() - 1]);
+    let said = text(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("of the decisions are the same"), "{said}");
     // Another target is another run.
     let other = [&prepared[..], &["--target", "macs<=60%", "--out", "small", "--plan", "--json"]].concat();
     let planned = succeeded(&compress(&workspace, "theirs.onnx", &other));
@@ -104,6 +138,11 @@ fn a_part_of_a_file_drops_in_for_it() {
     assert!(guessed.status.success() && said.contains("the usual ways were tried"), "{told}{said}");
     assert!(said.contains("0..255 less") && said.contains("nothing is trained yet"), "{said}");
     assert!(!workspace.path("guessed/02-collaborate").exists());
+    // Every engine is shown, and decides as the imported network does.
+    let rows: Vec<&str> = said.lines().filter(|line| line.ends_with("100.00 %")).collect();
+    let named = |name: &str| rows.iter().find(|row| row.trim_start().starts_with(name));
+    let accuracy = |name: &str| named(name).map(|row| row.split_whitespace().rev().nth(3).unwrap());
+    assert!(accuracy("tract").is_some() && accuracy("tract") == accuracy("torch"), "{said}");
 
     for (file, arguments, problem, remedy) in [
         (

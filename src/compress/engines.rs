@@ -97,7 +97,8 @@ fn decisions(subject: &Subject, path: &Path, split: &Split, engine: EngineName) 
     }
     let prepare = subject.teacher.prepare.as_ref().context("the preparation is settled")?;
     let decoded = ChannelOrder::decoded(prepare.mean.len());
-    let preparation = Preparation { layout: contract.layout, ..preparation(prepare, decoded) };
+    let fit = split.fit().unwrap_or_default();
+    let preparation = Preparation { layout: contract.layout, fit, ..preparation(prepare, decoded) };
     let options = EngineOptions::default();
     let loaded = open(&file, engine, &options)?;
     let mut engine = ConfiguredEngine::new(engine, options, Ok(loaded), &file.contract);
