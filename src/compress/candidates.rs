@@ -152,7 +152,9 @@ pub fn find(
     let latency_ms = first.latency_ms.iter().map(|(engine, [_, whole])| (*engine, *whole)).collect();
     if students.len() < STUDENTS {
         let width = (search.widest(&depths[0], Widths::Uniform)?.width() * NARROWER / STEP).floor() * STEP;
-        students.push(search.candidate(&depths[0], Widths::Uniform, width.max(NARROWEST))?);
+        let mut narrow = search.candidate(&depths[0], Widths::Uniform, width.max(NARROWEST))?;
+        narrow.student.name += "-narrow";
+        students.push(narrow);
     }
     let original =
         Original { params: whole.params, macs: whole.macs, bytes: bench.whole.size_bytes(), latency_ms };

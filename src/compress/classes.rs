@@ -7,11 +7,15 @@ use crate::data::{Dataset, Split, places_of};
 use crate::error::InputError;
 use crate::plan::Classifier;
 use crate::progress::Progress;
+use crate::task::Score;
 
 use super::conventions::decided;
 
 /// Images of a class from which its score can be told.
 const FEWEST: usize = 5;
+
+/// An order found by looking at decisions is better than chance by itself; it must be so by this factor.
+const CHANCES: f64 = 1.5;
 
 /// The classifier's classes in the order of its scores, and which of them each class of the data is.
 #[derive(Debug, Clone)]
@@ -58,7 +62,7 @@ pub(super) fn classes(
 }
 
 /// Another order of classes, if the classifier's decisions on labelled images show one: with some preparation, each class has a
-/// score of its own that most of its images get. The preparation with the most right decisions counts.
+/// score of its own that its images get most often. The preparation with the most right decisions counts.
 ///
 /// # Errors
 /// If an image cannot be read or libtorch fails.
@@ -86,7 +90,8 @@ pub(super) fn shown_order(
     }))
 }
 
-/// For each label, the decision that most of its images get, if no two share one; and how many images get it.
+/// For each label, the decision that its images get most often, if no two share one; and how many images get it. `None` as well
+/// if that is not clearly more than one decision for all would get.
 fn order(decisions: &[usize], labels: &[u32], classes: usize) -> Option<(usize, Vec<u32>)> {
     let mut counts = vec![vec![0usize; classes]; classes];
     for (&decision, &label) in decisions.iter().zip(labels) {
@@ -96,13 +101,17 @@ fn order(decisions: &[usize], labels: &[u32], classes: usize) -> Option<(usize, 
     for row in &counts {
         let (place, &most) = row.iter().enumerate().max_by_key(|(_, count)| **count)?;
         let all: usize = row.iter().sum();
-        if all < FEWEST || 2 * most <= all || places.contains(&(place as u32)) {
+        if all < FEWEST || places.contains(&(place as u32)) {
             return None;
         }
         right += most;
         places.push(place as u32);
     }
-    Some((right, places))
+    let images = labels.len();
+    let largest = counts.iter().map(|row| row.iter().sum::<usize>()).max().unwrap_or(0);
+    let score = Score::new(right as f64, 0.0, images);
+    let chance = (CHANCES * largest as f64 / images.max(1) as f64).min(0.75);
+    if score.is_at_chance(chance) { None } else { Some((right, places)) }
 }
 
 /// Says in which order the classes are taken, where the file does not.

@@ -44,6 +44,9 @@ pub struct Original {
     pub onnx_bytes: u64,
     pub validation: Score,
     pub test: Option<Score>,
+    /// Whether the labels are its own decisions.
+    #[serde(default)]
+    pub gives_labels: bool,
     /// Every student compared with it, by name; empty in folders of earlier versions.
     #[serde(default)]
     pub students: BTreeMap<String, AgainstOriginal>,

@@ -35,6 +35,7 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         test: tests.get(&candidate.name).map(Score::value),
     };
     let original: Option<Original> = read_if_there(&folder.original())?;
+    let gives_labels = original.as_ref().is_some_and(|original| original.gives_labels);
     let against = original.as_ref().map(|original| &original.students);
     let students = choice.candidates.iter().map(|candidate| StudentRow {
         name: candidate.name.clone(),
@@ -71,7 +72,7 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         front: original.as_ref().map(|original| front(original, &students, &bench)).unwrap_or_default(),
         students,
         original,
-        notes: notes(&tests, chosen, measured.as_ref()),
+        notes: notes(&tests, chosen, measured.as_ref(), gives_labels),
         verify: verified.map(verify_row),
         bench,
         budgets: measured.as_ref().map(|report| report.budgets.clone()).unwrap_or_default(),
@@ -98,8 +99,16 @@ fn compression(folder: &RunFolder, chosen: &Candidate, largest: &Candidate) -> C
     }
 }
 
-fn notes(tests: &BTreeMap<String, Score>, chosen: &Candidate, measured: Option<&BenchReport>) -> Vec<String> {
+fn notes(
+    tests: &BTreeMap<String, Score>,
+    chosen: &Candidate,
+    measured: Option<&BenchReport>,
+    gives_labels: bool,
+) -> Vec<String> {
     let mut notes = Vec::new();
+    if gives_labels {
+        notes.push("there are no labels: accuracy is agreement with the original's decisions".to_string());
+    }
     match tests.get(&chosen.name) {
         Some(score) => notes.push(format!(
             "accuracy on {} validation and {} test images; the test split was opened once, after the choice",

@@ -50,18 +50,17 @@ impl Coupling {
     /// The same where the units of all groups are ranked together by what they matter for each part of their cost, and the
     /// best `width` of all of them stay, but at least a sixteenth of each group.
     pub fn global(&self, importance: &[Vec<f64>], cost: &[Vec<f64>], width: f64) -> Vec<usize> {
-        let worth = |(importance, cost): (&f64, &f64)| importance / cost.max(1.0);
-        let worths = importance.iter().zip(cost).map(|(one, two)| one.iter().zip(two).map(worth).collect());
-        let worths: Vec<Vec<f64>> = worths.collect();
-        let mut all: Vec<f64> = worths.iter().flatten().copied().collect();
-        all.sort_by(|a, b| b.total_cmp(a));
-        let last = (all.len() as f64 * width).round() as usize;
-        let limit = all.get(last).copied().unwrap_or(f64::NEG_INFINITY);
-        let count = |(group, worths): (&Group, &Vec<f64>)| {
-            let above = worths.iter().filter(|worth| **worth > limit).count() as f64;
-            rounded(group, above.max(group.units as f64 * LEAST))
-        };
-        self.groups().iter().zip(&worths).map(count).collect()
+        let mut ranked: Vec<(f64, usize)> = Vec::new();
+        for (group, (importance, cost)) in importance.iter().zip(cost).enumerate() {
+            ranked.extend(importance.iter().zip(cost).map(|(one, cost)| (one / cost.max(1.0), group)));
+        }
+        ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let mut best = vec![0usize; self.groups().len()];
+        let count = (ranked.len() as f64 * width).round() as usize;
+        ranked.iter().take(count).for_each(|(_, group)| best[*group] += 1);
+        let count =
+            |(group, &best): (&Group, &usize)| rounded(group, (best as f64).max(group.units as f64 * LEAST));
+        self.groups().iter().zip(&best).map(count).collect()
     }
 
     /// Flags for the most important units of each group, as many as `counts` says; of equal ones, the first.

@@ -101,6 +101,7 @@ fn original(context: &Context<'_>, tested: Option<&Decided<'_>>) -> Result<Optio
         onnx_bytes: std::fs::metadata(&teacher.file).map_or(0, |file| file.len()),
         validation,
         test,
+        gives_labels: !context.plan.pipeline.data.labels.are_own(),
         students: students.collect(),
     };
     let path = context.folder.original();
