@@ -107,7 +107,7 @@ fn compared(text: &mut String, report: &Report) {
     if rows.is_empty() {
         return;
     }
-    *text += "\nAccuracy less the original's in points, with the 95 % interval of McNemar's test on the same images, and the \
+    *text += "\nAccuracy less the original's in points, with the 95 % interval of a paired comparison on the same images, and the \
               number of images that only one of the two decides rightly.\n\n";
     let header = [
         "student",

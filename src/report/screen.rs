@@ -203,7 +203,7 @@ fn bench_table(mode: Mode, rows: &[&BenchRow], baseline: &str) -> String {
 
 fn summary(report: &Report) -> String {
     let mut lines = Vec::new();
-    if report.student != report.largest {
+    if report.student != report.largest && report.original.is_none() {
         let ratio = &report.compression;
         let speed = report
             .bench
