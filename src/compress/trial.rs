@@ -51,16 +51,19 @@ impl Trial<'_> {
     pub fn compare(&self, candidates: &mut [Candidate], progress: &dyn Progress) -> Result<()> {
         let mut recipe = self.recipe();
         recipe.terms.beta = 0.0;
-        let steps = (MOST_SECONDS / self.seconds_per_step(candidates.iter(), &recipe)?).min(MOST_STEPS);
+        // One after the other, because the memory of large networks would not hold all of them.
+        let Some(first) = candidates.first() else { return Ok(()) };
+        let per_step = self.seconds_per_step(std::iter::once(first), &recipe)? * candidates.len() as f64;
+        let steps = (MOST_SECONDS / per_step).min(MOST_STEPS);
         if steps < FEWEST_STEPS {
             progress.note("these networks are too large for a trial of all candidates");
             return Ok(());
         }
         let steps = steps as usize;
-        progress.note(format!("training {} candidates for {steps} steps", candidates.len()));
-        let scores = self.train(candidates.iter(), steps, &recipe, SCORED)?;
-        for (candidate, score) in candidates.iter_mut().zip(scores) {
-            candidate.after_trial = Some(score);
+        progress.note(format!("training {} candidates for {steps} steps each", candidates.len()));
+        for candidate in candidates {
+            let scores = self.train(std::iter::once(&*candidate), steps, &recipe, SCORED)?;
+            candidate.after_trial = scores.into_iter().next();
         }
         Ok(())
     }
