@@ -95,8 +95,8 @@ pub fn measure(
     };
     let subjects = files.iter().zip(&names).map(|(file, name)| subject(file, name, None, None, progress));
     let subjects = subjects.collect::<Result<Vec<_>>>()?;
-    let benchmark = Benchmark { baseline, seed: 0, progress, stop, program: None };
+    let benchmark = Benchmark { baseline: baseline.clone(), seed: 0, progress, stop, program: None };
     let mut report = bench(&subjects, settings, &benchmark)?;
-    report.budgets = judge(settings, &report.cells, |_| true);
+    report.budgets = judge(&settings.budgets, &report.cells, &baseline, |_| true);
     Ok(report)
 }

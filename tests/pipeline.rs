@@ -95,6 +95,16 @@ fn start_to_report_then_reuse_then_tampering() {
     let told = fs::read_to_string(workspace.path("out/report.md")).unwrap();
     assert!(told.contains("- budget `tract:p50<0.001ms@1`"), "the report is made after a gate, too: {told}");
 
+    // Before the choice, files are measured if there are budgets of latency.
+    let budgets = |list: &str| format!("stages.select.budgets={{max_params: 100%, latency: [{list}]}}");
+    let slow = workspace.run("out", &["--set", &budgets("'tract:p50<1us'")]);
+    assert_eq!(slow.status.code(), Some(1), "{}", text(&slow.stderr));
+    assert!(text(&slow.stderr).contains("ms in tract, allowed 0.001"), "{}", text(&slow.stderr));
+    let fast = ["--set", &budgets("'tract:p50<1s@1', 'tract:p50<100x@1'"), "--set", "stages.bench.budgets=[]"];
+    succeeded(&workspace.run("out", &fast));
+    let cells = fs::read_to_string(workspace.path("out/03-select/latency.json")).unwrap();
+    assert!(cells.contains("\"wide\"") && cells.contains("\"slim\""), "{cells}");
+
     let weights = workspace.path("out/02-collaborate/slim.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let last = bytes.len() - 1;

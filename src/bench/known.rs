@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::config::{Bench, CudaSettings, EngineName, Mode};
+use crate::config::{CudaSettings, EngineName, Mode};
 
 use super::budgets::{Outcome, judge};
 use super::cell::{CellId, CellResult, speed_ups};
@@ -141,9 +141,11 @@ fn budgets_hold_fail_or_are_undecided() {
         ("tract:p95<2ms@1x2", "a", Outcome::Undecided),
         ("tract/host:p95<2ms@1", "a", Outcome::Undecided),
         ("ort-cpu:p95<2ms@1", "a", Outcome::Undecided),
+        ("tract:p50<9x@1", "a", Outcome::Holds),
+        ("tract:p50<0.01x@1", "a", Outcome::Fails),
+        ("tract:p50<0.5x@8", "a", Outcome::Undecided),
     ] {
-        let settings = Bench { budgets: vec![budget.parse().unwrap()], ..Bench::default() };
-        let verdicts = judge(&settings, &cells, |name| name == model);
+        let verdicts = judge(&[budget.parse().unwrap()], &cells, "b", |name| name == model);
         assert_eq!(verdicts.len(), 1, "{budget}");
         assert_eq!(verdicts[0].outcome, outcome, "{budget}: {}", verdicts[0].found);
     }

@@ -23,7 +23,7 @@ mod server;
 mod stats;
 mod subject;
 
-pub use budgets::{Outcome, Verdict, judge};
+pub use budgets::{Outcome, Verdict, exceeded, judge};
 pub use cell::{CellId, CellResult, SpeedUp, Sweep};
 pub use cells::{Benchmark, bench};
 pub use compare::{Compared, Comparison, Side, compare};

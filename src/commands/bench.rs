@@ -125,7 +125,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         program: Some(std::env::current_exe()?),
     };
     let mut report = bench(&subjects, &settings, &benchmark)?;
-    report.budgets = judge(&settings, &report.cells, |_| true);
+    report.budgets = judge(&settings.budgets, &report.cells, &names[0], |_| true);
     if let (Some(path), Some(old)) = (&args.compare, &old) {
         let against = path.display().to_string();
         report.comparison =

@@ -1,10 +1,8 @@
 //! The stage `bench`: what is measured, for how long, and which budgets must hold.
 
-use std::fmt;
-use std::str::FromStr;
+use serde::{Deserialize, Serialize};
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
+use super::budget::Budget;
 
 /// An engine that runs a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -278,126 +276,6 @@ impl Quantile {
             Quantile::P95 => 0.95,
             Quantile::P99 => 0.99,
             Quantile::P999 => 0.999,
-        }
-    }
-}
-
-/// A limit on a percentile of every matching cell: `ENGINE[/MODE]:PERCENTILE<LIMIT@BATCH[xTHREADS]`, such as
-/// `ort-cpu:p95<2ms@1` or `tract/host:p99<800us@8x2`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(into = "String")]
-pub struct Budget {
-    pub engine: EngineName,
-    /// `None` matches every mode.
-    pub mode: Option<Mode>,
-    pub quantile: Quantile,
-    pub limit_ms: f64,
-    /// Images per run.
-    pub batch: usize,
-    /// `None` matches every thread count.
-    pub threads: Option<usize>,
-}
-
-/// Units of a budget's limit, in milliseconds.
-const UNITS: [(&str, f64); 3] = [("us", 1e-3), ("ms", 1.0), ("s", 1e3)];
-
-impl FromStr for Budget {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let broken = |what: &str| format!("'{text}': {what}; a budget looks like ort-cpu:p95<2ms@1");
-        let (who, rest) = text.split_once(':').ok_or_else(|| broken("no ':' after the engine"))?;
-        let (quantile, rest) = rest.split_once('<').ok_or_else(|| broken("no '<' before the limit"))?;
-        let (limit, at) = rest.split_once('@').ok_or_else(|| broken("no '@' before the batch"))?;
-        let (engine, mode) = who.split_once('/').map_or((who, None), |(engine, mode)| (engine, Some(mode)));
-        let engine = EngineName::ALL.into_iter().find(|name| name.key() == engine.trim());
-        let mode = mode.map(|mode| Mode::ALL.into_iter().find(|name| name.key() == mode.trim()));
-        let quantile = Quantile::ALL.into_iter().find(|name| name.key() == quantile.trim());
-        let (batch, threads) =
-            at.split_once('x').map_or((at, None), |(batch, threads)| (batch, Some(threads)));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number > 0);
-        Ok(Self {
-            engine: engine.ok_or_else(|| broken("the engines are torch, ort-cpu, ort-cuda and tract"))?,
-            mode: mode
-                .map(|mode| mode.ok_or_else(|| broken("the modes are device, host and end-to-end")))
-                .transpose()?,
-            quantile: quantile.ok_or_else(|| broken("the percentiles are p50, p90, p95, p99 and p99.9"))?,
-            limit_ms: limit_ms(limit)
-                .ok_or_else(|| broken("the limit is a number above 0 with us, ms or s"))?,
-            batch: number(batch).ok_or_else(|| broken("the batch is a whole number above 0"))?,
-            threads: threads
-                .map(|threads| {
-                    number(threads).ok_or_else(|| broken("the threads are a whole number above 0"))
-                })
-                .transpose()?,
-        })
-    }
-}
-
-fn limit_ms(text: &str) -> Option<f64> {
-    let text = text.trim();
-    let (unit, factor) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
-    let number: f64 = text[..text.len() - unit.len()].trim().parse().ok()?;
-    (number > 0.0 && number.is_finite()).then_some(number * factor)
-}
-
-impl fmt::Display for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.engine.key())?;
-        if let Some(mode) = self.mode {
-            write!(f, "/{}", mode.key())?;
-        }
-        write!(f, ":{}<{}ms@{}", self.quantile.key(), self.limit_ms, self.batch)?;
-        self.threads.map_or(Ok(()), |threads| write!(f, "x{threads}"))
-    }
-}
-
-impl From<Budget> for String {
-    fn from(budget: Budget) -> Self {
-        budget.to_string()
-    }
-}
-
-impl<'de> Deserialize<'de> for Budget {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn budgets_are_read_and_written() {
-        let budget: Budget = "ort-cpu:p95<2ms@1".parse().unwrap();
-        assert_eq!((budget.engine, budget.mode, budget.threads), (EngineName::OrtCpu, None, None));
-        assert_eq!((budget.quantile, budget.limit_ms, budget.batch), (Quantile::P95, 2.0, 1));
-        let budget: Budget = "tract/end-to-end: p99.9 < 800us @8x2".parse().unwrap();
-        assert_eq!((budget.mode, budget.quantile), (Some(Mode::EndToEnd), Quantile::P999));
-        assert_eq!((budget.limit_ms, budget.batch, budget.threads), (0.8, 8, Some(2)));
-        assert_eq!(budget.to_string(), "tract/end-to-end:p99.9<0.8ms@8x2");
-        assert_eq!(budget.to_string().parse::<Budget>().unwrap(), budget);
-        assert_eq!("tract:p50<1s@1".parse::<Budget>().unwrap().limit_ms, 1_000.0);
-    }
-
-    #[test]
-    fn what_is_no_budget_says_why() {
-        for (text, reason) in [
-            ("ort:p95<2ms@1", "the engines are"),
-            ("ort-cpu/fast:p95<2ms@1", "the modes are"),
-            ("ort-cpu:p96<2ms@1", "the percentiles are"),
-            ("ort-cpu:p95<2@1", "the limit is"),
-            ("ort-cpu:p95<-2ms@1", "the limit is"),
-            ("ort-cpu:p95<nanms@1", "the limit is"),
-            ("ort-cpu:p95<2ms@0", "the batch is"),
-            ("ort-cpu:p95<2ms@1x0", "the threads are"),
-            ("ort-cpu:p95<2ms", "no '@'"),
-            ("ort-cpu:p95@1", "no '<'"),
-            ("ort-cpu", "no ':'"),
-        ] {
-            let error = text.parse::<Budget>().unwrap_err();
-            assert!(error.contains(reason), "{error}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! budgets.
 
 mod bench;
+mod budget;
 mod layers;
 mod load;
 mod model;
@@ -17,7 +18,8 @@ mod study;
 mod terms;
 mod training;
 
-pub use bench::{Bench, Budget, ConvSearch, CudaSettings, EngineName, Mode, OutOfRange, Quantile, Scenario};
+pub use bench::{Bench, ConvSearch, CudaSettings, EngineName, Mode, OutOfRange, Quantile, Scenario};
+pub use budget::{Budget, LatencyLimit};
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
 pub use load::{LoadedPipeline, load_pipeline, pipeline_yaml, quickstart};
 pub use model::{

@@ -9,6 +9,7 @@ use crate::contract::Precision;
 use crate::stage::StageKind;
 
 use super::bench::{Bench, EngineName};
+use super::budget::Budget;
 use super::training::{Collaborate, Pretrain};
 
 /// One stage, written as a map of one key.
@@ -100,6 +101,10 @@ pub struct Budgets {
     pub max_params: Option<Limit>,
     pub max_macs: Option<Limit>,
     pub max_onnx_bytes: Option<Limit>,
+    /// Measured before the choice, such as `ort-cpu:p50<2ms@1`; a share (`0.5x`) is one of what the teacher's file takes, or
+    /// else the largest peer's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub latency: Vec<Budget>,
 }
 
 /// A number (`250000`) or a percentage of the largest peer's (`25%`).

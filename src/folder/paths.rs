@@ -79,6 +79,11 @@ impl RunFolder {
         self.stage(StageKind::Select).join("original.json")
     }
 
+    /// The cells that were measured for budgets of latency, before the choice.
+    pub fn selection_latency(&self) -> PathBuf {
+        self.stage(StageKind::Select).join("latency.json")
+    }
+
     /// Which student was chosen, and why.
     pub fn choice(&self) -> PathBuf {
         self.stage(StageKind::Select).join("choice.json")

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use crate::config::names_a_file;
 use crate::config::{
-    Augment, Bench, Collaborate, Device, EngineName, Export, Labels, Limit, LossTerms, Optimizer, OutOfRange,
-    Pipeline, Recipe, Schedule, Select, Source, Stage, StudentModel, TermKind, TrainingPrecision, Verify,
+    Augment, Bench, Collaborate, Device, EngineName, Export, Labels, Limit, LossTerms, Mode, Optimizer,
+    OutOfRange, Pipeline, Recipe, Schedule, Select, Source, Stage, StudentModel, TermKind, TrainingPrecision,
+    Verify,
 };
 use crate::data::DataInfo;
 use crate::epoch::Term;
@@ -379,6 +380,12 @@ fn select(settings: &Select, numbers: &mut Numbers<'_, '_>) {
     ] {
         let positive = !matches!(limit, Some(Limit::Absolute(0)));
         numbers.require(key, positive, "a number above 0", 0);
+    }
+    for budget in &budgets.latency {
+        let holds = budget.mode != Some(Mode::EndToEnd);
+        numbers.require("budgets.latency", holds, "the mode device or host before the choice", budget);
+        let torch = budget.engine != EngineName::Torch;
+        numbers.require("budgets.latency", torch, "an engine that runs files", budget.engine.key());
     }
 }
 

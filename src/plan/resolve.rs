@@ -208,7 +208,7 @@ fn check_budgets(pipeline: &Pipeline, peers: &[Peer], problems: &mut Problems<'_
     let Some(largest) = peers.iter().max_by_key(|peer| peer.cost.params) else { return };
     for (index, stage) in pipeline.stages.iter().enumerate() {
         let Stage::Select(select) = stage else { continue };
-        let Budgets { max_params, max_macs, max_onnx_bytes: _ } = select.budgets;
+        let Budgets { max_params, max_macs, max_onnx_bytes: _, latency: _ } = select.budgets;
         let params = ("max_params", max_params, (|cost| cost.params) as Value);
         let macs = ("max_macs", max_macs, (|cost| cost.macs) as Value);
         for (key, limit, value) in [params, macs] {

@@ -15,7 +15,8 @@ pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choic
     let largest = candidates.iter().max_by_key(|candidate| candidate.params);
     let Some(largest) = largest.cloned() else { anyhow::bail!("there is no student to choose from") };
     for candidate in &mut candidates {
-        candidate.exceeds = exceeded(candidate, &largest, budgets);
+        // Budgets of latency were judged when they were measured.
+        candidate.exceeds.extend(exceeded(candidate, &largest, budgets));
     }
     let allowed: Vec<&Candidate> =
         candidates.iter().filter(|candidate| candidate.exceeds.is_empty()).collect();

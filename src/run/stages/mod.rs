@@ -7,6 +7,7 @@ mod collaborate;
 mod context;
 mod engines;
 mod export;
+mod latency;
 mod pretrain;
 mod report;
 mod select;
