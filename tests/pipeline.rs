@@ -100,7 +100,8 @@ fn start_to_report_then_reuse_then_tampering() {
     let slow = workspace.run("out", &["--set", &budgets("'tract:p50<1us'")]);
     assert_eq!(slow.status.code(), Some(1), "{}", text(&slow.stderr));
     assert!(text(&slow.stderr).contains("ms in tract, allowed 0.001"), "{}", text(&slow.stderr));
-    let fast = ["--set", &budgets("'tract:p50<1s@1', 'tract:p50<100x@1'"), "--set", "stages.bench.budgets=[]"];
+    let fast =
+        ["--set", &budgets("'tract:p50<1s@1', 'tract:p50<100x@1'"), "--set", "stages.bench.budgets=[]"];
     succeeded(&workspace.run("out", &fast));
     let cells = fs::read_to_string(workspace.path("out/03-select/latency.json")).unwrap();
     assert!(cells.contains("\"wide\"") && cells.contains("\"slim\""), "{cells}");
