@@ -10,7 +10,7 @@ use crate::plan::{Classifier, in_other_order};
 use crate::task::Score;
 use crate::train::{Evaluation, decide};
 
-use super::look::Given;
+use super::given::Given;
 
 /// One way to prepare images, and how the classifier does with it.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::config::{Data, Device, FolderSource, Labels, LoadedPipeline, Source, TeacherSpec, load_pipeline};
-use crate::contract::{ChannelOrder, Fit, Normalization, PixelRange};
+use crate::contract::{ChannelOrder, Fit, Normalization};
 use crate::data::{Adaptation, Dataset, Split, load};
 use crate::error::InputError;
 use crate::graph::{Model, Op};
@@ -16,6 +16,7 @@ use crate::train::{evaluate_model, labelled_by};
 
 use super::classes::{Classes, classes, shown_order, warn_of};
 use super::conventions::{self, Guess, fits, preparation, prepares};
+use super::given::Given;
 
 /// Images on which a preparation is tried.
 const TRIED: usize = 512;
@@ -25,25 +26,6 @@ const TEST: f64 = 0.15;
 
 /// A network that gives one class to this share of all images has nothing to teach.
 const ALL_ALIKE: f64 = 0.99;
-
-/// What the user says about a classifier; the rest is found out.
-#[derive(Debug, Clone, Default)]
-pub struct Given {
-    pub model: PathBuf,
-    /// A folder of classes, or a pipeline file.
-    pub data: PathBuf,
-    /// The size of one image in the file's order of axes.
-    pub shape: Option<[usize; 3]>,
-    pub mean: Option<Vec<f32>>,
-    pub std: Option<Vec<f32>>,
-    pub range: Option<PixelRange>,
-    pub order: Option<ChannelOrder>,
-    pub fit: Option<Fit>,
-    /// Names of the file's classes in the order of its scores.
-    pub classes: Vec<String>,
-    /// Ignores labels: the file's decisions take their place.
-    pub unlabelled: bool,
-}
 
 /// A classifier with its images, as a pipeline has them.
 pub struct Subject {

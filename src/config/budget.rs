@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::bench::{EngineName, Mode, Quantile};
+use super::measured::{EngineName, Mode, Quantile};
 
 /// A limit on a percentile of every matching cell: `ENGINE[/MODE]:PERCENTILE<LIMIT@BATCH[xTHREADS]`, such as
 /// `ort-cpu:p95<2ms@1`, `tract/host:p99<800us@8x2` or `ort-cpu:p50<0.5x@1`. Without `@`, the batch is 1.

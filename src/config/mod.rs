@@ -8,6 +8,7 @@ mod bench;
 mod budget;
 mod layers;
 mod load;
+mod measured;
 mod model;
 mod networks;
 mod parse;
@@ -18,10 +19,11 @@ mod study;
 mod terms;
 mod training;
 
-pub use bench::{Bench, ConvSearch, CudaSettings, EngineName, Mode, OutOfRange, Quantile, Scenario};
+pub use bench::{Bench, ConvSearch, CudaSettings, OutOfRange, Scenario};
 pub use budget::{Budget, LatencyLimit};
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
 pub use load::{LoadedPipeline, load_pipeline, pipeline_yaml, quickstart};
+pub use measured::{EngineName, Mode, Quantile};
 pub use model::{
     Activation, Alexnet, Family, MobilenetV2, ModelSpec, Resnet, ResnetCifar, ShufflenetV2, Squeezenet, Vgg,
     Wrn,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::contract::Precision;
 use crate::stage::StageKind;
 
-use super::bench::{Bench, EngineName};
+use super::bench::Bench;
 use super::budget::Budget;
+use super::measured::EngineName;
 use super::training::{Collaborate, Pretrain};
 
 /// One stage, written as a map of one key.

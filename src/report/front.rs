@@ -2,33 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::EngineName;
 
-use super::model::{BenchRow, OriginalRow, SplitAccuracy, StudentRow};
+use super::model::{BenchRow, FrontRow, OriginalRow, SplitAccuracy, StudentRow};
 
 /// The name of the teacher's file among the measured ones; no student can have it.
 pub const ORIGINAL: &str = "the original";
-
-/// The original or a student.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FrontRow {
-    /// A student's name, or [`ORIGINAL`].
-    pub model: String,
-    /// Share of right decisions on the split that was opened last.
-    pub accuracy: f64,
-    pub params: u64,
-    /// Multiply-accumulates of one image.
-    pub macs: u64,
-    /// Bytes of the ONNX file.
-    pub onnx_bytes: u64,
-    /// Median milliseconds of one run, for each engine in which it was measured.
-    pub latency_ms: BTreeMap<EngineName, f64>,
-    /// Whether it is on the Pareto front: no other row is at least as good in everything and better in something. A
-    /// latency counts if every row has it.
-    pub on_front: bool,
-}
 
 /// Rows for the original and each student.
 pub(super) fn front(original: &OriginalRow, students: &[StudentRow], bench: &[BenchRow]) -> Vec<FrontRow> {

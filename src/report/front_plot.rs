@@ -4,8 +4,8 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use super::bench_plots::{Area, Drawn, tick, ticks};
-use super::front::{FrontRow, cells};
-use super::model::BenchRow;
+use super::front::cells;
+use super::model::{BenchRow, FrontRow};
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (900, 420);

@@ -18,11 +18,11 @@ pub use bench_files::write_bench;
 pub use blame::self_test_screen;
 pub use collect::{collect, verify_row};
 pub use format::{bytes, count, node_name, percent, plain_table, short, wrap};
-pub use front::{FrontRow, ORIGINAL};
+pub use front::ORIGINAL;
 pub use front_plot::front_svg;
 pub use markdown::markdown;
 pub use model::{
-    BenchRow, Compression, EngineRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,
+    BenchRow, Compression, EngineRow, FrontRow, OriginalRow, Report, SplitAccuracy, StudentRow, VerifyRow,
 };
 pub use profile::profile_screen;
 pub use screen::{screen, verify_screen};

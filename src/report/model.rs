@@ -1,5 +1,7 @@
 //! The report as data. Its JSON form is printed by `run --json` and stored in `report.json`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bench::{Environment, Ratio, Verdict};
@@ -8,8 +10,6 @@ use crate::engine::Placement;
 use crate::folder::AgainstOriginal;
 use crate::onnx::Finding;
 use crate::verify::{Blame, Distances, SizeReport};
-
-use super::front::FrontRow;
 
 /// Everything a person wants to know about a finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,25 @@ pub struct Report {
     pub device: String,
     /// Caveats that a reader must know besides the figures.
     pub notes: Vec<String>,
+}
+
+/// The original or a student.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontRow {
+    /// A student's name, or [`super::ORIGINAL`].
+    pub model: String,
+    /// Share of right decisions on the split that was opened last.
+    pub accuracy: f64,
+    pub params: u64,
+    /// Multiply-accumulates of one image.
+    pub macs: u64,
+    /// Bytes of the ONNX file.
+    pub onnx_bytes: u64,
+    /// Median milliseconds of one run, for each engine in which it was measured.
+    pub latency_ms: BTreeMap<EngineName, f64>,
+    /// Whether it is on the Pareto front: no other row is at least as good in everything and better in something. A
+    /// latency counts if every row has it.
+    pub on_front: bool,
 }
 
 /// Shares of correct decisions.

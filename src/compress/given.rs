@@ -1,0 +1,24 @@
+//! What the user says about a classifier and its images.
+
+use std::path::PathBuf;
+
+use crate::contract::{ChannelOrder, Fit, PixelRange};
+
+/// What the user says about a classifier; the rest is found out.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    pub model: PathBuf,
+    /// A folder of classes, or a pipeline file.
+    pub data: PathBuf,
+    /// The size of one image in the file's order of axes.
+    pub shape: Option<[usize; 3]>,
+    pub mean: Option<Vec<f32>>,
+    pub std: Option<Vec<f32>>,
+    pub range: Option<PixelRange>,
+    pub order: Option<ChannelOrder>,
+    pub fit: Option<Fit>,
+    /// Names of the file's classes in the order of its scores.
+    pub classes: Vec<String>,
+    /// Ignores labels: the file's decisions take their place.
+    pub unlabelled: bool,
+}
