@@ -66,7 +66,7 @@ pub fn judge(
     verdicts
 }
 
-/// Whether a budget speaks of a cell, whatever its model is.
+/// Whether a budget applies to a cell of any model.
 fn concerns(budget: &Budget, cell: &CellId) -> bool {
     cell.engine == budget.engine
         && cell.batch == budget.batch
@@ -74,7 +74,7 @@ fn concerns(budget: &Budget, cell: &CellId) -> bool {
         && budget.mode.is_none_or(|mode| mode == cell.mode)
 }
 
-/// What a budget allows a cell, in milliseconds; `None` if that depends on a cell of the baseline that was not measured.
+/// The limit that a budget sets for a cell, in milliseconds. `None` if it is a share and the baseline was not measured.
 fn limit(budget: &Budget, cell: &CellResult, cells: &[CellResult], baseline: &str) -> Option<f64> {
     let like = |other: &&CellResult| {
         let (one, two) = (&cell.cell, &other.cell);

@@ -1,4 +1,4 @@
-//! What `cohort compress` shows before it trains: the look at the file, the original in each engine, the candidates.
+//! Terminal output of `cohort compress` before training: facts of the file, its score in each engine, the candidates.
 
 use anyhow::Result;
 
@@ -110,7 +110,7 @@ pub(super) fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     text
 }
 
-/// What `--plan` found, as JSON.
+/// The result of `--plan` as JSON.
 pub(super) fn planned(candidates: &Candidates, settings: &Settings, epoch: f64) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(candidates)?;
     value["epochs"] = settings.epochs.into();
