@@ -15,7 +15,9 @@ use cohort::config::{
 };
 use cohort::graph::{Model, fold_batch_norm};
 use cohort::torch::{self, Network};
-use cohort::train::{Iteration, Learner, OptimizerState, Targets, Teaching, prepare_precision, step};
+use cohort::train::{
+    Answerer, Iteration, Learner, OptimizerState, Targets, Teaching, prepare_precision, step,
+};
 use cohort::zoo;
 use tch::{Kind, Tensor};
 
@@ -80,7 +82,7 @@ fn main() -> Result<()> {
             name: format!("student {seed}"),
             optimizer: OptimizerState::new(&network_of_student, &optimizer)?,
             network: network_of_student,
-            frozen: Some(network(&fold_batch_norm(&model)?)?),
+            frozen: Some(Answerer::Network(network(&fold_batch_norm(&model)?)?)),
             lr_factor: 1.0,
         });
     }

@@ -1,4 +1,4 @@
-//! The three jobs as a library does them: compress a model, validate an exported file, measure latency.
+//! The jobs as a library does them: run a pipeline, compress a trained file, validate an exported file, measure latency.
 //!
 //! They are what the commands `run`, `verify` and `bench` do with their default settings, and report to a
 //! [`Progress`] instead of a terminal. Every other module is internal: it serves the program and its tests, and may change
@@ -11,6 +11,8 @@ use anyhow::Result;
 
 use crate::bench::{BenchReport, Benchmark, bench, judge};
 use crate::commands::bench::{names, subject};
+#[cfg(feature = "train")]
+pub use crate::compress::{Given, Job, Length, Target};
 use crate::config::{Bench, Mode, OutOfRange, load_pipeline};
 use crate::error::InputError;
 use crate::folder::RunFolder;
@@ -48,11 +50,43 @@ pub fn compress(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Option<Report>> {
-    let plan = plan(&load_pipeline(pipeline, &[])?)?;
     let resume = format!("compress({}, {})", pipeline.display(), folder.display());
+    run(pipeline, folder, resume, progress, stop)
+}
+
+fn run(
+    pipeline: &Path,
+    folder: &Path,
+    resume: String,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Option<Report>> {
+    let plan = plan(&load_pipeline(pipeline, &[])?)?;
     let options = Options { out: folder.to_path_buf(), progress, stop, resume, siblings: Vec::new() };
     let lock = RunFolder::new(folder).lock()?;
     execute(&plan, &options, lock)
+}
+
+/// Compresses the trained classifier in an ONNX file as `cohort compress` does: finds smaller networks that meet the target,
+/// writes a pipeline that trains them into the run folder `folder`, and runs it. If the same was asked for in this folder
+/// before, its pipeline goes on.
+///
+/// # Errors
+/// As [`compress`], and [`InputError`] if the file, the images or the target cannot be used.
+#[cfg(feature = "train")]
+pub fn compress_file(
+    job: &Job,
+    folder: &Path,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Option<Report>> {
+    std::fs::create_dir_all(folder)?;
+    if !job.is_prepared(folder)? {
+        let _lock = RunFolder::new(folder).lock()?;
+        job.prepare(folder, &mut |_| Ok(()), progress, stop)?;
+    }
+    let resume = format!("compress_file of {} in {}", job.given.model.display(), folder.display());
+    run(&Job::pipeline(folder), folder, resume, progress, stop)
 }
 
 /// Compares what every engine computes from the ONNX file `model` with a reference in float64: the checkpoint of the run

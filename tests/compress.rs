@@ -11,7 +11,10 @@ use cohort::contract::{Contract, Dim, Element, Fit, Layout, Output as Answer, Ou
 use cohort::graph::{Builder, Conv2d, Graph, Model, Op, initial_weights, node_params, with_channels_last};
 use cohort::onnx::{OnnxFile, emit, import, plain_contract};
 use ndarray::{ArrayD, Axis};
+use prost::Message;
 use support::{Workspace, succeeded, text};
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{ModelProto, NodeProto, TensorProto};
 
 fn compress(workspace: &Workspace, file: &str, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
@@ -170,7 +173,7 @@ fn a_part_of_a_file_drops_in_for_it() {
         (
             "theirs.onnx",
             vec!["--target", "params<=10"],
-            "no part of this network meets the target",
+            "no network meets the target",
             "ask for",
         ),
         (
@@ -193,6 +196,81 @@ fn a_part_of_a_file_drops_in_for_it() {
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {told}");
         assert!(told.contains(problem) && told.contains(remedy), "{arguments:?}: {told}");
     }
+}
+
+/// The same file with an operator in front that cannot be imported: what is not a number becomes 0.
+fn with_unknown_operator(path: &Path) {
+    let mut model = ModelProto::decode(std::fs::read(path).unwrap().as_slice()).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    let image = graph.input[0].name.clone();
+    for name in graph.node.iter_mut().flat_map(|node| &mut node.input).filter(|name| **name == image) {
+        *name = "numbers".into();
+    }
+    let node = |op: &str, input: &[&str], output: &str| NodeProto {
+        op_type: op.into(),
+        input: input.iter().map(ToString::to_string).collect(),
+        output: vec![output.into()],
+        ..NodeProto::default()
+    };
+    let nothing = TensorProto {
+        name: "nothing".into(),
+        data_type: DataType::Float as i32,
+        float_data: vec![0.0],
+        ..TensorProto::default()
+    };
+    graph.initializer.push(nothing);
+    graph.node.insert(0, node("IsNaN", &[&image], "isnt"));
+    graph.node.insert(1, node("Where", &["isnt", "nothing", &image], "numbers"));
+    std::fs::write(path, model.encode_to_vec()).unwrap();
+}
+
+/// It teaches new students through ONNX Runtime; they have its interface, and are compared with it.
+#[test]
+fn a_file_that_cannot_be_imported_teaches_students_of_the_zoo() {
+    let workspace = Workspace::new(10);
+    succeeded(&workspace.run("out", &["--set", "stages.bench.min_samples=5"]));
+    let theirs = workspace.path("theirs.onnx");
+    let [mean, std] = foreign(&workspace.path("out/04-export/wide.onnx"), &theirs, 0);
+    with_unknown_operator(&theirs);
+    let prepared = ["--mean", &mean, "--std", &std, "--engine", "ort-cpu", "--out", "zoo"];
+    let more = [&prepared[..], &["--target", "macs<=2M", "--json"]].concat();
+    let made = compress(&workspace, "theirs.onnx", &more);
+    let told = text(&made.stderr);
+    assert!(told.contains("students of the zoo") && told.contains("IsNaN"), "{told}");
+    let report = succeeded(&made);
+    assert_eq!(report["original"]["macs"], serde_json::Value::Null);
+    assert!(report["original"]["params"].as_f64().unwrap() > 1e3, "{report:#}");
+    assert!(report["original"]["accuracy"]["test"].as_f64().unwrap() > 0.5, "{report:#}");
+    assert!(report["macs"].as_f64().unwrap() <= 2e6, "{report:#}");
+    assert_eq!(report["verify"]["passed"], true);
+    let pipeline = std::fs::read_to_string(workspace.path("zoo/pipeline.yaml")).unwrap();
+    assert!(!pipeline.contains("slim:") && pipeline.contains("max_macs: '2000000'"), "{pipeline}");
+    let metrics = std::fs::read_to_string(workspace.path("zoo/02-collaborate/metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(metrics.lines().next().unwrap()).unwrap();
+    assert!(first.pointer("/students/0/terms/teacher").unwrap().as_f64().unwrap() > 0.0, "{first:#}");
+    let [theirs, ours] = ["theirs.onnx", "zoo/04-export/student.onnx"]
+        .map(|path| OnnxFile::load(&workspace.path(path)).unwrap());
+    assert_eq!((ours.contract.input, ours.contract.outputs), (theirs.contract.input, theirs.contract.outputs));
+
+    // How many multiply-accumulates it has is not known, and no part of it can be taken.
+    let refused = compress(&workspace, "theirs.onnx", &[&prepared[..], &["--target", "macs<=50%"]].concat());
+    let told = text(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && told.contains("give a number, such as macs<=5M"), "{told}");
+    workspace.write(
+        "part.yaml",
+        &format!(
+            "version: 1\nname: part\ndata: {{source: {{digits: {{}}}}}}\n\
+             teacher: {{onnx: theirs.onnx, prepare: {{mean: [{mean}], std: [{std}]}}}}\n\
+             cohort: [{{name: a, model: {{slim: {{of: teacher, width: 0.5}}}}}}]\nstages: [slim: {{}}]\n"
+        ),
+    );
+    let checked = Command::new(env!("CARGO_BIN_EXE_cohort"))
+        .current_dir(workspace.path("."))
+        .args(["check", "part.yaml"])
+        .output()
+        .unwrap();
+    let told = text(&checked.stderr);
+    assert!(checked.status.code() == Some(2) && told.contains("take students from the zoo"), "{told}");
 }
 
 /// A file for grey images that says nothing of their preparation: class 1 if they are bright.

@@ -7,7 +7,7 @@ use cohort::config::{LossWeights, Method, Optimizer, Sgd, Updates, parse};
 use cohort::epoch::Term;
 use cohort::graph::{Model, Role, Weights, fold_batch_norm, initial_weights, params};
 use cohort::torch::Network;
-use cohort::train::{Iteration, Learner, OptimizerState, Targets, Teaching, step};
+use cohort::train::{Answerer, Iteration, Learner, OptimizerState, Targets, Teaching, step};
 use cohort::zoo;
 use ndarray::ArrayD;
 use tch::{Device, Kind, Tensor};
@@ -29,7 +29,7 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(next).collect()
 }
 
-fn student(number: u32, kind: Kind, device: Device) -> Learner {
+fn student(number: u32, kind: Kind, device: Device) -> Learner<'static> {
     let spec = parse("family: resnet_cifar\ndepth: 20\n", "test").unwrap();
     let graph = zoo::build(&spec, [3, SIZE as usize, SIZE as usize], CLASSES as usize).unwrap();
     let mut weights: Weights = initial_weights(&graph, 0);
@@ -57,7 +57,7 @@ fn student(number: u32, kind: Kind, device: Device) -> Learner {
         name: format!("student {number}"),
         optimizer: OptimizerState::new(&learning, &optimizer).unwrap(),
         network: learning,
-        frozen: Some(network(&fold_batch_norm(&model).unwrap())),
+        frozen: Some(Answerer::Network(network(&fold_batch_norm(&model).unwrap()))),
         lr_factor: 1.0,
     }
 }

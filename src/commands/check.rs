@@ -136,13 +136,15 @@ fn relations(plan: &Plan, stage: &Stage) -> Option<usize> {
     let Stage::Collaborate(settings) = stage else { return None };
     let relations = [Term::Distance, Term::Angle, Term::TeacherDistance, Term::TeacherAngle];
     let relational = settings.terms().any(&relations);
-    let teacher = plan.teacher.as_ref().map(|teacher| teacher.network.graph());
-    let graphs = plan.peers.iter().map(|peer| &peer.graph).chain(teacher);
-    let features = graphs.map(|graph| {
+    let features = |graph: &Graph| {
         let embedding = graph.output(Graph::EMBEDDING).map(|id| graph.node(id).shape.iter().product());
         embedding.unwrap_or(0)
+    };
+    let teacher = plan.teacher.as_ref().map(|teacher| match teacher.known.network() {
+        Some(model) => features(model.graph()),
+        None => teacher.known.classes(),
     });
-    let widest = features.max().unwrap_or(0);
+    let widest = plan.peers.iter().map(|peer| features(&peer.graph)).chain(teacher).max().unwrap_or(0);
     let members = plan.peers.len() + usize::from(plan.teacher.is_some());
     relational.then(|| relation_bytes(members, settings.batch, widest))
 }

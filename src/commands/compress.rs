@@ -3,15 +3,14 @@
 mod screen;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::compress::{Cost, Given, Settings, Subject, Target, Trial, find, look, score_engines, write};
-use crate::config::{Augment, CropSpec, EngineName, FlipSpec, load_pipeline, names_a_file};
+use crate::compress::{Found, Given, Job, Length, Settings, Target, told};
+use crate::config::load_pipeline;
 use crate::contract::{ChannelOrder, Fit, PixelRange};
 use crate::error::InputError;
-use crate::files::write_atomic;
 use crate::folder::RunFolder;
 use crate::plan::plan;
 use crate::progress::Progress;
@@ -108,56 +107,32 @@ fn fit(text: &str) -> Result<Fit, String> {
 /// # Errors
 /// [`InputError`] if the file, the images or the options cannot be used, and the errors of a run.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
-    let started = Instant::now();
     let ui = common.ui();
     let progress: &dyn Progress = &ui;
-    let given = given(args)?;
-    let mut engines: Vec<EngineName> = common.engines(&args.engine)?;
-    if let Cost::Latency(engine) = args.target.cost
-        && !engines.contains(&engine)
-    {
-        engines.push(engine);
-    }
-    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
-    let (pipeline, asked) = (folder.join("pipeline.yaml"), folder.join("compress.json"));
-    let request = request(args)?;
+    let job = job(args, common)?;
+    let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(job.name()));
+    let pipeline = Job::pipeline(&folder);
     watch_signals();
     let lock = RunFolder::new(&folder).lock()?;
-    let known = pipeline.exists() && std::fs::read_to_string(&asked).is_ok_and(|text| text == request);
-    if known && !args.plan {
+    if job.is_prepared(&folder)? && !args.plan {
         progress.note(format!("the same was asked for before: {} is run", pipeline.display()));
     } else {
-        let subject = look(&given, progress)?;
-        if !common.json {
-            out(seen(&subject, args))?;
-        }
-        let scores = score_engines(&subject, &engines, args.target, progress)?;
-        engines.retain(|engine| scores.iter().any(|score| score.engine == *engine));
-        if !common.json {
-            out(engine_table(&scores))?;
-        }
-        let mut candidates = find(&subject, args.target, &engines, progress)?;
-        let mut settings = settings(args, &subject, engines.clone());
-        let trial =
-            Trial { subject: &subject, settings: &settings, scratch: &folder.join("trial"), stop: &STOP };
-        trial.compare(&mut candidates.students, progress)?;
-        candidates.choose(subject.dataset.validation.largest_share());
-        let epoch = trial.epoch_seconds(candidates.trained())?;
-        if let Some(budget) = args.budget {
-            settings.epochs = epochs_within(budget, started.elapsed(), epoch)?;
-        }
-        write(&pipeline, &subject, &candidates, &settings)?;
-        write_atomic(&asked, request.as_bytes())?;
+        let mut tell = |found: Found<'_>| match (common.json, found) {
+            (true, _) => Ok(()),
+            (false, Found::Subject(subject)) => out(seen(subject, args)),
+            (false, Found::Engines(scores)) => out(engine_table(scores)),
+        };
+        let prepared = job.prepare(&folder, &mut tell, progress, &STOP)?;
         match (common.json, args.plan) {
-            (true, true) => out_json(&planned(&candidates, &settings, epoch)?)?,
+            (true, true) => out_json(&planned(&prepared)?)?,
             (true, false) => {}
             (false, _) => {
-                out(table(&candidates, &engines))?;
-                let whole = duration(epoch * settings.epochs as f64);
+                let Settings { epochs, engines, .. } = &prepared.settings;
+                out(table(&prepared.candidates, engines))?;
                 out(format!(
-                    "\n{} epochs of about {} are {whole} of training on this machine, as it was just now",
-                    settings.epochs,
-                    duration(epoch)
+                    "\n{epochs} epochs of about {} are {} of training on this machine, as it was just now",
+                    told(prepared.epoch_seconds),
+                    told(prepared.epoch_seconds * *epochs as f64),
                 ))?;
             }
         }
@@ -184,17 +159,20 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
 }
 
-fn settings(args: &Args, subject: &Subject, engines: Vec<EngineName>) -> Settings {
-    Settings {
-        name: name(args),
-        seed: args.seed,
-        unlabelled: !subject.data.labels.are_own(),
-        epochs: args.epochs.unwrap_or_else(|| epochs(subject.dataset.train.len())),
-        batch: args.batch.min(subject.dataset.train.len()),
+fn job(args: &Args, common: &Common) -> Result<Job> {
+    Ok(Job {
+        engines: common.engines(&args.engine)?,
+        length: match (args.epochs, args.budget) {
+            (Some(epochs), _) => Length::Epochs(epochs),
+            (None, Some(budget)) => Length::Within(budget),
+            (None, None) => Length::Usual,
+        },
+        batch: args.batch,
         lr: args.lr,
-        engines,
-        augment: augment(args, subject),
-    }
+        seed: args.seed,
+        flip: args.flip,
+        ..Job::of(given(args)?, args.target)
+    })
 }
 
 fn given(args: &Args) -> Result<Given> {
@@ -229,88 +207,13 @@ fn given(args: &Args) -> Result<Given> {
     })
 }
 
-/// The name of the run: that of the file, as far as it can name a folder.
-fn name(args: &Args) -> String {
-    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
-    let kept: String = stem
-        .chars()
-        .map(|c| if c == '.' || names_a_file(&c.to_string()) { c } else { '-' })
-        .take(80)
-        .collect();
-    format!("{}-compressed", kept.trim_start_matches(['.', '-']))
-}
-
-/// Epochs in which a part of a trained network recovers.
-fn epochs(images: usize) -> usize {
-    (300_000 / images.max(1)).clamp(5, 60)
-}
-
-/// The share of a budget that is left for what comes after the training.
-const AFTERWARDS: f64 = 0.15;
-
-/// More epochs than this bring nothing.
-const MOST_EPOCHS: f64 = 200.0;
-
-/// Epochs that fit into a budget of time, of which some is spent.
-fn epochs_within(budget: Duration, spent: Duration, epoch: f64) -> Result<usize, InputError> {
-    let left = budget.as_secs_f64() * (1.0 - AFTERWARDS) - spent.as_secs_f64();
-    let epochs = (left / epoch.max(1e-3)).floor().min(MOST_EPOCHS);
-    if epochs < 1.0 {
-        let least = (spent.as_secs_f64() + epoch) / (1.0 - AFTERWARDS);
-        let problem = format!(
-            "--budget {} is too short: {} are spent, and one epoch takes about {}",
-            humantime::format_duration(budget),
-            duration(spent.as_secs_f64()),
-            duration(epoch)
-        );
-        return Err(InputError::new(problem).hint(format!("give at least {}", duration(least))));
-    }
-    Ok(epochs as usize)
-}
-
-/// A time in seconds as a person says it: `48s`, `13m 5s`.
-fn duration(seconds: f64) -> String {
-    let rounded = if seconds < 10.0 { (seconds * 10.0).ceil() / 10.0 } else { seconds.ceil() };
-    if rounded < 10.0 {
-        return format!("{rounded:.1}s");
-    }
-    humantime::format_duration(Duration::from_secs(rounded as u64)).to_string()
-}
-
-fn augment(args: &Args, subject: &Subject) -> Vec<Augment> {
-    let [_, height, width] = subject.dataset.info.shape;
-    let mut augment = vec![Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) })];
-    if args.flip {
-        augment.push(Augment::Flip(FlipSpec::default()));
-    }
-    augment
-}
-
-/// The file's hash and the options. If both are as before, the pipeline that was written is used again, because latencies that are
-/// measured anew would lead to other widths.
-fn request(args: &Args) -> Result<String> {
-    let model = std::fs::read(&args.model).map_err(|error| {
-        InputError::new(format!("cannot read {}: {error}", args.model.display()))
-            .hint("give the path of an ONNX file")
-    })?;
-    let model = blake3::hash(&model).to_hex().to_string();
-    let options = format!("{:?}", Args { plan: false, out: None, ..args.clone() });
-    Ok(serde_json::to_string_pretty(&serde_json::json!({"model": model, "options": options}))?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_becomes_epochs() {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        assert_eq!(budget("1h30m"), Ok(minutes(90)));
+    fn a_budget_is_a_time() {
+        assert_eq!(budget("1h30m"), Ok(Duration::from_secs(5400)));
         assert!(budget("20 parsecs").unwrap_err().contains("looks like 20m"));
-        // 17 of 20 minutes are for training, one of them is spent.
-        assert_eq!(epochs_within(minutes(20), minutes(1), 60.0).unwrap(), 16);
-        assert_eq!(epochs_within(minutes(20), minutes(1), 0.0).unwrap(), 200);
-        let short = epochs_within(minutes(2), minutes(1), 60.0).unwrap_err().to_string();
-        assert!(short.contains("too short") && short.contains("1m are spent"), "{short}");
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{Device, Prepare};
 use crate::contract::{ChannelOrder, Fit, Layout, Normalization, PixelRange, Preparation};
 use crate::data::Split;
 use crate::error::InputError;
-use crate::plan::{Classifier, in_other_order};
+use crate::plan::Classifier;
 use crate::task::Score;
 use crate::train::{Evaluation, decide};
 
@@ -81,7 +81,7 @@ pub(super) fn guesses(
 /// What the classifier decides on images that are prepared in one way.
 pub(super) fn decided(classifier: &Classifier, prepare: &Prepare, images: &Split) -> Result<Evaluation> {
     let prepared = preparation(prepare, ChannelOrder::decoded(prepare.mean.len()));
-    let network = in_other_order(classifier.network.clone(), &prepared)?;
+    let network = classifier.network.in_other_order(&prepared)?;
     decide(&network, Device::Auto, images, &prepared.decoded())
 }
 

@@ -18,7 +18,7 @@ use crate::verify::{ConfiguredEngine, Tolerance};
 
 use super::conventions::preparation;
 use super::look::Subject;
-use super::target::{Cost, Target};
+use super::target::Target;
 
 /// Validation images on which engines are compared.
 const IMAGES: usize = 512;
@@ -32,8 +32,8 @@ pub struct EngineScore {
     pub engine: EngineName,
     /// Share of right decisions.
     pub accuracy: f64,
-    /// Decided like the imported network in libtorch, from which parts are taken.
-    pub against_imported: Comparison,
+    /// Decided like what teaches the students: the imported network in libtorch, or the file in ONNX Runtime.
+    pub against_teacher: Comparison,
 }
 
 /// An engine that cannot run the file, and why.
@@ -43,8 +43,8 @@ struct Refusal {
     reason: String,
 }
 
-/// Scores the original on up to 512 validation images: the imported network in libtorch first, then the file in each
-/// engine that will be measured. Engines that cannot run the file are left out, with a warning, and one warns where an
+/// Scores the original on up to 512 validation images: the imported network in libtorch first, if the file can be
+/// imported, then the file in each engine that will be measured. Engines that cannot run the file are left out, with a warning, and one warns where an
 /// engine decides more images otherwise than the verification's tolerance for it allows.
 ///
 /// # Errors
@@ -59,12 +59,15 @@ pub fn score_engines(
     let path = subject.teacher.onnx.as_deref().context("what is compressed is a file")?;
     let split = subject.dataset.validation.spread(IMAGES);
     progress.note(format!("scoring the original in each engine on {} validation images", split.len()));
-    let imported = decide(&subject.network, Device::Auto, &split, &subject.dataset.normalization)?.decisions;
-    let mut scores = vec![EngineScore::of(EngineName::Torch, split.labels(), &imported, &imported)];
+    let taught = decide(&subject.network, Device::Auto, &split, &subject.dataset.normalization)?.decisions;
+    let mut scores = Vec::new();
+    if subject.network.network().is_some() {
+        scores.push(EngineScore::of(EngineName::Torch, split.labels(), &taught, &taught));
+    }
     let mut refusals = Vec::new();
     for &engine in engines.iter().filter(|engine| **engine != EngineName::Torch) {
         match decisions(subject, path, &split, engine) {
-            Ok(found) => scores.push(EngineScore::of(engine, split.labels(), &found, &imported)),
+            Ok(found) => scores.push(EngineScore::of(engine, split.labels(), &found, &taught)),
             Err(error) => refusals.push(Refusal { engine, reason: format!("{error:#}") }),
         }
     }
@@ -78,12 +81,12 @@ pub fn score_engines(
 }
 
 impl EngineScore {
-    fn of(engine: EngineName, labels: &[u32], found: &[usize], imported: &[usize]) -> Self {
+    fn of(engine: EngineName, labels: &[u32], found: &[usize], taught: &[usize]) -> Self {
         let right = found.iter().zip(labels).filter(|(class, label)| **class == **label as usize).count();
         Self {
             engine,
             accuracy: right as f64 / labels.len().max(1) as f64,
-            against_imported: Comparison::of(labels, found, imported),
+            against_teacher: Comparison::of(labels, found, taught),
         }
     }
 }
@@ -127,7 +130,7 @@ fn check_refusals(
 ) -> Result<(), InputError> {
     let path = path.display();
     let told = |refusal: &Refusal| format!("{}: {}", refusal.engine.key(), refusal.reason);
-    if let Cost::Latency(engine) = target.cost
+    if let Some(engine) = target.engine()
         && let Some(refusal) = refusals.iter().find(|refusal| refusal.engine == engine)
     {
         let problem = format!("the engine of the target cannot run {path}: {}", told(refusal));
@@ -151,7 +154,7 @@ fn check_refusals(
 
 /// Warns if an engine is right on more or fewer images than the imported network, beyond what rounding explains.
 fn warn_of_difference(path: &Path, score: &EngineScore, tolerance: &Tolerance, progress: &dyn Progress) {
-    let Comparison { images, paired, .. } = score.against_imported;
+    let Comparison { images, paired, .. } = score.against_teacher;
     let difference = paired.only_here.abs_diff(paired.only_there);
     if !tolerance.excuses(difference as f64, images) {
         progress.warn(format!(
@@ -182,11 +185,8 @@ mod tests {
     #[test]
     fn an_engine_is_compared_with_the_imported_network() {
         let found = score(EngineName::Tract, [0, 1, 1, 0]);
-        assert_eq!((found.accuracy, found.against_imported.agreement), (0.5, 0.75));
-        assert_eq!(
-            (found.against_imported.paired.only_here, found.against_imported.paired.only_there),
-            (0, 1)
-        );
+        assert_eq!((found.accuracy, found.against_teacher.agreement), (0.5, 0.75));
+        assert_eq!((found.against_teacher.paired.only_here, found.against_teacher.paired.only_there), (0, 1));
     }
 
     #[test]

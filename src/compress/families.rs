@@ -52,6 +52,11 @@ impl Depth {
         self.measured.coupling()
     }
 
+    /// Whether anything can be taken away.
+    pub(super) fn can_shrink(&self) -> bool {
+        !self.coupling().groups().is_empty() || !self.without.is_empty()
+    }
+
     /// How many units of each group stay.
     pub(super) fn counts(&self, widths: Widths, width: f64) -> Vec<usize> {
         match widths {

@@ -1,6 +1,7 @@
 //! The first look at a file and its images: which classes, which preparation, how good it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -9,7 +10,7 @@ use crate::contract::{ChannelOrder, Fit, Normalization};
 use crate::data::{Adaptation, Dataset, Split, load};
 use crate::error::InputError;
 use crate::graph::{Model, Op};
-use crate::plan::{Classifier, import_classifier, in_other_order};
+use crate::plan::{Classifier, Known};
 use crate::progress::Progress;
 use crate::task::Score;
 use crate::train::{evaluate_model, labelled_by};
@@ -31,7 +32,9 @@ const ALL_ALIKE: f64 = 0.99;
 pub struct Subject {
     pub classifier: Classifier,
     /// The network for images as they are decoded.
-    pub network: Model,
+    pub network: Known,
+    /// The same, if parts of it can be trained; otherwise, why not.
+    pub parts: Result<Arc<Model>, String>,
     pub data: Data,
     pub teacher: TeacherSpec,
     /// The images with the classifier's classes and preparation.
@@ -47,9 +50,8 @@ pub struct Subject {
 /// # Errors
 /// [`InputError`] if one of them cannot be used, or if the classifier does no better than chance.
 pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
-    let classifier = classifier(given)?;
-    let shape: [usize; 3] =
-        classifier.network.graph().input_shape().as_slice().try_into().context("images have three axes")?;
+    let classifier = Classifier::open(&given.model, given.shape)?;
+    let shape = classifier.network.shape()?;
     let recorded = classifier.contract.preparation.as_ref().map(|preparation| preparation.fit);
     let mut data = data_of(given, given.fit.or(recorded), shape)?;
     let own_labels = data.labels.are_own();
@@ -61,7 +63,7 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
         return Err(InputError::new(problem).hint("give the pipeline's data that size").into());
     }
     let names = if given.classes.is_empty() { &classifier.contract.classes } else { &given.classes };
-    let mut classes = classes(names, &read, classifier.network.graph().classes(), own_labels)?;
+    let mut classes = classes(names, &read, classifier.network.classes(), own_labels)?;
     let own_names = read.info.classes.clone();
     let mut dataset = read.adapted(&adaptation(&classes, shape));
 
@@ -106,7 +108,7 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
         None => prepares.first().context("there is a way to prepare images")?.1.clone(),
     };
     let prepared = preparation(&best, ChannelOrder::decoded(shape[0]));
-    let network = in_other_order(classifier.network.clone(), &prepared)?;
+    let network = classifier.network.in_other_order(&prepared)?;
     let mut dataset = Dataset { normalization: prepared.decoded(), ..dataset };
     if !own_labels {
         dataset = labelled_by(&network, Device::Auto, dataset)?;
@@ -121,7 +123,13 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
         ..TeacherSpec::default()
     };
     let guesses = if guesses.len() > 1 { guesses } else { Vec::new() };
-    Ok(Subject { classifier, network, data, teacher, dataset, guesses, validation })
+    let parts = parts(&network);
+    if let Err(reason) = &parts {
+        progress.warn(format!(
+            "no parts of this network can be trained, so that students of the zoo start anew and learn from it: {reason}"
+        ));
+    }
+    Ok(Subject { classifier, network, parts, data, teacher, dataset, guesses, validation })
 }
 
 fn adaptation(classes: &Classes, [channels, ..]: [usize; 3]) -> Adaptation {
@@ -146,18 +154,16 @@ fn at_chance(given: &Given, own_labels: bool, score: &Score, split: &Split) -> R
     Ok(())
 }
 
-/// The classifier of the file.
-fn classifier(given: &Given) -> Result<Classifier> {
-    let classifier = import_classifier(&given.model, given.shape)?;
+/// The network, if parts of it can be trained; otherwise, why not.
+fn parts(network: &Known) -> Result<Arc<Model>, String> {
     let quantised = |op: &Op| matches!(op, Op::QuantizeDequantize(_));
-    if classifier.network.graph().nodes().iter().any(|node| quantised(&node.op)) {
-        let problem =
-            format!("{} is quantised, and rounding cannot be trained through", given.model.display());
-        return Err(InputError::new(problem)
-            .hint("give the file from before its quantisation, and quantise the smaller one")
-            .into());
+    match network {
+        Known::File(opaque) => Err(opaque.reason.clone()),
+        Known::Network(model) if model.graph().nodes().iter().any(|node| quantised(&node.op)) => {
+            Err("it is quantised, and rounding cannot be trained through".into())
+        }
+        Known::Network(model) => Ok(Arc::clone(model)),
     }
-    Ok(classifier)
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -6,12 +6,13 @@ use anyhow::Result;
 
 use crate::config::{
     Augment, Bench, Collaborate, Device, EngineName, Export, LossWeights, Method, Optimizer, Pipeline,
-    Report, Select, Sgd, Slimming, Stage, TrainingPrecision, Verify, pipeline_yaml,
+    Report, Select, Sgd, Slimming, Stage, StudentModel, TrainingPrecision, Verify, pipeline_yaml,
 };
 use crate::files::write_atomic;
 
 use super::candidates::Candidates;
 use super::look::Subject;
+use super::target::Target;
 
 /// What a compression is asked for besides its target.
 #[derive(Debug, Clone)]
@@ -47,13 +48,48 @@ pub(super) fn collaborate(settings: &Settings) -> Collaborate {
     }
 }
 
-/// Writes the pipeline: parts of the original as students.
+/// Writes the pipeline: parts of the original, or models of the zoo, as students. What the target limits is a budget of the
+/// choice, a latency one of the measurement after it.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: &Settings) -> Result<()> {
+pub fn write(
+    path: &Path,
+    subject: &Subject,
+    candidates: &Candidates,
+    settings: &Settings,
+    target: Target,
+) -> Result<()> {
+    let Candidates { original, .. } = candidates;
+    let whole = match target {
+        Target::Params(_) => Some(original.params),
+        Target::Macs(_) => original.macs,
+        Target::Bytes(_) => Some(original.bytes),
+        Target::Latency(_) => None,
+    };
+    let budgets = target.budgets(whole.map(|whole| whole as f64));
+    let latency = match target {
+        Target::Latency(budget) => vec![budget],
+        Target::Params(_) | Target::Macs(_) | Target::Bytes(_) => Vec::new(),
+    };
     let mut engines = vec![EngineName::Torch];
     engines.extend(&settings.engines);
+    let has_parts =
+        candidates.trained().any(|candidate| matches!(candidate.student.model, StudentModel::Slim(_)));
+    let mut stages: Vec<Stage> = has_parts.then(|| Stage::Slim(Slimming::default())).into_iter().collect();
+    stages.extend([
+        Stage::Collaborate(collaborate(settings)),
+        Stage::Select(Select { budgets, ..Select::default() }),
+        Stage::Export(Export::default()),
+        Stage::Verify(Verify { engines, ..Verify::default() }),
+        Stage::Bench(Bench {
+            engines: settings.engines.clone(),
+            batch: vec![1],
+            budgets: latency,
+            ..Bench::default()
+        }),
+        Stage::Report(Report::default()),
+    ]);
     let mut data = subject.data.clone();
     if data.augment.is_empty() {
         data.augment.clone_from(&settings.augment);
@@ -67,15 +103,7 @@ pub fn write(path: &Path, subject: &Subject, candidates: &Candidates, settings: 
         data,
         cohort: candidates.trained().map(|candidate| candidate.student.clone()).collect(),
         teacher: Some(subject.teacher.clone()),
-        stages: vec![
-            Stage::Slim(Slimming::default()),
-            Stage::Collaborate(collaborate(settings)),
-            Stage::Select(Select::default()),
-            Stage::Export(Export::default()),
-            Stage::Verify(Verify { engines, ..Verify::default() }),
-            Stage::Bench(Bench { engines: settings.engines.clone(), batch: vec![1], ..Bench::default() }),
-            Stage::Report(Report::default()),
-        ],
+        stages,
     };
     write_atomic(path, pipeline_yaml(&pipeline)?.as_bytes())
 }

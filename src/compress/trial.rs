@@ -134,7 +134,7 @@ impl Trial<'_> {
             key: "trial",
             recipe,
             students: students.collect(),
-            teacher: Some(network),
+            teacher: Some(network.into()),
             data: &few,
             augment: &self.settings.augment,
             workers: data.workers,

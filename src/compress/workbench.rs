@@ -12,7 +12,7 @@ use crate::engine::{Engine, EngineOptions, open};
 use crate::error::InputError;
 use crate::graph::{Model, fold_batch_norm};
 use crate::onnx::{OnnxFile, emit};
-use crate::plan::as_file_takes;
+use crate::plan::{Known, as_file_takes};
 
 use super::look::Subject;
 
@@ -32,7 +32,10 @@ pub(super) struct Workbench<'a> {
 
 impl<'a> Workbench<'a> {
     pub(super) fn new(subject: &'a Subject) -> Result<Self> {
-        let whole = file(subject, &subject.network)?;
+        let whole = match &subject.network {
+            Known::Network(network) => file(subject, network)?,
+            Known::File(opaque) => opaque.file.clone(),
+        };
         Ok(Self { subject, whole })
     }
 
@@ -41,7 +44,8 @@ impl<'a> Workbench<'a> {
         file(self.subject, network)
     }
 
-    /// The median milliseconds of one image in a file and in the original, measured in turns for at most `time`.
+    /// The median milliseconds of one image in a file and in the original, measured in turns for at most `time`,
+    /// as the mode `device` measures them.
     pub(super) fn in_turns(&self, slim: &OnnxFile, engine: EngineName, time: Duration) -> Result<[f64; 2]> {
         let options = EngineOptions::default();
         let [slim, whole] = [slim, &self.whole].map(|file| open(file, engine, &options));
@@ -49,12 +53,13 @@ impl<'a> Workbench<'a> {
         let contract = &self.subject.classifier.contract;
         let sample = contract.sample_shape().context("the size of images is fixed")?;
         let image = ArrayD::<f32>::from_elem([&[contract.batch().unwrap_or(1)], &sample[..]].concat(), 0.25);
+        engines.iter_mut().try_for_each(|engine| engine.bind(image.view()))?;
         let mut times = [Vec::new(), Vec::new()];
         let started = Instant::now();
         for run in 0..WARM_UP + RUNS {
             for (engine, times) in engines.iter_mut().zip(&mut times) {
                 let start = Instant::now();
-                engine.run(image.view())?;
+                engine.run_bound()?;
                 if run >= WARM_UP {
                     times.push(start.elapsed().as_secs_f64() * 1e3);
                 }

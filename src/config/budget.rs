@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::measured::{EngineName, Mode, Quantile};
 
 /// A limit on a percentile of every matching cell: `ENGINE[/MODE]:PERCENTILE<LIMIT@BATCH[xTHREADS]`, such as
-/// `ort-cpu:p95<2ms@1`, `tract/host:p99<800us@8x2` or `ort-cpu:p50<0.5x@1`. Without `@`, the batch is 1.
+/// `ort-cpu:p95<2ms@1`, `tract/host:p99<800us@8x2` or `ort-cpu:p50<0.5x@1`; `<=` means the same, and `50%` the same as `0.5x`.
+/// Without `@`, the batch is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(into = "String")]
 pub struct Budget {
@@ -53,6 +54,7 @@ impl FromStr for Budget {
         let broken = |what: &str| format!("'{text}': {what}; a budget looks like ort-cpu:p95<2ms@1");
         let (who, rest) = text.split_once(':').ok_or_else(|| broken("no ':' after the engine"))?;
         let (quantile, rest) = rest.split_once('<').ok_or_else(|| broken("no '<' before the limit"))?;
+        let rest = rest.strip_prefix('=').unwrap_or(rest);
         let (limit, at) = rest.split_once('@').unwrap_or((rest, "1"));
         let (engine, mode) = who.split_once('/').map_or((who, None), |(engine, mode)| (engine, Some(mode)));
         let engine = EngineName::ALL.into_iter().find(|name| name.key() == engine.trim());
@@ -68,7 +70,7 @@ impl FromStr for Budget {
                 .transpose()?,
             quantile: quantile.ok_or_else(|| broken("the percentiles are p50, p90, p95, p99 and p99.9"))?,
             limit: latency_limit(limit)
-                .ok_or_else(|| broken("the limit is a number above 0 with us, ms, s or x"))?,
+                .ok_or_else(|| broken("the limit is a number above 0 with us, ms, s, x or %"))?,
             batch: number(batch).ok_or_else(|| broken("the batch is a whole number above 0"))?,
             threads: threads
                 .map(|threads| {
@@ -85,6 +87,9 @@ fn latency_limit(text: &str) -> Option<LatencyLimit> {
         |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
     if let Some(share) = text.strip_suffix('x') {
         return number(share).map(LatencyLimit::Share);
+    }
+    if let Some(percent) = text.strip_suffix('%') {
+        return number(percent).map(|percent| LatencyLimit::Share(percent / 100.0));
     }
     let (unit, factor) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
     number(&text[..text.len() - unit.len()]).map(|number| LatencyLimit::Milliseconds(number * factor))
@@ -142,6 +147,7 @@ mod tests {
         let share: Budget = "tract:p50<0.5x".parse().unwrap();
         assert_eq!((share.limit, share.batch), (LatencyLimit::Share(0.5), 1));
         assert_eq!(share.to_string(), "tract:p50<0.5x@1");
+        assert_eq!("tract:p50<=50%".parse(), Ok(share));
         assert_eq!((share.limit.milliseconds(Some(3.0)), share.limit.milliseconds(None)), (Some(1.5), None));
     }
 

@@ -7,6 +7,7 @@
 mod bench;
 mod budget;
 mod layers;
+mod limit;
 mod load;
 mod measured;
 mod model;
@@ -22,6 +23,7 @@ mod training;
 pub use bench::{Bench, ConvSearch, CudaSettings, OutOfRange, Scenario};
 pub use budget::{Budget, LatencyLimit};
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
+pub use limit::Limit;
 pub use load::{LoadedPipeline, load_pipeline, pipeline_yaml, quickstart};
 pub use measured::{EngineName, Mode, Quantile};
 pub use model::{
@@ -35,7 +37,7 @@ pub use schema::{
     FlipSpec, FolderSource, IdxSource, Labels, MixSpec, Pipeline, RotateSpec, Source, TrainingPrecision,
     names_a_file,
 };
-pub use stages::{Budgets, Export, Importance, Limit, Report, Select, SelectBy, Slimming, Stage, Verify};
+pub use stages::{Budgets, Export, Importance, Report, Select, SelectBy, Slimming, Stage, Verify};
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};
 pub use terms::{LossTerms, LossWeights, Method, TermKind};
 pub use training::{

@@ -65,10 +65,18 @@ pub struct Slim {
     /// Puts a BatchNorm behind each convolution from which it was folded away.
     #[serde(default = "yes")]
     pub batch_norm: bool,
+    /// New weights instead of the trained ones: the same network from nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fresh: bool,
 }
 
 fn yes() -> bool {
     true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl fmt::Display for Slim {
@@ -80,6 +88,9 @@ impl fmt::Display for Slim {
         }
         if !self.without.is_empty() {
             write!(f, ", without {}", self.without.join(", "))?;
+        }
+        if self.fresh {
+            f.write_str(", with new weights")?;
         }
         Ok(())
     }

@@ -1,15 +1,13 @@
 //! The stages of a pipeline, and the settings of those that do not train, with their defaults.
 
-use std::fmt;
-
-use serde::de::{Error, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::contract::Precision;
 use crate::stage::StageKind;
 
 use super::bench::Bench;
 use super::budget::Budget;
+use super::limit::Limit;
 use super::measured::EngineName;
 use super::training::{Collaborate, Pretrain};
 
@@ -106,60 +104,6 @@ pub struct Budgets {
     /// else the largest peer's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latency: Vec<Budget>,
-}
-
-/// A number (`250000`) or a percentage of the largest peer's (`25%`).
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(into = "String")]
-pub enum Limit {
-    Absolute(u64),
-    /// Percentage of the value of the peer with the most parameters.
-    Percent(f64),
-}
-
-impl Limit {
-    /// The largest allowed value, where the peer with the most parameters has `largest`.
-    pub fn allowed(self, largest: u64) -> f64 {
-        match self {
-            Limit::Absolute(number) => number as f64,
-            Limit::Percent(percent) => largest as f64 * percent / 100.0,
-        }
-    }
-}
-
-/// Written by hand, because serde's `try_from` would lose the place of the error.
-impl<'de> Deserialize<'de> for Limit {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LimitVisitor;
-        impl Visitor<'_> for LimitVisitor {
-            type Value = Limit;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number, or a percentage such as 25%")
-            }
-
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Limit, E> {
-                Ok(Limit::Absolute(number))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Limit, E> {
-                let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-                let percent = percent.filter(|percent| *percent > 0.0 && percent.is_finite());
-                let limit = percent.map(Limit::Percent).or_else(|| text.parse().ok().map(Limit::Absolute));
-                limit.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-        }
-        deserializer.deserialize_any(LimitVisitor)
-    }
-}
-
-impl From<Limit> for String {
-    fn from(limit: Limit) -> Self {
-        match limit {
-            Limit::Absolute(number) => number.to_string(),
-            Limit::Percent(percent) => format!("{percent}%"),
-        }
-    }
 }
 
 /// Writes every student as ONNX.

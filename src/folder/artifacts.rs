@@ -40,7 +40,8 @@ pub struct Candidate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Original {
     pub params: u64,
-    pub macs: u64,
+    /// `null` if the file cannot be imported.
+    pub macs: Option<u64>,
     pub onnx_bytes: u64,
     pub validation: Score,
     pub test: Option<Score>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{Graph, Node};
 use super::facts::{Role, elements};
+use super::params::node_params;
 
 /// Cost of a whole graph for one image.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,30 @@ pub fn cost(graph: &Graph) -> Cost {
         total.activation_bytes += 4 * elements(&node.shape);
     }
     total
+}
+
+/// Bytes that one image needs at the most: all weights, and at each node the activations that are still to be read, in
+/// float32. An engine that reuses buffers within a node, or lays weights out twice, needs less or more.
+pub fn memory_bytes(graph: &Graph) -> u64 {
+    let nodes = graph.nodes();
+    let mut last_reader: Vec<usize> = (0..nodes.len()).collect();
+    for (place, node) in nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|input| last_reader[input.index()] = place);
+    }
+    for output in graph.outputs() {
+        last_reader[output.node.index()] = nodes.len();
+    }
+    let mut released = vec![0u64; nodes.len() + 1];
+    let (mut live, mut most) = (0, 0);
+    for (place, node) in nodes.iter().enumerate() {
+        let bytes = 4 * elements(&node.shape);
+        live += bytes;
+        released[last_reader[place]] += bytes;
+        most = most.max(live);
+        live -= released[place];
+    }
+    let stored = graph.nodes().iter().flat_map(|node| node_params(graph, node));
+    most + stored.map(|param| 4 * elements(&param.shape)).sum::<u64>()
 }
 
 /// Cost of every node, in node order.

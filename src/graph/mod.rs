@@ -23,7 +23,7 @@ mod unfold;
 mod weights;
 
 pub use build::{Builder, Graph, GraphError, Node, NodeId, Output, Write};
-pub use cost::{Cost, LayerCost, cost, layer_costs};
+pub use cost::{Cost, LayerCost, cost, layer_costs, memory_bytes};
 pub use facts::{Facts, Init, Param, Role};
 pub use fingerprint::fingerprint;
 pub use fold::fold_batch_norm;

@@ -11,7 +11,7 @@ mod resolve;
 mod source;
 mod teacher;
 
-pub use file::{Classifier, as_file_takes, import_classifier, in_other_order};
+pub use file::{Classifier, Known, Opaque, as_file_takes};
 pub use memory::{ANGLE_BLOCK, angle_vertices, relation_bytes};
 pub use problems::Problems;
 pub use resolve::{Peer, Plan, fitted_to_file, plan};

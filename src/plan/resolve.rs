@@ -181,7 +181,7 @@ fn adaptation_to(
     labels: Labels,
 ) -> Result<Adaptation> {
     let preparation = contract.preparation.as_ref().context("a teacher's file has a preparation")?;
-    let scores = teacher.network.graph().classes();
+    let scores = teacher.known.classes();
     let (classes, labels) = match (labels, contract.classes.is_empty()) {
         (Labels::Own, false) => (contract.classes.clone(), places_of(data, &contract.classes)?),
         (Labels::Own, true) => (data.to_vec(), (0..data.len() as u32).collect()),

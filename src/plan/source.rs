@@ -13,7 +13,7 @@ use crate::graph::{
 };
 use crate::zoo;
 
-use super::file::import_classifier;
+use super::file::Classifier;
 use super::teacher::Teacher;
 
 /// A part of a trained network: what is taken away, in this order. Which channels stay is decided with images.
@@ -26,6 +26,8 @@ pub struct Part {
     pub batch_norm: bool,
     /// How many units of each group of coupled channels stay.
     pub counts: Vec<usize>,
+    /// Whether its weights are new, so that only the shape of the part is taken.
+    pub fresh: bool,
 }
 
 impl Part {
@@ -61,9 +63,9 @@ pub(super) fn build(
             return Ok((zoo::build(&zoo::find_model(name, base)?, image, classes)?, None));
         }
         StudentModel::Onnx(path) => {
-            let of = Arc::new(from_file(&base.join(path), image, classes)?);
+            let of = from_file(&base.join(path), image, classes)?;
             let groups = Coupling::of(with_any_batch_norm(&of)?.graph()).uniform(1.0);
-            Part { of, without: Vec::new(), batch_norm: true, counts: groups }
+            Part { of, without: Vec::new(), batch_norm: true, counts: groups, fresh: false }
         }
         StudentModel::Slim(slim) => {
             let SlimOf::Teacher = slim.of;
@@ -71,15 +73,15 @@ pub(super) fn build(
                 InputError::new("there is no teacher to take a part of")
                     .hint("add `teacher: {onnx: FILE}` or `teacher: {model: …, weights: …}` to the pipeline")
             })?;
-            part_of(slim, &teacher.network)?
+            part_of(slim, teacher.known.imported()?)?
         }
     };
     Ok((part.graph()?, Some(part)))
 }
 
-fn from_file(path: &Path, image: [usize; 3], classes: usize) -> Result<Model> {
-    let found = import_classifier(path, None)?;
-    let model = found.network;
+fn from_file(path: &Path, image: [usize; 3], classes: usize) -> Result<Arc<Model>> {
+    let found = Classifier::open(path, None)?;
+    let model = found.network.imported()?;
     let (shape, count) = (model.graph().input_shape(), model.graph().classes());
     if *shape != image || count != classes {
         let problem = format!(
@@ -88,7 +90,7 @@ fn from_file(path: &Path, image: [usize; 3], classes: usize) -> Result<Model> {
         );
         return Err(InputError::new(problem).hint("give a file for these images and classes").into());
     }
-    Ok(model)
+    Ok(Arc::clone(model))
 }
 
 fn part_of(slim: &Slim, of: &Arc<Model>) -> Result<Part> {
@@ -123,7 +125,7 @@ fn part_of(slim: &Slim, of: &Arc<Model>) -> Result<Part> {
         }
         counts[place] = units;
     }
-    Ok(Part { of: Arc::clone(of), without, batch_norm: slim.batch_norm, counts })
+    Ok(Part { of: Arc::clone(of), without, batch_norm: slim.batch_norm, counts, fresh: slim.fresh })
 }
 
 fn unknown(what: &str, name: &str, names: &[&str]) -> InputError {

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Model, Weights};
 use crate::stage::StageKind;
 use crate::zoo;
 
-use super::file::{Classifier, import_classifier, in_other_order};
+use super::file::{Classifier, Known};
 
 /// A teacher that was found and whose weights fit its model.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Teacher {
     /// A ready architecture, a model file or an ONNX file, as written.
     pub model: String,
     /// For images `[channels, height, width]` with channels as they are decoded.
-    pub network: Arc<Model>,
+    pub known: Known,
     /// The file with its weights.
     pub file: PathBuf,
     /// The interface of its file, if that is an ONNX file: what is exported has the same, but for the fit of images, which is
@@ -49,16 +49,16 @@ fn from_onnx(
     fit: Option<Fit>,
 ) -> Result<Teacher> {
     let path = base.join(onnx);
-    let Classifier { network, mut contract } = import_classifier(&path, spec.shape)?;
-    let shape = network.graph().input_shape();
-    if *shape != data.shape {
+    let Classifier { network, mut contract } = Classifier::open(&path, spec.shape)?;
+    let shape = network.shape()?;
+    if shape != data.shape {
         let problem =
             format!("{} takes images of {shape:?}, and the data's are {:?}", path.display(), data.shape);
         return Err(InputError::new(problem)
             .hint("give the data that size: `size: [height, width]` and `channels` of a folder source")
             .into());
     }
-    let classes = network.graph().classes();
+    let classes = network.classes();
     if !spec.classes.is_empty() {
         contract.classes.clone_from(&spec.classes);
     }
@@ -77,8 +77,8 @@ fn from_onnx(
             .hint("write `prepare: {mean: [...], std: [...]}` under `teacher`; `cohort compress` tries the usual ones")
             .into());
     };
-    let network = Arc::new(in_other_order(network, preparation)?);
-    Ok(Teacher { model: onnx.display().to_string(), network, file: path, contract: Some(contract) })
+    let known = network.in_other_order(preparation)?;
+    Ok(Teacher { model: onnx.display().to_string(), known, file: path, contract: Some(contract) })
 }
 
 fn preparation(prepare: &Prepare, contract: &Contract, channels: usize) -> Result<Preparation> {
@@ -118,7 +118,8 @@ fn trained(spec: &TeacherSpec, model: &str, weights: &Path, base: &Path, data: &
             (path, network)
         }
     };
-    Ok(Teacher { model: model.to_string(), network: Arc::new(network), file, contract: None })
+    let known = Known::Network(Arc::new(network));
+    Ok(Teacher { model: model.to_string(), known, file, contract: None })
 }
 
 fn from_run(

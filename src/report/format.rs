@@ -55,7 +55,7 @@ pub fn figures(value: f64) -> String {
 }
 
 /// A value, or `n/a`.
-pub fn or_na(value: Option<f64>, format: fn(f64) -> String) -> String {
+pub fn or_na<T>(value: Option<T>, format: fn(T) -> String) -> String {
     value.map_or_else(|| "n/a".into(), format)
 }
 

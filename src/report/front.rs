@@ -12,7 +12,7 @@ pub const ORIGINAL: &str = "the original";
 /// Rows for the original and each student.
 pub(super) fn front(original: &OriginalRow, students: &[StudentRow], bench: &[BenchRow]) -> Vec<FrontRow> {
     let cells = cells(bench);
-    let row = |model: &str, accuracy: &SplitAccuracy, [params, macs, onnx_bytes]: [u64; 3]| {
+    let row = |model: &str, accuracy: &SplitAccuracy, params: u64, macs: Option<u64>, onnx_bytes: u64| {
         let measured = cells.iter().filter_map(|cell| {
             let found = bench.iter().find(|row| row.model == model && same_cell(row, cell))?;
             Some((found.engine, found.p50_ms?))
@@ -27,10 +27,11 @@ pub(super) fn front(original: &OriginalRow, students: &[StudentRow], bench: &[Be
             on_front: false,
         }
     };
-    let costs = [original.params, original.macs, original.onnx_bytes];
-    let mut rows = vec![row(ORIGINAL, &original.accuracy, costs)];
+    let OriginalRow { accuracy, params, macs, onnx_bytes } = original;
+    let mut rows = vec![row(ORIGINAL, accuracy, *params, *macs, *onnx_bytes)];
     rows.extend(students.iter().map(|student| {
-        row(&student.name, &student.accuracy, [student.params, student.macs, student.onnx_bytes])
+        let StudentRow { name, accuracy, params, macs, onnx_bytes, .. } = student;
+        row(name, accuracy, *params, Some(*macs), *onnx_bytes)
     }));
     let points = points(&rows);
     for (row, point) in rows.iter_mut().zip(&points) {
@@ -61,8 +62,10 @@ fn same_cell(one: &BenchRow, other: &BenchRow) -> bool {
 /// What is compared of each row; less is better.
 fn points(rows: &[FrontRow]) -> Vec<Vec<f64>> {
     let everywhere = |engine: &EngineName| rows.iter().all(|row| row.latency_ms.contains_key(engine));
+    let macs_known = rows.iter().all(|row| row.macs.is_some());
     let point = |row: &FrontRow| {
-        let mut point = vec![-row.accuracy, row.params as f64, row.macs as f64, row.onnx_bytes as f64];
+        let mut point = vec![-row.accuracy, row.params as f64, row.onnx_bytes as f64];
+        point.extend(row.macs.filter(|_| macs_known).map(|macs| macs as f64));
         point.extend(row.latency_ms.iter().filter(|(engine, _)| everywhere(engine)).map(|(_, ms)| *ms));
         point
     };
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_row_that_another_one_beats_is_not_on_the_front() {
-        let original = OriginalRow { accuracy: accuracy(0.9), params: 100, macs: 100, onnx_bytes: 100 };
+        let original = OriginalRow { accuracy: accuracy(0.9), params: 100, macs: Some(100), onnx_bytes: 100 };
         let students = [student("good", 0.85, 50), student("worse", 0.8, 60), student("small", 0.7, 10)];
         let rows = front(&original, &students, &[]);
         assert_eq!(on_front(&rows), [ORIGINAL, "good", "small"]);
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_latency_counts_where_every_row_has_it() {
-        let original = OriginalRow { accuracy: accuracy(0.9), params: 100, macs: 100, onnx_bytes: 100 };
+        let original = OriginalRow { accuracy: accuracy(0.9), params: 100, macs: Some(100), onnx_bytes: 100 };
         let students = [student("good", 0.85, 50), student("fast", 0.8, 60)];
         let one = (Mode::Device, 1, 1);
         let mut bench = vec![

@@ -85,7 +85,7 @@ mod tests {
             model: model.into(),
             accuracy: 0.9,
             params,
-            macs: 1,
+            macs: Some(1),
             onnx_bytes: 1,
             latency_ms: BTreeMap::new(),
             on_front,

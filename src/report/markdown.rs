@@ -73,12 +73,13 @@ fn original(text: &mut String, report: &Report) {
     let Some(original) = &report.original else { return };
     *text += "\n## Against the original\n\n";
     let share = |part: u64, whole: u64| percent(part as f64 / whole.max(1) as f64);
+    let macs =
+        original.macs.map_or(String::new(), |macs| format!(", {} of its MACs", share(report.macs, macs)));
     let _ = writeln!(
         text,
-        "{} has {} of the original's parameters, {} of its MACs and {} of its bytes.",
+        "{} has {} of the original's parameters{macs} and {} of its bytes.",
         report.student,
         share(report.params, original.params),
-        share(report.macs, original.macs),
         share(report.onnx_bytes, original.onnx_bytes),
     );
     compared(text, report);
@@ -143,7 +144,7 @@ fn front(text: &mut String, report: &Report) {
             if row.model == report.student { format!("**{}**", row.model) } else { row.model.clone() },
             percent(row.accuracy),
             count(row.params),
-            count(row.macs),
+            or_na(row.macs, count),
             bytes(row.onnx_bytes),
         ];
         found.extend(cells.iter().map(|cell| or_na(row.latency_ms.get(&cell.engine).copied(), figures)));

@@ -54,8 +54,8 @@ pub struct FrontRow {
     /// Share of right decisions on the split that was opened last.
     pub accuracy: f64,
     pub params: u64,
-    /// Multiply-accumulates of one image.
-    pub macs: u64,
+    /// Multiply-accumulates of one image; `null` for an original that cannot be imported.
+    pub macs: Option<u64>,
     /// Bytes of the ONNX file.
     pub onnx_bytes: u64,
     /// Median milliseconds of one run, for each engine in which it was measured.
@@ -106,7 +106,8 @@ pub struct StudentRow {
 pub struct OriginalRow {
     pub accuracy: SplitAccuracy,
     pub params: u64,
-    pub macs: u64,
+    /// `null` if its file cannot be imported.
+    pub macs: Option<u64>,
     pub onnx_bytes: u64,
 }
 

@@ -26,10 +26,11 @@ pub fn screen(report: &Report) -> String {
 /// What a part of somebody's file has gained and lost, in one sentence.
 fn gained(report: &Report, original: &OriginalRow) -> String {
     let share = |part: u64, whole: u64| percent(part as f64 / whole.max(1) as f64);
+    let macs =
+        original.macs.map_or(String::new(), |macs| format!(", {} of its MACs", share(report.macs, macs)));
     let mut text = format!(
-        "Against the original: {} of its parameters, {} of its MACs, {} of its bytes",
+        "Against the original: {} of its parameters{macs}, {} of its bytes",
         share(report.params, original.params),
-        share(report.macs, original.macs),
         share(report.onnx_bytes, original.onnx_bytes),
     );
     let chosen = report.students.iter().find(|student| student.chosen);
@@ -87,7 +88,7 @@ fn students(report: &Report) -> String {
                 percent(original.accuracy.validation),
                 or_na(original.accuracy.test, percent),
                 super::format::count(original.params),
-                short(original.macs),
+                or_na(original.macs, short),
                 bytes(original.onnx_bytes),
             ]
         }))

@@ -41,7 +41,7 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
     }
     if let (Labels::Teacher, Some(teacher)) = (plan.pipeline.data.labels, &plan.teacher) {
         options.progress.note("the labels are the teacher's decisions, and accuracy is agreement with it");
-        data = labelled_by(&teacher.network, plan.pipeline.device, data)?;
+        data = labelled_by(&teacher.known, plan.pipeline.device, data)?;
     }
     write_atomic(&folder.resolved_pipeline(), plan.resolved_yaml()?.as_bytes())?;
 

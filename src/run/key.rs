@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::config::Stage;
 use crate::folder::SCHEMA;
 use crate::graph::{Model, fingerprint};
-use crate::plan::{Peer, Plan};
+use crate::plan::{Known, Peer, Plan};
 use crate::stage::{Read, StageKind};
 
 /// What a stage may depend on that is not in the plan.
@@ -71,7 +71,7 @@ fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>
                 | Stage::Bench(_)
                 | Stage::Report(_) => true,
             };
-            json!(plan.teacher.as_ref().filter(|_| taught).map(|teacher| network(&teacher.network)))
+            json!(plan.teacher.as_ref().filter(|_| taught).map(|teacher| known(&teacher.known)))
         }
         Read::Machine => surroundings.machine.clone(),
         Read::Program => json!(env!("CARGO_PKG_VERSION")),
@@ -87,10 +87,21 @@ fn student(peer: &Peer) -> Value {
     if let Some(part) = &peer.part {
         student["part"] = json!({
             "of": network(&part.of), "without": part.without.iter().map(|block| &block.name).collect::<Vec<_>>(),
-            "batch_norm": part.batch_norm, "counts": part.counts,
+            "batch_norm": part.batch_norm, "counts": part.counts, "fresh": part.fresh,
         });
     }
     student
+}
+
+/// A trained network: its graph and weights, or its file where they are not known.
+fn known(known: &Known) -> Value {
+    match known {
+        Known::Network(model) => network(model),
+        Known::File(opaque) => {
+            let file = blake3::hash(&opaque.file.bytes).to_hex().to_string();
+            json!({"file": file, "reversed": opaque.reversed})
+        }
+    }
 }
 
 /// A graph and its weights.

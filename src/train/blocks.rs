@@ -37,7 +37,7 @@ pub fn block_divergences(
     let mut sums = vec![0.0; blocks.len()];
     for batch in ordered_batches(split, normalization, BATCH) {
         let batch = batch?;
-        let (images, _) = on_device(&batch.images, &batch.labels, &whole)?;
+        let (images, _) = on_device(&batch.images, &batch.labels, device)?;
         let answers = |network: &Network| -> Result<Tensor> {
             Ok(network.infer(&images)?.0.f_flatten(1, -1)?.f_log_softmax(-1, Kind::Double)?)
         };

@@ -12,11 +12,12 @@ use crate::data::{Dataset, TrainingOrder, batches_per_epoch};
 use crate::epoch::EpochRecord;
 use crate::error::Interrupted;
 use crate::files::write_atomic;
-use crate::graph::{Model, Weights, fold_batch_norm};
+use crate::graph::{Model, Weights};
 use crate::progress::{Event, Progress, Task};
 use crate::task::Score;
 use crate::torch::{Network, batch_tensor, resolve_device, set_convolutions, set_threads, threads, to_f32};
 
+use super::answers::{Answerer, Answering};
 use super::checkpoint::{self, StudentState};
 use super::evaluate::{evaluate, evaluate_model};
 use super::feed::{Fed, Feed};
@@ -44,7 +45,7 @@ pub struct Training<'a> {
     pub recipe: &'a Recipe,
     pub students: Vec<Start<'a>>,
     /// A frozen network that teaches all students.
-    pub teacher: Option<&'a Model>,
+    pub teacher: Option<Answering<'a>>,
     pub data: &'a Dataset,
     pub augment: &'a [Augment],
     /// Threads that load and augment images.
@@ -114,8 +115,8 @@ fn hash(optimizer: &OptimizerState) -> Result<String> {
 /// A training while it runs.
 struct Cohort<'a> {
     training: &'a Training<'a>,
-    students: Vec<Learner>,
-    teacher: Option<Network>,
+    students: Vec<Learner<'a>>,
+    teacher: Option<Answerer<'a>>,
     kept: Vec<Option<Weights>>,
     progress: checkpoint::Progress,
 }
@@ -153,21 +154,17 @@ pub fn train(training: &Training<'_>) -> Result<Outcome> {
 impl<'a> Cohort<'a> {
     fn start(training: &'a Training<'a>, device: tch::Device) -> Result<Self> {
         let kind = prepare_precision(training.precision, device)?;
-        let frozen = |model: &Model| {
-            let folded = fold_batch_norm(model)?;
-            anyhow::Ok(Network::new(&folded, device, Kind::Float)?.computing_in(kind))
-        };
         let mut students = Vec::with_capacity(training.students.len());
         for start in &training.students {
             let network = Network::new(&start.model, device, Kind::Float)
                 .with_context(|| format!("student '{}'", start.name))?
                 .computing_in(kind);
-            let past = start.frozen.as_ref().map(frozen).transpose()?;
+            let past = start.frozen.as_ref().map(|past| Answerer::frozen(past, device, kind)).transpose()?;
             let optimizer = OptimizerState::new(&network, &training.recipe.optimizer)?;
             let (name, lr_factor) = (start.name.to_string(), start.lr_factor);
             students.push(Learner { name, network, frozen: past, optimizer, lr_factor });
         }
-        let teacher = training.teacher.map(frozen).transpose()?;
+        let teacher = training.teacher.map(|teacher| Answerer::frozen(teacher, device, kind)).transpose()?;
         let count = students.len();
         let progress = checkpoint::Progress {
             key: training.key.to_string(),

@@ -1,8 +1,10 @@
 //! The cohort loop: losses, optimiser, schedule, checkpoint, evaluation.
 //!
 //! One loop trains any number of students on the same batches; a method is a set of loss weights,
-//! and training alone is the loop with cross-entropy only. Knows no pipeline file and no ONNX.
+//! and training alone is the loop with cross-entropy only. A teacher whose file cannot be imported answers through an
+//! engine. Knows no pipeline file and no protobuf.
 
+mod answers;
 mod augment;
 mod blocks;
 mod checkpoint;
@@ -17,6 +19,7 @@ mod relations;
 mod schedule;
 mod step;
 
+pub use answers::{Answerer, Answering};
 pub use blocks::block_divergences;
 pub use checkpoint::CheckpointError;
 pub use cohort::{Outcome, Start, Trained, Training, prepare_precision, train};

@@ -142,7 +142,7 @@ impl Images {
             if place > 0 && batch.labels.len() < self.batch {
                 break;
             }
-            let (images, labels) = on_device(&batch.images, &batch.labels, network)?;
+            let (images, labels) = on_device(&batch.images, &batch.labels, network.device())?;
             see(network, &images, labels)?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use crate::config::{LossTerms, Updates};
 use crate::epoch::Term;
 use crate::torch::{Network, Pass, channels_last};
 
+use super::answers::{Answer, Answerer};
 use super::losses::{Targets, cross_entropy, response, smooth_teacher};
 use super::metrics::{COLUMNS, HITS, TOTAL};
 use super::optimizer::OptimizerState;
@@ -14,11 +15,11 @@ use super::relations::{Comparison, Difference, compare};
 use super::schedule::Iteration;
 
 /// A student while it is trained.
-pub struct Learner {
+pub struct Learner<'a> {
     pub name: String,
     pub network: Network,
     /// The same student, pre-trained alone and frozen, for the self-distillation.
-    pub frozen: Option<Network>,
+    pub frozen: Option<Answerer<'a>>,
     pub optimizer: OptimizerState,
     /// Factor on the learning rate of each iteration.
     pub lr_factor: f64,
@@ -29,7 +30,7 @@ pub struct Teaching<'a> {
     pub terms: &'a LossTerms,
     pub updates: Updates,
     /// The frozen teacher of all students.
-    pub teacher: Option<&'a Network>,
+    pub teacher: Option<&'a Answerer<'a>>,
 }
 
 /// A network's outputs for a batch, in float32 or float64 and detached from how they were computed.
@@ -54,8 +55,8 @@ impl Outputs {
         Self::new(logits, pass.embedding().context("a pass has an embedding")?)
     }
 
-    fn inferred(network: &Network, images: &Tensor) -> Result<Self> {
-        let (logits, embedding) = network.infer(images)?;
+    fn answered(network: &Answerer<'_>, images: &Tensor) -> Result<Self> {
+        let Answer { logits, embedding } = network.answer(images)?;
         Self::new(&logits, &embedding)
     }
 }
@@ -65,7 +66,7 @@ impl Outputs {
 /// # Errors
 /// If libtorch fails.
 pub fn step(
-    students: &mut [Learner],
+    students: &mut [Learner<'_>],
     teaching: &Teaching<'_>,
     images: &Tensor,
     targets: &Targets,
@@ -80,7 +81,7 @@ pub fn step(
         passes.push(Some(pass));
     }
     let teacher = match teaching.teacher {
-        Some(teacher) if teaching.terms.taught() => Some(Outputs::inferred(teacher, &images)?),
+        Some(teacher) if teaching.terms.taught() => Some(Outputs::answered(teacher, &images)?),
         Some(_) | None => None,
     };
     let count = students.len();
@@ -99,7 +100,7 @@ pub fn step(
         };
         let student = &mut students[index];
         let own_past = match &student.frozen {
-            Some(frozen) if teaching.terms.gamma > 0.0 => Some(Outputs::inferred(frozen, &images)?.logits),
+            Some(frozen) if teaching.terms.gamma > 0.0 => Some(Outputs::answered(frozen, &images)?.logits),
             Some(_) | None => None,
         };
         let view = View { outputs: &outputs, index, teacher: teacher.as_ref(), own_past: own_past.as_ref() };

@@ -2,25 +2,23 @@
 
 use anyhow::Result;
 
-use crate::compress::{Candidates, EngineScore, Settings, Subject};
+use crate::compress::{Candidates, EngineScore, Prepared, Subject};
 use crate::config::EngineName;
-use crate::graph::cost;
-use crate::report::{bytes, count, percent, plain_table, short};
-use crate::task::Comparison;
+use crate::report::{bytes, count, or_na, percent, plain_table, short};
+use crate::task::{Comparison, Score};
 
 use super::Args;
 
 /// The classifier's facts, its score, and the preparations that were tried, for the terminal.
 pub(super) fn seen(subject: &Subject, args: &Args) -> String {
-    let graph = subject.network.graph();
-    let cost = cost(graph);
+    let known = &subject.network;
+    let macs = known.macs().map_or(String::new(), |macs| format!(", {} MACs", count(macs)));
     let mut text = format!(
-        "{}: {} classes, images of {:?}, {} parameters, {} MACs\n{} on {} validation images",
+        "{}: {} classes, images of {:?}, {} parameters{macs}\n{} on {} validation images",
         args.model.display(),
-        graph.classes(),
-        graph.input_shape(),
-        count(cost.params),
-        count(cost.macs),
+        known.classes(),
+        subject.dataset.info.shape,
+        count(known.params()),
         subject.validation,
         subject.dataset.validation.len(),
     );
@@ -52,33 +50,36 @@ pub(super) fn engine_table(scores: &[EngineScore]) -> String {
                 EngineName::Torch => "torch, the imported network",
                 EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => score.engine.key(),
             };
-            let Comparison { images, agreement, .. } = score.against_imported;
+            let Comparison { images, agreement, .. } = score.against_teacher;
             vec![name.into(), images.to_string(), percent(score.accuracy), percent(agreement)]
         })
         .collect();
     format!("\n{}", plain_table(&["the original in", "images", "accuracy", "same decisions"], &rows))
 }
 
-/// The original and the parts that meet the target, as shares of the original.
+/// The original and the networks that meet the target, as shares of the original.
 pub(super) fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     let original = &candidates.original;
-    let mut header = vec!["", "params", "MACs", "ONNX", "slimmed", "tried"];
+    let mut header = vec!["", "params", "MACs", "ONNX", "memory", "slimmed", "tried"];
     let mut rows = vec![vec![
         "original".to_string(),
         short(original.params),
-        short(original.macs),
+        or_na(original.macs, short),
         bytes(original.bytes),
+        or_na(original.memory_bytes, bytes),
         String::new(),
         String::new(),
     ]];
-    for part in &candidates.students {
+    let score = |score: Option<Score>| score.map_or(String::new(), |score| percent(score.value()));
+    for candidate in &candidates.students {
         rows.push(vec![
-            part.student.name.clone(),
-            format!("{:.1} %", 100.0 * part.params as f64 / original.params as f64),
-            short(part.macs),
-            bytes(part.bytes),
-            percent(part.before_training.value()),
-            part.after_trial.map_or(String::new(), |score| percent(score.value())),
+            candidate.student.name.clone(),
+            format!("{:.1} %", 100.0 * candidate.params as f64 / original.params.max(1) as f64),
+            short(candidate.macs),
+            bytes(candidate.bytes),
+            bytes(candidate.memory_bytes),
+            score(candidate.before_training),
+            score(candidate.after_trial),
         ]);
     }
     for engine in engines.iter().map(|engine| engine.key()) {
@@ -91,8 +92,8 @@ pub(super) fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     }
     let trained: Vec<&str> = candidates.trained().map(|candidate| candidate.student.name.as_str()).collect();
     let mut text = format!(
-        "\n{}\n\nslimmed: accuracy right after slimming; tried: after a few steps of training\n\
-         to be trained: {}",
+        "\n{}\n\nslimmed: accuracy right after slimming; tried: after a few steps of training;\n\
+         memory: weights and activations of one image, computed\nto be trained: {}",
         plain_table(&header, &rows),
         trained.join(", ")
     );
@@ -111,9 +112,10 @@ pub(super) fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
 }
 
 /// The result of `--plan` as JSON.
-pub(super) fn planned(candidates: &Candidates, settings: &Settings, epoch: f64) -> Result<serde_json::Value> {
-    let mut value = serde_json::to_value(candidates)?;
-    value["epochs"] = settings.epochs.into();
-    value["epoch_seconds"] = epoch.into();
+pub(super) fn planned(prepared: &Prepared) -> Result<serde_json::Value> {
+    let mut value = serde_json::to_value(&prepared.candidates)?;
+    value["engines"] = serde_json::to_value(&prepared.engines)?;
+    value["epochs"] = prepared.settings.epochs.into();
+    value["epoch_seconds"] = prepared.epoch_seconds.into();
     Ok(value)
 }

@@ -9,7 +9,7 @@ use crate::folder::write_json;
 use crate::plan::Teacher;
 use crate::stage::StageKind;
 use crate::task::Score;
-use crate::train::evaluate_model;
+use crate::train::{Answering, evaluate_model};
 
 use super::training::{self, initial, start};
 use super::{Context, Done, warnings};
@@ -35,8 +35,8 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
     if let Some(teacher) = teacher.filter(|_| !introduced) {
         files.push(introduce(context, teacher, context.folder.teacher_score())?.0);
     }
-    let network = teacher.map(|teacher| &*teacher.network);
-    let mut done = training::run(context, &recipe, starts, network, key)?;
+    let answering = teacher.map(|teacher| Answering::from(&teacher.known));
+    let mut done = training::run(context, &recipe, starts, answering, key)?;
     done.files.extend(files);
     if pretrained {
         warnings::after_collaboration(context)?;
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
 /// Scores the teacher and reports the score before any student learns from it.
 pub(super) fn introduce(context: &Context<'_>, teacher: &Teacher, path: PathBuf) -> Result<(PathBuf, Score)> {
     let (data, device) = (context.data, context.plan.pipeline.device);
-    let score = evaluate_model(&teacher.network, device, &data.validation, &data.normalization)?;
+    let score = evaluate_model(&teacher.known, device, &data.validation, &data.normalization)?;
     context.options.progress.note(format!(
         "teacher {} from {}: {score} on validation",
         teacher.model,

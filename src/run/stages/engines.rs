@@ -11,16 +11,18 @@ use crate::onnx::OnnxFile;
 /// Opens one engine.
 ///
 /// # Errors
-/// If it cannot be loaded, or if it refuses the file.
+/// If it cannot be loaded, or if it refuses the file; libtorch, if there is no model.
 pub(super) fn open(
-    model: &Model,
+    model: Option<&Model>,
     device: Device,
     file: &OnnxFile,
     engine: EngineName,
     options: &EngineOptions,
 ) -> Result<Box<dyn Engine>> {
-    match engine {
-        EngineName::Torch => Ok(Box::new(TorchEngine::new(model, device, options.threads)?)),
-        EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract => engine::open(file, engine, options),
+    match (engine, model) {
+        (EngineName::Torch, Some(model)) => Ok(Box::new(TorchEngine::new(model, device, options.threads)?)),
+        (EngineName::Torch, None) | (EngineName::OrtCpu | EngineName::OrtCuda | EngineName::Tract, _) => {
+            engine::open(file, engine, options)
+        }
     }
 }

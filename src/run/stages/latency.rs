@@ -19,14 +19,15 @@ use super::engines::open;
 pub(super) struct Rival<'a> {
     pub name: &'a str,
     pub file: OnnxFile,
-    pub network: Model,
+    /// `None` if the file cannot be imported.
+    pub network: Option<Model>,
 }
 
 impl<'a> Rival<'a> {
     /// A student by its file.
     pub(super) fn student(context: &Context<'_>, name: &'a str, file: OnnxFile) -> Result<Self> {
         let network = as_file_takes(context.trained(context.peer(name)?)?, &file.contract)?;
-        Ok(Self { name, file, network })
+        Ok(Self { name, file, network: Some(network) })
     }
 
     /// The teacher's file, if it has one.
@@ -37,7 +38,8 @@ impl<'a> Rival<'a> {
         if let (None, Some(sample)) = (file.contract.sample_shape(), contract.sample_shape()) {
             file = file.with_sizes(None, &sample)?;
         }
-        let network = as_file_takes((*teacher.network).clone(), contract)?;
+        let network =
+            teacher.known.network().map(|model| as_file_takes((**model).clone(), contract)).transpose()?;
         Ok(Some(Self { name, file, network }))
     }
 }
@@ -58,7 +60,7 @@ pub(super) fn measure<'r>(
             batch: file.contract.batch(),
             model: ModelFacts::of(file, name.to_string(), file.contract.layout.ordered(shape).to_vec()),
             pictures: Pictures::of(file, pictures.to_vec()),
-            open: Box::new(move |engine, options| open(network, device, file, engine, options)),
+            open: Box::new(move |engine, options| open(network.as_ref(), device, file, engine, options)),
         }
     };
     let subjects: Vec<Subject<'_>> = rivals.iter().map(subject).collect();

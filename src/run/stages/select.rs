@@ -10,7 +10,6 @@ use crate::config::{Bench, Budget, Mode, Select};
 use crate::data::Split;
 use crate::error::GateFailed;
 use crate::folder::{AgainstOriginal, Candidate, Original, write_json};
-use crate::graph::cost;
 use crate::onnx::{OnnxFile, Scored};
 use crate::plan::Peer;
 use crate::report::ORIGINAL;
@@ -133,7 +132,7 @@ fn original(context: &Context<'_>, tested: Option<&Decided<'_>>) -> Result<Optio
     };
     let (data, device) = (context.data, context.plan.pipeline.device);
     let compared = |split: &Split, students: &Decided<'_>| -> Result<(Score, BTreeMap<String, Comparison>)> {
-        let whole = decide(&teacher.network, device, split, &data.normalization)?;
+        let whole = decide(&teacher.known, device, split, &data.normalization)?;
         let students = students.iter().map(|(name, student)| {
             let found = Comparison::of(split.labels(), &student.decisions, &whole.decisions);
             (name.to_string(), found)
@@ -147,10 +146,9 @@ fn original(context: &Context<'_>, tested: Option<&Decided<'_>>) -> Result<Optio
         let test = on_test.as_ref().and_then(|found| found.get(&name)).copied();
         (name, AgainstOriginal { validation, test })
     });
-    let cost = cost(teacher.network.graph());
     let original = Original {
-        params: cost.params,
-        macs: cost.macs,
+        params: teacher.known.params(),
+        macs: teacher.known.macs(),
         onnx_bytes: std::fs::metadata(&teacher.file).map_or(0, |file| file.len()),
         validation,
         test,

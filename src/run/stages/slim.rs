@@ -24,6 +24,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Slimming) -> Result<Done> {
     let mut kept = Vec::new();
     for peer in &plan.peers {
         let model = match &peer.part {
+            Some(part) if part.fresh => training::untrained(plan, peer),
             Some(part) => take_part(part, settings, data, plan.pipeline.device)?,
             None => training::untrained(plan, peer),
         };

@@ -9,7 +9,7 @@ use crate::graph::Model;
 use crate::plan::{Peer, Plan};
 use crate::seed::derive_seed;
 use crate::stage::StageKind;
-use crate::train::{Start, Training, train};
+use crate::train::{Answering, Start, Training, train};
 
 use super::{Context, Done, warnings};
 
@@ -18,7 +18,7 @@ pub(super) fn run(
     context: &Context<'_>,
     recipe: &Recipe,
     students: Vec<Start<'_>>,
-    teacher: Option<&Model>,
+    teacher: Option<Answering<'_>>,
     key: &str,
 ) -> Result<Done> {
     let (folder, stage, pipeline) = (context.folder, context.stage, &context.plan.pipeline);

@@ -114,7 +114,7 @@ fn candidates(
     let mut candidates = Vec::new();
     for engine in engines_to_verify(context, settings, file)? {
         for options in EngineOptions::ways(engine, threads) {
-            let loaded = open(model, Device::Cpu, file, engine, &options);
+            let loaded = open(Some(model), Device::Cpu, file, engine, &options);
             let loaded = match engine {
                 EngineName::Torch | EngineName::OrtCuda => Ok(loaded?),
                 EngineName::OrtCpu | EngineName::Tract => loaded,
