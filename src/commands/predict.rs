@@ -57,7 +57,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let options = EngineOptions { threads: usable_threads(), ..EngineOptions::default() };
     let mut engine = open(&file, engine, &options)?;
     let (answer, kind) = (file.contract.answer, file.contract.answer().kind);
-    let preparation = metadata.preparation();
+    let preparation = metadata.preparation(file.contract.layout);
     let mut predictions = Vec::new();
     for path in image_files(&args.images)? {
         let image = prepared_image(&preparation, &path, metadata.input)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::config::{ModelSpec, StudentModel};
-use crate::graph::{Graph, Model, cost};
+use crate::graph::{Cost, Graph, Model, cost};
 use crate::zoo;
 
 use super::candidates::Candidate;
@@ -51,7 +51,8 @@ impl Search<'_> {
         Ok((candidates.collect::<Result<_>>()?, smallest))
     }
 
-    /// The models that take the original's images, with no more multiply-accumulates than it, if those are known.
+    /// The models that take the original's images, with no more parameters than it and no more multiply-accumulates, if
+    /// those are known: nobody wants a file that is smaller in one respect and larger in all others.
     fn buildable(&self) -> Result<Vec<Ready>> {
         let (shape, classes) = (self.subject.network.shape()?, self.subject.network.classes());
         let mut models = Vec::new();
@@ -60,8 +61,8 @@ impl Search<'_> {
             let ModelSpec::Family(family) = &spec else { continue };
             let family = family.name();
             let Ok(graph) = zoo::build(&spec, shape, classes) else { continue };
-            let macs = cost(&graph).macs;
-            if self.original.macs.is_none_or(|most| macs <= most) {
+            let Cost { params, macs, .. } = cost(&graph);
+            if params <= self.original.params && self.original.macs.is_none_or(|most| macs <= most) {
                 models.push(Ready { name, family, graph, macs });
             }
         }

@@ -145,15 +145,15 @@ fn can_normalize(channels: usize, mean: &[f32], std: &[f32]) -> Result<(), Strin
 }
 
 impl Metadata {
-    /// The preparation of the file's images.
-    pub fn preparation(&self) -> Preparation {
+    /// The preparation of the file's images, whose axes the file takes in this order.
+    pub fn preparation(&self, layout: Layout) -> Preparation {
         Preparation {
             resize: self.resize,
             fit: self.fit,
             order: self.channel_order,
             range: self.range,
             normalization: Normalization { mean: self.mean.clone(), std: self.std.clone() },
-            layout: Layout::ChannelsFirst,
+            layout,
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
             let metadata = Metadata { fit, ..serde_json::from_str(EARLIER).unwrap() };
             let written = serde_json::to_string(&metadata).unwrap();
             let read: Metadata = serde_json::from_str(&written).unwrap();
-            assert_eq!((&read, read.preparation().fit), (&metadata, fit), "{written}");
+            assert_eq!((&read, read.preparation(Layout::ChannelsFirst).fit), (&metadata, fit), "{written}");
         }
     }
 

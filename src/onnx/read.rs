@@ -100,10 +100,12 @@ impl OnnxFile {
         let Readable { outputs, left_out, classes } = readable(graph)?;
         let mut changed = before != (graph.input.len(), graph.output.clone());
         changed |= tidy_axes(graph);
+        let layout = layout(&input);
+        let preparation = metadata.as_ref().map(|metadata| metadata.preparation(layout));
         let contract = Contract {
-            layout: layout(&input),
+            layout,
             precision: precision(graph, &input, &outputs),
-            preparation: metadata.as_ref().map(Metadata::preparation),
+            preparation,
             answer: suitable(&outputs, Contract::LOGITS).first().copied().unwrap_or(0),
             classes: metadata.as_ref().map_or(classes, |metadata| metadata.classes.clone()),
             input,
