@@ -170,12 +170,7 @@ fn a_part_of_a_file_drops_in_for_it() {
         ),
         ("missing.onnx", vec!["--target", "params<=50%"], "cannot read missing.onnx", "ONNX"),
         ("theirs.onnx", vec!["--target", "params<=1000000"], "within the target", "ask for less"),
-        (
-            "theirs.onnx",
-            vec!["--target", "params<=10"],
-            "no network meets the target",
-            "ask for",
-        ),
+        ("theirs.onnx", vec!["--target", "params<=10"], "no network meets the target", "ask for"),
         (
             "theirs.onnx",
             vec!["--target", "params<=50%", "--mean", "0.1"],
@@ -251,7 +246,10 @@ fn a_file_that_cannot_be_imported_teaches_students_of_the_zoo() {
     assert!(first.pointer("/students/0/teacher").unwrap().as_f64().unwrap() > 0.0, "{first:#}");
     let [theirs, ours] = ["theirs.onnx", "zoo/04-export/student.onnx"]
         .map(|path| OnnxFile::load(&workspace.path(path)).unwrap());
-    assert_eq!((ours.contract.input, ours.contract.outputs), (theirs.contract.input, theirs.contract.outputs));
+    assert_eq!(
+        (ours.contract.input, ours.contract.outputs),
+        (theirs.contract.input, theirs.contract.outputs)
+    );
 
     image::GrayImage::new(20, 10).save(workspace.path("a.png")).unwrap();
     let predicted = Command::new(env!("CARGO_BIN_EXE_cohort"))

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Budget, LatencyLimit};
+use crate::config::{Budget, LatencyLimit, Quantile};
 
 use super::cell::{CellId, CellResult};
+use super::stats::{Ratio, Stability, paired_ratio};
 
 /// The outcome of a budget or a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub struct Verdict {
 
 /// Judges every budget against every matching cell of the models that `judged` accepts. A budget holds if the
 /// upper bound of its percentile is within it, and fails if the lower bound exceeds it. A share is one of what the model
-/// `baseline` takes, which is not judged by it.
+/// `baseline` takes, which is not judged by it; a share of the median is judged by the ratio of the two, paired by rounds.
 pub fn judge(
     budgets: &[Budget],
     cells: &[CellResult],
@@ -59,11 +60,31 @@ pub fn judge(
             let (budget, outcome) = (*budget, Outcome::Undecided);
             verdicts.push(Verdict { budget, cell: None, outcome, found });
         }
-        verdicts.extend(
-            spoken.into_iter().map(|cell| verdict(budget, cell, limit(budget, cell, cells, baseline))),
-        );
+        verdicts.extend(spoken.into_iter().map(|cell| {
+            let (outcome, found) = match measured(budget, cell, cells, baseline) {
+                Ok(measured) => measured.outcome(),
+                Err(reason) => (Outcome::Undecided, reason),
+            };
+            Verdict { budget: *budget, cell: Some(cell.cell.clone()), outcome, found }
+        }));
     }
     verdicts
+}
+
+/// Budgets that a model exceeds by the measured value itself, whatever its interval is, as sentences.
+pub fn exceeded(budgets: &[Budget], cells: &[CellResult], baseline: &str, model: &str) -> Vec<String> {
+    let mut exceeds = Vec::new();
+    for budget in budgets {
+        for cell in cells.iter().filter(|cell| cell.cell.model == model && concerns(budget, &cell.cell)) {
+            let Ok(found) = measured(budget, cell, cells, baseline) else { continue };
+            if found.value > found.allowed {
+                let Measured { value, allowed, unit, .. } = found;
+                let (engine, key) = (budget.engine.key(), budget.quantile.key());
+                exceeds.push(format!("{key} {value:.3}{unit} in {engine}, allowed {allowed:.3}{unit}"));
+            }
+        }
+    }
+    exceeds
 }
 
 /// Whether a budget applies to a cell of any model.
@@ -74,56 +95,79 @@ fn concerns(budget: &Budget, cell: &CellId) -> bool {
         && budget.mode.is_none_or(|mode| mode == cell.mode)
 }
 
-/// The limit that a budget sets for a cell, in milliseconds. `None` if it is a share and the baseline was not measured.
-fn limit(budget: &Budget, cell: &CellResult, cells: &[CellResult], baseline: &str) -> Option<f64> {
+/// What a budget limits, with its 95 % interval.
+struct Measured {
+    key: &'static str,
+    value: f64,
+    low: f64,
+    high: f64,
+    /// The largest value that is allowed.
+    allowed: f64,
+    unit: &'static str,
+    /// How far the value drifted while it was measured, as a share of it; `None` where it cannot be told.
+    drift: Option<f64>,
+}
+
+/// Measures what a budget limits in a cell; otherwise, why that cannot be done.
+fn measured(
+    budget: &Budget,
+    cell: &CellResult,
+    cells: &[CellResult],
+    baseline: &str,
+) -> Result<Measured, String> {
+    let key = budget.quantile.key();
+    let found = cell
+        .percentile(budget.quantile)
+        .ok_or_else(|| format!("{} samples are too few for {key}", cell.samples))?;
     let like = |other: &&CellResult| {
         let (one, two) = (&cell.cell, &other.cell);
         two.model == baseline
             && (one.engine, one.batch, one.threads, one.mode)
                 == (two.engine, two.batch, two.threads, two.mode)
     };
-    let compared_with = cells.iter().find(like).and_then(|cell| cell.percentile(budget.quantile));
-    budget.limit.milliseconds(compared_with.map(|percentile| percentile.value))
+    let whole = cells.iter().find(like);
+    if let (LatencyLimit::Share(allowed), Quantile::P50, Some(whole)) = (budget.limit, budget.quantile, whole)
+        && let Some(ratio) = paired_ratio(&cell.turn_medians(), &whole.turn_medians(), 0)
+    {
+        let Ratio { value, low, high } = ratio;
+        // Both drift with the machine, and the pairs of a round do so together.
+        return Ok(Measured { key, value, low, high, allowed, unit: "x", drift: Some(0.0) });
+    }
+    let compared_with = whole.and_then(|cell| cell.percentile(budget.quantile));
+    let allowed = budget
+        .limit
+        .milliseconds(compared_with.map(|percentile| percentile.value))
+        .ok_or("the model that it is a share of was not measured")?;
+    let Stability { stable, median_spread, p95_spread } = cell.stability;
+    let drift = match budget.quantile {
+        Quantile::P50 => median_spread,
+        Quantile::P90 | Quantile::P95 | Quantile::P99 | Quantile::P999 => p95_spread,
+    };
+    Ok(Measured {
+        key,
+        value: found.value,
+        low: found.low.unwrap_or(0.0),
+        high: found.high.unwrap_or(f64::INFINITY),
+        allowed,
+        unit: " ms",
+        drift: if stable { Some(0.0) } else { drift },
+    })
 }
 
-/// Budgets that a model exceeds by the measured value itself, whatever its interval is, as sentences.
-pub fn exceeded(budgets: &[Budget], cells: &[CellResult], baseline: &str, model: &str) -> Vec<String> {
-    let mut exceeds = Vec::new();
-    for budget in budgets {
-        for cell in cells.iter().filter(|cell| cell.cell.model == model && concerns(budget, &cell.cell)) {
-            let found = cell.percentile(budget.quantile).map(|percentile| percentile.value);
-            if let (Some(found), Some(limit)) = (found, limit(budget, cell, cells, baseline))
-                && found > limit
-            {
-                let (engine, key) = (budget.engine.key(), budget.quantile.key());
-                exceeds.push(format!("{key} {found:.3} ms in {engine}, allowed {limit:.3}"));
-            }
+impl Measured {
+    /// A value that drifted decides if it is as far from the limit as it drifted.
+    fn outcome(&self) -> (Outcome, String) {
+        let Self { key, value, low, high, allowed, unit, drift } = *self;
+        let found = format!("{key} {value:.3}{unit} [{low:.3}, {high:.3}]");
+        let Some(drift) = drift else { return (Outcome::Undecided, format!("{found}, unstable")) };
+        let drifted =
+            if drift > 0.0 { format!(", drifted by {:.0} %", 100.0 * drift) } else { String::new() };
+        if high * (1.0 + drift) <= allowed {
+            (Outcome::Holds, found + &drifted)
+        } else if low / (1.0 + drift) > allowed {
+            (Outcome::Fails, found + &drifted)
+        } else {
+            (Outcome::Undecided, format!("{found}{drifted} spans the limit"))
         }
     }
-    exceeds
-}
-
-fn verdict(budget: &Budget, cell: &CellResult, limit_ms: Option<f64>) -> Verdict {
-    let key = budget.quantile.key();
-    let (outcome, found) = match (cell.percentile(budget.quantile), limit_ms) {
-        (None, _) => (Outcome::Undecided, format!("{} samples are too few for {key}", cell.samples)),
-        (Some(_), None) => {
-            (Outcome::Undecided, "the model that it is a share of was not measured".to_string())
-        }
-        (Some(percentile), Some(limit_ms)) => {
-            let high = percentile.high.unwrap_or(f64::INFINITY);
-            let low = percentile.low.unwrap_or(0.0);
-            let found = format!("{key} {:.3} ms [{low:.3}, {high:.3}]", percentile.value);
-            if !cell.stability.stable {
-                (Outcome::Undecided, format!("{found}, unstable"))
-            } else if high <= limit_ms {
-                (Outcome::Holds, found)
-            } else if low > limit_ms {
-                (Outcome::Fails, found)
-            } else {
-                (Outcome::Undecided, format!("{found} spans the limit"))
-            }
-        }
-    };
-    Verdict { budget: *budget, cell: Some(cell.cell.clone()), outcome, found }
 }

@@ -132,11 +132,20 @@ fn budgets_hold_fail_or_are_undecided() {
         Measured { samples: vec![1_000_000; 20], turns: vec![20], ..Measured::default() },
     );
     let cells = [steady, drifting, few];
+    // Within the drift, though far beyond the interval.
+    let p50 = cells[1].p50.unwrap();
+    let [above, below] = [1.04 * p50.value, p50.value / 1.04];
+    assert!(p50.high.unwrap() < above && p50.low.unwrap() > below && !cells[1].stability.stable, "{p50:?}");
+    let [above, below] = [above, below].map(|limit| format!("tract:p50<{limit}ms@1"));
     for (budget, model, outcome) in [
+        (above.as_str(), "b", Outcome::Undecided),
+        (below.as_str(), "b", Outcome::Undecided),
         ("tract:p95<2ms@1", "a", Outcome::Holds),
         ("tract:p95<1.05ms@1", "a", Outcome::Fails),
         ("tract:p50<1.05ms@1", "a", Outcome::Undecided),
-        ("tract:p95<100ms@1", "b", Outcome::Undecided),
+        // Far beyond the drift.
+        ("tract:p95<100ms@1", "b", Outcome::Holds),
+        ("tract:p50<0.1ms@1", "b", Outcome::Fails),
         ("tract:p95<2ms@8", "a", Outcome::Undecided),
         ("tract:p95<2ms@1x2", "a", Outcome::Undecided),
         ("tract/host:p95<2ms@1", "a", Outcome::Undecided),

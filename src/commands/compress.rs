@@ -14,14 +14,13 @@ use crate::error::InputError;
 use crate::folder::RunFolder;
 use crate::plan::plan;
 use crate::progress::Progress;
-use crate::report::screen as report_screen;
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
 
 use self::screen::{engine_table, planned, seen, table};
 use super::Common;
 use super::common::{Shape, choice};
-use super::run::{STOP, quoted, watch_signals};
+use super::run::{STOP, quoted, show, watch_signals};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -150,13 +149,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         };
     }
     let plan = plan(&load_pipeline(&pipeline, &[])?)?;
-    let options = Options { out: folder, progress, stop: &STOP, resume, siblings: Vec::new() };
-    let report = execute(&plan, &options, lock)?;
-    match (common.json, &report) {
-        (true, _) => out_json(&report),
-        (false, Some(report)) => out(format!("\n{}", report_screen(report))),
-        (false, None) => Ok(()),
-    }
+    let options = Options { out: folder.clone(), progress, stop: &STOP, resume, siblings: Vec::new() };
+    show(execute(&plan, &options, lock), &folder, common.json)
 }
 
 fn job(args: &Args, common: &Common) -> Result<Job> {

@@ -1,15 +1,15 @@
 //! `cohort run`: runs a pipeline from start to report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 
 use crate::config::{load_pipeline, quickstart};
-use crate::error::exit_code;
+use crate::error::{GateFailed, exit_code};
 use crate::folder::RunFolder;
 use crate::plan::plan;
-use crate::report::screen;
+use crate::report::{Report, collect, screen};
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
 
@@ -50,15 +50,36 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         siblings: Vec::new(),
     };
     let lock = RunFolder::new(&options.out).lock()?;
-    let report = execute(&plan, &options, lock)?;
-    match (common.json, &report) {
-        (true, _) => out_json(&report),
+    let ended = execute(&plan, &options, lock);
+    if let Ok(None) = &ended
+        && !common.json
+    {
+        let folder = options.out.display();
+        return out(format!(
+            "\ntrained; no student was chosen, because the pipeline has no `select` stage: {folder}"
+        ));
+    }
+    show(ended, &options.out, common.json)
+}
+
+/// Prints the report of a run, also of one that missed a gate after a student was chosen.
+///
+/// # Errors
+/// The error with which the run ended.
+pub(super) fn show(ended: Result<Option<Report>>, folder: &Path, json: bool) -> Result<()> {
+    let print = |report: &Option<Report>| match (json, report) {
+        (true, _) => out_json(report),
         (false, Some(report)) => out(format!("\n{}", screen(report))),
-        (false, None) => {
-            let folder = options.out.display();
-            out(format!(
-                "\ntrained; no student was chosen, because the pipeline has no `select` stage: {folder}"
-            ))
+        (false, None) => Ok(()),
+    };
+    match ended {
+        Ok(report) => print(&report),
+        Err(error) => {
+            let folder = RunFolder::new(folder);
+            if error.is::<GateFailed>() && folder.choice().exists() {
+                print(&Some(collect(&folder)?))?;
+            }
+            Err(error)
         }
     }
 }

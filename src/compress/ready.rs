@@ -33,7 +33,7 @@ impl Search<'_> {
             family.sort_by_key(|ready| std::cmp::Reverse(ready.macs));
             for ready in family.drain(..) {
                 let model = Model::untrained(ready.graph, seed);
-                let measured = self.measured(ready.name, &model)?;
+                let measured = self.measured(&model)?;
                 if self.met(measured) {
                     found.push((ready.macs, ready.name, model));
                     break;

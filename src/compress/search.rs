@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::config::{Budget, Device, EngineName, Slim, SlimOf, Student, StudentModel};
 use crate::error::InputError;
 use crate::graph::{Model, cost, memory_bytes};
-use crate::progress::Progress;
+use crate::progress::{Progress, Task};
 use crate::task::Score;
 use crate::train::evaluate_model;
 
@@ -49,8 +49,7 @@ pub fn find(
 ) -> Result<Candidates> {
     let bench = Workbench::new(subject)?;
     let original = original(subject, bench.whole.size_bytes());
-    let search = Search { subject, bench: &bench, target, engines, original: &original, progress };
-    search.refuse_what_is_met()?;
+    refuse_what_is_met(target, &original, &bench)?;
     let depths = match &subject.parts {
         Ok(network) => {
             let places = !matches!(target, Target::Params(_) | Target::Bytes(_));
@@ -58,6 +57,9 @@ pub fn find(
         }
         Err(_) => Vec::new(),
     };
+    let families = depths.iter().filter(|depth| depth.can_shrink()).count() * Widths::ALL.len() + 1;
+    let task = &progress.begin("measuring candidates", families as u64, "families");
+    let search = Search { subject, bench: &bench, target, engines, original: &original, task };
     let (mut students, mut closest) = (Vec::<Candidate>::new(), None);
     let mut uniform = None;
     for depth in depths.iter().filter(|depth| depth.can_shrink()) {
@@ -73,13 +75,14 @@ pub fn find(
                 }
                 Widest::Misses(found) => closest = Some(found.smaller(closest)),
             }
+            task.advance(1);
         }
     }
     let room = if students.is_empty() { STUDENTS + 2 } else { STUDENTS };
     let (from_zoo, missed) = search.ready(seed, room)?;
     students.extend(from_zoo);
     closest = missed.into_iter().chain(closest).reduce(|one, other| one.smaller(Some(other)));
-    let Some(first) = students.first() else { return Err(unreachable(&target, closest).into()) };
+    let Some(first) = students.first() else { return Err(unreachable(target, closest).into()) };
     let latency_ms = first.latency_ms.iter().map(|(engine, [_, whole])| (*engine, *whole)).collect();
     if let (1, Some((depth, width))) = (students.len(), uniform) {
         let width = (width * NARROWER / STEP).floor() * STEP;
@@ -102,7 +105,31 @@ fn original(subject: &Subject, bytes: u64) -> Original {
     }
 }
 
-fn unreachable(target: &Target, closest: Option<Measured>) -> InputError {
+/// Refuses a target that the original meets, and a share of a cost that is not known.
+fn refuse_what_is_met(target: Target, original: &Original, bench: &Workbench<'_>) -> Result<()> {
+    let Original { params, macs, bytes, .. } = original;
+    let of = match target {
+        Target::Params(_) => Some(*params as f64),
+        Target::Macs(_) => macs.map(|macs| macs as f64),
+        Target::Bytes(_) => Some(*bytes as f64),
+        Target::Latency(Budget { engine, .. }) => Some(bench.in_turns(&bench.whole, engine, QUICK)?[0]),
+    };
+    let Some(allowed) = target.allowed(of) else {
+        let problem = format!("how many {target} the original has is not known: it cannot be imported");
+        return Err(InputError::new(problem)
+            .hint("give a number, such as macs<=5M, or limit params, bytes or a latency")
+            .into());
+    };
+    match of.filter(|of| allowed >= *of) {
+        Some(of) => {
+            let problem = format!("the original has {} already, within the target", target.told(of));
+            Err(InputError::new(problem).hint("ask for less").into())
+        }
+        None => Ok(()),
+    }
+}
+
+fn unreachable(target: Target, closest: Option<Measured>) -> InputError {
     let Some(Measured { cost, of }) = closest else {
         return InputError::new(
             "nothing of this network can be taken away, and no model of the zoo takes its images",
@@ -112,9 +139,9 @@ fn unreachable(target: &Target, closest: Option<Measured>) -> InputError {
     let share = of.map_or(String::new(), |of| format!(", {:.3} times the original's", cost / of));
     let asked = match of {
         Some(of) => format!("ask for {:.2}x or more", 1.1 * cost / of),
-        None => format!("ask for {:.0} or more", 1.1 * cost),
+        None => format!("ask for {} or more", target.told(1.1 * cost)),
     };
-    InputError::new(format!("no network meets the target: the smallest has {cost:.4} {target}{share}"))
+    InputError::new(format!("no network meets the target: the smallest has {}{share}", target.told(cost)))
         .hint(asked)
 }
 
@@ -145,12 +172,13 @@ pub(super) struct Search<'a> {
     target: Target,
     engines: &'a [EngineName],
     pub(super) original: &'a Original,
-    progress: &'a dyn Progress,
+    /// One step for each family.
+    task: &'a Task<'a>,
 }
 
 impl Search<'_> {
     /// What the target limits, of a network and of the original. Which weights it has does not change that.
-    pub(super) fn measured(&self, name: &str, network: &Model) -> Result<Measured> {
+    pub(super) fn measured(&self, network: &Model) -> Result<Measured> {
         let own = cost(network.graph());
         Ok(match self.target {
             Target::Params(_) => Measured { cost: own.params as f64, of: Some(self.original.params as f64) },
@@ -163,8 +191,7 @@ impl Search<'_> {
             }
             Target::Latency(Budget { engine, .. }) => {
                 let [slim, whole] = self.bench.in_turns(&self.bench.file(network)?, engine, QUICK)?;
-                self.progress
-                    .note(format!("{name}: {slim:.3} ms in {}, the original {whole:.3} ms", engine.key()));
+                self.task.advance(0);
                 Measured { cost: slim, of: Some(whole) }
             }
         })
@@ -175,38 +202,8 @@ impl Search<'_> {
         self.target.allowed(found.of).is_some_and(|allowed| found.cost <= allowed)
     }
 
-    /// Refuses a target that the original meets, and a share of a cost that is not known.
-    fn refuse_what_is_met(&self) -> Result<()> {
-        let Original { params, macs, bytes, .. } = self.original;
-        let of = match self.target {
-            Target::Params(_) => Some(*params as f64),
-            Target::Macs(_) => macs.map(|macs| macs as f64),
-            Target::Bytes(_) => Some(*bytes as f64),
-            Target::Latency(Budget { engine, .. }) => {
-                Some(self.bench.in_turns(&self.bench.whole, engine, QUICK)?[0])
-            }
-        };
-        let Some(allowed) = self.target.allowed(of) else {
-            let problem =
-                format!("how many {} the original has is not known: it cannot be imported", self.target);
-            return Err(InputError::new(problem)
-                .hint("give a number, such as macs<=5M, or limit params, bytes or a latency")
-                .into());
-        };
-        match of.filter(|of| allowed >= *of) {
-            Some(of) => {
-                let problem = format!("the original has {of:.4} {} already, within the target", self.target);
-                Err(InputError::new(problem).hint("ask for less").into())
-            }
-            None => Ok(()),
-        }
-    }
-
     fn widest(&self, depth: &Depth, widths: Widths) -> Result<Widest> {
-        let measured = |width: f64| {
-            let name = format!("{} at width {width:.2}", name(depth, widths));
-            self.measured(&name, &depth.shape(&depth.counts(widths, width))?)
-        };
+        let measured = |width: f64| self.measured(&depth.shape(&depth.counts(widths, width))?);
         let least = measured(NARROWEST)?;
         if !self.met(least) {
             return Ok(Widest::Misses(least));

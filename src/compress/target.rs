@@ -36,6 +36,14 @@ impl Target {
         }
     }
 
+    /// A cost in the unit of what is limited.
+    pub fn told(self, cost: f64) -> String {
+        match self {
+            Target::Params(_) | Target::Macs(_) | Target::Bytes(_) => format!("{cost:.0} {self}"),
+            Target::Latency(_) => format!("{cost:.3} {self}"),
+        }
+    }
+
     /// The same limit as a budget of the stage `select`, where the original has `original`. None for a latency: it was
     /// measured before the training, and the stage `bench` measures it again.
     pub fn budgets(self, original: Option<f64>) -> Budgets {

@@ -69,3 +69,25 @@ fn layer_cost(graph: &Graph, node: &Node) -> LayerCost {
     let trainable = facts.params.iter().filter(|param| param.role != Role::Buffer);
     LayerCost { params: trainable.map(|param| elements(&param.shape)).sum(), macs: facts.macs }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::Builder;
+    use super::super::op::{Binary, Conv2d, Op, Unary};
+    use super::*;
+
+    /// A value lives until its last reader is done, an output to the end.
+    #[test]
+    fn memory_is_what_lives_at_once() {
+        let (mut builder, image) = Builder::new(vec![1, 4, 4]).unwrap();
+        let conv = builder.add("conv", Op::Conv2d(Conv2d::square(8, 3, 1)), &[image]).unwrap();
+        let gate = builder.add("gate", Op::Unary(Unary::Sigmoid), &[conv]).unwrap();
+        let sum = builder.add("sum", Op::Binary(Binary::Add), &[gate, conv]).unwrap();
+        let flat = builder.add("flat", Op::Flatten, &[sum]).unwrap();
+        let logits = builder.add("logits", Op::Linear { out_features: 2, bias: true }, &[flat]).unwrap();
+        let graph = builder.finish(&[(Graph::LOGITS, logits)]);
+        let (weights, plane) = (8 * 9 + 2 * 128 + 2, 8 * 16);
+        // At the sum, convolution, sigmoid and sum are there; the image is not any more.
+        assert_eq!(memory_bytes(&graph), 4 * (weights + 3 * plane));
+    }
+}
