@@ -211,7 +211,7 @@ fn wrong_options_are_refused_before_anything_is_measured() {
         (vec!["m.onnx", "--scenario", "server"], "rates or p99_target_ms"),
         (vec!["m.onnx", "--scenario", "server", "--rate", "0"], "--rate"),
         (vec!["m.onnx", "--cold-start=2"], "from 5 to 1000"),
-        (vec!["m.onnx", "--budget", "tract:p95<2@1"], "a number above 0 with us, ms, s or x"),
+        (vec!["m.onnx", "--budget", "tract:p95<2@1"], "a number above 0 with us, ms, s, x or %"),
         (vec!["m.onnx", "--shape", "3x0x8"], "sizes such as 3x224x224"),
     ] {
         let (code, text) = folder.fails(&bench(&args, &SHORTEST));
