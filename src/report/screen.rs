@@ -4,6 +4,7 @@ use super::bench::placed;
 use super::blame::blame_screen;
 use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
 use super::model::{BenchRow, OriginalRow, Report, VerifyRow};
+use crate::bench::Verdict;
 use crate::config::Mode;
 use crate::onnx::Severity;
 use crate::task::Comparison;
@@ -19,6 +20,9 @@ pub fn screen(report: &Report) -> String {
         parts.push(bench_tables(report));
     }
     parts.extend(report.original.as_ref().map(|original| gained(report, original)));
+    parts.extend(report.budgets.iter().map(|Verdict { budget, outcome, found, .. }| {
+        wrap(&format!("Budget {budget} {}: {found}", outcome.key()), "")
+    }));
     parts.push(summary(report));
     parts.join("\n\n")
 }
