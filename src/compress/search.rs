@@ -60,6 +60,13 @@ pub fn find(
         }
         Err(_) => Vec::new(),
     };
+    if let (Some(depth), false) = (depths.first(), depths.iter().any(Depth::can_shrink)) {
+        let reasons: Vec<&str> = depth.coupling().whole().iter().map(|whole| whole.reason.as_str()).collect();
+        progress.warn(format!(
+            "nothing of this network can be taken away, so that students of the zoo start anew and learn from it: {}",
+            reasons.first().copied().unwrap_or("it has no channels to spare")
+        ));
+    }
     let families = depths.iter().filter(|depth| depth.can_shrink()).count() * Widths::ALL.len() + 1;
     let task = &progress.begin("measuring candidates", families as u64, "families");
     let search = Search { subject, bench: &bench, target, engines, original: &original, task };
