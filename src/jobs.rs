@@ -51,16 +51,6 @@ pub fn compress(
     stop: &AtomicBool,
 ) -> Result<Option<Report>> {
     let resume = format!("compress({}, {})", pipeline.display(), folder.display());
-    run(pipeline, folder, resume, progress, stop)
-}
-
-fn run(
-    pipeline: &Path,
-    folder: &Path,
-    resume: String,
-    progress: &dyn Progress,
-    stop: &AtomicBool,
-) -> Result<Option<Report>> {
     let plan = plan(&load_pipeline(pipeline, &[])?)?;
     let options = Options { out: folder.to_path_buf(), progress, stop, resume, siblings: Vec::new() };
     let lock = RunFolder::new(folder).lock()?;
@@ -80,13 +70,14 @@ pub fn compress_file(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Option<Report>> {
-    std::fs::create_dir_all(folder)?;
+    let lock = RunFolder::new(folder).lock()?;
     if !job.is_prepared(folder)? {
-        let _lock = RunFolder::new(folder).lock()?;
         job.prepare(folder, &mut |_| Ok(()), progress, stop)?;
     }
+    let plan = plan(&load_pipeline(&Job::pipeline(folder), &[])?)?;
     let resume = format!("compress_file of {} in {}", job.given.model.display(), folder.display());
-    run(&Job::pipeline(folder), folder, resume, progress, stop)
+    let options = Options { out: folder.to_path_buf(), progress, stop, resume, siblings: Vec::new() };
+    execute(&plan, &options, lock)
 }
 
 /// Compares what every engine computes from the ONNX file `model` with a reference in float64: the checkpoint of the run

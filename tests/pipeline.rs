@@ -91,6 +91,8 @@ fn start_to_report_then_reuse_then_tampering() {
     let budget = "stages.bench.budgets=['tract:p50<1us@1']";
     let gated = workspace.run("out", &["--set", "stages.select.budgets.max_params=100%", "--set", budget]);
     assert_eq!(gated.status.code(), Some(1), "{}", text(&gated.stderr));
+    let shown: serde_json::Value = serde_json::from_slice(&gated.stdout).unwrap();
+    assert!(shown["student"].is_string(), "the report is shown before the error: {shown}");
     assert!(text(&gated.stderr).contains("budget tract:p50<0.001ms@1 is"), "{}", text(&gated.stderr));
     let told = fs::read_to_string(workspace.path("out/report.md")).unwrap();
     assert!(told.contains("- budget `tract:p50<0.001ms@1`"), "the report is made after a gate, too: {told}");

@@ -87,7 +87,7 @@ pub fn exceeded(budgets: &[Budget], cells: &[CellResult], baseline: &str, model:
     exceeds
 }
 
-/// Whether a budget applies to a cell of any model.
+/// Whether a budget applies to a cell, regardless of its model.
 fn concerns(budget: &Budget, cell: &CellId) -> bool {
     cell.engine == budget.engine
         && cell.batch == budget.batch
@@ -95,7 +95,7 @@ fn concerns(budget: &Budget, cell: &CellId) -> bool {
         && budget.mode.is_none_or(|mode| mode == cell.mode)
 }
 
-/// What a budget limits, with its 95 % interval.
+/// The value that a budget limits, with its 95 % confidence interval.
 struct Measured {
     key: &'static str,
     value: f64,
@@ -108,7 +108,7 @@ struct Measured {
     drift: Option<f64>,
 }
 
-/// Measures what a budget limits in a cell; otherwise, why that cannot be done.
+/// The value that a budget limits in a cell, or the reason why there is none.
 fn measured(
     budget: &Budget,
     cell: &CellResult,

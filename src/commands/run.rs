@@ -62,7 +62,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     show(ended, &options.out, common.json)
 }
 
-/// Prints the report of a run, also of one that missed a gate after a student was chosen.
+/// Prints the report of a run. A run that failed a gate after it had chosen a student has a report too.
 ///
 /// # Errors
 /// The error with which the run ended.

@@ -8,6 +8,8 @@ use crate::config::Student;
 use crate::graph::{Model, Whole};
 use crate::task::Score;
 
+use super::target::Target;
+
 /// How many students are trained.
 pub(super) const STUDENTS: usize = 2;
 
@@ -22,6 +24,19 @@ pub struct Original {
     pub memory_bytes: Option<u64>,
     /// Median milliseconds of one image.
     pub latency_ms: BTreeMap<&'static str, f64>,
+}
+
+impl Original {
+    /// What a target limits, of the original; `None` for a latency, which is measured each time, and for what is not known.
+    pub fn cost(&self, target: Target) -> Option<f64> {
+        let number = match target {
+            Target::Params(_) => Some(self.params),
+            Target::Macs(_) => self.macs,
+            Target::Bytes(_) => Some(self.bytes),
+            Target::Latency(_) => None,
+        };
+        number.map(|number| number as f64)
+    }
 }
 
 /// A network that meets the target.

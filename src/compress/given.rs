@@ -1,10 +1,10 @@
-//! What the user says about a classifier and its images.
+//! The user's information about a classifier and its images.
 
 use std::path::PathBuf;
 
 use crate::contract::{ChannelOrder, Fit, PixelRange};
 
-/// What the user says about a classifier; the rest is found out.
+/// The user's information about a classifier. What is left open is determined from the file and the images.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     pub model: PathBuf,

@@ -197,7 +197,7 @@ fn epochs_within(budget: Duration, spent: Duration, epoch: f64) -> Result<usize,
     if epochs < 1.0 {
         let least = (spent.as_secs_f64() + epoch) / (1.0 - AFTERWARDS);
         let problem = format!(
-            "{} are too short: {} are spent, and one epoch takes about {}",
+            "a time of {} is too short: {} are spent, and one epoch takes about {}",
             humantime::format_duration(budget),
             told(spent.as_secs_f64()),
             told(epoch)

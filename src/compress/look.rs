@@ -160,7 +160,7 @@ fn parts(network: &Known) -> Result<Arc<Model>, String> {
     match network {
         Known::File(opaque) => Err(opaque.reason.clone()),
         Known::Network(model) if model.graph().nodes().iter().any(|node| quantised(&node.op)) => {
-            Err("it is quantised, and rounding cannot be trained through".into())
+            Err("it is quantised, and rounding cannot be trained through; give the file from before its quantisation for better students".into())
         }
         Known::Network(model) => Ok(Arc::clone(model)),
     }

@@ -60,14 +60,7 @@ pub fn write(
     settings: &Settings,
     target: Target,
 ) -> Result<()> {
-    let Candidates { original, .. } = candidates;
-    let whole = match target {
-        Target::Params(_) => Some(original.params),
-        Target::Macs(_) => original.macs,
-        Target::Bytes(_) => Some(original.bytes),
-        Target::Latency(_) => None,
-    };
-    let budgets = target.budgets(whole.map(|whole| whole as f64));
+    let budgets = target.budgets(candidates.original.cost(target));
     let latency = match target {
         Target::Latency(budget) => vec![budget],
         Target::Params(_) | Target::Macs(_) | Target::Bytes(_) => Vec::new(),

@@ -117,12 +117,9 @@ fn original(subject: &Subject, bytes: u64) -> Original {
 
 /// Refuses a target that the original meets, and a share of a cost that is not known.
 fn refuse_what_is_met(target: Target, original: &Original, bench: &Workbench<'_>) -> Result<()> {
-    let Original { params, macs, bytes, .. } = original;
-    let of = match target {
-        Target::Params(_) => Some(*params as f64),
-        Target::Macs(_) => macs.map(|macs| macs as f64),
-        Target::Bytes(_) => Some(*bytes as f64),
-        Target::Latency(Budget { engine, .. }) => Some(bench.in_turns(&bench.whole, engine, QUICK)?[0]),
+    let of = match target.engine() {
+        Some(engine) => Some(bench.in_turns(&bench.whole, engine, QUICK)?[0]),
+        None => original.cost(target),
     };
     let Some(allowed) = target.allowed(of) else {
         let problem = format!("how many {target} the original has is not known: it cannot be imported");
@@ -189,22 +186,17 @@ pub(super) struct Search<'a> {
 impl Search<'_> {
     /// What the target limits, of a network and of the original. Which weights it has does not change that.
     pub(super) fn measured(&self, network: &Model) -> Result<Measured> {
-        let own = cost(network.graph());
-        Ok(match self.target {
-            Target::Params(_) => Measured { cost: own.params as f64, of: Some(self.original.params as f64) },
-            Target::Macs(_) => {
-                Measured { cost: own.macs as f64, of: self.original.macs.map(|macs| macs as f64) }
-            }
-            Target::Bytes(_) => {
-                let bytes = self.bench.file(network)?.size_bytes();
-                Measured { cost: bytes as f64, of: Some(self.original.bytes as f64) }
-            }
+        let cost = match self.target {
+            Target::Params(_) => cost(network.graph()).params as f64,
+            Target::Macs(_) => cost(network.graph()).macs as f64,
+            Target::Bytes(_) => self.bench.file(network)?.size_bytes() as f64,
             Target::Latency(Budget { engine, .. }) => {
-                let [slim, whole] = self.bench.in_turns(&self.bench.file(network)?, engine, QUICK)?;
+                let [cost, whole] = self.bench.in_turns(&self.bench.file(network)?, engine, QUICK)?;
                 self.task.advance(0);
-                Measured { cost: slim, of: Some(whole) }
+                return Ok(Measured { cost, of: Some(whole) });
             }
-        })
+        };
+        Ok(Measured { cost, of: self.original.cost(self.target) })
     }
 
     /// Whether the target is met.

@@ -6,6 +6,7 @@
 
 mod open;
 pub mod ort;
+mod scores;
 mod timed;
 #[cfg(feature = "train")]
 pub mod torch;
@@ -15,6 +16,7 @@ pub mod torch;
 pub mod tract;
 
 pub use open::{EngineOptions, INTER_OP_THREADS, engine_names, open};
+pub use scores::{padded, scores};
 pub use timed::{TimedNode, TimedRuns, time_nodes};
 
 use std::collections::BTreeMap;

@@ -165,11 +165,7 @@ fn opaque(file: OnnxFile, error: &anyhow::Error) -> Option<Opaque> {
         OutputKind::Decision | OutputKind::Embedding => return None,
     };
     let Dim::Fixed(classes) = scores.tensor.dims.get(1)? else { return None };
-    let [a, b, c] = contract.image_shape()?;
-    let shape = match contract.layout {
-        Layout::ChannelsFirst => [a, b, c],
-        Layout::ChannelsLast => [c, a, b],
-    };
+    let shape = contract.layout.planar(contract.image_shape()?);
     let classifies = scores.tensor.dims.len() == 2 && *classes > 1 && matches!(shape[0], 1 | 3);
     let (classes, reason) = (*classes, format!("{error:#}"));
     classifies.then_some(Opaque { file, shape, classes, reversed: false, reason })

@@ -4,13 +4,13 @@
 
 use std::cell::RefCell;
 
-use anyhow::{Context, Result, anyhow};
-use ndarray::{ArrayD, ArrayViewD, Axis, Slice, concatenate};
+use anyhow::Result;
+use ndarray::{Axis, concatenate};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::EngineName;
-use crate::contract::{Element, Layout, OutputKind, rows};
-use crate::engine::{Engine, EngineOptions, open};
+use crate::contract::{Element, Layout, OutputKind};
+use crate::engine::{Engine, EngineOptions, open, scores};
 use crate::graph::{Model, fold_batch_norm};
 use crate::plan::{Known, Opaque};
 use crate::torch::{Network, batch_tensor, threads, to_f32};
@@ -133,33 +133,14 @@ impl FileAnswers<'_> {
         }
         let mut parts = Vec::new();
         for part in images.axis_chunks_iter(Axis(0), contract.batch().unwrap_or(BATCH)) {
-            parts.push(self.scores(part)?);
+            parts.push(scores(self.engine.borrow_mut().as_mut(), part, contract.batch(), contract.answer)?);
         }
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         let mut scores = concatenate(Axis(0), &views)?;
         if contract.answer().kind == OutputKind::Probabilities {
             scores.mapv_inplace(|probability| probability.max(f32::MIN_POSITIVE).ln());
         }
-        batch_tensor(scores.view(), self.device)
-    }
-
-    /// The file's scores for at most as many images as it takes at once.
-    fn scores(&self, images: ArrayViewD<'_, f32>) -> Result<ArrayD<f32>> {
-        let contract = &self.opaque.file.contract;
-        let count = images.shape()[0];
-        let outputs = match contract.batch().filter(|batch| *batch > count) {
-            None => self.engine.borrow_mut().run(images)?,
-            Some(batch) => {
-                let mut shape = images.shape().to_vec();
-                shape[0] = batch;
-                let mut all = ArrayD::zeros(shape);
-                all.slice_axis_mut(Axis(0), Slice::from(..count)).assign(&images);
-                self.engine.borrow_mut().run(all.view())?
-            }
-        };
-        let scores = outputs.into_iter().nth(contract.answer).context("the file has an answer")?;
-        let scores = rows(scores, contract.batch().unwrap_or(count)).map_err(|problem| anyhow!(problem))?;
-        Ok(scores.slice_axis(Axis(0), Slice::from(..count)).to_owned().into_dyn())
+        batch_tensor(scores.view().into_dyn(), self.device)
     }
 }
 

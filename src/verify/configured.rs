@@ -2,15 +2,13 @@
 //!
 //! Knows engines and contracts; neither references nor tolerances.
 
-use anyhow::{Context, Result, anyhow};
-use ndarray::{Array2, ArrayViewD, Axis, Slice};
+use anyhow::{Result, anyhow};
+use ndarray::{Array2, ArrayViewD};
 
 use crate::config::EngineName;
-use crate::contract::{Contract, OutputKind, rows};
-use crate::engine::{Engine, EngineOptions};
+use crate::contract::{Contract, OutputKind};
+use crate::engine::{Engine, EngineOptions, scores};
 use crate::graph::Graph;
-
-use super::inputs::padded;
 
 /// An engine to be checked, in one configuration. If it refuses the file, that is a finding.
 pub struct ConfiguredEngine {
@@ -94,15 +92,9 @@ impl ConfiguredEngine {
     /// # Errors
     /// If the engine refuses the file or fails, or if its output is not a row of scores per image.
     pub fn logits(&mut self, images: ArrayViewD<'_, f32>, fixed_batch: Option<usize>) -> Result<Array2<f32>> {
-        let (keep, answer) = (images.shape()[0], self.answer);
+        let answer = self.answer;
         let engine = self.loaded().as_mut().map_err(|error| anyhow!("{error:#}"))?;
-        let outputs = match fixed_batch {
-            Some(size) => engine.run(padded(images, size).view())?,
-            None => engine.run(images)?,
-        };
-        let logits = outputs.into_iter().nth(answer).context("the engine gives no output")?;
-        let logits = rows(logits, fixed_batch.unwrap_or(keep)).map_err(|problem| anyhow!(problem))?;
-        Ok(logits.slice_axis(Axis(0), Slice::from(..keep)).to_owned())
+        scores(engine.as_mut(), images, fixed_batch, answer)
     }
 
     /// Whether it is configured as in a deployment: only such engines are scored on a whole split.

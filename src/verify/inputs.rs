@@ -126,16 +126,6 @@ fn impulses(input: &ImageInput, black: f32, white: f32) -> ArrayD<f32> {
     input.drawn(places.len(), |sample, at| if at == places[sample] { white } else { black })
 }
 
-/// The images, followed by zeros up to the batch size the file takes.
-pub(super) fn padded(images: ArrayViewD<'_, f32>, size: usize) -> ArrayD<f32> {
-    let mut shape = images.shape().to_vec();
-    let filled = shape[0];
-    shape[0] = size;
-    let mut all = ArrayD::zeros(shape);
-    all.slice_axis_mut(Axis(0), Slice::from(..filled)).assign(&images);
-    all
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

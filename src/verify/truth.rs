@@ -5,8 +5,9 @@ use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, Slice};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::rows;
+use crate::engine::padded;
 
-use super::inputs::{InputSet, padded};
+use super::inputs::InputSet;
 
 /// Samples per forward pass of the truth. Convolutions in float64 unfold a whole batch, so peak memory grows
 /// with the batch while the time hardly falls.
