@@ -57,44 +57,47 @@ pub(super) fn engine_table(scores: &[EngineScore]) -> String {
     format!("\n{}", plain_table(&["the original in", "images", "accuracy", "same decisions"], &rows))
 }
 
-/// The original and the networks that meet the target, as shares of the original.
+/// The original and the networks that meet the target: what they cost, and what they know. Two tables, because one would be
+/// wider than a terminal.
 pub(super) fn table(candidates: &Candidates, engines: &[EngineName]) -> String {
     let original = &candidates.original;
-    let mut header = vec!["", "params", "MACs", "ONNX", "memory", "slimmed", "tried"];
-    let mut rows = vec![vec![
+    let mut header = vec!["", "params", "MACs", "ONNX", "memory"];
+    let mut costs = vec![vec![
         "original".to_string(),
         short(original.params),
         or_na(original.macs, short),
         bytes(original.bytes),
         or_na(original.memory_bytes, bytes),
-        String::new(),
-        String::new(),
     ]];
+    let mut known = Vec::new();
     let score = |score: Option<Score>| score.map_or(String::new(), |score| percent(score.value()));
     for candidate in &candidates.students {
-        rows.push(vec![
+        costs.push(vec![
             candidate.student.name.clone(),
             format!("{:.1} %", 100.0 * candidate.params as f64 / original.params.max(1) as f64),
             short(candidate.macs),
             bytes(candidate.bytes),
             bytes(candidate.memory_bytes),
+        ]);
+        known.push(vec![
+            candidate.student.name.clone(),
             score(candidate.before_training),
             score(candidate.after_trial),
         ]);
     }
     for engine in engines.iter().map(|engine| engine.key()) {
         header.push(engine);
-        rows[0].push(original.latency_ms.get(engine).map_or(String::new(), |ms| format!("{ms:.3} ms")));
-        for (row, part) in rows[1..].iter_mut().zip(&candidates.students) {
-            let share = part.latency_ms.get(engine).map(|[part, whole]| part / whole);
+        costs[0].push(original.latency_ms.get(engine).map_or(String::new(), |ms| format!("{ms:.3} ms")));
+        for (row, candidate) in costs[1..].iter_mut().zip(&candidates.students) {
+            let share = candidate.latency_ms.get(engine).map(|[part, whole]| part / whole);
             row.push(share.map_or(String::new(), |share| format!("{share:.2}x")));
         }
     }
     let trained: Vec<&str> = candidates.trained().map(|candidate| candidate.student.name.as_str()).collect();
     let mut text = format!(
-        "\n{}\n\nslimmed: accuracy right after slimming; tried: after a few steps of training;\n\
-         memory: weights and activations of one image, computed\nto be trained: {}",
-        plain_table(&header, &rows),
+        "\n{}\n\nmemory: weights and activations of one image, computed\n\n{}\n\nto be trained: {}",
+        plain_table(&header, &costs),
+        plain_table(&["accuracy", "right after slimming", "after a few steps of training"], &known),
         trained.join(", ")
     );
     if !candidates.whole.is_empty() {
