@@ -16,7 +16,7 @@ fn folder(name: &str) -> PathBuf {
 fn read(source: Source, validation: f64) -> Dataset {
     let data =
         Data { source, labels: Labels::Own, validation, images: None, augment: Vec::new(), workers: 1 };
-    let info = describe(&data, Path::new(".")).unwrap();
+    let info = describe(&data, Path::new(".")).unwrap().info;
     let data = load(&data, Path::new("."), 1).unwrap();
     assert_eq!(data.info, info, "what is described is what is loaded");
     data

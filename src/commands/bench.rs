@@ -176,7 +176,7 @@ pub fn subject<'a>(
         file,
         batch,
         model: ModelFacts::of(file, name.to_string(), sample),
-        pictures: images.map(|images| pictures(file, images)).transpose()?,
+        pictures: images.map(|images| pictures(file, images, progress)).transpose()?,
         open: Box::new(move |engine, options| open(file, engine, options)),
     })
 }
@@ -222,7 +222,7 @@ fn sample(file: &OnnxFile, given: Option<&[usize]>) -> Result<Vec<usize>, InputE
     Ok(given.to_vec())
 }
 
-fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
+fn pictures(file: &OnnxFile, images: &[PathBuf], progress: &dyn Progress) -> Result<Pictures> {
     if images.is_empty() {
         let problem = "--mode end-to-end decodes images, but none are given";
         return Err(InputError::new(problem).hint("name files or folders with --image").into());
@@ -234,7 +234,7 @@ fn pictures(file: &OnnxFile, images: &[PathBuf]) -> Result<Pictures> {
         })?;
         Ok((path.display().to_string(), bytes))
     };
-    let files = image_files(images)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let files = image_files(images, progress)?.into_iter().map(read).collect::<Result<Vec<_>>>()?;
     let pictures = Pictures::of(file, files).ok_or_else(|| {
         InputError::new(format!("{}: its input is not an image of a fixed size", file.path.display()))
             .hint("end-to-end is for images; measure it with --mode device,host")

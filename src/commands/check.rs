@@ -9,6 +9,7 @@ use crate::config::{EngineName, Stage, TermKind, load_pipeline, quickstart};
 use crate::epoch::Term;
 use crate::graph::Graph;
 use crate::plan::{Plan, plan, relation_bytes};
+use crate::progress::Progress;
 use crate::report::{count, plain_table, wrap};
 use crate::ui::{out, out_json};
 
@@ -31,6 +32,8 @@ struct Checked<'a> {
     train_images: usize,
     validation_images: Option<usize>,
     test_images: Option<usize>,
+    /// What a user should know of the data, in sentences.
+    notes: &'a [String],
     students: Vec<CheckedStudent<'a>>,
     teacher: Option<CheckedTeacher<'a>>,
     /// Bytes that the relational terms hold at once on the CPU; `null` if they are off.
@@ -65,6 +68,9 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         None => quickstart(&args.overrides)?,
     };
     let plan = plan(&loaded)?;
+    let ui = common.ui();
+    let progress: &dyn Progress = &ui;
+    plan.notes.iter().for_each(|note| progress.warn(note.clone()));
     if common.json { out_json(&checked(&plan)) } else { out(text(&plan)) }
 }
 
@@ -83,6 +89,7 @@ fn checked(plan: &Plan) -> Checked<'_> {
         train_images: plan.data.train_images,
         validation_images: plan.data.validation_images,
         test_images: plan.data.test_images,
+        notes: &plan.notes,
         students: students.collect(),
         teacher: plan.teacher.as_ref().map(|teacher| CheckedTeacher {
             model: &teacher.model,

@@ -2,32 +2,32 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::data::is_image_file;
+use crate::data::{FORMATS, Found};
 use crate::error::InputError;
+use crate::progress::Progress;
 
-/// The named files and those in named folders, sorted by name.
+/// The named files and the images in named folders and below them, folder by folder. Other files there are counted in a
+/// warning.
 ///
 /// # Errors
 /// [`InputError`] if there is none, or a folder cannot be read.
-pub fn image_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub fn image_files(paths: &[PathBuf], progress: &dyn Progress) -> Result<Vec<PathBuf>> {
     let mut images = Vec::new();
     for path in paths {
         if path.is_dir() {
-            let mut inside = Vec::new();
-            for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-                inside.push(entry?.path());
+            let found = Found::below(path)?;
+            if let Some(note) = found.left_out(path) {
+                progress.warn(note);
             }
-            inside.retain(|path| is_image_file(path));
-            inside.sort();
-            images.extend(inside);
+            images.extend(found.images);
         } else {
             images.push(path.clone());
         }
     }
     if images.is_empty() {
-        return Err(InputError::new("there is no PNG or JPEG file in these folders")
+        return Err(InputError::new(format!("there is no {FORMATS} file in these folders"))
             .hint("give image files, or folders that contain them")
             .into());
     }

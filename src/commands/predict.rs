@@ -59,7 +59,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (answer, kind) = (file.contract.answer, file.contract.answer().kind);
     let preparation = metadata.preparation(file.contract.layout);
     let mut predictions = Vec::new();
-    for path in image_files(&args.images)? {
+    for path in image_files(&args.images, &common.ui())? {
         let image = prepared_image(&preparation, &path, metadata.input)?;
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =

@@ -1,7 +1,9 @@
 //! `cohort run`: runs a pipeline from start to report.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -84,17 +86,29 @@ pub(super) fn show(ended: Result<Option<Report>>, folder: &Path, json: bool) -> 
     }
 }
 
-/// The first signal asks to stop at the next step; the second ends the process at once.
-#[allow(clippy::exit, reason = "a second signal must not wait for anything")]
+/// Signals this soon after the first one are the same request: `timeout` sends one to the program and one to its group, and
+/// people press Ctrl-C twice.
+const SAME_REQUEST: Duration = Duration::from_secs(2);
+
+/// The first signal asks to stop at the next step. A later one ends the process at once, and leaves the last whole
+/// checkpoint: nothing is run at exit, because libtorch's threads are still at work.
 pub(super) fn watch_signals() {
-    let handler = || {
-        if STOP.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(exit_code::INTERRUPTED));
+    let first = OnceLock::new();
+    let handler = move || {
+        STOP.store(true, Ordering::SeqCst);
+        if first.get_or_init(Instant::now).elapsed() > SAME_REQUEST {
+            end_now(i32::from(exit_code::INTERRUPTED));
         }
     };
     if let Err(error) = ctrlc::set_handler(handler) {
         tracing::warn!("cannot watch for signals: {error}");
     }
+}
+
+/// Ends the process without running what is registered for its exit.
+fn end_now(code: i32) -> ! {
+    // SAFETY: `_exit` ends the process and touches no memory of it.
+    unsafe { libc::_exit(code) }
 }
 
 /// The command that resumes this run.

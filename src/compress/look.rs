@@ -57,6 +57,7 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
     let own_labels = data.labels.are_own();
     progress.note(format!("reading the images of {}", given.data.display()));
     let read = load(&data, Path::new("/"), 0)?;
+    read.notes.iter().for_each(|note| progress.warn(note.clone()));
     if read.info.shape != shape {
         let (path, found) = (given.model.display(), read.info.shape);
         let problem = format!("{path} takes images of {shape:?} and the pipeline's are {found:?}");

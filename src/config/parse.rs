@@ -4,13 +4,67 @@ use serde::de::DeserializeOwned;
 
 use crate::error::InputError;
 
+/// Maximum bytes of a file: a hundred times what anybody writes by hand.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Maximum levels of maps and lists in each other. The parser takes time that grows with the square of the levels.
+const MAX_DEPTH: usize = 64;
+
 /// Parses `text`, the content of `file`, strictly.
 ///
 /// # Errors
 /// [`InputError`] with file, line, column, key path, what was found and what is allowed.
 pub fn parse<T: DeserializeOwned>(text: &str, file: &str) -> Result<T, InputError> {
+    if text.len() > MAX_BYTES {
+        let problem = format!("{file}: {} bytes; a file may have {MAX_BYTES}", text.len());
+        return Err(InputError::new(problem).hint("is it a YAML file that a person wrote?"));
+    }
+    if let Some(line) = too_deep(text) {
+        let problem = format!("{file}:{line}: more than {MAX_DEPTH} maps and lists in each other");
+        return Err(InputError::new(problem).hint("is it a YAML file that a person wrote?"));
+    }
     let document = serde_yaml::Deserializer::from_str(text);
     serde_yaml::with::singleton_map_recursive::deserialize(document).map_err(|error| explain(&error, file))
+}
+
+/// The first line in which maps and lists are nested too deep, by indentation, dashes and brackets.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut indents, mut brackets) = (Vec::<usize>::new(), 0usize);
+    for (number, line) in (1..).zip(text.lines()) {
+        let mut content = line.trim_start_matches(' ');
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        let mut column = line.len() - content.len();
+        indents.retain(|indent| *indent < column);
+        indents.push(column);
+        while let Some(rest) = content.strip_prefix("- ").or_else(|| content.strip_prefix("? ")) {
+            let inner = rest.trim_start_matches(' ');
+            column += content.len() - inner.len();
+            indents.push(column);
+            content = inner;
+            if indents.len() > MAX_DEPTH {
+                return Some(number);
+            }
+        }
+        let (mut quote, mut before) = (None, ' ');
+        for c in content.chars() {
+            match (quote, c) {
+                (None, '"' | '\'') => quote = Some(c),
+                (Some(open), c) if open == c => quote = None,
+                (Some(_), _) => {}
+                (None, '#') if before == ' ' => break,
+                (None, '{' | '[') => brackets += 1,
+                (None, '}' | ']') => brackets = brackets.saturating_sub(1),
+                (None, _) => {}
+            }
+            if indents.len() + brackets > MAX_DEPTH {
+                return Some(number);
+            }
+            before = c;
+        }
+    }
+    None
 }
 
 /// Deserialises a value that was parsed and then changed; `origin` names what changed it.
@@ -54,6 +108,21 @@ fn nearest(message: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::config::{Pipeline, Stage};
+
+    #[test]
+    fn what_nobody_writes_is_refused_at_once() {
+        let deep = 100_000;
+        let block: String = (0..1_000).map(|level| " ".repeat(level) + "a:\n").collect();
+        for text in ["{a: ".repeat(deep), "[".repeat(deep), "- ".repeat(deep), "a: [".repeat(deep), block] {
+            let error = parse::<serde_yaml::Value>(&text, "p.yaml").unwrap_err();
+            assert!(error.message.contains("in each other"), "{}", error.message);
+        }
+        let long = "# words\n".repeat(1 << 18);
+        assert!(parse::<serde_yaml::Value>(&long, "p.yaml").unwrap_err().message.contains("may have"));
+        // Brackets in quotes and comments do not nest.
+        let text = format!("a: '{}' # {}\nb: \"{}\"\n", "[".repeat(100), "{".repeat(100), "{".repeat(100));
+        assert!(parse::<serde_yaml::Value>(&text, "p.yaml").is_ok());
+    }
 
     #[test]
     fn errors_say_where_and_what_else() {

@@ -119,6 +119,7 @@ impl Layout {
         let info = self.describe()?;
         let train: Vec<&Path> = self.train.iter().map(PathBuf::as_path).collect();
         Ok(Opened {
+            notes: Vec::new(),
             info,
             train: self.split(&train)?,
             validation: None,

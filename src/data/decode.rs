@@ -25,16 +25,7 @@ const MAX_DECODED_BYTES: u64 = 512 << 20;
 /// Value of the pixels that an image does not cover.
 const BACKGROUND: u8 = 0;
 
-/// File name extensions that are read.
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
-
-/// Whether a path is a file whose name ends like a PNG or JPEG.
-pub fn is_image_file(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    EXTENSIONS.contains(&extension.as_str()) && path.is_file()
-}
-
-/// Decodes a PNG or JPEG, applies its EXIF orientation, converts it to grey (1 channel) or RGB (3), brings it
+/// Decodes an image, of several the first, applies its EXIF orientation, converts it to grey (1 channel) or RGB (3), brings it
 /// to the requested size (bilinear, antialiased) and returns its bytes, planar `[channels, height, width]`.
 ///
 /// # Errors
@@ -44,7 +35,7 @@ pub fn decode_image(path: &Path, shape: [usize; 3], fit: Fit) -> Result<Vec<u8>>
     decode_from(opened(path, &name)?, &name, shape, fit)
 }
 
-/// Height and width of a PNG or JPEG with its EXIF orientation applied, from its header.
+/// Height and width of an image with its EXIF orientation applied, from its header.
 ///
 /// # Errors
 /// The same as [`decode_image`].

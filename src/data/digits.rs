@@ -30,7 +30,7 @@ pub(super) fn read() -> Result<Opened> {
         validation_images: None,
         test_images: Some(test.len()),
     };
-    Ok(Opened { info, train, validation: None, test: Some(test) })
+    Ok(Opened { info, train, validation: None, test: Some(test), notes: Vec::new() })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One folder per class with PNG and JPEG files of any size, grey or colour.
+//! One folder per class with images of any size, grey or colour, at any depth below it.
 //!
-//! The class folders are under `train/` (with `val/` and `test/` beside it, if there are any), or directly
-//! under the root.
+//! The class folders are under `train/` (with a folder for validation and one for tests beside it, if there are any), or
+//! directly under the root.
 
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,20 @@ use anyhow::Result;
 use crate::config::{FolderSource, Labels};
 use crate::error::InputError;
 
-use super::decode::is_image_file;
-use super::info::{DataInfo, Opened, readable};
+use super::files::{FORMATS, Found, entries, name_of};
+use super::info::{DataInfo, Described, Opened};
 use super::split::stratified;
 use super::store::{Split, Store};
 
-/// Folders in folders that are searched for images without labels.
-const DEEPEST: usize = 32;
-
 /// The test cut is the same for every seed of a pipeline, so that runs can be compared.
 const TEST_SEED: u64 = 0;
+
+/// The usual names of splits, in lower case: training, validation, tests.
+const SPLITS: [&[&str]; 3] =
+    [&["train", "training"], &["val", "valid", "validation", "dev"], &["test", "testing"]];
+
+/// How many names a sentence lists.
+const NAMED: usize = 5;
 
 /// Files and labels of one split.
 struct Tree {
@@ -28,16 +32,17 @@ struct Tree {
     labels: Vec<u32>,
 }
 
-/// All splits of a source.
+/// All splits of a source, and what is odd about them, in sentences.
 struct Trees {
     train: Tree,
     validation: Option<Tree>,
     test: Option<Tree>,
+    notes: Vec<String>,
 }
 
-pub(super) fn describe(source: &FolderSource, labels: Labels, root: &Path) -> Result<DataInfo> {
+pub(super) fn describe(source: &FolderSource, labels: Labels, root: &Path) -> Result<Described> {
     let trees = trees(root, labels)?;
-    Ok(info(source, &trees))
+    Ok(Described { info: info(source, &trees), notes: trees.notes })
 }
 
 pub(super) fn read(source: &FolderSource, labels: Labels, root: &Path) -> Result<Opened> {
@@ -54,7 +59,7 @@ pub(super) fn read(source: &FolderSource, labels: Labels, root: &Path) -> Result
         }
         None => (train, None),
     };
-    Ok(Opened { info, train, validation, test })
+    Ok(Opened { info, train, validation, test, notes: trees.notes })
 }
 
 fn info(source: &FolderSource, trees: &Trees) -> DataInfo {
@@ -74,99 +79,156 @@ fn info(source: &FolderSource, trees: &Trees) -> DataInfo {
 }
 
 fn trees(root: &Path, labels: Labels) -> Result<Trees> {
-    let part = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
-    let Some(train) = part(&["train"]) else {
-        return Ok(Trees { train: tree(root, labels)?, validation: None, test: None });
+    let mut notes = Vec::new();
+    let [train, validation, test] = split_folders(root, &mut notes)?;
+    let Some(train) = train else {
+        let train = tree(root, labels, None, &mut notes)?;
+        few_images(&train, &mut notes);
+        return Ok(Trees { train, validation: None, test: None, notes });
     };
-    let train = tree(&train, labels)?;
-    let same_classes = |path: PathBuf| -> Result<Tree> {
-        let other = tree(&path, labels)?;
-        if other.classes == train.classes {
-            return Ok(other);
-        }
-        let odd = other.classes.iter().find(|class| !train.classes.contains(class));
-        let problem = match odd {
-            Some(class) => format!("{}: class '{class}' is not under train/", path.display()),
-            None => {
-                let missing = train.classes.iter().find(|class| !other.classes.contains(class));
-                format!("{}: class '{}' is missing", path.display(), missing.map_or("?", String::as_str))
-            }
-        };
-        Err(InputError::new(problem).hint("every split needs the same class folders").into())
+    let train = tree(&train, labels, None, &mut notes)?;
+    few_images(&train, &mut notes);
+    let mut other = |folder: Option<PathBuf>| {
+        folder.map(|folder| tree(&folder, labels, Some(&train.classes), &mut notes)).transpose()
     };
-    let validation = part(&["val", "validation"]).map(same_classes).transpose()?;
-    let test = part(&["test"]).map(same_classes).transpose()?;
-    Ok(Trees { train, validation, test })
+    let (validation, test) = (other(validation)?, other(test)?);
+    Ok(Trees { train, validation, test, notes })
 }
 
-/// The images of one split, sorted by name: those of its class folders, or all at any depth if they have no labels.
-fn tree(root: &Path, labels: Labels) -> Result<Tree> {
+/// The folders of the splits, if there is one for training; and what lies beside them.
+fn split_folders(root: &Path, notes: &mut Vec<String>) -> Result<[Option<PathBuf>; 3]> {
+    let mut found: [Option<PathBuf>; 3] = [None, None, None];
+    let mut others = Vec::new();
+    for path in entries(root)?.into_iter().filter(|path| path.is_dir()) {
+        let name = name_of(&path).to_lowercase();
+        let Some(place) = SPLITS.iter().position(|names| names.contains(&name.as_str())) else {
+            others.push(name_of(&path));
+            continue;
+        };
+        if let Some(first) = &found[place] {
+            let problem = format!(
+                "{}: the folders '{}' and '{}' are the same split",
+                root.display(),
+                name_of(first),
+                name_of(&path)
+            );
+            return Err(InputError::new(problem).hint("keep one of them").into());
+        }
+        found[place] = Some(path);
+    }
+    match &found[0] {
+        Some(train) if !others.is_empty() => notes.push(format!(
+            "{}: beside '{}', these folders are not read: {}; splits are called train, val and test",
+            root.display(),
+            name_of(train),
+            listed(&others)
+        )),
+        Some(_) => {}
+        None => {
+            let called: Vec<String> = found.iter().flatten().map(|path| name_of(path)).collect();
+            if !called.is_empty() {
+                notes.push(format!(
+                    "{}: without a folder 'train' beside it, {} is taken for a class",
+                    root.display(),
+                    listed(&called)
+                ));
+            }
+            return Ok([None, None, None]);
+        }
+    }
+    Ok(found)
+}
+
+/// The images of one split, sorted by name: those of its class folders at any depth, or all at any depth if they have no
+/// labels. `known` are the classes of the training split.
+fn tree(root: &Path, labels: Labels, known: Option<&[String]>, notes: &mut Vec<String>) -> Result<Tree> {
     if labels == Labels::Teacher {
-        let mut files = Vec::new();
-        images_below(root, &mut files, DEEPEST)?;
-        if files.is_empty() {
-            let problem = format!("{}: no PNG or JPEG file in this folder or below", root.display());
+        let found = Found::below(root)?;
+        if found.images.is_empty() {
+            let problem = format!("{}: no {FORMATS} file in this folder or below", root.display());
             return Err(InputError::new(problem).hint("give a folder of images").into());
         }
-        let labels = vec![0; files.len()];
-        return Ok(Tree { classes: Vec::new(), files, labels });
+        notes.extend(found.left_out(root));
+        let labels = vec![0; found.images.len()];
+        return Ok(Tree { classes: Vec::new(), files: found.images, labels });
     }
-    let classes: Vec<PathBuf> = sorted(root)?.into_iter().filter(|path| path.is_dir()).collect();
-    if classes.len() < 2 {
-        let problem = format!(
-            "{}: found {} class folders, a classifier needs at least two",
-            root.display(),
-            classes.len()
-        );
-        return Err(InputError::new(problem)
-            .hint("put each class's images into a folder of its name")
-            .into());
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries(root)?.into_iter().partition(|path| path.is_dir());
+    let own: Vec<String> = folders.iter().map(|folder| name_of(folder)).collect();
+    let classes = known.map_or_else(|| own.clone(), <[String]>::to_vec);
+    check_classes(root, &own, &classes, notes)?;
+    let mut all = Found::default();
+    let loose = files.iter().filter(|file| super::files::is_image_file(file)).count();
+    if loose > 0 {
+        notes.push(format!(
+            "{}: {loose} images lie beside the class folders and are left out: they have no class",
+            root.display()
+        ));
     }
-    let mut tree = Tree { classes: Vec::new(), files: Vec::new(), labels: Vec::new() };
-    for (label, class) in classes.iter().enumerate() {
-        let files: Vec<PathBuf> = sorted(class)?.into_iter().filter(|path| is_image_file(path)).collect();
-        if files.is_empty() {
-            let problem = format!("{}: no PNG or JPEG file in this class", class.display());
+    let mut tree = Tree { classes, files: Vec::new(), labels: Vec::new() };
+    for folder in folders {
+        let found = Found::below(&folder)?;
+        if found.images.is_empty() {
+            let problem = format!("{}: no {FORMATS} file in this class", folder.display());
             return Err(InputError::new(problem).hint("remove the folder or add images").into());
         }
-        tree.labels.extend(std::iter::repeat_n(label as u32, files.len()));
-        tree.files.extend(files);
-        tree.classes.push(name_of(class));
+        let label = tree.classes.iter().position(|class| *class == name_of(&folder)).unwrap_or(0);
+        tree.labels.extend(std::iter::repeat_n(label as u32, found.images.len()));
+        tree.files.extend(found.images.iter().cloned());
+        all.extend(found);
     }
+    notes.extend(all.left_out(root));
     Ok(tree)
 }
 
-/// Adds the image files of a folder and of those in it.
-fn images_below(folder: &Path, files: &mut Vec<PathBuf>, levels: usize) -> Result<()> {
-    let Some(below) = levels.checked_sub(1) else {
-        let problem = format!("{}: folders lie more than {DEEPEST} deep", folder.display());
-        return Err(InputError::new(problem).hint("is there a link to a folder above?").into());
-    };
-    for path in sorted(folder)? {
-        if path.is_dir() {
-            images_below(&path, files, below)?;
-        } else if is_image_file(&path) {
-            files.push(path);
-        }
+/// Refuses a split without classes or with others than the training split, and notes which it lacks.
+fn check_classes(
+    root: &Path,
+    own: &[String],
+    classes: &[String],
+    notes: &mut Vec<String>,
+) -> Result<(), InputError> {
+    if classes.len() < 2 || own.is_empty() {
+        let problem =
+            format!("{}: found {} class folders, a classifier needs at least two", root.display(), own.len());
+        return Err(InputError::new(problem).hint("put each class's images into a folder of its name"));
+    }
+    if let Some(odd) = own.iter().find(|class| !classes.contains(class)) {
+        let problem = format!("{}: class '{odd}' is not among the training images", root.display());
+        return Err(InputError::new(problem).hint("remove the folder, or add training images of that class"));
+    }
+    let lacking: Vec<String> = classes.iter().filter(|class| !own.contains(class)).cloned().collect();
+    if !lacking.is_empty() {
+        notes.push(format!("{}: no images of the classes {}", root.display(), listed(&lacking)));
     }
     Ok(())
 }
 
-/// The entries of a folder, sorted, without hidden ones.
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in readable(std::fs::read_dir(folder), folder)? {
-        let path = readable(entry, folder)?.path();
-        if !name_of(&path).starts_with('.') {
-            paths.push(path);
+/// Notes classes with a single training image, of which none can be held out.
+fn few_images(train: &Tree, notes: &mut Vec<String>) {
+    let mut counts = vec![0usize; train.classes.len()];
+    for &label in &train.labels {
+        if let Some(count) = counts.get_mut(label as usize) {
+            *count += 1;
         }
     }
-    paths.sort();
-    Ok(paths)
+    let single = train.classes.iter().zip(counts).filter(|(_, count)| *count == 1);
+    let single: Vec<String> = single.map(|(class, _)| class.clone()).collect();
+    if !single.is_empty() {
+        notes.push(format!(
+            "one training image only, and so none to hold out, in the classes {}",
+            listed(&single)
+        ));
+    }
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Names in a sentence.
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(NAMED).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(NAMED) {
+        Some(more) if more > 0 => format!("{shown} and {more} more"),
+        _ => shown,
+    }
 }
 
 #[cfg(test)]
@@ -197,7 +259,13 @@ mod tests {
         assert_eq!((opened.train.len(), test.len()), (16, 4));
         assert_eq!(test.labels().iter().filter(|&&label| label == 0).count(), 2);
         let described = describe(&source(0.2), Labels::Own, folder.path()).unwrap();
-        assert_eq!((described.train_images, described.test_images), (16, Some(4)));
+        assert_eq!((described.info.train_images, described.info.test_images), (16, Some(4)));
+        assert_eq!(described.notes, opened.notes);
+        assert!(
+            opened.notes[0].ends_with("1 file is no image and is left out: 1 .txt"),
+            "{:?}",
+            opened.notes
+        );
         assert_eq!(opened.train.image(0).unwrap()[0], 1);
         assert!(read(&source(0.0), Labels::Own, folder.path()).unwrap().test.is_none());
     }
@@ -209,10 +277,50 @@ mod tests {
             save(folder.path(), path, 1);
         }
         let error = describe(&source(0.0), Labels::Own, folder.path()).unwrap_err();
-        assert!(error.to_string().contains("class 'wasp' is not under train/"), "{error}");
+        assert!(error.to_string().contains("class 'wasp' is not among the training images"), "{error}");
         std::fs::remove_dir_all(folder.path().join("val/wasp")).unwrap();
+        let described = describe(&source(0.0), Labels::Own, folder.path()).unwrap();
+        let said = described.notes.join("\n");
+        assert!(
+            said.contains("no images of the classes 'bee'") && said.contains("one training image only"),
+            "{said}"
+        );
+        save(folder.path(), "train/wasp/a.png", 1);
+        save(folder.path(), "val/wasp/b.png", 1);
+        let read = read(&source(0.0), Labels::Own, folder.path()).unwrap();
+        assert_eq!(read.validation.unwrap().labels(), [0, 2]);
+    }
+
+    #[test]
+    fn splits_have_several_names() {
+        for (validation, test) in
+            [("val", "test"), ("valid", "Testing"), ("Dev", "TEST"), ("validation", "test")]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            for (split, count) in [("Train", 4), (validation, 3), (test, 2)] {
+                for index in 0..count {
+                    save(folder.path(), &format!("{split}/ant/{index}.png"), 1);
+                    save(folder.path(), &format!("{split}/bee/deeper/{index}.bmp"), 1);
+                }
+            }
+            save(folder.path(), "extra/ant/1.png", 1);
+            let Described { info, notes } = describe(&source(0.0), Labels::Own, folder.path()).unwrap();
+            let images = (info.train_images, info.validation_images, info.test_images);
+            assert_eq!(images, (8, Some(6), Some(4)));
+            assert!(notes.len() == 1 && notes[0].contains("not read: 'extra'"), "{notes:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["test/a.png", "fresh/a.png", "test/b.png", "fresh/b.png"] {
+            save(folder.path(), path, 1);
+        }
+        let Described { info, notes } = describe(&source(0.0), Labels::Own, folder.path()).unwrap();
+        assert_eq!(info.classes, ["fresh", "test"]);
+        assert!(notes[0].contains("'test' is taken for a class"), "{notes:?}");
+        for path in ["train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"] {
+            save(folder.path(), path, 1);
+        }
         let error = describe(&source(0.0), Labels::Own, folder.path()).unwrap_err();
-        assert!(error.to_string().contains("found 1 class folders"), "{error}");
+        assert!(error.to_string().contains("'val' and 'valid' are the same split"), "{error}");
     }
 
     #[test]
@@ -227,6 +335,6 @@ mod tests {
         assert!(opened.info.classes.is_empty());
         std::fs::create_dir(folder.path().join("empty")).unwrap();
         let error = read(&source(0.0), Labels::Teacher, &folder.path().join("empty")).unwrap_err();
-        assert!(error.to_string().contains("no PNG or JPEG file"), "{error}");
+        assert!(error.to_string().contains("no PNG, JPEG"), "{error}");
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn read(source: &IdxSource, root: &Path) -> Result<Opened> {
         Ok(files) => Some(split(&files, &info)?),
         Err(_) => None,
     };
-    Ok(Opened { info, train, validation: None, test })
+    Ok(Opened { info, train, validation: None, test, notes: Vec::new() })
 }
 
 /// One split from the contents of its two files, used for the built-in data set.

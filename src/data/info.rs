@@ -22,6 +22,20 @@ pub struct DataInfo {
     pub test_images: Option<usize>,
 }
 
+/// A source as far as it is known before its images are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Described {
+    pub info: DataInfo,
+    /// What a user should know of it, in sentences: files that are left out, classes without images.
+    pub notes: Vec<String>,
+}
+
+impl From<DataInfo> for Described {
+    fn from(info: DataInfo) -> Self {
+        Self { info, notes: Vec::new() }
+    }
+}
+
 /// A source with its images.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -29,6 +43,8 @@ pub(super) struct Opened {
     pub train: Split,
     pub validation: Option<Split>,
     pub test: Option<Split>,
+    /// As [`Described::notes`].
+    pub notes: Vec<String>,
 }
 
 /// Adds the file's name to an I/O error.

@@ -32,6 +32,8 @@ pub struct Dataset {
     pub normalization: Normalization,
     /// BLAKE3 hash of pixels, labels, class names and the splits, in hex.
     pub fingerprint: String,
+    /// What a user should know of the source, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// Reads a source, decodes every image once, cuts off the validation split and computes the normalisation
@@ -74,6 +76,7 @@ pub fn load(data: &Data, base: &Path, seed: u64) -> Result<Dataset> {
         test: opened.test,
         normalization,
         fingerprint: hasher.finalize().to_hex().to_string(),
+        notes: opened.notes,
     })
 }
 

@@ -9,6 +9,7 @@ mod batches;
 mod cifar;
 mod decode;
 mod digits;
+mod files;
 mod fit;
 mod folder;
 mod idx;
@@ -26,8 +27,9 @@ pub use batches::{
     Batch, Recipe, TrainingBatch, TrainingOrder, batches_per_epoch, ordered_batches, recipes,
     training_batches,
 };
-pub use decode::{decode_from, decode_image, is_image_file};
-pub use info::DataInfo;
+pub use decode::{decode_from, decode_image};
+pub use files::{FORMATS, Found};
+pub use info::{DataInfo, Described};
 pub use load::{Dataset, load};
 pub use mix::{Mix, Way};
 pub use prepared::{prepared_batches, prepared_bytes, prepared_image};

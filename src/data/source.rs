@@ -7,21 +7,21 @@ use anyhow::Result;
 use crate::config::{Data, Source};
 use crate::error::InputError;
 
-use super::info::{DataInfo, Opened};
+use super::info::{Described, Opened};
 use super::{cifar, digits, folder, idx};
 
 /// Reads headers and names only. Relative paths are resolved against `base`.
 ///
 /// # Errors
 /// [`InputError`] if a file is missing, truncated or not what it should be.
-pub fn describe(data: &Data, base: &Path) -> Result<DataInfo> {
-    match &data.source {
-        Source::Digits(_) => Ok(digits::read()?.info),
-        Source::Idx(idx) => idx::describe(idx, &root(&idx.root, base)?),
-        Source::Cifar10(cifar) => cifar::describe10(cifar, &root(&cifar.root, base)?),
-        Source::Cifar100(cifar) => cifar::describe100(cifar, &root(&cifar.root, base)?),
-        Source::Folder(folder) => folder::describe(folder, data.labels, &root(&folder.root, base)?),
-    }
+pub fn describe(data: &Data, base: &Path) -> Result<Described> {
+    Ok(match &data.source {
+        Source::Digits(_) => digits::read()?.info.into(),
+        Source::Idx(idx) => idx::describe(idx, &root(&idx.root, base)?)?.into(),
+        Source::Cifar10(cifar) => cifar::describe10(cifar, &root(&cifar.root, base)?)?.into(),
+        Source::Cifar100(cifar) => cifar::describe100(cifar, &root(&cifar.root, base)?)?.into(),
+        Source::Folder(folder) => folder::describe(folder, data.labels, &root(&folder.root, base)?)?,
+    })
 }
 
 pub(super) fn open(data: &Data, base: &Path) -> Result<Opened> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::config::{Budgets, Labels, LoadedPipeline, Pipeline, Stage, StudentModel, pipeline_yaml};
 use crate::contract::{Contract, Preparation};
-use crate::data::{Adaptation, DataInfo, describe, places_of};
+use crate::data::{Adaptation, DataInfo, Described, describe, places_of};
 use crate::error::InputError;
 use crate::graph::{Cost, Graph, cost};
 use crate::zoo;
@@ -23,6 +23,8 @@ pub struct Plan {
     /// Folder from which relative paths start.
     pub base: PathBuf,
     pub data: DataInfo,
+    /// What a user should know of the data, in sentences.
+    pub notes: Vec<String>,
     /// The contract of every exported file, except for the preparation of images, which is known once they
     /// are loaded.
     pub contract: Contract,
@@ -90,11 +92,11 @@ fn absolute(path: &Path) -> PathBuf {
 pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     let mut problems = Problems::new(loaded);
     checks::check(&loaded.pipeline, &mut problems);
-    let data = match describe(&loaded.pipeline.data, &loaded.base) {
-        Ok(data) => Some(data),
+    let (data, notes) = match describe(&loaded.pipeline.data, &loaded.base) {
+        Ok(Described { info, notes }) => (Some(info), notes),
         Err(error) => {
             problems.add_error("data.source", &error);
-            None
+            (None, Vec::new())
         }
     };
     let (mut found, mut adaptation) = (None, None);
@@ -154,7 +156,7 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
         }
         _ => Contract { precision, ..Contract::classifier(data.shape, data.classes.clone()) },
     };
-    Ok(Plan { pipeline, base, data, contract, peers, teacher: found, adaptation })
+    Ok(Plan { pipeline, base, data, notes, contract, peers, teacher: found, adaptation })
 }
 
 /// The teacher's file of a pipeline, if it has one, and how the pipeline's data fit it.
@@ -165,7 +167,7 @@ pub fn fitted_to_file(loaded: &LoadedPipeline) -> Result<Option<(Contract, Adapt
     let Some(spec) = loaded.pipeline.teacher.as_ref().filter(|teacher| teacher.onnx.is_some()) else {
         return Ok(None);
     };
-    let data = describe(&loaded.pipeline.data, &loaded.base)?;
+    let data = describe(&loaded.pipeline.data, &loaded.base)?.info;
     let teacher = teacher::teacher(spec, &loaded.base, &data, loaded.pipeline.data.source.fit())?;
     let Some(contract) = &teacher.contract else { return Ok(None) };
     let adaptation = adaptation_to(&teacher, contract, &data.classes, loaded.pipeline.data.labels)?;

@@ -10,6 +10,7 @@ use crate::contract::{ChannelOrder, Contract, Fit, Normalization, Preparation};
 use crate::data::DataInfo;
 use crate::error::InputError;
 use crate::graph::{Graph, Model, Weights};
+use crate::onnx::OnnxFile;
 use crate::stage::StageKind;
 use crate::zoo;
 
@@ -105,6 +106,7 @@ fn preparation(prepare: &Prepare, contract: &Contract, channels: usize) -> Resul
 fn trained(spec: &TeacherSpec, model: &str, weights: &Path, base: &Path, data: &DataInfo) -> Result<Teacher> {
     let graph = zoo::build(&zoo::find_model(model, base)?, data.shape, data.classes.len())?;
     let path = base.join(weights);
+    same_classes(&path, &data.classes)?;
     let (file, network) = match path.is_dir() {
         true => from_run(&path, model, spec.student.as_ref(), &graph)?,
         false => {
@@ -120,6 +122,26 @@ fn trained(spec: &TeacherSpec, model: &str, weights: &Path, base: &Path, data: &
     };
     let known = Known::Network(Arc::new(network));
     Ok(Teacher { model: model.to_string(), known, file, contract: None })
+}
+
+/// Refuses the weights of a run whose exported files name other classes than the data, or the same in another order.
+fn same_classes(weights: &Path, data: &[String]) -> Result<(), InputError> {
+    let run = if weights.is_dir() { Some(weights) } else { weights.parent().and_then(Path::parent) };
+    let (Some(run), Some(export)) = (run, StageKind::Export.folder()) else { return Ok(()) };
+    let file = OnnxFile::load(&run.join(export).join("student.onnx"));
+    // Without an exported file, the classes are not known.
+    let Some(metadata) = file.ok().and_then(|file| file.metadata) else { return Ok(()) };
+    if metadata.classes == data {
+        return Ok(());
+    }
+    let problem = format!(
+        "the teacher of {} has the classes {}, and the data {}",
+        run.display(),
+        metadata.classes.join(", "),
+        data.join(", ")
+    );
+    Err(InputError::new(problem)
+        .hint("a teacher needs the data's classes in their order: train it on the same ones"))
 }
 
 fn from_run(

@@ -34,6 +34,7 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
     let folder = RunFolder::new(&options.out);
     clear_half_written(folder.root())?;
     let known = Manifest::load(folder.root())?;
+    plan.notes.iter().for_each(|note| options.progress.warn(note.clone()));
     options.progress.note(format!("reading {} images", plan.data.train_images));
     let mut data = crate::data::load(&plan.pipeline.data, &plan.base, plan.pipeline.seed)?;
     if let Some(adaptation) = &plan.adaptation {

@@ -53,6 +53,7 @@ pub(super) fn introduce(context: &Context<'_>, teacher: &Teacher, path: PathBuf)
         teacher.model,
         teacher.file.display(),
     ));
+    warnings::teacher_at_chance(context, &score);
     warnings::another_fit(context, teacher);
     write_json(&path, &score)?;
     Ok((path, score))

@@ -13,13 +13,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Slimming) -> Result<Done> {
     let (folder, plan, data) = (context.folder, context.plan, context.data);
     let mut files = vec![folder.training_result(context.stage)];
     if let Some(teacher) = &plan.teacher {
-        let (path, score) = collaborate::introduce(context, teacher, folder.slim_teacher_score())?;
-        files.push(path);
-        if score.is_at_chance(data.validation.largest_share()) {
-            context.options.progress.warn(format!(
-                "the teacher is at chance level: {score} on validation; are the classes in its order, and are images prepared as it was trained?"
-            ));
-        }
+        files.push(collaborate::introduce(context, teacher, folder.slim_teacher_score())?.0);
     }
     let mut kept = Vec::new();
     for peer in &plan.peers {
