@@ -12,7 +12,7 @@ FUZZ_MINUTES ?= 30
 help:
 	@echo "make quickstart   set up, build, and run pipelines/quickstart.yaml"
 	@echo "make test         set up and run all tests"
-	@echo "make check-export    the quick start's export in Python's onnx and onnxruntime"
+	@echo "make check-export    the quick start's export, and the preparation of images, in Python"
 	@echo "make check-latency   what bench reports for ONNX Runtime against a plain loop in Python"
 	@echo "make foreign      export torchvision's models with PyTorch, import and verify each (3 GB of packages)"
 	@echo "make foreign-latency  how fast they run as exported and as emitted again, in turns"
@@ -58,6 +58,7 @@ test: setup
 
 check-export: quickstart target/check-env/installed
 	target/check-env/bin/python tests/check_export.py runs/quickstart
+	target/check-env/bin/python tests/check_predict.py target/release/cohort
 
 # Takes four minutes; on a busy machine the interval is wide.
 check-latency: quickstart target/check-env/installed

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cohort::config::{Cifar100Labels, Cifar100Source, Data, FolderSource, IdxSource, Labels, Source};
-use cohort::contract::Fit;
 use cohort::data::{Dataset, describe, load};
 
 fn folder(name: &str) -> PathBuf {
@@ -82,8 +81,7 @@ fn hymenoptera() {
     let root = unpacked(&format!("tar xf '{packed}'/*.tar"));
     let inside = std::fs::read_dir(root.path()).unwrap().next().unwrap().unwrap().path();
     let root = if inside.join("train").is_dir() { inside } else { root.path().into() };
-    let fit = Fit::Stretch;
-    let data = read(Source::Folder(FolderSource { root, size: [32, 48], fit, channels: 3, test: 0.0 }), 0.1);
+    let data = read(Source::Folder(FolderSource::new(root, [32, 48])), 0.1);
     assert_eq!(data.info.shape, [3, 32, 48]);
     assert_eq!((data.train.len(), data.validation.len()), (244, 153));
     assert_eq!(data.info.classes, ["ants", "bees"]);

@@ -5,9 +5,11 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 use support::{RESULTS, Workspace, first_difference, results, succeeded, text};
 
@@ -196,4 +198,68 @@ fn a_full_disk_and_a_read_only_one_lose_nothing() {
     assert!(said("full.txt").contains("free some space"), "{}", said("full.txt"));
     assert!(said("read-only.txt").contains("Read-only file system"), "{}", said("read-only.txt"));
     compare(&workspace, "copy");
+}
+
+const INTERRUPTS: usize = 50;
+
+/// Sends a signal with the system's own program, because a test of signals should not depend on how we send them.
+fn signal(child: &Child, name: &str) {
+    // It may have ended in the meantime.
+    let _ = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).stderr(Stdio::null()).status();
+}
+
+/// The epoch at which a run says that it goes on.
+fn resumed_at(stderr: &str) -> Option<usize> {
+    let behind = stderr.split("collaborate: going on at epoch ").nth(1)?;
+    behind.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// One or two signals at random distances, as `timeout` and people send them, and now and then a third one much later. The
+/// process ends by itself each time, its checkpoint is never behind the one before, and the result is that of a calm run.
+#[test]
+fn repeated_signals_lose_nothing() {
+    let workspace = Workspace::new(EPOCHS);
+    succeeded(&workspace.run("calm", &[]));
+    let run = workspace.path("interrupted");
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let (mut interrupted, mut ended, mut in_training, mut epoch) = (0, 0, 0, None);
+    while interrupted < INTERRUPTS {
+        assert!(ended < 60, "{interrupted} interrupts only");
+        let mut child = workspace.spawn("interrupted");
+        // Signals are watched before the folder is locked.
+        while !run.join("manifest.json").exists() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(150 + random.next_u64() % 750));
+        let alive = child.try_wait().unwrap().is_none();
+        signal(&child, ["TERM", "INT", "HUP"][interrupted % 3]);
+        if interrupted % 10 == 9 {
+            // Held back until a repeat is no longer the same request.
+            signal(&child, "STOP");
+            std::thread::sleep(Duration::from_millis(2_100));
+            signal(&child, "TERM");
+            signal(&child, "CONT");
+        }
+        std::thread::sleep(Duration::from_micros(random.next_u64() % 30_000));
+        signal(&child, ["TERM", "INT"][interrupted % 2]);
+        let output = child.wait_with_output().unwrap();
+        let stderr = text(&output.stderr);
+        // `None` is death by a signal, such as a fault in memory while the process ends.
+        let code = output.status.code();
+        if code == Some(0) {
+            compare(&workspace, "interrupted");
+            fs::remove_dir_all(&run).unwrap();
+            (ended, epoch) = (ended + 1, None);
+            continue;
+        }
+        assert!(alive && code == Some(130), "{code:?} after {interrupted} interrupts:\n{stderr}");
+        interrupted += 1;
+        let resumed = resumed_at(&stderr);
+        assert!(resumed >= epoch || resumed.is_none(), "from epoch {epoch:?} back to {resumed:?}");
+        in_training += usize::from(status(&run, "collaborate").as_deref() == Some("running"));
+        epoch = resumed.max(epoch);
+    }
+    assert!(in_training >= INTERRUPTS / 5, "{in_training} interrupts in a training");
+    succeeded(&workspace.run("interrupted", &[]));
+    compare(&workspace, "interrupted");
 }

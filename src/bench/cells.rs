@@ -83,6 +83,7 @@ pub fn bench(subjects: &[Subject<'_>], settings: &Bench, benchmark: &Benchmark<'
     report.sweeps = sweeps(&report.cells);
     report.conditions.after = Snapshot::take();
     report.warnings.extend(report.conditions.warnings(&report.environment));
+    report.warnings.extend(report.environment.oversubscribed(&settings.threads));
     Ok(report)
 }
 

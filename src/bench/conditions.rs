@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup;
 use super::environment::Environment;
 use super::gpu::{GpuState, gpu_state};
 
@@ -46,7 +47,7 @@ impl Snapshot {
             cpu_mhz: read("/proc/cpuinfo").as_deref().and_then(mean_mhz),
             ticks: read("/proc/stat").as_deref().and_then(ticks),
             thermal_throttles: thermal_throttles(),
-            quota_throttles: read("/sys/fs/cgroup/cpu.stat").as_deref().and_then(quota_throttles),
+            quota_throttles: cgroup::quota().throttled,
             involuntary_switches: involuntary_switches(),
             gpu: gpu_state(),
         }
@@ -124,10 +125,6 @@ fn ticks(stat: &str) -> Option<(u64, u64)> {
     Some((ticks.iter().sum(), *ticks.get(7)?))
 }
 
-fn quota_throttles(stat: &str) -> Option<u64> {
-    stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?.trim().parse().ok()
-}
-
 fn thermal_throttles() -> Option<u64> {
     let count = |cpu: usize| {
         let path = format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle/core_throttle_count");
@@ -179,7 +176,6 @@ mod tests {
         assert_eq!(mean_mhz("processor : 0\n"), None);
         assert_eq!(ticks("cpu  10 1 2 80 3 0 1 3 0 0\ncpu0 1\n"), Some((100, 3)));
         assert_eq!(ticks("cpu  10 1\n"), None);
-        assert_eq!(quota_throttles("usage_usec 5\nnr_throttled 7\n"), Some(7));
         assert_eq!(peak("VmPeak:\t  9 kB\nVmHWM:\t  2048 kB\n"), Some(2 << 20));
         assert!(peak_rss_bytes().unwrap() > 1 << 20);
     }

@@ -8,6 +8,7 @@
 mod budgets;
 mod cell;
 mod cells;
+mod cgroup;
 mod compare;
 mod conditions;
 mod environment;

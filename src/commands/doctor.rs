@@ -159,8 +159,8 @@ fn text(findings: &Findings) -> String {
     if let Some(gpu) = &environment.gpu {
         lines.push(format!("{:<14}{}, driver {} for CUDA {}", "GPU", gpu.name, gpu.driver, gpu.cuda));
     }
-    let (usable, all) = (environment.available_threads, environment.processors);
-    lines.push(format!("{:<14}{}, {usable} of {all} processors usable", "CPU", environment.cpu_model));
+    let cpu = format!("{}, {} usable", environment.cpu_model, environment.cpus());
+    lines.push(format!("{:<14}{cpu}", "CPU"));
     lines.push(format!("{:<14}{}", "system", environment.system));
     lines.join("\n")
 }

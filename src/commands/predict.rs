@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::bench::usable_threads;
+use crate::config::Truncated;
 use crate::data::prepared_image;
 use crate::engine::{EngineOptions, open};
 use crate::error::InputError;
@@ -20,7 +21,7 @@ use super::images::image_files;
 pub struct Args {
     /// An exported ONNX file
     pub model: PathBuf,
-    /// Image files (PNG, JPEG), or folders of them
+    /// Image files, or folders of them at any depth
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Number of classes shown per image
@@ -29,6 +30,9 @@ pub struct Args {
     /// Engine: ort-cpu, ort-cuda, tract [default: ort-cpu if available, else tract]
     #[arg(long)]
     pub engine: Option<String>,
+    /// Fill what is missing of truncated JPEG files with grey
+    #[arg(long)]
+    pub allow_truncated: bool,
 }
 
 #[derive(Serialize)]
@@ -58,9 +62,10 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let mut engine = open(&file, engine, &options)?;
     let (answer, kind) = (file.contract.answer, file.contract.answer().kind);
     let preparation = metadata.preparation(file.contract.layout);
+    let truncated = if args.allow_truncated { Truncated::Allow } else { Truncated::Refuse };
     let mut predictions = Vec::new();
     for path in image_files(&args.images, &common.ui())? {
-        let image = prepared_image(&preparation, &path, metadata.input)?;
+        let image = prepared_image(&preparation, &path, metadata.input, truncated)?;
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =
             outputs.get(answer).context("the model has no output")?.iter().map(|&z| z.into()).collect();

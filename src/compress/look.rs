@@ -203,13 +203,8 @@ fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize;
     }
     let root = absolute(&given.data);
     let labels = if given.unlabelled { Labels::Teacher } else { Labels::Own };
-    let test = if root.join("test").is_dir() { 0.0 } else { TEST };
-    let source = Source::Folder(FolderSource {
-        root,
-        size: [height, width],
-        fit: known.unwrap_or_default(),
-        channels,
-        test,
-    });
+    let source = FolderSource::new(root, [height, width]);
+    let source =
+        Source::Folder(FolderSource { fit: known.unwrap_or_default(), channels, test: TEST, ..source });
     Ok(Data { source, labels, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
 }

@@ -35,7 +35,7 @@ pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,
     FlipSpec, FolderSource, IdxSource, Labels, MixSpec, Pipeline, RotateSpec, Source, TrainingPrecision,
-    names_a_file,
+    Truncated, names_a_file,
 };
 pub use stages::{Budgets, Export, Importance, Report, Select, SelectBy, Slimming, Stage, Verify};
 pub use study::{CellSpec, LoadedStudy, StudySpec, load_study};

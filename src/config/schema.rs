@@ -284,6 +284,34 @@ pub struct FolderSource {
     /// none.
     #[serde(default)]
     pub test: f64,
+    /// What is done with JPEG files whose end is missing.
+    #[serde(default, skip_serializing_if = "Truncated::is_refuse")]
+    pub truncated: Truncated,
+}
+
+impl FolderSource {
+    /// A folder of RGB images of that height and width, with every other key at its default.
+    pub fn new(root: PathBuf, size: [usize; 2]) -> Self {
+        let (fit, truncated) = (Fit::default(), Truncated::default());
+        Self { root, size, fit, channels: default_channels(), test: 0.0, truncated }
+    }
+}
+
+/// What is done with JPEG files whose end is missing; truncated files of other formats are always refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truncated {
+    /// An error.
+    #[default]
+    Refuse,
+    /// What is missing becomes grey.
+    Allow,
+}
+
+impl Truncated {
+    fn is_refuse(&self) -> bool {
+        *self == Truncated::Refuse
+    }
 }
 
 fn default_channels() -> usize {

@@ -1,7 +1,7 @@
 //! Decodes one image file to pixels of a requested size, within limits that hold for hostile files too.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,18 +9,27 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use crate::config::Truncated;
 use crate::contract::Fit;
 use crate::error::InputError;
 
 use super::fit::{Span, spans};
+use super::jpeg;
 
 /// Maximum number of pixels along one side of an image file.
 const MAX_SIDE: u32 = 20_000;
 
 /// Maximum number of bytes the decoder of one image may allocate.
 const MAX_DECODED_BYTES: u64 = 512 << 20;
+
+/// Maximum number of bytes of an image file.
+const MAX_FILE_BYTES: u64 = 512 << 20;
+
+/// What to do about a truncated file.
+const ALLOW_TRUNCATED: &str = "replace the file or remove it; with `truncated: allow` in a folder source, and with \
+     `predict --allow-truncated`, what is missing of a JPEG file is filled with grey";
 
 /// Value of the pixels that an image does not cover.
 const BACKGROUND: u8 = 0;
@@ -29,10 +38,17 @@ const BACKGROUND: u8 = 0;
 /// to the requested size (bilinear, antialiased) and returns its bytes, planar `[channels, height, width]`.
 ///
 /// # Errors
-/// [`InputError`] with the file's path if it is missing, truncated, not an image, or too large.
-pub fn decode_image(path: &Path, shape: [usize; 3], fit: Fit) -> Result<Vec<u8>> {
+/// [`InputError`] with the file's path if it is missing, not an image, too large, or truncated, unless it is a JPEG file and
+/// these are allowed.
+pub fn decode_image(path: &Path, shape: [usize; 3], fit: Fit, truncated: Truncated) -> Result<Vec<u8>> {
     let name = path.display().to_string();
-    decode_from(opened(path, &name)?, &name, shape, fit)
+    let mut bytes = Vec::new();
+    let read = opened(path, &name)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|error| refused(&name, error.to_string()))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(refused(&name, format!("the file has more than {MAX_FILE_BYTES} bytes")).into());
+    }
+    decode_from(&bytes, &name, shape, fit, truncated)
 }
 
 /// Height and width of an image with its EXIF orientation applied, from its header.
@@ -41,7 +57,7 @@ pub fn decode_image(path: &Path, shape: [usize; 3], fit: Fit) -> Result<Vec<u8>>
 /// The same as [`decode_image`].
 pub(super) fn size_of(path: &Path) -> Result<[usize; 2]> {
     let name = path.display().to_string();
-    let size = |source| {
+    let size = |source: &mut dyn Source| {
         let (decoder, orientation) = decoder(source)?;
         let (width, height) = decoder.dimensions();
         let (height, width) = (height as usize, width as usize);
@@ -56,25 +72,33 @@ pub(super) fn size_of(path: &Path) -> Result<[usize; 2]> {
             | Orientation::FlipVertical => [height, width],
         })
     };
-    size(opened(path, &name)?).map_err(|problem| refused(&name, problem).into())
+    size(&mut opened(path, &name)?).map_err(|problem| refused(&name, problem).into())
 }
 
 fn opened(path: &Path, name: &str) -> Result<BufReader<File>, InputError> {
     File::open(path).map(BufReader::new).map_err(|error| refused(name, error.to_string()))
 }
 
-/// Like [`decode_image`], from any source; `name` is used in errors.
+/// Like [`decode_image`], from the bytes of a file; `name` is used in errors.
 ///
 /// # Errors
 /// The same as [`decode_image`].
 pub fn decode_from(
-    source: impl BufRead + Seek,
+    file: &[u8],
     name: &str,
     [channels, height, width]: [usize; 3],
     fit: Fit,
+    truncated: Truncated,
 ) -> Result<Vec<u8>> {
     let fail = |problem: String| InputError::new(format!("{name}: {problem}"));
-    let image = decode(source).map_err(|problem| refused(name, problem))?;
+    if truncated == Truncated::Refuse
+        && image::guess_format(file).is_ok_and(|format| format == ImageFormat::Jpeg)
+        && !jpeg::is_whole(file)
+    {
+        let problem = format!("{name}: the image's data end too early, the file is truncated");
+        return Err(InputError::new(problem).hint(ALLOW_TRUNCATED).into());
+    }
+    let image = decode(&mut Cursor::new(file)).map_err(|problem| refused(name, problem))?;
     let size = [image.height(), image.width()];
     let [rows, columns] = spans(fit, size.map(|side| side as usize), [height, width]);
     let mut bytes = vec![0; channels * rows.filled * columns.filled];
@@ -119,7 +143,12 @@ fn refused(name: &str, problem: String) -> InputError {
     InputError::new(format!("{name}: {problem}")).hint("replace the file or remove it")
 }
 
-fn decode(source: impl BufRead + Seek) -> Result<DynamicImage, String> {
+/// Where an image is read from; a trait object, because one copy of all decoders for each kind of source would be large.
+trait Source: BufRead + Seek {}
+
+impl<S: BufRead + Seek> Source for S {}
+
+fn decode(source: &mut dyn Source) -> Result<DynamicImage, String> {
     let (decoder, orientation) = decoder(source)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(told)?;
     image.apply_orientation(orientation);
@@ -131,7 +160,7 @@ fn told(error: image::ImageError) -> String {
 }
 
 /// A file whose header was read and found to be within the limits, and its orientation.
-fn decoder<'a>(source: impl BufRead + Seek + 'a) -> Result<(impl ImageDecoder + 'a, Orientation), String> {
+fn decoder(source: &mut dyn Source) -> Result<(impl ImageDecoder, Orientation), String> {
     let reader = ImageReader::new(source).with_guessed_format();
     let mut reader = reader.map_err(|error| error.to_string())?;
     let mut limits = Limits::default();
@@ -163,9 +192,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         image::RgbImage::from_pixel(7, 5, image::Rgb([10, 20, 30])).save(&path).unwrap();
-        let pixels = decode_image(&path, [3, 2, 4], Fit::Stretch).unwrap();
+        let pixels = decode_image(&path, [3, 2, 4], Fit::Stretch, Truncated::Refuse).unwrap();
         assert_eq!(pixels, [[10; 8], [20; 8], [30; 8]].concat());
-        assert_eq!(decode_image(&path, [1, 1, 1], Fit::Stretch).unwrap().len(), 1);
+        assert_eq!(decode_image(&path, [1, 1, 1], Fit::Stretch, Truncated::Refuse).unwrap().len(), 1);
     }
 
     /// A grey image of the given height and width without two equal neighbours, as a file.
@@ -184,16 +213,16 @@ mod tests {
     #[test]
     fn without_a_change_of_size_pixels_are_moved_only() {
         let tall = picture(4, 2);
-        let whole = decode_image(tall.path(), [1, 4, 2], Fit::Stretch).unwrap();
+        let whole = decode_image(tall.path(), [1, 4, 2], Fit::Stretch, Truncated::Refuse).unwrap();
         assert_eq!(whole, [0, 31, 57, 89, 114, 147, 171, 205]);
         // 2 / 0.875 is 2 pixels once rounded down.
-        let cut = decode_image(tall.path(), [1, 2, 2], Fit::Crop).unwrap();
+        let cut = decode_image(tall.path(), [1, 2, 2], Fit::Crop, Truncated::Refuse).unwrap();
         assert_eq!(cut, [57, 89, 114, 147]);
-        let boxed = decode_image(tall.path(), [1, 4, 5], Fit::Letterbox).unwrap();
+        let boxed = decode_image(tall.path(), [1, 4, 5], Fit::Letterbox, Truncated::Refuse).unwrap();
         assert_eq!(rows(&boxed, 5)[..2], [[0, 0, 31, 0, 0], [0, 57, 89, 0, 0]]);
-        let wide = decode_image(picture(2, 4).path(), [1, 4, 4], Fit::Letterbox).unwrap();
+        let wide = decode_image(picture(2, 4).path(), [1, 4, 4], Fit::Letterbox, Truncated::Refuse).unwrap();
         assert_eq!(rows(&wide, 4), [[0; 4], [0, 31, 62, 93], [57, 89, 121, 153], [0; 4]]);
-        let colour = decode_image(tall.path(), [3, 2, 2], Fit::Crop).unwrap();
+        let colour = decode_image(tall.path(), [3, 2, 2], Fit::Crop, Truncated::Refuse).unwrap();
         assert_eq!(colour, cut.repeat(3));
     }
 
@@ -208,12 +237,15 @@ mod tests {
             ([30, 30], [7, 14], [16, 16], [4, 1]),
         ] {
             let file = picture(size[0], size[1]);
-            let whole = decode_image(file.path(), [1, resized[0], resized[1]], Fit::Stretch).unwrap();
+            let whole =
+                decode_image(file.path(), [1, resized[0], resized[1]], Fit::Stretch, Truncated::Refuse)
+                    .unwrap();
             let expected: Vec<u8> = rows(&whole, resized[1])[top..top + wanted[0]]
                 .iter()
                 .flat_map(|row| row[left..left + wanted[1]].iter().copied())
                 .collect();
-            let found = decode_image(file.path(), [1, wanted[0], wanted[1]], Fit::Crop).unwrap();
+            let found =
+                decode_image(file.path(), [1, wanted[0], wanted[1]], Fit::Crop, Truncated::Refuse).unwrap();
             assert_eq!(found, expected, "{size:?} to {wanted:?}");
         }
     }
@@ -224,8 +256,10 @@ mod tests {
             [([20, 50], [4, 11], [3, 0]), ([50, 20], [11, 4], [0, 3]), ([3, 5], [6, 11], [2, 0])]
         {
             let file = picture(size[0], size[1]);
-            let whole = decode_image(file.path(), [1, resized[0], resized[1]], Fit::Stretch).unwrap();
-            let found = decode_image(file.path(), [1, 11, 11], Fit::Letterbox).unwrap();
+            let whole =
+                decode_image(file.path(), [1, resized[0], resized[1]], Fit::Stretch, Truncated::Refuse)
+                    .unwrap();
+            let found = decode_image(file.path(), [1, 11, 11], Fit::Letterbox, Truncated::Refuse).unwrap();
             let mut expected = vec![0; 121];
             for (row, pixels) in rows(&whole, resized[1]).iter().enumerate() {
                 expected[(top + row) * 11 + left..][..resized[1]].copy_from_slice(pixels);
@@ -237,8 +271,40 @@ mod tests {
     #[test]
     fn a_very_long_image_needs_no_more_memory() {
         let line = picture(1, 20_000);
-        assert_eq!(decode_image(line.path(), [1, 224, 224], Fit::Crop).unwrap().len(), 224 * 224);
+        assert_eq!(
+            decode_image(line.path(), [1, 224, 224], Fit::Crop, Truncated::Refuse).unwrap().len(),
+            224 * 224
+        );
         assert_eq!(size_of(line.path()).unwrap(), [1, 20_000]);
+    }
+
+    /// Every format, cut everywhere: refused, or the same pixels. A JPEG file may be filled, if that is asked for.
+    #[test]
+    fn truncated_files_are_refused() {
+        let picture = image::RgbImage::from_fn(24, 16, |x, y| image::Rgb([x as u8 * 9, y as u8 * 13, 77]));
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::Jpeg,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Gif,
+            ImageFormat::Tiff,
+        ] {
+            let mut file = Cursor::new(Vec::new());
+            DynamicImage::ImageRgb8(picture.clone()).write_to(&mut file, format).unwrap();
+            let file = file.into_inner();
+            let read =
+                |bytes: &[u8], truncated| decode_from(bytes, "it", [3, 16, 24], Fit::Stretch, truncated);
+            let whole = read(&file, Truncated::Refuse).unwrap();
+            for end in 0..file.len() {
+                match read(&file[..end], Truncated::Refuse) {
+                    Ok(pixels) => assert!(pixels == whole, "{format:?} {end} of {} bytes", file.len()),
+                    Err(error) => assert!(error.is::<InputError>(), "{error:#}"),
+                }
+            }
+            let most = read(&file[..file.len() - 3], Truncated::Allow);
+            assert_eq!(most.is_ok(), format == ImageFormat::Jpeg || most.is_ok_and(|most| most == whole));
+        }
     }
 
     #[test]
@@ -251,7 +317,7 @@ mod tests {
         let huge = [b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0d".as_slice(), &header].concat();
         for bytes in [huge.as_slice(), b"", b"\xff\xd8\xff\xe0\x00", b"no image at all"] {
             let file = file(bytes);
-            let error = decode_image(file.path(), [3, 8, 8], Fit::Stretch).unwrap_err();
+            let error = decode_image(file.path(), [3, 8, 8], Fit::Stretch, Truncated::Refuse).unwrap_err();
             assert!(error.is::<InputError>(), "{error:#}");
             assert!(error.to_string().starts_with(&file.path().display().to_string()), "{error}");
         }

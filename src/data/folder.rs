@@ -48,7 +48,9 @@ pub(super) fn describe(source: &FolderSource, labels: Labels, root: &Path) -> Re
 pub(super) fn read(source: &FolderSource, labels: Labels, root: &Path) -> Result<Opened> {
     let trees = trees(root, labels)?;
     let info = info(source, &trees);
-    let open = |tree: Tree| Split::whole(Store::files(info.shape, source.fit, tree.files), tree.labels);
+    let open = |tree: Tree| {
+        Split::whole(Store::files(info.shape, source.fit, source.truncated, tree.files), tree.labels)
+    };
     let train = open(trees.train);
     let validation = trees.validation.map(open);
     let (train, test) = match trees.test {
@@ -234,7 +236,6 @@ fn listed(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Fit;
 
     fn save(root: &Path, path: &str, value: u8) {
         let path = root.join(path);
@@ -243,7 +244,7 @@ mod tests {
     }
 
     fn source(test: f64) -> FolderSource {
-        FolderSource { root: ".".into(), size: [4, 4], fit: Fit::default(), channels: 3, test }
+        FolderSource { test, ..FolderSource::new(".".into(), [4, 4]) }
     }
 
     #[test]

@@ -195,8 +195,8 @@ mod tests {
             }
         }
         let prints = Fit::ALL.map(|fit| {
-            let root = folder.path().into();
-            let source = Source::Folder(FolderSource { root, size: [4, 4], fit, channels: 1, test: 0.0 });
+            let whole = FolderSource::new(folder.path().into(), [4, 4]);
+            let source = Source::Folder(FolderSource { fit, channels: 1, ..whole });
             load(&data(source), Path::new("."), 0).unwrap().fingerprint
         });
         assert!(prints[0] != prints[1] && prints[0] != prints[2] && prints[1] != prints[2], "{prints:?}");
@@ -212,13 +212,7 @@ mod tests {
             image::GrayImage::new(3, 3).save(class.join("fine.png")).unwrap();
             std::fs::write(class.join("bad.png"), b"\x89PNG").unwrap();
         }
-        let source = FolderSource {
-            root: folder.path().into(),
-            size: [4, 4],
-            fit: Fit::default(),
-            channels: 1,
-            test: 0.0,
-        };
+        let source = FolderSource::new(folder.path().into(), [4, 4]);
         let error = load(&data(Source::Folder(source)), Path::new("."), 0).unwrap_err().to_string();
         assert!(error.contains("ant/bad.png") || error.contains("bee/bad.png"), "{error}");
     }

@@ -14,6 +14,7 @@ mod fit;
 mod folder;
 mod idx;
 mod info;
+mod jpeg;
 mod load;
 mod mix;
 mod prepared;

@@ -1,11 +1,11 @@
 //! Images prepared as a contract wants them: from files and splits to the values a network reads.
 
-use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Result;
 use ndarray::{ArrayD, IxDyn};
 
+use crate::config::Truncated;
 use crate::contract::{Preparation, Resize};
 
 use super::batches::{Batch, batches_by};
@@ -16,14 +16,19 @@ use super::store::Split;
 ///
 /// # Errors
 /// [`crate::error::InputError`] with the file's path if it cannot be read.
-pub fn prepared_image(preparation: &Preparation, path: &Path, shape: [usize; 3]) -> Result<ArrayD<f32>> {
+pub fn prepared_image(
+    preparation: &Preparation,
+    path: &Path,
+    shape: [usize; 3],
+    truncated: Truncated,
+) -> Result<ArrayD<f32>> {
     let pixels = match preparation.resize {
-        Resize::BilinearAntialiased => decode_image(path, shape, preparation.fit)?,
+        Resize::BilinearAntialiased => decode_image(path, shape, preparation.fit, truncated)?,
     };
     prepared(preparation, &pixels, shape)
 }
 
-/// Like [`prepared_image`], from the bytes of a file; `name` is used in errors.
+/// Like [`prepared_image`], from the bytes of a whole file; `name` is used in errors.
 ///
 /// # Errors
 /// The same as [`prepared_image`].
@@ -34,7 +39,7 @@ pub fn prepared_bytes(
     shape: [usize; 3],
 ) -> Result<ArrayD<f32>> {
     let pixels = match preparation.resize {
-        Resize::BilinearAntialiased => decode_from(Cursor::new(file), name, shape, preparation.fit)?,
+        Resize::BilinearAntialiased => decode_from(file, name, shape, preparation.fit, Truncated::Refuse)?,
     };
     prepared(preparation, &pixels, shape)
 }
@@ -83,14 +88,14 @@ mod tests {
         let shape = [3, 14, 7];
         let of = |fit| {
             let preparation = preparation(ChannelOrder::Bgr, PixelRange::Byte, Layout::ChannelsLast);
-            let split = Split::whole(Store::files(shape, fit, paths.to_vec()), vec![0, 1]);
+            let split = Split::whole(Store::files(shape, fit, Truncated::Refuse, paths.to_vec()), vec![0, 1]);
             let batch = prepared_batches(&Preparation { fit, ..preparation.clone() }, &split, 2).next();
             (Preparation { fit, ..preparation }, split, batch.unwrap().unwrap().images)
         };
         for (preparation, _, images) in Fit::ALL.map(of) {
             for (path, image) in paths.iter().zip(images.outer_iter()) {
                 let file = std::fs::read(path).unwrap();
-                let alone = prepared_image(&preparation, path, shape).unwrap();
+                let alone = prepared_image(&preparation, path, shape, Truncated::Refuse).unwrap();
                 assert_eq!(alone.index_axis(ndarray::Axis(0), 0), image);
                 assert_eq!(prepared_bytes(&preparation, &file, "it", shape).unwrap(), alone);
             }
@@ -104,9 +109,12 @@ mod tests {
         }
         assert!(!split.has_its_size().unwrap());
         assert!(
-            Split::whole(Store::files([1, 10, 40], Fit::Crop, paths[..1].to_vec()), vec![0])
-                .has_its_size()
-                .unwrap()
+            Split::whole(
+                Store::files([1, 10, 40], Fit::Crop, Truncated::Refuse, paths[..1].to_vec()),
+                vec![0]
+            )
+            .has_its_size()
+            .unwrap()
         );
     }
 

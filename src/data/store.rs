@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
+use crate::config::Truncated;
 use crate::contract::Fit;
 
 use super::decode::{decode_image, size_of};
@@ -26,6 +27,7 @@ pub(super) enum Store {
     Files {
         shape: [usize; 3],
         fit: Fit,
+        truncated: Truncated,
         paths: Vec<PathBuf>,
         decoded: Vec<OnceLock<Box<[u8]>>>,
         cached: AtomicUsize,
@@ -37,9 +39,9 @@ impl Store {
         Store::Memory { shape, pixels }
     }
 
-    pub fn files(shape: [usize; 3], fit: Fit, paths: Vec<PathBuf>) -> Self {
+    pub fn files(shape: [usize; 3], fit: Fit, truncated: Truncated, paths: Vec<PathBuf>) -> Self {
         let decoded = paths.iter().map(|_| OnceLock::new()).collect();
-        Store::Files { shape, fit, paths, decoded, cached: AtomicUsize::new(0) }
+        Store::Files { shape, fit, truncated, paths, decoded, cached: AtomicUsize::new(0) }
     }
 
     pub fn shape(&self) -> [usize; 3] {
@@ -56,11 +58,11 @@ impl Store {
         let bytes = self.shape().iter().product::<usize>();
         match self {
             Store::Memory { pixels, .. } => Ok(Cow::Borrowed(&pixels[index * bytes..][..bytes])),
-            Store::Files { shape, fit, paths, decoded, cached } => {
+            Store::Files { shape, fit, truncated, paths, decoded, cached } => {
                 if let Some(pixels) = decoded[index].get() {
                     return Ok(Cow::Borrowed(pixels));
                 }
-                let pixels = decode_image(&paths[index], *shape, *fit)?;
+                let pixels = decode_image(&paths[index], *shape, *fit, *truncated)?;
                 if cached.fetch_add(bytes, Ordering::Relaxed) + bytes > CACHE_BYTES {
                     return Ok(Cow::Owned(pixels));
                 }
@@ -153,8 +155,9 @@ impl Split {
     /// The same images, brought to the network's size in another way, if they are image files.
     pub fn fitted(&self, wanted: Fit) -> Self {
         match &*self.store {
-            Store::Files { shape, fit, paths, .. } if *fit != wanted => {
-                Self { store: Arc::new(Store::files(*shape, wanted, paths.clone())), ..self.clone() }
+            Store::Files { shape, fit, truncated, paths, .. } if *fit != wanted => {
+                let store = Store::files(*shape, wanted, *truncated, paths.clone());
+                Self { store: Arc::new(store), ..self.clone() }
             }
             Store::Memory { .. } | Store::Files { .. } => self.clone(),
         }

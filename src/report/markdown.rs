@@ -52,10 +52,9 @@ pub fn markdown(report: &Report) -> String {
             environment.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         let _ = write!(
             text,
-            "\n## Measured on\n\n{}, {} of {} processors, {}; trained on {}; {}.\n",
+            "\n## Measured on\n\n{}, {}, {}; trained on {}; {}.\n",
             environment.cpu_model,
-            environment.available_threads,
-            environment.processors,
+            environment.cpus(),
             environment.system,
             report.device,
             versions.join(", ")
