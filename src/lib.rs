@@ -70,6 +70,8 @@ pub mod stage;
 pub mod study;
 #[doc(hidden)]
 pub mod task;
+#[doc(hidden)]
+pub mod text;
 #[cfg(feature = "train")]
 #[doc(hidden)]
 pub mod torch;

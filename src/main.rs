@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cohort::cli::Cli;
 use cohort::error::{exit_code, exit_code_of};
-use cohort::ui::{print_error, print_fault};
+use cohort::ui::{fit_to_terminal, print_error, print_fault};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     // A panic's message goes to the debug log; a user sees one error like any other.
     std::panic::set_hook(Box::new(|panic| tracing::debug!("{panic}")));
     let cli = Cli::parse();
+    fit_to_terminal();
     let Ok(result) = catch_unwind(AssertUnwindSafe(|| cli.dispatch())) else {
         print_fault();
         return ExitCode::from(exit_code::FAULT);
@@ -27,6 +28,6 @@ fn main() -> ExitCode {
     let Err(error) = result else {
         return ExitCode::from(exit_code::DONE);
     };
-    print_error(&error);
+    print_error(&error, cli.common.json);
     ExitCode::from(exit_code_of(&error))
 }

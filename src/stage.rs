@@ -31,6 +31,8 @@ pub enum Read {
     Device,
     /// The frozen teacher, if a loss term uses it.
     Teacher,
+    /// The interface of exported files, which a teacher's file may give.
+    Interface,
     /// The processor and the versions of the runtimes.
     Machine,
     /// The version of this program.
@@ -53,7 +55,7 @@ pub struct Declaration {
     pub reads: &'static [Read],
 }
 
-use Read::{Data, Device, Files, Machine, Program, Settings, Students, Teacher, Training};
+use Read::{Data, Device, Files, Interface, Machine, Program, Settings, Students, Teacher, Training};
 use StageKind::{Bench, Collaborate, Export, Pretrain, Report, Select, Slim, Verify};
 
 const SLIM: Declaration =
@@ -74,14 +76,23 @@ const SELECT: Declaration = Declaration {
     version: 3,
     needs: &[],
     // A candidate's ONNX bytes are those of the file that the export would write.
-    reads: &[Data, Students, Teacher, Files(Slim), Files(Pretrain), Files(Collaborate), Settings(Export)],
+    reads: &[
+        Data,
+        Students,
+        Teacher,
+        Interface,
+        Files(Slim),
+        Files(Pretrain),
+        Files(Collaborate),
+        Settings(Export),
+    ],
 };
 
 const EXPORT: Declaration = Declaration {
     name: "export",
     version: 2,
     needs: &[Select],
-    reads: &[Data, Students, Files(Slim), Files(Pretrain), Files(Collaborate), Files(Select)],
+    reads: &[Data, Students, Interface, Files(Slim), Files(Pretrain), Files(Collaborate), Files(Select)],
 };
 
 const VERIFY: Declaration = Declaration {

@@ -6,17 +6,22 @@
 #![expect(clippy::disallowed_macros, reason = "this module is where the program prints")]
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::epoch::{EpochRecord, StudentRecord};
-use crate::error::hint_of;
+use crate::error::{exit_code_of, hint_of};
 use crate::progress::{Event, Progress, StageState};
+use crate::text::{columns, wrap};
 
 /// Time between two plain lines of one bar, if stderr is not a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Columns below which a bar is left out.
+const BAR_COLUMNS: usize = 72;
 
 /// Amount and form of what is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +53,9 @@ impl Ui {
         self.bars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Prints a line, above the bar if there is one.
+    /// Prints a line, above the bar if there is one; on a terminal it is broken at spaces.
     fn print(&self, text: &str) {
+        let text = &if self.style == Style::Terminal { wrapped(text) } else { text.to_string() };
         match self.bars().last() {
             Some(bar) => bar.bar.suspend(|| anstream::eprintln!("{text}")),
             None => anstream::eprintln!("{text}"),
@@ -116,8 +122,14 @@ impl Bar {
             Style::Terminal => ProgressDrawTarget::stderr_with_hz(10),
             Style::Plain | Style::Quiet => ProgressDrawTarget::hidden(),
         };
-        let template =
-            format!("{{prefix:<12}} {{bar:20}} {{pos}}/{{len}} {unit} {{per_sec}} left {{eta}} {{wide_msg}}");
+        let template = match columns() < BAR_COLUMNS {
+            true => format!("{{prefix}} {{pos}}/{{len}} {unit} left {{eta}}"),
+            false => {
+                format!(
+                    "{{prefix:<12}} {{bar:20}} {{pos}}/{{len}} {unit} {{per_sec}} left {{eta}} {{wide_msg}}"
+                )
+            }
+        };
         let look = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total), target)
             .with_style(look)
@@ -156,11 +168,50 @@ impl Drop for Bar {
     }
 }
 
-/// Prints the error that stopped the program, with its remedy.
-pub fn print_error(error: &anyhow::Error) {
-    anstream::eprintln!("error: {error:#}");
-    if let Some(hint) = hint_of(error) {
-        anstream::eprintln!("\n  hint: {hint}");
+/// Fits everything to the terminal, if there is one.
+pub fn fit_to_terminal() {
+    let size = terminal_size::terminal_size_of(std::io::stdout());
+    if let Some((width, _)) = size.or_else(|| terminal_size::terminal_size_of(std::io::stderr())) {
+        crate::text::fit(usize::from(width.0));
+    }
+}
+
+/// Breaks each line of a text at its spaces.
+fn wrapped(text: &str) -> String {
+    text.lines().map(|line| wrap(line, "")).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a result was printed.
+static PRINTED: AtomicBool = AtomicBool::new(false);
+
+#[derive(serde::Serialize)]
+struct Failure {
+    error: FailureText,
+}
+
+#[derive(serde::Serialize)]
+struct FailureText {
+    message: String,
+    hint: Option<String>,
+    exit_code: u8,
+}
+
+/// Prints the error that stopped the program, with its remedy; with `json` also as a JSON document in the place of a result.
+pub fn print_error(error: &anyhow::Error, json: bool) {
+    let (message, hint) = (format!("{error:#}"), hint_of(error));
+    let told = format!("error: {message}");
+    let told = if std::io::stderr().is_terminal() { wrapped(&told) } else { told };
+    anstream::eprintln!("{told}");
+    if let Some(hint) = &hint {
+        let hint = format!("hint: {hint}");
+        let hint = if std::io::stderr().is_terminal() { wrap(&hint, "  ") } else { format!("  {hint}") };
+        anstream::eprintln!("\n{hint}");
+    }
+    if json && !PRINTED.load(Ordering::Relaxed) {
+        let hint = hint.map(|hint| hint.to_string());
+        let failure = Failure { error: FailureText { message, hint, exit_code: exit_code_of(error) } };
+        // The error was told; one of the output adds nothing.
+        let _ = out_json(&failure);
     }
 }
 
@@ -176,6 +227,7 @@ pub fn print_fault() {
 /// If stdout cannot be written for another reason, such as a full disk.
 pub fn out(text: impl AsRef<str>) -> anyhow::Result<()> {
     use std::io::Write;
+    PRINTED.store(true, Ordering::Relaxed);
     let written = writeln!(anstream::stdout().lock(), "{}", text.as_ref());
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -56,7 +56,7 @@ pub fn judge(
         };
         let spoken: Vec<&CellResult> = cells.iter().filter(speaks).collect();
         if spoken.is_empty() {
-            let found = "no cell of this engine, batch, threads and mode was measured".to_string();
+            let found = "nothing with this engine, batch, threads and mode was measured".to_string();
             let (budget, outcome) = (*budget, Outcome::Undecided);
             verdicts.push(Verdict { budget, cell: None, outcome, found });
         }

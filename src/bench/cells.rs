@@ -188,7 +188,7 @@ fn offline(loaded: &[Loaded<'_>], settings: &Bench, benchmark: &Benchmark<'_>) -
     let group = |loaded: &Loaded<'_>| CellId { batch: 0, ..loaded.id(Mode::Host) };
     let mut groups: Vec<CellId> = loaded.iter().map(group).collect();
     groups.dedup();
-    let task = benchmark.progress.begin("offline", groups.len() as u64, "cells");
+    let task = benchmark.progress.begin("offline", groups.len() as u64, "rows");
     let mut results = Vec::new();
     for id in groups {
         advance(&task, results.len(), benchmark.stop)?;
@@ -237,7 +237,7 @@ fn throughput(batch: usize, nanoseconds: &[u64]) -> f64 {
 
 /// Measures every model as a server, one after another, because two queues would compete for the machine.
 fn server(loaded: &[Loaded<'_>], settings: &Bench, benchmark: &Benchmark<'_>) -> Result<Vec<Served>> {
-    let task = benchmark.progress.begin("server", loaded.len() as u64, "cells");
+    let task = benchmark.progress.begin("server", loaded.len() as u64, "rows");
     let mut results = Vec::new();
     for loaded in loaded {
         let step = || advance(&task, results.len(), benchmark.stop);
@@ -308,7 +308,7 @@ fn profiles(
         return Ok(Vec::new());
     }
     let opened = opened(subjects, settings);
-    let task = benchmark.progress.begin("profile", opened.len() as u64, "cells");
+    let task = benchmark.progress.begin("profile", opened.len() as u64, "rows");
     let mut profiles = Vec::new();
     for Opened { subject, engine, options, batch } in opened {
         advance(&task, profiles.len(), benchmark.stop)?;

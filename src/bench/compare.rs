@@ -88,7 +88,8 @@ pub fn compare(
     let gone = old.cells.iter().filter(|other| !new.cells.iter().any(|cell| same(&cell.cell, &other.cell)));
     let only_old = gone.map(|cell| cell.cell.clone()).collect();
     if cells.is_empty() {
-        let problem = format!("{against} has no cell with the same model, engine, batch, threads and mode");
+        let problem =
+            format!("{against} measured nothing with the same model, engine, batch, threads and mode");
         return Err(InputError::new(problem).hint("measure with the same options as before"));
     }
     let differences = old.environment.differences(new.environment);

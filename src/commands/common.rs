@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use crate::config::EngineName;
+use crate::config::{self, EngineName};
 use crate::engine::engine_names;
 use crate::engine::ort::facts_or_warning;
 use crate::ui::Ui;
@@ -61,6 +61,12 @@ impl Common {
             None => Ok(vec![EngineName::Tract]),
         }
     }
+}
+
+/// Overrides as given, with relative paths that start at the current folder.
+pub fn from_here(overrides: &[String]) -> Vec<String> {
+    let here = std::env::current_dir().unwrap_or_default();
+    config::from_here(overrides, &here)
 }
 
 /// Reads an option that is one of several words.

@@ -9,18 +9,17 @@ use anyhow::Result;
 
 use crate::compress::{Found, Given, Job, Length, Settings, Target, told};
 use crate::config::load_pipeline;
-use crate::contract::{ChannelOrder, Fit, PixelRange};
-use crate::error::InputError;
 use crate::folder::RunFolder;
 use crate::plan::plan;
 use crate::progress::Progress;
+use crate::report::quoted;
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
 
 use self::screen::{engine_table, planned, seen, table};
 use super::Common;
-use super::common::{Shape, choice};
-use super::run::{STOP, quoted, show, watch_signals};
+use super::preparing::Preparing;
+use super::run::{STOP, show, watch_signals};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -56,27 +55,8 @@ pub struct Args {
     /// Mirror training images, as photos allow and text does not
     #[arg(long)]
     pub flip: bool,
-    /// Size of one image in the file's order of axes, such as 3x224x224
-    #[arg(long, value_name = "SIZES", value_parser = Shape::parse)]
-    pub shape: Option<Shape>,
-    /// Mean of each channel, in the file's order and range [default: tried]
-    #[arg(long, value_name = "M,…", value_delimiter = ',')]
-    pub mean: Option<Vec<f32>>,
-    /// Standard deviation of each channel
-    #[arg(long, value_name = "S,…", value_delimiter = ',')]
-    pub std: Option<Vec<f32>>,
-    /// Scale of a pixel before that: 0..1 or 0..255
-    #[arg(long, value_parser = range)]
-    pub range: Option<PixelRange>,
-    /// Channel that comes first: rgb, bgr or gray
-    #[arg(long, value_parser = order)]
-    pub channel_order: Option<ChannelOrder>,
-    /// How images come to the file's size: stretch, crop or letterbox [default: tried]
-    #[arg(long, value_parser = fit)]
-    pub fit: Option<Fit>,
-    /// Names of the file's classes in the order of its scores, one a line
-    #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub preparing: Preparing,
     /// Use no labels: the original's decisions take their place, and images may lie at any depth
     #[arg(long)]
     pub unlabelled: bool,
@@ -87,18 +67,6 @@ pub struct Args {
 
 fn budget(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; a time looks like 20m or 1h30m"))
-}
-
-fn range(text: &str) -> Result<PixelRange, String> {
-    choice(text, &PixelRange::ALL, PixelRange::name)
-}
-
-fn order(text: &str) -> Result<ChannelOrder, String> {
-    choice(text, &ChannelOrder::ALL, ChannelOrder::name)
-}
-
-fn fit(text: &str) -> Result<Fit, String> {
-    choice(text, &Fit::ALL, Fit::name)
 }
 
 /// Compresses a classifier, or says what could be reached.
@@ -170,33 +138,17 @@ fn job(args: &Args, common: &Common) -> Result<Job> {
 }
 
 fn given(args: &Args) -> Result<Given> {
-    let classes = match &args.labels {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                InputError::new(format!("cannot read --labels {}: {error}", path.display()))
-                    .hint("give a text file with the name of one class in each line")
-            })?;
-            text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect()
-        }
-        None => Vec::new(),
-    };
-    let shape = match &args.shape {
-        Some(Shape(sizes)) => Some(<[usize; 3]>::try_from(sizes.as_slice()).map_err(|_| {
-            InputError::new(format!("--shape has {} sizes, an image has three", sizes.len()))
-                .hint("give them in the file's order of axes, such as 3x224x224")
-        })?),
-        None => None,
-    };
+    let preparing = &args.preparing;
     Ok(Given {
         model: args.model.clone(),
         data: args.data.clone(),
-        shape,
-        mean: args.mean.clone(),
-        std: args.std.clone(),
-        range: args.range,
-        order: args.channel_order,
-        fit: args.fit,
-        classes,
+        shape: preparing.sizes(&args.model)?,
+        mean: preparing.mean.clone(),
+        std: preparing.std.clone(),
+        range: preparing.range,
+        order: preparing.channel_order,
+        fit: preparing.fit,
+        classes: preparing.classes()?,
         unlabelled: args.unlabelled,
     })
 }

@@ -40,6 +40,8 @@ struct Library {
 
 #[derive(Serialize)]
 struct Findings {
+    /// What computes convolutions and normalisations in training on this CPU; `null` without training.
+    kernels: Option<&'static str>,
     libraries: Vec<Library>,
     environment: Environment,
 }
@@ -52,7 +54,7 @@ struct Findings {
 pub fn run(_args: &Args, common: &Common) -> Result<()> {
     let libraries = vec![libtorch(), onnx_runtime(), tract()];
     let missing = libraries.iter().any(|library| library.version.is_none());
-    let findings = Findings { libraries, environment: Environment::read() };
+    let findings = Findings { kernels: kernels(), libraries, environment: Environment::read() };
     if common.json {
         out_json(&findings)?
     } else {
@@ -91,6 +93,19 @@ fn trial_of_libtorch() -> Result<()> {
 fn libtorch() -> Library {
     let version = Some("none: built without".to_string());
     Library { name: "libtorch", version, path: None, cuda: false, problem: None }
+}
+
+#[cfg(feature = "train")]
+fn kernels() -> Option<&'static str> {
+    Some(match crate::torch::has_kernels() {
+        true => "the program's own kernels for AVX-512",
+        false => "libtorch's kernels, because this CPU has no AVX-512",
+    })
+}
+
+#[cfg(not(feature = "train"))]
+fn kernels() -> Option<&'static str> {
+    None
 }
 
 fn onnx_runtime() -> Library {
@@ -161,6 +176,7 @@ fn text(findings: &Findings) -> String {
     }
     let cpu = format!("{}, {} usable", environment.cpu_model, environment.cpus());
     lines.push(format!("{:<14}{cpu}", "CPU"));
+    lines.extend(findings.kernels.map(|kernels| wrap(&format!("training with {kernels}"), &" ".repeat(14))));
     lines.push(format!("{:<14}{}", "system", environment.system));
     lines.join("\n")
 }

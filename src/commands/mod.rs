@@ -12,6 +12,7 @@ pub mod doctor;
 mod images;
 pub mod inspect;
 pub mod predict;
+mod preparing;
 pub mod run;
 mod self_test;
 pub mod study;

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::config::{load_pipeline, quickstart};
+use crate::config::{Stage, load_pipeline, quickstart};
 use crate::error::{GateFailed, exit_code};
-use crate::folder::RunFolder;
-use crate::plan::plan;
-use crate::report::{Report, collect, screen};
+use crate::folder::{Manifest, RunFolder, Status};
+use crate::plan::{Plan, plan};
+use crate::report::{Report, collect, quoted, screen};
 use crate::run::{Options, execute};
 use crate::ui::{out, out_json};
 
 use super::Common;
+use super::common::from_here;
 
 /// Set by the first Ctrl-C or SIGTERM.
 pub(super) static STOP: AtomicBool = AtomicBool::new(false);
@@ -37,13 +38,13 @@ pub struct Args {
 /// # Errors
 /// The error that stopped the run; everything that was finished before it is kept.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
+    watch_signals();
     let loaded = match &args.pipeline {
-        Some(path) => load_pipeline(path, &args.overrides)?,
-        None => quickstart(&args.overrides)?,
+        Some(path) => load_pipeline(path, &from_here(&args.overrides))?,
+        None => quickstart(&from_here(&args.overrides))?,
     };
     let plan = plan(&loaded)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&plan.pipeline.name));
-    watch_signals();
     let options = Options {
         out: folder,
         progress: &common.ui(),
@@ -51,7 +52,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         resume: resume_command(args),
         siblings: Vec::new(),
     };
-    let lock = RunFolder::new(&options.out).lock()?;
+    let lock = match RunFolder::new(&options.out).lock() {
+        Ok(lock) => lock,
+        Err(error) => match finished(&plan, &options.out) {
+            Some(report) => {
+                options
+                    .progress
+                    .warn(format!("{error:#}; the pipeline was run there before, and this is its report"));
+                return show(Ok(Some(report)), &options.out, common.json);
+            }
+            None => return Err(error),
+        },
+    };
     let ended = execute(&plan, &options, lock);
     if let Ok(None) = &ended
         && !common.json
@@ -62,6 +74,18 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         ));
     }
     show(ended, &options.out, common.json)
+}
+
+/// The report of a folder that cannot be written, if this very pipeline was run there to its end.
+fn finished(plan: &Plan, folder: &Path) -> Option<Report> {
+    let folder = RunFolder::new(folder);
+    let same = std::fs::read_to_string(folder.resolved_pipeline()).ok()? == plan.resolved_yaml().ok()?;
+    let manifest = Manifest::load(folder.root()).ok()??;
+    let done = |stage: &Stage| manifest.stage(stage.name()).is_some_and(|entry| entry.status == Status::Done);
+    let whole = same && plan.pipeline.stages.iter().all(done);
+    // Whoever holds the lock may be about to change what is there.
+    let locked = matches!(folder.try_lock(), Ok(None));
+    (whole && !locked && folder.choice().exists()).then(|| collect(&folder).ok())?
 }
 
 /// Prints the report of a run. A run that failed a gate after it had chosen a student has a report too.
@@ -122,14 +146,4 @@ fn resume_command(args: &Args) -> String {
         words.extend(["--out".to_string(), quoted(&out.display().to_string())]);
     }
     words.join(" ")
-}
-
-/// Quotes a word for a shell.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_string()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::config::load_study;
+use crate::report::quoted;
 use crate::study::{execute, screen};
 use crate::ui::{out, out_json};
 
 use super::Common;
-use super::run::{STOP, quoted, watch_signals};
+use super::common::from_here;
+use super::run::{STOP, watch_signals};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -38,7 +40,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if let Some(out) = &args.out {
         resume += &format!(" --out {}", quoted(&out.display().to_string()));
     }
-    let report = execute(&study, &args.overrides, &folder, &common.ui(), &STOP, &resume)?;
+    let report = execute(&study, &from_here(&args.overrides), &folder, &common.ui(), &STOP, &resume)?;
     if common.json {
         return out_json(&report);
     }

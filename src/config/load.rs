@@ -195,7 +195,8 @@ fn expand_teacher(loaded: &mut LoadedPipeline) -> Result<(), InputError> {
     Ok(())
 }
 
-/// Replaces `${NAME}` and `${NAME:-otherwise}`.
+/// Replaces `${NAME}` and `${NAME:-otherwise}` in a path. A relative path that starts with a variable's value starts at the
+/// current folder, where the variable was set, and not at the pipeline file.
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut expanded = String::new();
     let mut rest = text;
@@ -205,8 +206,12 @@ fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Strin
             Some((name, otherwise)) => (name, Some(otherwise.to_string())),
             None => (inside, None),
         };
-        let value = variable(name).filter(|value| !value.is_empty()).or(otherwise);
         expanded += before;
+        let set = variable(name).filter(|value| !value.is_empty()).map(|value| match expanded.is_empty() {
+            true => std::path::absolute(&value).map_or(value, |path| path.display().to_string()),
+            false => value,
+        });
+        let value = set.or(otherwise);
         expanded += &value.ok_or_else(|| format!("the environment has no variable {name}"))?;
         rest = after;
     }
@@ -217,6 +222,50 @@ fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Strin
 mod tests {
     use super::*;
     use crate::config::{Limit, Stage};
+
+    /// A pipeline as it is meant, with every number of the loss.
+    fn meant(text: &str) -> String {
+        let mut pipeline: Pipeline = parse(text, "it").unwrap();
+        for stage in &mut pipeline.stages {
+            if let Stage::Collaborate(settings) = stage {
+                settings.loss = settings.terms().written();
+            }
+        }
+        pipeline_yaml(&pipeline).unwrap()
+    }
+
+    /// `pipelines/folder.yaml` shows every key, and in brackets the default of each value that is another one.
+    #[test]
+    fn folder_yaml_tells_the_defaults() {
+        let text = include_str!("../../pipelines/folder.yaml");
+        let mut by_default = String::new();
+        let (mut below, mut replaced) = (usize::MAX, 0);
+        for line in text.lines() {
+            let indent = line.len() - line.trim_start().len();
+            if indent > below {
+                continue;
+            }
+            below = usize::MAX;
+            by_default += &match line.split_once("# (").map(|(code, said)| (code.split_once(':'), said)) {
+                Some((Some((key, _)), said)) => {
+                    (below, replaced) = (indent, replaced + 1);
+                    format!("{key}: {}\n", said.split_once(')').unwrap().0)
+                }
+                _ => format!("{line}\n"),
+            };
+        }
+        let bare = meant(
+            "{version: 1, name: folder, data: {source: {folder: {root: '${IMAGES:-images}', size: [64, 64]}}}, \
+             cohort: [{name: big, model: resnet20}, {name: tiny, model: resnet8}], stages: [{pretrain: {}}, \
+             {collaborate: {}}, {select: {}}, {export: {}}, {verify: {}}, {bench: {}}, {report: {}}]}",
+        );
+        assert_eq!(meant(&by_default), bare);
+        assert!(meant(text) != bare && replaced >= 9, "{replaced}");
+        for line in bare.lines() {
+            let Some((key, _)) = line.trim_start_matches([' ', '-']).split_once(':') else { continue };
+            assert!(text.contains(&format!("{key}:")), "{key} is not shown");
+        }
+    }
 
     #[test]
     fn overrides_find_stages_and_students_by_name() {
@@ -239,7 +288,7 @@ mod tests {
             ("stages.nothing=null", "'nothing' does not exist and cannot be removed"),
             ("seed", "there is no '='"),
             ("stages.nothing.x=1", "'nothing' is not in stages"),
-            ("sead=1", "unknown field `sead`"),
+            ("sead=1", "unknown key `sead`"),
             ("seed.x=1", "seed holds no keys"),
         ] {
             let error = set(&[text]).unwrap_err();
@@ -253,6 +302,9 @@ mod tests {
         let variable = |name: &str| (name == "A").then(|| "/x".to_string());
         assert_eq!(expand("${A}/b", variable).unwrap(), "/x/b");
         assert_eq!(expand("${B:-y}/${A}", variable).unwrap(), "y//x");
+        let here = std::env::current_dir().unwrap().join("photos/b").display().to_string();
+        assert_eq!(expand("${C}/b", |_| Some("photos".into())).unwrap(), here);
+        assert_eq!(expand("a/${C}", |_| Some("photos".into())).unwrap(), "a/photos");
         assert_eq!(expand("plain", variable).unwrap(), "plain");
         assert!(expand("${B}", variable).unwrap_err().contains("no variable B"));
         assert!(expand("${A", variable).is_err());

@@ -6,6 +6,7 @@
 
 mod bench;
 mod budget;
+mod here;
 mod layers;
 mod limit;
 mod load;
@@ -19,9 +20,11 @@ mod stages;
 mod study;
 mod terms;
 mod training;
+mod words;
 
 pub use bench::{Bench, ConvSearch, CudaSettings, OutOfRange, Scenario};
 pub use budget::{Budget, LatencyLimit};
+pub use here::from_here;
 pub use layers::{ConvSpec, Features, LayerSpec, LinearSpec, PoolSpec, ResidualSpec, ShuffleSpec};
 pub use limit::Limit;
 pub use load::{LoadedPipeline, load_pipeline, pipeline_yaml, quickstart};

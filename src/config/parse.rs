@@ -4,6 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::InputError;
 
+use super::words::plain;
+
 /// Maximum bytes of a file: a hundred times what anybody writes by hand.
 const MAX_BYTES: usize = 1 << 20;
 
@@ -85,23 +87,31 @@ fn explain(error: &serde_yaml::Error, file: &str) -> InputError {
             message = &message[..end];
         }
     }
-    let explained = InputError::new(format!("{place}: {message}"));
+    let explained = InputError::new(format!("{place}: {}", plain(message)));
     match nearest(message) {
         Some(name) => explained.hint(format!("did you mean `{name}`?")),
         None => explained,
     }
 }
 
-/// The allowed name that is most similar to the one found, from serde's sentence ``unknown field `epoch`,
-/// expected one of `epochs`, `batch` ``.
+/// The allowed name that was probably meant, from serde's sentence ``unknown field `epoch`, expected one of `epochs`,
+/// `batch` ``: the one with the same words, such as `latency` for `max_latency`, or else the one that differs by a typo.
 fn nearest(message: &str) -> Option<&str> {
     let (_, after) =
         message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
     let (found, allowed) = after.split_once('`')?;
-    let names = allowed.split('`').skip(1).step_by(2);
-    let scored = names.map(|name| (strsim::jaro_winkler(found, name), name));
+    let names: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
+    let all_in = |part: &str, whole: &str| {
+        let whole: Vec<&str> = whole.split(['_', '-']).collect();
+        part.split(['_', '-']).all(|word| whole.contains(&word))
+    };
+    let mut same = names.iter().filter(|name| all_in(name, found) || all_in(found, name));
+    if let (Some(name), None) = (same.next(), same.next()) {
+        return Some(name);
+    }
+    let scored = names.into_iter().map(|name| (strsim::normalized_damerau_levenshtein(found, name), name));
     let (score, name) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (score > 0.7).then_some(name)
+    (score >= 0.6).then_some(name)
 }
 
 #[cfg(test)]
@@ -125,11 +135,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_suggested_was_meant() {
+        let of = |found: &str, allowed: &str| {
+            let allowed: Vec<String> = allowed.split(' ').map(|name| format!("`{name}`")).collect();
+            let message = format!("unknown field `{found}`, expected one of {}", allowed.join(", "));
+            nearest(&message).map(str::to_string)
+        };
+        let budgets = "max_params max_macs max_onnx_bytes latency";
+        assert_eq!(of("max_latency", budgets).as_deref(), Some("latency"));
+        assert_eq!(of("params", budgets).as_deref(), Some("max_params"));
+        assert_eq!(of("max_parms", budgets).as_deref(), Some("max_params"));
+        assert_eq!(of("max_accuracy", budgets), None);
+        assert_eq!(of("accuracy", budgets), None);
+        assert_eq!(of("max", budgets), None);
+    }
+
+    #[test]
     fn errors_say_where_and_what_else() {
         let text = "- pretrain: {epochs: 3}\n- collaborate:\n    epoch: 20\n";
         let error = parse::<Vec<Stage>>(text, "p.yaml").unwrap_err();
         assert!(error.message.starts_with("p.yaml:3:5: "), "{}", error.message);
-        assert!(error.message.contains("unknown field `epoch`"), "{}", error.message);
+        assert!(error.message.contains("unknown key `epoch`"), "{}", error.message);
         assert_eq!(error.hint.as_deref(), Some("did you mean `epochs`?"));
         let error = parse::<Pipeline>("version: 1\nname: x\ndata: 5\n", "p.yaml").unwrap_err();
         assert!(error.message.starts_with("p.yaml:3:7: data"), "{}", error.message);

@@ -52,6 +52,11 @@ macro_rules! loss_terms {
                 vec![$((TermKind::$kind, &mut self.$key),)*]
             }
 
+            /// All of them, as a pipeline may write them.
+            pub fn written(&self) -> LossWeights {
+                LossWeights { $($key: Some(self.$key),)* }
+            }
+
             /// These numbers, except those that were written.
             fn overridden_by(self, written: &LossWeights) -> Self {
                 Self { $($key: written.$key.unwrap_or(self.$key),)* }

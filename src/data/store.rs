@@ -1,7 +1,7 @@
 //! Storage of pixels: in memory, or in image files that are decoded on request.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -128,6 +128,14 @@ impl Split {
         let samples = places.iter().map(|&place| self.samples[place]).collect();
         let labels = places.iter().map(|&place| self.labels[place]).collect();
         Self { store: Arc::clone(&self.store), samples, labels }
+    }
+
+    /// The file of an image, where images are files.
+    pub fn path(&self, place: usize) -> Option<&Path> {
+        match &*self.store {
+            Store::Files { paths, .. } => paths.get(*self.samples.get(place)? as usize).map(PathBuf::as_path),
+            Store::Memory { .. } => None,
+        }
     }
 
     /// Number of images.

@@ -32,6 +32,12 @@ pub struct Manifest {
     pub versions: BTreeMap<String, String>,
     /// BLAKE3 hash of the images and labels, in hex.
     pub data: String,
+    /// An image of the data that the exported file can be tried on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<PathBuf>,
+    /// What a user should know of the data, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     pub stages: Vec<StageEntry>,
 }
 
@@ -46,6 +52,9 @@ pub struct StageEntry {
     pub status: Status,
     /// Wall-clock seconds of the run that finished it.
     pub seconds: f64,
+    /// What it warned of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// BLAKE3 hash of every file written, in hex, by path relative to the run folder.
     pub outputs: BTreeMap<String, String>,
 }

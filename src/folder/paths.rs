@@ -141,6 +141,11 @@ impl RunFolder {
         self.root.join("pipeline.resolved.yaml")
     }
 
+    /// An image of the data, where its images are no files.
+    pub fn sample(&self) -> PathBuf {
+        self.root.join("sample.png")
+    }
+
     pub fn report_json(&self) -> PathBuf {
         self.root.join("report.json")
     }
@@ -187,14 +192,15 @@ impl RunFolder {
         }
     }
 
-    /// Moves a stage's files to `old/`, so that a changed configuration does not destroy them.
+    /// Moves a stage's files to `old/`, so that a changed configuration does not destroy them; returns where they are, if
+    /// there were any.
     ///
     /// # Errors
     /// If the folder cannot be moved.
-    pub fn retire(&self, stage: StageKind, key: &str) -> Result<()> {
+    pub fn retire(&self, stage: StageKind, key: &str) -> Result<Option<PathBuf>> {
         let from = self.stage(stage);
         if from == self.root || !from.exists() {
-            return Ok(());
+            return Ok(None);
         }
         let old = self.root.join("old");
         create_folder(&old)?;
@@ -207,7 +213,8 @@ impl RunFolder {
             copy += 1;
         }
         std::fs::rename(&from, &to)
-            .with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
+            .with_context(|| format!("cannot move {} to {}", from.display(), to.display()))?;
+        Ok(Some(to))
     }
 }
 

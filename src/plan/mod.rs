@@ -16,4 +16,4 @@ pub use memory::{ANGLE_BLOCK, angle_vertices, relation_bytes};
 pub use problems::Problems;
 pub use resolve::{Peer, Plan, fitted_to_file, plan};
 pub use source::Part;
-pub use teacher::Teacher;
+pub use teacher::{Teacher, preparation};

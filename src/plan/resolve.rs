@@ -144,7 +144,12 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     }
     problems.into_result()?;
     let data = data.context("without data there was a problem")?;
-    let (pipeline, base) = (loaded.pipeline.clone(), loaded.base.clone());
+    let (mut pipeline, base) = (loaded.pipeline.clone(), loaded.base.clone());
+    for stage in &mut pipeline.stages {
+        if let Stage::Collaborate(settings) = stage {
+            settings.loss = settings.terms().written();
+        }
+    }
     let precision = pipeline.export().precision;
     let contract = match (&found, &adaptation) {
         (Some(Teacher { contract: Some(contract), .. }), Some(adaptation)) => {

@@ -82,7 +82,11 @@ fn from_onnx(
     Ok(Teacher { model: onnx.display().to_string(), known, file: path, contract: Some(contract) })
 }
 
-fn preparation(prepare: &Prepare, contract: &Contract, channels: usize) -> Result<Preparation> {
+/// What a user says of a file's images, as the preparation of a file that takes images of so many channels.
+///
+/// # Errors
+/// [`InputError`] if that does not fit the channels.
+pub fn preparation(prepare: &Prepare, contract: &Contract, channels: usize) -> Result<Preparation> {
     let Prepare { mean, std, range, order } = prepare;
     let decoded = ChannelOrder::decoded(channels);
     let order = order.unwrap_or(decoded);

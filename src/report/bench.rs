@@ -289,13 +289,16 @@ fn compared(comparison: &Comparison) -> String {
 
 fn budgets(verdicts: &[Verdict]) -> String {
     let rows = verdicts.iter().map(|verdict| {
-        let model = verdict.cell.as_ref().map_or("-".into(), |cell| short(&cell.model));
+        let model = verdict
+            .cell
+            .as_ref()
+            .map_or("-".into(), |cell| format!("{} {}", short(&cell.model), cell.mode.key()));
         vec![verdict.budget.to_string(), model, verdict.outcome.key().into(), verdict.found.clone()]
     });
     let rows: Vec<Vec<String>> = rows.collect();
     let longest = rows.iter().map(|row| row[3].chars().count()).max().unwrap_or(0);
     if longest <= 34 {
-        return plain_table(&["budget", "model", "", "found"], &rows);
+        return plain_table(&["budget", "measured", "", "found"], &rows);
     }
     let lines =
         rows.iter().map(|row| wrap(&format!("budget {} {}: {}, {}", row[0], row[1], row[2], row[3]), ""));
@@ -307,13 +310,13 @@ fn notes(report: &BenchReport) -> String {
     let unstable = report.cells.iter().filter(|cell| !cell.stability.stable).count();
     if unstable > 0 {
         notes.push(format!(
-            "{unstable} of {} cells drifted by more than 5 % between thirds of their samples (~)",
+            "{unstable} of {} rows drifted by more than 5 % between thirds of their samples (~)",
             report.cells.len()
         ));
     }
     let cold = report.cells.iter().filter(|cell| !cell.warm).count();
     if cold > 0 {
-        notes.push(format!("{cold} cells did not settle within the maximum warm-up time (~)"));
+        notes.push(format!("{cold} rows did not settle within the maximum warm-up time (~)"));
     }
     notes.extend(report.warnings.iter().cloned());
     notes.iter().map(|note| wrap(&format!("Note: {note}."), "")).collect::<Vec<_>>().join("\n")
@@ -324,12 +327,15 @@ pub fn bench_failures(report: &BenchReport) -> Option<String> {
     let mut failures = Vec::new();
     let of = |outcome: Outcome| match outcome {
         Outcome::Holds => None,
-        Outcome::Fails => Some("is exceeded"),
-        Outcome::Undecided => Some("is undecided"),
+        Outcome::Fails => Some("is exceeded by"),
+        Outcome::Undecided => Some("is undecided for"),
     };
     for verdict in &report.budgets {
         if let Some(how) = of(verdict.outcome) {
-            failures.push(format!("budget {} {how} ({})", verdict.budget, verdict.found));
+            let what = verdict.cell.as_ref().map_or("any model".into(), |cell| {
+                format!("'{}' in mode {}", short(&cell.model), cell.mode.key())
+            });
+            failures.push(format!("budget {} {how} {what} ({})", verdict.budget, verdict.found));
         }
     }
     for compared in report.comparison.iter().flat_map(|comparison| &comparison.cells) {

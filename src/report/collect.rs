@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 
 use crate::bench::{BenchReport, Percentile};
-use crate::folder::{Candidate, Choice, Manifest, Original, RunFolder, read_json};
+use crate::folder::{Candidate, Choice, Kept, Manifest, Original, RunFolder, read_json};
+use crate::stage::StageKind;
 use crate::task::Score;
 use crate::verify::{EngineReport, SetReport, VerifyReport};
 
@@ -37,8 +38,13 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
     let original: Option<Original> = read_if_there(&folder.original())?;
     let gives_labels = original.as_ref().is_some_and(|original| original.gives_labels);
     let against = original.as_ref().map(|original| &original.students);
+    let together = folder.training_result(StageKind::Collaborate).exists();
+    let pretrained: Option<Vec<Kept>> = read_if_there(&folder.training_result(StageKind::Pretrain))?;
+    let pretrained = pretrained.filter(|_| together).unwrap_or_default();
+    let alone = |name: &str| pretrained.iter().find(|kept| kept.name == name);
     let students = choice.candidates.iter().map(|candidate| StudentRow {
         name: candidate.name.clone(),
+        alone: alone(&candidate.name).map(|kept| kept.validation.value()),
         accuracy: accuracy(candidate),
         params: candidate.params,
         macs: candidate.macs,
@@ -57,10 +63,14 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         onnx_bytes: original.onnx_bytes,
     });
     let bench = measured.as_ref().map(bench_rows).unwrap_or_default();
+    let stages = manifest.stages.iter();
+    let warned = stages.flat_map(|entry| entry.warnings.iter().map(|text| format!("{}: {text}", entry.name)));
+    let warned: Vec<String> = warned.collect();
     Ok(Report {
         name: manifest.name.clone(),
         run_dir: folder.root().display().to_string(),
         onnx: folder.chosen_onnx().exists().then(|| folder.chosen_onnx().display().to_string()),
+        sample: manifest.sample.map(|path| path.display().to_string()),
         student: choice.student.clone(),
         largest: choice.largest.clone(),
         reason: choice.reason.clone(),
@@ -78,6 +88,7 @@ pub fn collect(folder: &RunFolder) -> Result<Report> {
         budgets: measured.as_ref().map(|report| report.budgets.clone()).unwrap_or_default(),
         environment: measured.map(|report| report.environment),
         device: manifest.device,
+        warnings: manifest.notes.into_iter().chain(warned).collect(),
     })
 }
 
@@ -123,7 +134,7 @@ fn notes(
         measured.map_or(0, |report| report.cells.iter().filter(|cell| !cell.stability.stable).count());
     if unstable > 0 {
         notes.push(format!(
-            "{unstable} latency cells drifted by more than 5 % while they were measured (marked ~)"
+            "{unstable} latencies drifted by more than 5 % while they were measured (marked ~)"
         ));
     }
     notes

@@ -2,6 +2,9 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
+use crate::text::columns;
+pub use crate::text::wrap;
+
 /// `1,079,018`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -54,13 +57,48 @@ pub fn figures(value: f64) -> String {
     }
 }
 
+/// Quotes a word for a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_string()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// A value, or `n/a`.
 pub fn or_na<T>(value: Option<T>, format: fn(T) -> String) -> String {
     value.map_or_else(|| "n/a".into(), format)
 }
 
-/// A table without lines: the first column is left-aligned, the others are right-aligned.
+/// A table without lines: the first column is left-aligned, the others are right-aligned. Where the terminal is narrower than
+/// the table, its rows are written below each other.
 pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let table = side_by_side(header, rows);
+    let widest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    if widest > columns() && columns() < 80 { stacked(header, rows) } else { table }
+}
+
+/// One line for each field of each row.
+fn stacked(header: &[&str], rows: &[Vec<String>]) -> String {
+    let widest = header.iter().skip(1).map(|name| name.chars().count()).max().unwrap_or(0);
+    let mut lines = Vec::new();
+    for row in rows {
+        let mut fields = header.iter().zip(row);
+        lines.extend(
+            fields
+                .next()
+                .map(|(name, value)| format!("  {} {}", name.trim(), value.trim()).trim_end().to_string()),
+        );
+        for (name, value) in fields.filter(|(_, value)| !value.trim().is_empty()) {
+            lines.push(format!("    {name:<widest$}  {}", value.trim()));
+        }
+    }
+    lines.join("\n")
+}
+
+fn side_by_side(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
@@ -72,26 +110,6 @@ pub fn plain_table(header: &[&str], rows: &[Vec<String>]) -> String {
         column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();
-    lines.join("\n")
-}
-
-/// Breaks a text into lines of at most 80 columns.
-pub fn wrap(text: &str, indent: &str) -> String {
-    const COLUMNS: usize = 80;
-    let mut lines = Vec::new();
-    let mut line = indent.to_string();
-    for word in text.split(' ') {
-        let started = line.len() > indent.len();
-        if started && line.chars().count() + 1 + word.chars().count() > COLUMNS {
-            lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
-            continue;
-        }
-        if started {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    lines.push(line);
     lines.join("\n")
 }
 
@@ -116,6 +134,15 @@ pub fn end_of(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_can_stand_below_another() {
+        let rows = [["> tiny", "99 %", "1"], ["  big", "", "20"]].map(|row| row.map(String::from).to_vec());
+        let text = stacked(&["  student", "accuracy", "MACs"], &rows);
+        let expected =
+            "  student > tiny\n    accuracy  99 %\n    MACs      1\n  student big\n    MACs      20";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn numbers_read_well() {

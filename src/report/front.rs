@@ -88,6 +88,7 @@ mod tests {
 
     fn student(name: &str, value: f64, cost: u64) -> StudentRow {
         StudentRow {
+            alone: None,
             name: name.into(),
             accuracy: accuracy(value),
             params: cost,

@@ -9,6 +9,7 @@ use crate::task::Comparison;
 use super::format::{bytes, count, figures, or_na, percent};
 use super::front::cells;
 use super::model::{BenchRow, Report};
+use super::sentences::compressed;
 
 /// The report as a Markdown document.
 pub fn markdown(report: &Report) -> String {
@@ -24,10 +25,11 @@ pub fn markdown(report: &Report) -> String {
     }
     text += "\n## Students\n\n";
     text += &table(
-        &["student", "validation", "test", "parameters", "MACs", "ONNX"],
+        &["student", "alone", "validation", "test", "parameters", "MACs", "ONNX"],
         report.students.iter().map(|student| {
             vec![
                 if student.chosen { format!("**{}**", student.name) } else { student.name.clone() },
+                or_na(student.alone, percent),
                 percent(student.accuracy.validation),
                 or_na(student.accuracy.test, percent),
                 count(student.params),
@@ -37,12 +39,7 @@ pub fn markdown(report: &Report) -> String {
         }),
     );
     if report.student != report.largest {
-        let ratio = &report.compression;
-        let _ = write!(
-            text,
-            "\nAgainst {}: {:.1} times fewer parameters, {:.1} times fewer MACs, a file {:.1} times smaller.\n",
-            report.largest, ratio.params, ratio.macs, ratio.onnx_bytes
-        );
+        let _ = write!(text, "\n{}.\n", compressed(report));
     }
     original(&mut text, report);
     verify(&mut text, report);
@@ -59,6 +56,15 @@ pub fn markdown(report: &Report) -> String {
             report.device,
             versions.join(", ")
         );
+    }
+    if report.students.iter().any(|student| student.alone.is_some()) {
+        text += "\n`alone` is the validation accuracy after a student's own training, before the students trained together.\n";
+    }
+    if !report.warnings.is_empty() {
+        text += "\n## Warnings\n\n";
+        for warning in &report.warnings {
+            let _ = writeln!(text, "- {warning}.");
+        }
     }
     text += "\n## Notes\n\n";
     for note in &report.notes {

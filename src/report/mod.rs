@@ -12,12 +12,13 @@ mod markdown;
 mod model;
 mod profile;
 mod screen;
+mod sentences;
 
 pub use bench::{bench_failures, bench_screen};
 pub use bench_files::write_bench;
 pub use blame::self_test_screen;
 pub use collect::{collect, verify_row};
-pub use format::{bytes, count, node_name, or_na, percent, plain_table, short, wrap};
+pub use format::{bytes, count, node_name, or_na, percent, plain_table, quoted, short, wrap};
 pub use front::ORIGINAL;
 pub use front_plot::front_svg;
 pub use markdown::markdown;

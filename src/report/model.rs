@@ -18,6 +18,9 @@ pub struct Report {
     pub run_dir: String,
     /// The chosen student's file; `null` if nothing was exported.
     pub onnx: Option<String>,
+    /// An image of the data that the file can be tried on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
     pub student: String,
     /// The peer with the most parameters, with which the student is compared.
     pub largest: String,
@@ -44,6 +47,9 @@ pub struct Report {
     pub device: String,
     /// Caveats that a reader must know besides the figures.
     pub notes: Vec<String>,
+    /// What the stages warned of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The original or a student.
@@ -91,6 +97,9 @@ pub struct Compression {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudentRow {
     pub name: String,
+    /// Validation accuracy after its own training, before the students trained together; `null` without `pretrain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<f64>,
     pub accuracy: SplitAccuracy,
     pub params: u64,
     pub macs: u64,

@@ -2,8 +2,9 @@
 
 use super::bench::placed;
 use super::blame::blame_screen;
-use super::format::{bytes, figures, or_na, percent, plain_table, short, wrap};
+use super::format::{bytes, figures, or_na, percent, plain_table, quoted, short, wrap};
 use super::model::{BenchRow, OriginalRow, Report, VerifyRow};
+use super::sentences::{compressed, times};
 use crate::bench::Verdict;
 use crate::config::Mode;
 use crate::onnx::Severity;
@@ -20,8 +21,11 @@ pub fn screen(report: &Report) -> String {
         parts.push(bench_tables(report));
     }
     parts.extend(report.original.as_ref().map(|original| gained(report, original)));
-    parts.extend(report.budgets.iter().map(|Verdict { budget, outcome, found, .. }| {
-        wrap(&format!("Budget {budget} {}: {found}", outcome.key()), "")
+    parts.extend(report.budgets.iter().map(|Verdict { budget, cell, outcome, found }| {
+        let measured = cell
+            .as_ref()
+            .map_or(String::new(), |cell| format!(" for '{}' in mode {}", cell.model, cell.mode.key()));
+        wrap(&format!("Budget {budget} {}{measured}: {found}", outcome.key()), "")
     }));
     parts.push(summary(report));
     parts.join("\n\n")
@@ -72,32 +76,44 @@ fn heading(report: &Report) -> String {
 }
 
 fn students(report: &Report) -> String {
+    let alone = report.students.iter().any(|student| student.alone.is_some());
     let rows: Vec<Vec<String>> = report
         .students
         .iter()
         .map(|student| {
             let mark = if student.chosen { "> " } else { "  " };
-            vec![
-                format!("{mark}{}", student.name),
+            let mut row = vec![format!("{mark}{}", student.name)];
+            row.extend(alone.then(|| or_na(student.alone, percent)));
+            row.extend([
                 percent(student.accuracy.validation),
                 or_na(student.accuracy.test, percent),
                 super::format::count(student.params),
                 short(student.macs),
                 bytes(student.onnx_bytes),
-            ]
+            ]);
+            row
         })
         .chain(report.original.iter().map(|original| {
-            vec![
-                "  original".into(),
+            let mut row = vec!["  original".to_string()];
+            row.extend(alone.then(String::new));
+            row.extend([
                 percent(original.accuracy.validation),
                 or_na(original.accuracy.test, percent),
                 super::format::count(original.params),
                 or_na(original.macs, short),
                 bytes(original.onnx_bytes),
-            ]
+            ]);
+            row
         }))
         .collect();
-    plain_table(&["  student", "validation", "test", "parameters", "MACs", "ONNX"], &rows)
+    let mut head = vec!["  student"];
+    head.extend(alone.then_some("alone"));
+    head.extend(["validation", "test", "parameters", "MACs", "ONNX"]);
+    let table = plain_table(&head, &rows);
+    match alone {
+        true => format!("{table}\n  alone: validation before the students trained together"),
+        false => table,
+    }
 }
 
 /// Parity by engine, with the verdict.
@@ -122,7 +138,9 @@ fn verify_table(verify: &VerifyRow) -> String {
         .collect();
     let table = plain_table(&["parity", "max error", "of limit", "top-1", "accuracy", ""], &rows);
     let closest = verify.closest.as_ref().map_or(String::new(), |name| format!("; closest: {name}"));
-    format!("{table}\n{}", wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  "))
+    let legend = "  of limit: the largest error as a share of what is allowed";
+    let verdict = wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  ");
+    format!("{table}\n{legend}\n{verdict}")
 }
 
 /// Formats a verification for a terminal: parity, decisions, and the distances between engines.
@@ -141,6 +159,14 @@ pub fn verify_screen(verify: &VerifyRow) -> String {
         })
         .collect();
     let decisions = plain_table(&["decisions", "samples", "flips", "certified"], &decisions);
+    let decisions = format!(
+        "{decisions}\n{}",
+        wrap(
+            "flips: another class than the reference's, ties within the tolerance apart; certified: the error is below half the \
+             distance to the next class, so that it cannot change the decision",
+            "  ",
+        )
+    );
     let mut parts = vec![verify_table(verify), decisions, distances(&verify.distances)];
     parts.extend(verify.engines.iter().filter_map(|engine| placed(&engine.name, &engine.placement)));
     parts.extend(verify.blame.iter().map(blame_screen));
@@ -188,6 +214,7 @@ fn bench_tables(report: &Report) -> String {
 }
 
 fn bench_table(mode: Mode, rows: &[&BenchRow], baseline: &str) -> String {
+    let unstable = rows.iter().any(|row| !row.stable);
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
@@ -203,36 +230,40 @@ fn bench_table(mode: Mode, rows: &[&BenchRow], baseline: &str) -> String {
         })
         .collect();
     let title = format!("{}, ms", mode.key());
-    plain_table(&[&title, "batch", "threads", "p50", "p95", "images/s", &format!("vs {baseline}")], &rows)
+    let head = [&title, "batch", "threads", "p50", "p95", "images/s", &format!("vs {baseline}")];
+    let table = plain_table(&head, &rows);
+    match unstable {
+        true => format!("{table}\n  ~ the latency drifted by more than 5 % during this measurement"),
+        false => table,
+    }
 }
 
 fn summary(report: &Report) -> String {
     let mut lines = Vec::new();
     if report.student != report.largest && report.original.is_none() {
-        let ratio = &report.compression;
-        let speed = report
-            .bench
-            .iter()
-            .filter(|row| row.batch == 1 && row.mode == Mode::Device)
-            .filter_map(|row| row.speed_up.map(|speed| format!("{:.1}x on {}", speed.value, row.name)));
+        let rows = report.bench.iter().filter(|row| row.batch == 1 && row.mode == Mode::Device);
+        let speed = rows.filter_map(|row| {
+            let ratio = row.speed_up?.value;
+            Some(format!("{} on {}", times(ratio, ["faster", "as fast", "slower"]), row.name))
+        });
         let speed: Vec<String> = speed.collect();
-        let faster = if speed.is_empty() {
-            String::new()
-        } else {
-            format!("; faster at batch 1: {}", speed.join(", "))
-        };
-        lines.push(wrap(
-            &format!(
-                "Against '{}': {:.1}x fewer parameters, {:.1}x fewer MACs, {:.1}x smaller file{faster}.",
-                report.largest, ratio.params, ratio.macs, ratio.onnx_bytes
-            ),
-            "",
-        ));
+        let speed =
+            if speed.is_empty() { String::new() } else { format!("; at batch 1 {}", speed.join(", ")) };
+        lines.push(wrap(&format!("{}{speed}.", compressed(report)), ""));
     }
+    lines.extend(report.warnings.iter().map(|warning| wrap(&format!("Warning: {warning}."), "")));
     lines.extend(report.notes.iter().map(|note| wrap(&format!("Note: {note}."), "")));
     let run = &report.run_dir;
     lines.push(match &report.onnx {
-        Some(onnx) => format!("\nStudent: {onnx}\nReport:  {run}/report.md"),
+        Some(onnx) => {
+            let image = report.sample.as_deref().unwrap_or("IMAGE");
+            format!(
+                "\nStudent: {onnx}\nReport:  {run}/report.md\nNext:    cohort predict {} {}\n         cohort bench {}",
+                quoted(onnx),
+                quoted(image),
+                quoted(onnx)
+            )
+        }
         None => format!("\nNothing was exported: the pipeline has no `export` stage. Run: {run}"),
     });
     lines.join("\n")

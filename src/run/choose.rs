@@ -1,5 +1,7 @@
 //! Chooses one student: the best on validation among those within the budgets.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::config::Budgets;
@@ -46,6 +48,19 @@ pub fn choose(mut candidates: Vec<Candidate>, budgets: &Budgets) -> Result<Choic
         reason += &format!("; not distinguishable from {} on this split", within_noise.join(", "));
     }
     Ok(Choice { student: best.name.clone(), largest: largest.name, reason, within_noise, candidates })
+}
+
+/// Whether the exported file of the chosen student is larger than the budget allows, whatever was expected when it was chosen.
+pub fn too_large(choice: &Choice, budgets: &Budgets, file: &Path) -> Option<GateFailed> {
+    let bytes = std::fs::metadata(file).ok()?.len();
+    let of = choice.candidates.iter().find(|candidate| candidate.name == choice.largest)?.onnx_bytes;
+    let allowed = budgets.max_onnx_bytes?.allowed(of);
+    (bytes as f64 > allowed).then(|| {
+        GateFailed(format!(
+            "{} has {bytes} bytes, budgets.max_onnx_bytes allows {allowed:.0}",
+            file.display()
+        ))
+    })
 }
 
 fn exceeded(candidate: &Candidate, largest: &Candidate, budgets: &Budgets) -> Vec<String> {
@@ -98,6 +113,23 @@ mod tests {
             error.is::<GateFailed>() && error.to_string().contains("100 parameters, allowed 50"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_written_file_is_held_against_the_budget() {
+        let budgets = |limit| Budgets { max_onnx_bytes: Some(limit), ..Budgets::default() };
+        let choice = choose(vec![candidate("big", 0.9, 1_000)], &budgets(Limit::Absolute(4_000))).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = |bytes: usize, limit| {
+            std::fs::write(file.path(), vec![0; bytes]).unwrap();
+            too_large(&choice, &budgets(limit), file.path()).map(|gate| gate.to_string())
+        };
+        assert_eq!(said(4_000, Limit::Absolute(4_000)), None);
+        assert_eq!(said(2_000, Limit::Percent(50.0)), None);
+        assert!(said(4_001, Limit::Absolute(4_000)).unwrap().contains("has 4001 bytes"));
+        assert!(said(2_001, Limit::Percent(50.0)).unwrap().contains("allows 2000"));
+        assert!(too_large(&choice, &Budgets::default(), file.path()).is_none());
+        assert!(too_large(&choice, &budgets(Limit::Absolute(1)), Path::new("not there")).is_none());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Walks through the stages: reuse, run, record.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -12,14 +14,17 @@ use crate::config::{Labels, Stage};
 use crate::data::Dataset;
 use crate::error::{GateFailed, InputError, Interrupted};
 use crate::files::{clear_half_written, write_atomic};
-use crate::folder::{Artifacts, Lock, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs};
+use crate::folder::{
+    Artifacts, Choice, Lock, Manifest, RunFolder, SCHEMA, StageEntry, Status, hash_outputs, read_json,
+};
 use crate::plan::Plan;
-use crate::progress::{Progress, StageState};
+use crate::progress::{Event, Progress, StageState};
 use crate::report::Report;
 use crate::stage::StageKind;
 use crate::torch;
 use crate::train::labelled_by;
 
+use super::choose::too_large;
 use super::key::{Surroundings, stage_key};
 use super::options::Options;
 use super::stages::Context;
@@ -55,6 +60,12 @@ pub fn execute(plan: &Plan, options: &Options<'_>, _lock: Lock) -> Result<Option
         if let Some(failed) = run.stage(stage)? {
             gate = Some(failed);
         }
+    }
+    if let Some(Stage::Select(select)) = plan.pipeline.stage(StageKind::Select)
+        && gate.is_none()
+    {
+        let choice: Choice = read_json(&folder.choice())?;
+        gate = too_large(&choice, &select.budgets, &folder.chosen_onnx());
     }
     match gate {
         Some(failed) => Err(failed.into()),
@@ -104,6 +115,8 @@ impl<'a> Run<'a> {
             cpu_features: cpu_features(),
             versions: environment.versions.clone(),
             data: data.fingerprint.clone(),
+            sample: sample(data, folder)?,
+            notes: plan.notes.clone(),
             stages,
         };
         let machine = serde_json::json!({
@@ -120,7 +133,7 @@ impl<'a> Run<'a> {
             return Ok(self.folder.choice().exists());
         }
         if let Some(old) = self.manifest.take(kind.name()) {
-            self.folder.retire(kind, &old.key)?;
+            self.retire(kind, &old.key)?;
             self.manifest.save(self.folder.root())?;
         }
         Ok(false)
@@ -157,15 +170,19 @@ impl<'a> Run<'a> {
             key: key.clone(),
             status: Status::Running,
             seconds: 0.0,
+            warnings: Vec::new(),
             outputs: BTreeMap::new(),
         };
         self.record(entry.clone())?;
         progress.stage(kind, StageState::Running);
         let started = Instant::now();
-        let (plan, options, folder, data) = (self.plan, self.options, self.folder, self.data);
+        let (plan, folder, data) = (self.plan, self.folder, self.data);
+        let heard = Warnings { to: progress, heard: Mutex::default() };
+        let options = &Options { progress: &heard, ..self.options.clone() };
         let done = Context { stage: kind, plan, options, folder, data }.run(stage, &key)?;
         let seconds = started.elapsed().as_secs_f64();
         entry.seconds = seconds;
+        entry.warnings = heard.heard.into_inner().unwrap_or_else(PoisonError::into_inner);
         entry.outputs = hash_outputs(folder.root(), &done.files)?;
         let ended;
         (entry.status, ended) = match done.gate {
@@ -234,9 +251,20 @@ impl<'a> Run<'a> {
     fn clear_the_way(&self, stage: StageKind, key: &str) -> Result<()> {
         match self.manifest.stage(stage.name()) {
             Some(entry) if entry.key == key && entry.status == Status::Running => Ok(()),
-            Some(entry) => self.folder.retire(stage, &entry.key),
-            None => self.folder.retire(stage, "unknown"),
+            Some(entry) => self.retire(stage, &entry.key),
+            None => self.retire(stage, "unknown"),
         }
+    }
+
+    fn retire(&self, stage: StageKind, key: &str) -> Result<()> {
+        if let Some(to) = self.folder.retire(stage, key)? {
+            let name = stage.name();
+            self.options.progress.note(format!(
+                "{name}: what was there belongs to another configuration and is now in {}",
+                to.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Removes what a finished stage needed only for resuming.
@@ -252,6 +280,36 @@ impl<'a> Run<'a> {
     fn record(&mut self, entry: StageEntry) -> Result<()> {
         self.manifest.put(entry);
         self.manifest.save(self.folder.root())
+    }
+}
+
+/// An image of the last split: its file, or one written for it.
+fn sample(data: &Dataset, folder: &RunFolder) -> Result<Option<PathBuf>> {
+    let split = data.test.as_ref().unwrap_or(&data.validation);
+    if split.is_empty() {
+        return Ok(None);
+    }
+    if let Some(path) = split.path(0) {
+        return Ok(Some(path.to_path_buf()));
+    }
+    // Images of other than one or three channels have no format.
+    let Ok(file) = split.encoded(0) else { return Ok(None) };
+    write_atomic(&folder.sample(), &file)?;
+    Ok(Some(folder.sample()))
+}
+
+/// Passes everything on, and keeps the warnings for the report.
+struct Warnings<'a> {
+    to: &'a dyn Progress,
+    heard: Mutex<Vec<String>>,
+}
+
+impl Progress for Warnings<'_> {
+    fn hear(&self, event: Event) {
+        if let Event::Warning(text) = &event {
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
+        }
+        self.to.hear(event);
     }
 }
 

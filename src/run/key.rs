@@ -73,6 +73,7 @@ fn value(plan: &Plan, stage: &Stage, read: Read, surroundings: &Surroundings<'_>
             };
             json!(plan.teacher.as_ref().filter(|_| taught).map(|teacher| known(&teacher.known)))
         }
+        Read::Interface => json!(format!("{:?}", plan.contract)),
         Read::Machine => surroundings.machine.clone(),
         Read::Program => json!(env!("CARGO_PKG_VERSION")),
         Read::Files(other) => json!(surroundings.files.get(&other)),

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use crate::progress::Progress;
 
 /// Where a run works, and how it is stopped.
+#[derive(Clone)]
 pub struct Options<'a> {
     /// The run folder.
     pub out: PathBuf,

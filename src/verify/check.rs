@@ -58,6 +58,7 @@ pub(super) struct Verified {
     model: String,
     /// Name and kind of the reference.
     truth: (String, ReferenceKind),
+    precision: Precision,
     findings: Vec<Finding>,
     engines: Vec<EngineReport>,
     /// The truth first, then the engines.
@@ -98,7 +99,8 @@ pub(super) fn verified(job: &mut Verification<'_>) -> Verified {
     let mut findings = job.findings.clone();
     findings.extend(preprocessing.as_ref().and_then(unheeded));
     let truth = (job.truths.name.clone(), job.truths.kind);
-    Verified { model: job.model.clone(), truth, findings, engines, readings, preprocessing, batches }
+    let (model, precision) = (job.model.clone(), job.precision);
+    Verified { model, truth, precision, findings, engines, readings, preprocessing, batches }
 }
 
 impl Verified {
@@ -135,6 +137,7 @@ impl Verified {
         let mut findings = self.findings;
         findings.extend(rounded(&self.engines));
         VerifyReport {
+            precision: self.precision,
             model: self.model,
             truth,
             reference_kind,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::EngineName;
+use crate::contract::Precision;
 use crate::engine::Placement;
 use crate::onnx::{Finding, Severity};
 
@@ -22,6 +23,9 @@ pub struct VerifyReport {
     /// The verdict by [`ReferenceKind::verdict`], or `failed`.
     pub verdict: String,
     pub passed: bool,
+    /// The precision in which the file computes.
+    #[serde(default)]
+    pub precision: Precision,
     /// Problems in the file's own structure.
     pub findings: Vec<Finding>,
     pub engines: Vec<EngineReport>,
@@ -77,7 +81,23 @@ impl VerifyReport {
             format!("\n  at {:?}: error {:.1} times the tolerance", size.sample, size.tolerance_used)
         });
         let blame = self.blame.iter().map(|blame| format!("\n  {}", blame.told()));
-        structure.chain(self.engines.iter().map(named)).chain(explained).chain(sizes).chain(blame).collect()
+        let all = structure.chain(self.engines.iter().map(named)).chain(explained).chain(sizes).chain(blame);
+        all.chain(self.advice()).collect()
+    }
+
+    /// How to go on if a file in half precision fails in tract alone, which sums it in half precision too.
+    fn advice(&self) -> Option<String> {
+        let failed = |engine: &&EngineReport| !engine.passed;
+        let failed: Vec<EngineName> =
+            self.engines.iter().filter(failed).map(|engine| engine.engine).collect();
+        let alone = !failed.is_empty() && failed.iter().all(|engine| *engine == EngineName::Tract);
+        let others = failed.len() < self.engines.len()
+            && self.findings.iter().all(|one| one.severity != Severity::Error);
+        (self.precision == Precision::Float16 && alone && others).then(|| {
+            "\n  only tract fails this float16 file; if tract will not run it, leave tract out: `engines: [torch, ort-cpu]` of the \
+             stage verify, or --engine ort-cpu"
+                .to_string()
+        })
     }
 }
 

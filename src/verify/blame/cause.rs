@@ -51,10 +51,11 @@ fn inputs_differ(
     }
     let both = node.inputs.iter().zip(&other.inputs);
     let differ = both.filter(|(input, expected)| pairs[input.index()] != Some(expected.index()));
+    let differ = differ.map(|(input, expected)| [told(graph.node(*input)), told(reference.node(*expected))]);
+    // An input of the same name and operation that has no partner is wrong itself, which is told of it.
     differ
-        .map(|(input, expected)| {
-            format!("reads {} instead of {}", told(graph.node(*input)), told(reference.node(*expected)))
-        })
+        .filter(|[found, expected]| found != expected)
+        .map(|[found, expected]| format!("reads {found} instead of {expected}"))
         .collect()
 }
 
