@@ -13,6 +13,7 @@ fn main() {
     if let Some(libtorch) = env::var_os("DEP_TCH_LIBTORCH_LIB") {
         let libtorch = PathBuf::from(libtorch);
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libtorch.display());
+        println!("cargo:rustc-env=COHORT_LIBTORCH={}", libtorch.display());
         build_shim(&libtorch);
     }
 

@@ -9,7 +9,7 @@ use cohort::error::{exit_code, exit_code_of};
 use cohort::ui::{fit_to_terminal, print_error, print_fault};
 use tracing_subscriber::EnvFilter;
 
-fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     // SAFETY: this is the first thing the program does, so there is no other thread.
     unsafe { cohort::jobs::prepare_process() };
 

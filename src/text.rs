@@ -25,10 +25,25 @@ pub fn wrap(text: &str, indent: &str) -> String {
     wrapped(text, indent, columns())
 }
 
+/// The words between spaces; a percent sign stays with its number.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut start = 0;
+    for (place, _) in text.match_indices(' ') {
+        let behind = &text[place + 1..];
+        if place >= start && !behind.starts_with('%') {
+            words.push(&text[start..place]);
+            start = place + 1;
+        }
+    }
+    words.push(&text[start..]);
+    words
+}
+
 fn wrapped(text: &str, indent: &str, columns: usize) -> String {
     let mut lines = Vec::new();
     let mut line = indent.to_string();
-    for word in text.split(' ') {
+    for word in words(text) {
         let started = line.len() > indent.len();
         if started && line.chars().count() + 1 + word.chars().count() > columns {
             lines.push(std::mem::replace(&mut line, format!("{indent}{word}")));
@@ -51,6 +66,8 @@ mod tests {
     fn lines_break_at_spaces() {
         assert_eq!(wrapped("one two three", "  ", 9), "  one two\n  three");
         assert_eq!(wrapped("one two three", "", 7), "one two\nthree");
+        assert_eq!(wrapped("is 99.5 %, good", "", 8), "is\n99.5 %,\ngood");
+        assert_eq!(wrapped("a  b", "", 9), "a  b");
         // A longer word than the line stays whole.
         assert_eq!(wrapped("a incomprehensible b", "", 5), "a\nincomprehensible\nb");
     }

@@ -486,6 +486,92 @@ fn predict_follows_the_metadata() {
     assert_eq!(predicted(), "red", "another scale of everything is the same");
 }
 
+/// What a file does not say can be said on the command line, and gives the same answers.
+#[test]
+fn predict_is_told_how_a_foreign_file_is_to_be_used() {
+    let folder = Folder::new();
+    let mut model = ModelProto::decode(std::fs::read(folder.path("m.onnx")).unwrap().as_slice()).unwrap();
+    model.metadata_props.clear();
+    std::fs::write(folder.path("foreign.onnx"), model.encode_to_vec()).unwrap();
+    let (code, said) = folder.fails(&["predict", "foreign.onnx", "images"]);
+    assert!(code == Some(2) && said.contains("--mean 0.485"), "{said}");
+    std::fs::write(folder.path("names.txt"), "ant\nbee\n\nwasp\n").unwrap();
+    let told = ["--mean", "0.5,0.5,0.5", "--std", "0.25,0.25,0.25", "--labels", "names.txt"];
+    let predict = |model, options: &[&str]| folder.json(&[&["predict", model, "images"], options].concat());
+    let known = predict("m.onnx", &[]);
+    assert_eq!(predict("foreign.onnx", &told), known);
+    assert_ne!(predict("foreign.onnx", &[&told[..], &["--range", "0..255"]].concat()), known);
+    let numbered = predict("foreign.onnx", &told[..4]);
+    assert!(["0", "1", "2"].map(Value::from).contains(&numbered[0]["classes"][0]["class"]), "{numbered}");
+    std::fs::write(folder.path("names.txt"), "ant\nbee\n").unwrap();
+    let (_, said) = folder.fails(&[&["predict", "foreign.onnx", "images"], &told[..]].concat());
+    assert!(said.contains("gives 3 scores, and --labels has 2 names"), "{said}");
+    let (_, said) = folder.fails(&["predict", "foreign.onnx", "images", "--mean", "0.5", "--std", "0.25"]);
+    assert!(said.contains("does not fit images of 3 channels"), "{said}");
+    // What is said goes before what the file says.
+    assert_ne!(predict("m.onnx", &["--range", "0..255"]), known);
+}
+
+/// Images that cannot be read do not hide the answers for the others.
+#[test]
+fn predict_answers_for_what_it_can_read() {
+    let folder = Folder::new();
+    let whole = std::fs::read(folder.path("images/b.JPG")).unwrap();
+    std::fs::create_dir(folder.path("images/deeper")).unwrap();
+    std::fs::write(folder.path("images/deeper/cut.jpg"), &whole[..whole.len() - 9]).unwrap();
+    std::fs::write(folder.path("images/empty.png"), "").unwrap();
+    let output = folder.output(&["predict", "m.onnx", "images"]);
+    assert_eq!(output.status.code(), Some(2));
+    let answers: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answers.as_array().unwrap().len(), 2);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let named = ["2 images cannot be read", "deeper/cut.jpg: the image's data end too early", "empty.png"];
+    assert!(named.iter().all(|part| said.contains(part)), "{said}");
+    std::fs::remove_file(folder.path("images/empty.png")).unwrap();
+    let answers = folder.json(&["predict", "m.onnx", "images", "--allow-truncated"]);
+    assert_eq!(answers.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn errors_are_json_too() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("p.yaml"), "version: 1\nnome: x\n").unwrap();
+    let output = folder.output(&["check", "p.yaml"]);
+    let error = &serde_json::from_slice::<Value>(&output.stdout).unwrap()["error"];
+    assert!(error["message"].as_str().unwrap().starts_with("p.yaml:2:1: unknown key `nome`"), "{error}");
+    assert_eq!(
+        (error["hint"].as_str(), error["exit_code"].as_u64()),
+        (Some("did you mean `name`?"), Some(2))
+    );
+}
+
+/// The system's loader would end the program with the name of a file.
+#[cfg(feature = "train")]
+#[test]
+#[cfg_attr(not(cohort_namespaces), ignore = "needs user namespaces and tmpfs")]
+fn a_missing_libtorch_is_named_with_its_remedy() {
+    let script = format!(
+        "mount -t tmpfs none {} && exec {} doctor",
+        env!("COHORT_LIBTORCH"),
+        env!("CARGO_BIN_EXE_cohort")
+    );
+    let mut unshare = Command::new("unshare");
+    let output = unshare.args(["--map-root-user", "--mount", "sh", "-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("libtorch is missing: there is no"), "{said}");
+    assert!(said.contains("make setup"), "{said}");
+}
+
+#[cfg(feature = "train")]
+#[test]
+fn the_two_programs_belong_together() {
+    let folder = Folder::new();
+    std::fs::copy(env!("CARGO_BIN_EXE_cohort"), folder.path("cohort")).unwrap();
+    let output = Command::new(folder.path("cohort")).arg("doctor").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("belong together"), "{said}");
+}
+
 #[test]
 fn inspect_counts_the_same_in_a_file_and_in_its_model() {
     let folder = Folder::new();

@@ -55,7 +55,7 @@ fn part_of(path: &Path) -> Option<String> {
     let relative = path.strip_prefix(root().join("src")).unwrap();
     let part = relative.components().next().unwrap().as_os_str().to_string_lossy();
     let part = part.trim_end_matches(".rs").to_string();
-    (!["lib", "main"].contains(&part.as_str())).then_some(part)
+    (!["lib", "main", "launch"].contains(&part.as_str())).then_some(part)
 }
 
 /// The parts that a file names outside its tests and comments.

@@ -182,7 +182,9 @@ fn a_full_disk_and_a_read_only_one_lose_nothing() {
          {binary} run p.yaml --quiet --out small/run 2>read-only.txt; echo read-only $?
          mount -o remount,rw small
          {binary} run p.yaml --quiet --json --out small/run >report.json 2>whole.txt; echo whole $?
-         cp -r small/run copy"
+         cp -r small/run copy; mount -o remount,ro small
+         {binary} run p.yaml --json --out small/run >shown.json 2>shown.txt; echo shown $?
+         {binary} run p.yaml --quiet --set seed=9 --out small/run 2>other.txt; echo other $?"
     );
     let mut unshare = std::process::Command::new("unshare");
     let output = unshare
@@ -198,6 +200,11 @@ fn a_full_disk_and_a_read_only_one_lose_nothing() {
     );
     assert!(said("full.txt").contains("free some space"), "{}", said("full.txt"));
     assert!(said("read-only.txt").contains("Read-only file system"), "{}", said("read-only.txt"));
+    assert!(codes.contains("shown 0") && codes.contains("other 2"), "{codes}");
+    assert!(said("shown.txt").contains("this is its report"), "{}", said("shown.txt"));
+    let shown =
+        [said("report.json"), said("shown.json")].map(|text| serde_json::from_str::<Value>(&text).unwrap());
+    assert_eq!(shown[0], shown[1]);
     compare(&workspace, "copy");
 }
 

@@ -40,6 +40,7 @@ PY
 pack_program() {
     mkdir -p "$away/program/bin"
     built cohort bin build --bin cohort
+    built cohort-program bin build --bin cohort-program
     built train_step bench build --bench train_step
     built tests-of-library lib test --lib --no-run
     built tests-of-step test test --test train_step --no-run

@@ -10,7 +10,7 @@ use crate::config::{Prepare, Truncated};
 use crate::contract::{Dim, Element, PixelRange, Preparation};
 use crate::data::prepared_image;
 use crate::engine::{EngineOptions, open};
-use crate::error::InputError;
+use crate::error::{InputError, hint_of};
 use crate::onnx::OnnxFile;
 use crate::plan::preparation;
 use crate::task::ranked;
@@ -68,15 +68,38 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     let (answer, kind) = (file.contract.answer, file.contract.answer().kind);
     let truncated = if args.allow_truncated { Truncated::Allow } else { Truncated::Refuse };
     let mut predictions = Vec::new();
+    let mut problems = Vec::new();
     for path in image_files(&args.images, &common.ui())? {
-        let image = prepared_image(&preparation, &path, shape, truncated)?;
+        let image = match prepared_image(&preparation, &path, shape, truncated) {
+            Ok(image) => image,
+            Err(error) => {
+                problems.push(error);
+                continue;
+            }
+        };
         let outputs = engine.run(image.view())?;
         let row: Vec<f64> =
             outputs.get(answer).context("the model has no output")?.iter().map(|&z| z.into()).collect();
         let classes = likeliest(kind.probabilities(&row), &classes, args.top);
         predictions.push(Prediction { image: path.display().to_string(), classes });
     }
-    if common.json { out_json(&predictions) } else { out(text(&predictions)) }
+    match (predictions.is_empty(), common.json) {
+        (true, _) => {}
+        (false, true) => out_json(&predictions)?,
+        (false, false) => out(text(&predictions))?,
+    }
+    told(problems)
+}
+
+/// The images that could not be read, in one error.
+fn told(mut problems: Vec<anyhow::Error>) -> Result<()> {
+    if problems.len() < 2 {
+        return problems.pop().map_or(Ok(()), Err);
+    }
+    let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem:#}")).collect();
+    let error = InputError::new(format!("{} images cannot be read:{}", problems.len(), lines.concat()));
+    let hint = problems.iter().find_map(hint_of).unwrap_or("replace the files or remove them");
+    Err(error.hint(hint).into())
 }
 
 /// What a file does with images.

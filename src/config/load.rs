@@ -9,6 +9,7 @@ use crate::error::InputError;
 use super::parse::{from_value, parse};
 use super::places::Places;
 use super::schema::Pipeline;
+use super::words::plain;
 
 const QUICKSTART: &str = include_str!("../../pipelines/quickstart.yaml");
 
@@ -102,7 +103,7 @@ fn set(document: &mut Value, text: &str) -> Result<String, InputError> {
             .hint("write key.path=value, such as --set stages.collaborate.epochs=5 or --set cohort.tiny.model=resnet14")
     };
     let (path, value) = text.split_once('=').ok_or_else(|| fail("there is no '='"))?;
-    let value: Value = serde_yaml::from_str(value).map_err(|error| fail(&error.to_string()))?;
+    let value: Value = serde_yaml::from_str(value).map_err(|error| fail(&plain(&error.to_string())))?;
     let mut node = document;
     let mut place = String::new();
     if let (true, Some((list, key))) = (value.is_null(), path.rsplit_once('.')) {

@@ -27,7 +27,10 @@ const MAX_DECODED_BYTES: u64 = 512 << 20;
 /// Maximum number of bytes of an image file.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
-/// What to do about a truncated file.
+/// What is wrong with a truncated JPEG file.
+pub(super) const TRUNCATED: &str = "the image's data end too early, the file is truncated";
+
+/// What to do about it.
 const ALLOW_TRUNCATED: &str = "replace the file or remove it; with `truncated: allow` in a folder source, and with \
      `predict --allow-truncated`, what is missing of a JPEG file is filled with grey";
 
@@ -95,8 +98,7 @@ pub fn decode_from(
         && image::guess_format(file).is_ok_and(|format| format == ImageFormat::Jpeg)
         && !jpeg::is_whole(file)
     {
-        let problem = format!("{name}: the image's data end too early, the file is truncated");
-        return Err(InputError::new(problem).hint(ALLOW_TRUNCATED).into());
+        return Err(InputError::new(format!("{name}: {TRUNCATED}")).hint(ALLOW_TRUNCATED).into());
     }
     let image = decode(&mut Cursor::new(file)).map_err(|problem| refused(name, problem))?;
     let size = [image.height(), image.width()];

@@ -10,6 +10,7 @@ use crate::contract::Normalization;
 use crate::error::InputError;
 use crate::seed::derive_seed;
 
+use super::decode::TRUNCATED;
 use super::info::DataInfo;
 use super::source::open;
 use super::split::stratified;
@@ -147,8 +148,11 @@ fn broken(problems: &[String]) -> InputError {
     let named = problems.iter().take(NAMED_FILES).cloned().collect::<Vec<_>>().join("\n  ");
     let more = problems.len().saturating_sub(NAMED_FILES);
     let rest = if more > 0 { format!("\n  and {more} more") } else { String::new() };
-    InputError::new(format!("{} images cannot be read:\n  {named}{rest}", problems.len()))
-        .hint("replace the files or remove them")
+    let count = if problems.len() == 1 { "1 image".into() } else { format!("{} images", problems.len()) };
+    let allowed = problems.iter().any(|problem| problem.ends_with(TRUNCATED));
+    let allow = "; `truncated: allow` in the folder source fills what is missing of JPEG files with grey";
+    InputError::new(format!("{count} cannot be read:\n  {named}{rest}"))
+        .hint(format!("replace the files or remove them{}", if allowed { allow } else { "" }))
 }
 
 #[cfg(test)]

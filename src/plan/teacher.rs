@@ -16,6 +16,9 @@ use crate::zoo;
 
 use super::file::{Classifier, Known};
 
+/// How many classes an error lists.
+const NAMED: usize = 8;
+
 /// A teacher that was found and whose weights fit its model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Teacher {
@@ -135,14 +138,23 @@ fn same_classes(weights: &Path, data: &[String]) -> Result<(), InputError> {
     let file = OnnxFile::load(&run.join(export).join("student.onnx"));
     // Without an exported file, the classes are not known.
     let Some(metadata) = file.ok().and_then(|file| file.metadata) else { return Ok(()) };
-    if metadata.classes == data {
+    let numbers = |names: &[String]| names.iter().enumerate().all(|(place, name)| *name == place.to_string());
+    let unnamed = metadata.classes.len() == data.len() && (numbers(&metadata.classes) || numbers(data));
+    if unnamed || metadata.classes == data {
         return Ok(());
     }
+    let listed = |names: &[String]| {
+        let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let more = names.len().saturating_sub(NAMED);
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
+    };
     let problem = format!(
-        "the teacher of {} has the classes {}, and the data {}",
+        "the teacher of {} has the {} classes {}; the data have the {} classes {}",
         run.display(),
-        metadata.classes.join(", "),
-        data.join(", ")
+        metadata.classes.len(),
+        listed(&metadata.classes),
+        data.len(),
+        listed(data)
     );
     Err(InputError::new(problem)
         .hint("a teacher needs the data's classes in their order: train it on the same ones"))

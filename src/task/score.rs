@@ -53,9 +53,10 @@ impl Score {
     }
 
     /// Whether the network is not clearly better than one that decides the same for every image, which is right with
-    /// the share `chance`.
+    /// the share `chance`. Of a few images nothing is clear; a score well on the way to 1 is then not called chance.
     pub fn is_at_chance(&self, chance: f64) -> bool {
-        self.accuracy <= chance + CLEARLY * standard_error(chance, self.images)
+        let clearly = CLEARLY * standard_error(chance, self.images);
+        self.accuracy <= chance + clearly.min((1.0 - chance) / 4.0)
     }
 
     /// Whether this score is worse than another on the same images by more than two standard errors.
@@ -93,6 +94,9 @@ mod tests {
     fn only_clear_differences_count() {
         assert!(score(0.1).is_at_chance(0.1) && score(0.11).is_at_chance(0.1));
         assert!(!score(0.2).is_at_chance(0.1));
+        let few = |right: f64| Score::new(right, 0.0, 4);
+        assert!(!few(4.0).is_at_chance(0.5) && !few(3.0).is_at_chance(0.5));
+        assert!(few(2.0).is_at_chance(0.5) && few(1.0).is_at_chance(0.5));
         assert!(score(0.80).is_clearly_worse_than(&score(0.90)));
         assert!(!score(0.89).is_clearly_worse_than(&score(0.90)));
         assert!(!score(0.95).is_clearly_worse_than(&score(0.90)));
