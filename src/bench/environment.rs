@@ -63,7 +63,7 @@ impl Environment {
     /// How much of the machine's CPUs this process may use, in a few words.
     pub fn cpus(&self) -> String {
         let Self { available_threads, processors, .. } = self;
-        let set = self.cpu_set.as_ref().filter(|_| available_threads < processors);
+        let set = self.cpu_set.as_ref().filter(|set| members(set).is_some_and(|count| count < *processors));
         let set = set.map_or(String::new(), |set| format!(", CPU set {set}"));
         let quota = self.cpu_quota.map_or(String::new(), |cores| format!(", a quota of {cores:.2} cores"));
         format!("{available_threads} of {processors} processors{set}{quota}")

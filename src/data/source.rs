@@ -40,5 +40,7 @@ fn root(root: &Path, base: &Path) -> Result<PathBuf> {
         return Ok(root);
     }
     let problem = format!("the data folder {} does not exist", root.display());
-    Err(InputError::new(problem).hint("`root` is relative to the pipeline file's folder, or absolute").into())
+    Err(InputError::new(problem)
+        .hint("a relative `root` starts at the pipeline file's folder, one from a variable or the command line at the current folder")
+        .into())
 }

@@ -111,7 +111,7 @@ fn students(report: &Report) -> String {
     head.extend(["validation", "test", "parameters", "MACs", "ONNX"]);
     let table = plain_table(&head, &rows);
     match alone {
-        true => format!("{table}\n  alone: validation before the students trained together"),
+        true => format!("{table}\n{}", wrap("alone: validation before the students trained together", "  ")),
         false => table,
     }
 }
@@ -138,7 +138,7 @@ fn verify_table(verify: &VerifyRow) -> String {
         .collect();
     let table = plain_table(&["parity", "max error", "of limit", "top-1", "accuracy", ""], &rows);
     let closest = verify.closest.as_ref().map_or(String::new(), |name| format!("; closest: {name}"));
-    let legend = "  of limit: the largest error as a share of what is allowed";
+    let legend = wrap("of limit: the largest error as a share of what is allowed", "  ");
     let verdict = wrap(&format!("{}: against {}{closest}", verify.verdict, verify.truth), "  ");
     format!("{table}\n{legend}\n{verdict}")
 }
@@ -233,7 +233,10 @@ fn bench_table(mode: Mode, rows: &[&BenchRow], baseline: &str) -> String {
     let head = [&title, "batch", "threads", "p50", "p95", "images/s", &format!("vs {baseline}")];
     let table = plain_table(&head, &rows);
     match unstable {
-        true => format!("{table}\n  ~ the latency drifted by more than 5 % during this measurement"),
+        true => format!(
+            "{table}\n{}",
+            wrap("~ the latency drifted by more than 5 % during this measurement", "  ")
+        ),
         false => table,
     }
 }
