@@ -24,7 +24,11 @@ fn main() {
     println!("cargo:rerun-if-changed={}", fetched.display());
     let chosen = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
     let library = chosen.unwrap_or(fetched);
-    // A program for other machines contains no path of this one; the library lies beside it there.
+    // A program for other machines is to be small: equal functions are kept once, by the linker that Rust brings.
+    if env::var_os("COHORT_PORTABLE").is_some() {
+        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
+    }
+    // It contains no path of this one; the library lies beside it there.
     if env::var_os("COHORT_PORTABLE").is_none() && Path::new(&library).exists() {
         println!("cargo:rustc-env=COHORT_ORT_LIBRARY={}", library.display());
     }

@@ -78,7 +78,7 @@ mod start {
     }
 
     /// Prints an error as the program does.
-    #[expect(clippy::disallowed_macros, reason = "the program that prints could not be started")]
+    #[expect(clippy::print_stderr, reason = "the program that prints could not be started")]
     pub fn tell(problem: &Problem) {
         eprintln!("error: {}\n\n  hint: {}", problem.message, problem.hint);
     }

@@ -72,7 +72,7 @@ fn budget(text: &str) -> Result<Duration, String> {
 /// Compresses a classifier, or says what could be reached.
 ///
 /// # Errors
-/// [`InputError`] if the file, the images or the options cannot be used, and the errors of a run.
+/// [`crate::error::InputError`] if the file, the images or the options cannot be used, and the errors of a run.
 pub fn run(args: &Args, common: &Common) -> Result<()> {
     let ui = common.ui();
     let progress: &dyn Progress = &ui;
