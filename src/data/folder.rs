@@ -12,7 +12,7 @@ use crate::error::InputError;
 
 use super::files::{FORMATS, Found, entries, name_of};
 use super::info::{DataInfo, Described, Opened};
-use super::split::stratified;
+use super::split::{cut, stratified};
 use super::store::{Split, Store};
 
 /// The test cut is the same for every seed of a pipeline, so that runs can be compared.
@@ -41,12 +41,12 @@ struct Trees {
 }
 
 pub(super) fn describe(source: &FolderSource, labels: Labels, root: &Path) -> Result<Described> {
-    let trees = trees(root, labels)?;
+    let trees = trees(root, labels, source.test)?;
     Ok(Described { info: info(source, &trees), notes: trees.notes })
 }
 
 pub(super) fn read(source: &FolderSource, labels: Labels, root: &Path) -> Result<Opened> {
-    let trees = trees(root, labels)?;
+    let trees = trees(root, labels, source.test)?;
     let info = info(source, &trees);
     let open = |tree: Tree| {
         Split::whole(Store::files(info.shape, source.fit, source.truncated, tree.files), tree.labels)
@@ -80,20 +80,23 @@ fn info(source: &FolderSource, trees: &Trees) -> DataInfo {
     }
 }
 
-fn trees(root: &Path, labels: Labels) -> Result<Trees> {
+/// Reads all splits; `test` is the share that will be held out for tests where there is no such split.
+fn trees(root: &Path, labels: Labels, test: f64) -> Result<Trees> {
     let mut notes = Vec::new();
-    let [train, validation, test] = split_folders(root, &mut notes)?;
+    let [train, validation, split_test] = split_folders(root, &mut notes)?;
     let Some(train) = train else {
         let train = tree(root, labels, None, &mut notes)?;
-        few_images(&train, &mut notes);
+        few_images(&train, test, true, &mut notes);
         return Ok(Trees { train, validation: None, test: None, notes });
     };
     let train = tree(&train, labels, None, &mut notes)?;
-    few_images(&train, &mut notes);
+    // Nothing is held out for a split that there is.
+    let test = if split_test.is_some() { 0.0 } else { test };
+    few_images(&train, test, validation.is_none(), &mut notes);
     let mut other = |folder: Option<PathBuf>| {
         folder.map(|folder| tree(&folder, labels, Some(&train.classes), &mut notes)).transpose()
     };
-    let (validation, test) = (other(validation)?, other(test)?);
+    let (validation, test) = (other(validation)?, other(split_test)?);
     Ok(Trees { train, validation, test, notes })
 }
 
@@ -206,21 +209,20 @@ fn check_classes(
     Ok(())
 }
 
-/// Notes classes with a single training image, of which none can be held out.
-fn few_images(train: &Tree, notes: &mut Vec<String>) {
+/// Notes classes of which a single image is left for training once the tests are held out, and so none for validation, if
+/// that is held out too.
+fn few_images(train: &Tree, test: f64, validation: bool, notes: &mut Vec<String>) {
     let mut counts = vec![0usize; train.classes.len()];
     for &label in &train.labels {
         if let Some(count) = counts.get_mut(label as usize) {
             *count += 1;
         }
     }
-    let single = train.classes.iter().zip(counts).filter(|(_, count)| *count == 1);
+    let single = train.classes.iter().zip(counts).filter(|(_, count)| count - cut(*count, test) == 1);
     let single: Vec<String> = single.map(|(class, _)| class.clone()).collect();
     if !single.is_empty() {
-        notes.push(format!(
-            "one training image only, and so none to hold out, in the classes {}",
-            listed(&single)
-        ));
+        let none = if validation { ", and none for validation," } else { "" };
+        notes.push(format!("a single image is left for training{none} in the classes {}", listed(&single)));
     }
 }
 
@@ -283,9 +285,22 @@ mod tests {
         let described = describe(&source(0.0), Labels::Own, folder.path()).unwrap();
         let said = described.notes.join("\n");
         assert!(
-            said.contains("no images of the classes 'bee'") && said.contains("one training image only"),
+            said.contains("no images of the classes 'bee'")
+                && said.contains("a single image is left for training in"),
             "{said}"
         );
+        // Of two images one is held out for tests, and the other stays for training.
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["ant/a.png", "ant/b.png", "bee/a.png", "bee/b.png", "bee/c.png"] {
+            save(folder.path(), path, 1);
+        }
+        let notes = |test| describe(&source(test), Labels::Own, folder.path()).unwrap().notes;
+        assert!(notes(0.3)[0].contains("and none for validation, in the classes 'ant'"), "{:?}", notes(0.3));
+        assert_eq!(notes(0.0), Vec::<String>::new());
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), "train/ant/a.png", 1);
+        save(folder.path(), "train/bee/a.png", 1);
+        save(folder.path(), "val/ant/a.png", 1);
         save(folder.path(), "train/wasp/a.png", 1);
         save(folder.path(), "val/wasp/b.png", 1);
         let read = read(&source(0.0), Labels::Own, folder.path()).unwrap();

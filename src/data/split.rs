@@ -35,7 +35,8 @@ fn by_class(labels: &[u32]) -> Vec<Vec<usize>> {
     places
 }
 
-fn cut(images: usize, share: f64) -> usize {
+/// Number of images of a class with so many that [`stratified`] holds out.
+pub(super) fn cut(images: usize, share: f64) -> usize {
     let wanted = (images as f64 * share).round() as usize;
     if share <= 0.0 || images < 2 { 0 } else { wanted.clamp(1, images - 1) }
 }

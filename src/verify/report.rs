@@ -329,3 +329,53 @@ pub struct PairedScore {
     /// 95 % confidence interval of the difference.
     pub interval: [f64; 2],
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineOptions;
+
+    fn report(precision: Precision, engines: &[(EngineName, bool)]) -> VerifyReport {
+        let engine = |&(engine, passed): &(EngineName, bool)| EngineReport {
+            engine,
+            optimized: true,
+            tf32: false,
+            name: engine.key().into(),
+            tolerance: Tolerance::of(engine, &EngineOptions::default(), precision),
+            placement: Placement::default(),
+            sets: Vec::new(),
+            accuracy: None,
+            problems: Vec::new(),
+            passed,
+        };
+        VerifyReport {
+            model: "m".into(),
+            truth: "t".into(),
+            reference_kind: ReferenceKind::Checkpoint,
+            verdict: "failed".into(),
+            passed: false,
+            precision,
+            findings: Vec::new(),
+            engines: engines.iter().map(engine).collect(),
+            closest: None,
+            distances: Distances { names: Vec::new(), relative_l2: Vec::new() },
+            preprocessing: None,
+            batches: vec![1],
+            sizes: Vec::new(),
+            blame: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_half_file_that_tract_alone_fails_may_do_without_tract() {
+        use EngineName::{OrtCpu, Torch, Tract};
+        let advised = |precision, engines: &[(EngineName, bool)]| {
+            report(precision, engines).problems().contains("engines: [torch, ort-cpu]")
+        };
+        assert!(advised(Precision::Float16, &[(OrtCpu, true), (Tract, false), (Tract, false)]));
+        assert!(!advised(Precision::Float32, &[(OrtCpu, true), (Tract, false)]));
+        assert!(!advised(Precision::Float16, &[(OrtCpu, false), (Tract, false)]));
+        assert!(!advised(Precision::Float16, &[(Torch, true), (OrtCpu, false), (Tract, true)]));
+        assert!(!advised(Precision::Float16, &[(Tract, false)]));
+    }
+}

@@ -170,3 +170,29 @@ pub fn folded_norm(
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Builder, Unary};
+
+    #[test]
+    fn an_input_is_only_told_apart_by_what_is_said_of_it() {
+        let model = |last: &str| {
+            let (mut builder, image) = Builder::new(vec![1, 2, 2]).unwrap();
+            let first = builder.add("first", Op::Relu, &[image]).unwrap();
+            let other = builder.add("other", Op::Unary(Unary::Sigmoid), &[image]).unwrap();
+            let read = if last == "first" { first } else { other };
+            let last = builder.add("last", Op::Relu, &[read]).unwrap();
+            Model::untrained(builder.finish(&[(Graph::LOGITS, last)]), 0)
+        };
+        let (found, expected) = (model("first"), model("other"));
+        let mut pairs: Vec<Option<usize>> = (0..found.graph().nodes().len()).map(Some).collect();
+        let last = found.graph().nodes().iter().position(|node| node.name == "last").unwrap();
+        let told = cause(&found, &expected, last, &pairs).unwrap();
+        assert!(told.starts_with("reads 'first' (") && told.contains("instead of 'other' ("), "{told}");
+        // The input has no partner, but it is called as the one that is expected.
+        pairs[found.graph().nodes()[last].inputs[0].index()] = None;
+        assert_eq!(cause(&found, &found, last, &pairs), None);
+    }
+}
