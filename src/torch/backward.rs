@@ -131,7 +131,10 @@ fn convolution(
         return Ok(Some(dx));
     }
     let weight = params[0].f_to_kind(x.kind())?;
-    let [dx, of_weight, of_bias] = shim::convolution_backward(dy, x, &weight, conv, of_input)?;
+    let [dx, of_weight, of_bias] = match skips_pixels(conv, x) {
+        true => of_pixels(conv, dy, x, &weight, of_input)?,
+        false => shim::convolution_backward(dy, x, &weight, conv, of_input)?,
+    };
     own[0].f_copy_(&of_weight.context("a gradient of the weight")?)?;
     if let Some(of_bias) = of_bias {
         own[1].f_copy_(&of_bias)?;
@@ -140,6 +143,37 @@ fn convolution(
         (Some(dx), Some(other)) => Some(dx.f_add(&other)?),
         (dx, _) => dx,
     })
+}
+
+/// Input channels below which oneDNN spoils memory in [`skips_pixels`]; a register of AVX-512 holds as many.
+const WHOLE_REGISTER: i64 = 16;
+
+/// Whether a convolution reads single pixels with a stride and has few input channels: libtorch 2.11's oneDNN writes beyond its
+/// buffer in the gradient of such weights on a CPU with AVX-512, from Python as well.
+fn skips_pixels(conv: &Conv2d, x: &Tensor) -> bool {
+    let single = conv.kernel == [1, 1] && conv.padding == [0, 0] && conv.groups == 1;
+    single && conv.stride != [1, 1] && x.size()[1] < WHOLE_REGISTER && x.device() == tch::Device::Cpu
+}
+
+/// The gradients of such a convolution, as that of the pixels that it reads, without a stride.
+fn of_pixels(
+    conv: &Conv2d,
+    dy: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    of_input: bool,
+) -> Result<[Option<Tensor>; 3]> {
+    let [rows, columns] = conv.stride.map(|stride| stride as i64);
+    let read = |tensor: &Tensor| tensor.f_slice(2, None, None, rows)?.f_slice(3, None, None, columns);
+    let whole = Conv2d { stride: [1, 1], ..conv.clone() };
+    let [dx, of_weight, of_bias] =
+        shim::convolution_backward(dy, &channels_last(&read(x)?)?, weight, &whole, of_input)?;
+    let spread = |dx: Tensor| -> Result<Tensor> {
+        let all = x.f_zeros_like()?;
+        read(&all)?.f_copy_(&dx)?;
+        Ok(all)
+    };
+    Ok([dx.map(spread).transpose()?, of_weight, of_bias])
 }
 
 /// The gradients of a node's inputs.
@@ -281,6 +315,31 @@ mod tests {
 - linear: {out: 7}
 - linear: {out: classes}
 ";
+
+    /// A shortcut of few channels: libtorch's own gradient spoils memory for these sizes.
+    #[test]
+    fn single_pixels_with_a_stride_have_their_gradient() {
+        for (inputs, outputs, side, stride) in
+            [(8, 15, 64, [2, 2]), (12, 8, 33, [3, 2]), (15, 16, 64, [2, 2])]
+        {
+            let conv = Conv2d { stride, ..Conv2d::square(outputs, 1, 1) };
+            let options = (Kind::Double, Device::Cpu);
+            let x = channels_last(&Tensor::randn([8, inputs, side, side], options)).unwrap();
+            let weight = Tensor::randn([outputs as i64, inputs, 1, 1], options);
+            let [rows, columns] = stride.map(|stride| (side - 1) / stride as i64 + 1);
+            let dy = channels_last(&Tensor::randn([8, outputs as i64, rows, columns], options)).unwrap();
+            let expected = shim::convolution_backward(&dy, &x, &weight, &conv, true).unwrap();
+            let single = |tensor: &Tensor| tensor.to_kind(Kind::Float);
+            for _ in 0..20 {
+                assert!(skips_pixels(&conv, &x));
+                let found = of_pixels(&conv, &single(&dy), &single(&x), &single(&weight), true).unwrap();
+                for (found, expected) in found.iter().zip(&expected).take(2) {
+                    let (found, expected) = (found.as_ref().unwrap(), expected.as_ref().unwrap());
+                    assert!(apart(&found.to_kind(Kind::Double), expected) < 1e-5);
+                }
+            }
+        }
+    }
 
     /// The largest difference of two tensors, divided by the largest value of the second.
     fn apart(found: &Tensor, expected: &Tensor) -> f64 {
