@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::bench::usable_threads;
 use crate::config::{Prepare, Truncated};
 use crate::contract::{Dim, Element, PixelRange, Preparation};
-use crate::data::prepared_image;
+use crate::data::{prepared_image, unreadable};
 use crate::engine::{EngineOptions, open};
 use crate::error::{InputError, hint_of};
 use crate::onnx::OnnxFile;
@@ -96,10 +96,9 @@ fn told(mut problems: Vec<anyhow::Error>) -> Result<()> {
     if problems.len() < 2 {
         return problems.pop().map_or(Ok(()), Err);
     }
-    let lines: Vec<String> = problems.iter().map(|problem| format!("\n  {problem:#}")).collect();
-    let error = InputError::new(format!("{} images cannot be read:{}", problems.len(), lines.concat()));
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{problem:#}")).collect();
     let hint = problems.iter().find_map(hint_of).unwrap_or("replace the files or remove them");
-    Err(error.hint(hint).into())
+    Err(unreadable(&lines).hint(hint).into())
 }
 
 /// What a file does with images.

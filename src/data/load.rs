@@ -141,10 +141,11 @@ fn scan(split: &Split) -> Result<(Vec<blake3::Hash>, Sums)> {
             Err(error) => problems.push(format!("{error:#}")),
         }
     }
-    if problems.is_empty() { Ok((digests, total)) } else { Err(broken(&problems).into()) }
+    if problems.is_empty() { Ok((digests, total)) } else { Err(unreadable(&problems).into()) }
 }
 
-fn broken(problems: &[String]) -> InputError {
+/// One error about all images that cannot be read, from what is wrong with each.
+pub fn unreadable(problems: &[String]) -> InputError {
     let named = problems.iter().take(NAMED_FILES).cloned().collect::<Vec<_>>().join("\n  ");
     let more = problems.len().saturating_sub(NAMED_FILES);
     let rest = if more > 0 { format!("\n  and {more} more") } else { String::new() };

@@ -31,7 +31,7 @@ pub use batches::{
 pub use decode::{decode_from, decode_image};
 pub use files::{FORMATS, Found};
 pub use info::{DataInfo, Described};
-pub use load::{Dataset, load};
+pub use load::{Dataset, load, unreadable};
 pub use mix::{Mix, Way};
 pub use prepared::{prepared_batches, prepared_bytes, prepared_image};
 pub use source::describe;
