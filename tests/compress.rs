@@ -147,6 +147,10 @@ fn a_part_of_a_file_drops_in_for_it() {
     let original = planned["original"]["macs"].as_f64().unwrap();
     assert!(planned["students"][0]["macs"].as_f64().unwrap() <= 0.6 * original, "{planned:#}");
     assert!(planned["students"][0]["latency_ms"]["tract"][0].as_f64().unwrap() > 0.0);
+    // The plan validates with the images that the pipeline file validates with: its seed is taken over.
+    let scored = planned.pointer("/engines/0/accuracy").and_then(serde_json::Value::as_f64).unwrap();
+    assert!((scored - number("/original/accuracy/validation")).abs() < 1e-9, "{scored}: {report:#}");
+    assert!(std::fs::read_to_string(workspace.path("small/pipeline.yaml")).unwrap().contains("seed: 3"));
 
     // Without a word about preparation, the usual ways are tried, and what was tried is printed.
     let guessed =

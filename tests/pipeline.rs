@@ -188,6 +188,25 @@ fn selection_weighs_the_file_that_the_export_writes() {
     }
 }
 
+/// The last lines name the report only if this pipeline wrote one.
+#[test]
+fn the_last_lines_name_what_was_written() {
+    let workspace = Workspace::new(1);
+    let short = ["--set", "stages.bench=null", "--set", "stages.verify=null"];
+    succeeded(&workspace.run("out", &short));
+    let last_lines = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
+        command.current_dir(workspace.path(".")).args(["run", "p.yaml", "--out", "out"]);
+        let output = command.args(short).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let said = last_lines(&[]);
+    assert!(said.contains("\nReport:  out/report.md\n"), "{said}");
+    let said = last_lines(&["--set", "stages.report=null"]);
+    assert!(said.contains("\nRun:     out\n") && !said.contains("report.md"), "{said}");
+}
+
 fn verify(workspace: &Workspace, file: &str, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cohort"));
     command.current_dir(workspace.path(".")).args(["verify", file, "--json"]).args(more).output().unwrap()

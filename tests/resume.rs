@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -135,19 +135,25 @@ fn compare(workspace: &Workspace, run: &str) {
     }
 }
 
-#[test]
-fn a_truncated_checkpoint_costs_an_epoch_and_no_more() {
-    let workspace = Workspace::new(12);
-    succeeded(&workspace.run("calm", &[]));
-    let mut child = workspace.spawn("cut");
-    let checkpoint = workspace.path("cut/02-collaborate/checkpoint");
+/// Starts a run, kills it as soon as the students' checkpoint has that file, and gives the checkpoint's folder.
+#[track_caller]
+fn killed_at(workspace: &Workspace, run: &str, file: &str) -> PathBuf {
+    let mut child = workspace.spawn(run);
+    let checkpoint = workspace.path(run).join("02-collaborate/checkpoint");
     let started = Instant::now();
-    while !checkpoint.join("previous.safetensors").exists() {
+    while !checkpoint.join(file).exists() {
         assert!(started.elapsed() < Duration::from_secs(60) && child.try_wait().unwrap().is_none());
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let state = checkpoint.join("state.safetensors");
+    checkpoint
+}
+
+#[test]
+fn a_truncated_checkpoint_costs_an_epoch_and_no_more() {
+    let workspace = Workspace::new(12);
+    succeeded(&workspace.run("calm", &[]));
+    let state = killed_at(&workspace, "cut", "previous.safetensors").join("state.safetensors");
     let bytes = fs::read(&state).unwrap();
     // The previous checkpoint may be the same file under another name.
     fs::remove_file(&state).unwrap();
@@ -157,8 +163,8 @@ fn a_truncated_checkpoint_costs_an_epoch_and_no_more() {
 
 #[test]
 fn another_number_of_threads_is_warned_of() {
-    let workspace = Workspace::new(2);
-    succeeded(&workspace.run("out", &[]));
+    let workspace = Workspace::new(12);
+    killed_at(&workspace, "out", "state.safetensors");
     let output = workspace.command("out", &[]).env("OMP_NUM_THREADS", "1").output().unwrap();
     succeeded(&output);
     let said = text(&output.stderr);
@@ -166,6 +172,11 @@ fn another_number_of_threads_is_warned_of() {
     if threads > 1 {
         assert!(said.contains("this run began elsewhere (threads"), "{said}");
     }
+    // Where nothing is left to be resumed, there is nothing to warn of.
+    let output = workspace.run("out", &[]);
+    succeeded(&output);
+    let said = text(&output.stderr);
+    assert!(!said.contains("began elsewhere"), "{said}");
 }
 
 /// In a file system of a few hundred kilobytes, a run stops with a clear error, and resumes when there is space.

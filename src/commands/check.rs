@@ -131,9 +131,10 @@ fn text(plan: &Plan) -> String {
         })
         .collect();
     let stages: Vec<String> = plan.pipeline.stages.iter().map(|one| stage(plan, one)).collect();
-    let teacher = plan.teacher.as_ref().map_or(String::new(), |teacher| {
-        format!("\nfrozen teacher: {} from {}\n", teacher.model, teacher.file.display())
-    });
+    let teacher = plan
+        .teacher
+        .as_ref()
+        .map_or(String::new(), |teacher| format!("\nfrozen teacher: {}\n", teacher.origin()));
     let (used, all) = (train_images(plan), plan.data.train_images);
     let used = if used < all { format!("{used} of {all}") } else { all.to_string() };
     let counts = format!(

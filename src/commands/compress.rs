@@ -49,9 +49,9 @@ pub struct Args {
     /// Learning rate at the schedule's peak
     #[arg(long, default_value_t = 0.02)]
     pub lr: f64,
-    /// Seed for splits, batches and augmentation
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Seed for splits, batches and augmentation [default: the pipeline file's, or 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Mirror training images, as photos allow and text does not
     #[arg(long)]
     pub flip: bool,
@@ -118,7 +118,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     }
     let plan = plan(&load_pipeline(&pipeline, &[])?)?;
     let options = Options { out: folder.clone(), progress, stop: &STOP, resume, siblings: Vec::new() };
-    show(execute(&plan, &options, lock), &folder, common.json)
+    show(&plan, execute(&plan, &options, lock), &folder, common.json)
 }
 
 fn job(args: &Args, common: &Common) -> Result<Job> {
@@ -131,7 +131,6 @@ fn job(args: &Args, common: &Common) -> Result<Job> {
         },
         batch: args.batch,
         lr: args.lr,
-        seed: args.seed,
         flip: args.flip,
         ..Job::of(given(args)?, args.target)
     })
@@ -150,6 +149,7 @@ fn given(args: &Args) -> Result<Given> {
         fit: preparing.fit,
         classes: preparing.classes()?,
         unlabelled: args.unlabelled,
+        seed: args.seed,
     })
 }
 

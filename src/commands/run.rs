@@ -13,6 +13,7 @@ use crate::folder::{Manifest, RunFolder, Status};
 use crate::plan::{Plan, plan};
 use crate::report::{Report, collect, quoted, screen};
 use crate::run::{Options, execute};
+use crate::stage::StageKind;
 use crate::ui::{out, out_json};
 
 use super::Common;
@@ -59,7 +60,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
                 options
                     .progress
                     .warn(format!("{error:#}; the pipeline was run there before, and this is its report"));
-                return show(Ok(Some(report)), &options.out, common.json);
+                return show(&plan, Ok(Some(report)), &options.out, common.json);
             }
             None => return Err(error),
         },
@@ -73,7 +74,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
             "\ntrained; no student was chosen, because the pipeline has no `select` stage: {folder}"
         ));
     }
-    show(ended, &options.out, common.json)
+    show(&plan, ended, &options.out, common.json)
 }
 
 /// The report of a folder that cannot be written, if this very pipeline was run there to its end.
@@ -92,16 +93,18 @@ fn finished(plan: &Plan, folder: &Path) -> Option<Report> {
 ///
 /// # Errors
 /// The error with which the run ended.
-pub(super) fn show(ended: Result<Option<Report>>, folder: &Path, json: bool) -> Result<()> {
+pub(super) fn show(plan: &Plan, ended: Result<Option<Report>>, folder: &Path, json: bool) -> Result<()> {
+    let folder = RunFolder::new(folder);
+    let reports = plan.pipeline.stages.iter().any(|stage| stage.kind() == StageKind::Report);
+    let written = Some(folder.report_markdown()).filter(|file| reports && file.exists());
     let print = |report: &Option<Report>| match (json, report) {
         (true, _) => out_json(report),
-        (false, Some(report)) => out(format!("\n{}", screen(report))),
+        (false, Some(report)) => out(format!("\n{}", screen(report, written.as_deref()))),
         (false, None) => Ok(()),
     };
     match ended {
         Ok(report) => print(&report),
         Err(error) => {
-            let folder = RunFolder::new(folder);
             if error.is::<GateFailed>() && folder.choice().exists() {
                 print(&Some(collect(&folder)?))?;
             }

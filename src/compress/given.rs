@@ -21,4 +21,7 @@ pub struct Given {
     pub classes: Vec<String>,
     /// Ignores labels: the file's decisions take their place.
     pub unlabelled: bool,
+    /// Seed for splits, batches and augmentation; otherwise the pipeline file's, so that images which it validates with stay
+    /// so, or 0.
+    pub seed: Option<u64>,
 }

@@ -42,8 +42,6 @@ pub struct Job {
     pub batch: usize,
     /// Learning rate at the schedule's peak.
     pub lr: f64,
-    /// Seed for splits, batches and augmentation.
-    pub seed: u64,
     /// Whether training images are mirrored.
     pub flip: bool,
 }
@@ -74,7 +72,6 @@ impl Job {
             length: Length::Usual,
             batch: 64,
             lr: 0.02,
-            seed: 0,
             flip: false,
         }
     }
@@ -123,7 +120,7 @@ impl Job {
         let scores = score_engines(&subject, &engines, self.target, progress)?;
         engines.retain(|engine| scores.iter().any(|score| score.engine == *engine));
         tell(Found::Engines(&scores))?;
-        let mut candidates = find(&subject, self.target, &engines, self.seed, progress)?;
+        let mut candidates = find(&subject, self.target, &engines, progress)?;
         let mut settings = self.settings(&subject, engines);
         let scratch = folder.join("trial");
         let trial = Trial { subject: &subject, settings: &settings, scratch: &scratch, stop };
@@ -142,7 +139,7 @@ impl Job {
         let images = subject.dataset.train.len();
         Settings {
             name: self.name(),
-            seed: self.seed,
+            seed: subject.seed,
             unlabelled: !subject.data.labels.are_own(),
             epochs: match self.length {
                 Length::Epochs(epochs) => epochs,

@@ -36,6 +36,8 @@ pub struct Subject {
     /// The same, if parts of it can be trained; otherwise, why not.
     pub parts: Result<Arc<Model>, String>,
     pub data: Data,
+    /// Seed for splits, batches and augmentation.
+    pub seed: u64,
     pub teacher: TeacherSpec,
     /// The images with the classifier's classes and preparation.
     pub dataset: Dataset,
@@ -53,10 +55,10 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
     let classifier = Classifier::open(&given.model, given.shape)?;
     let shape = classifier.network.shape()?;
     let recorded = classifier.contract.preparation.as_ref().map(|preparation| preparation.fit);
-    let mut data = data_of(given, given.fit.or(recorded), shape)?;
+    let (mut data, seed) = data_of(given, given.fit.or(recorded), shape)?;
     let own_labels = data.labels.are_own();
     progress.note(format!("reading the images of {}", given.data.display()));
-    let read = load(&data, Path::new("/"), 0)?;
+    let read = load(&data, Path::new("/"), seed)?;
     read.notes.iter().for_each(|note| progress.warn(note.clone()));
     if read.info.shape != shape {
         let (path, found) = (given.model.display(), read.info.shape);
@@ -102,7 +104,7 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
             {
                 source.fit = best.fit;
                 progress.note(format!("reading the images again, with the fit '{}'", best.fit.name()));
-                dataset = load(&data, Path::new("/"), 0)?.adapted(&adaptation(&classes, shape));
+                dataset = load(&data, Path::new("/"), seed)?.adapted(&adaptation(&classes, shape));
             }
             best.prepare.clone()
         }
@@ -130,7 +132,7 @@ pub fn look(given: &Given, progress: &dyn Progress) -> Result<Subject> {
             "no parts of this network can be trained, so that students of the zoo start anew and learn from it: {reason}"
         ));
     }
-    Ok(Subject { classifier, network, parts, data, teacher, dataset, guesses, validation })
+    Ok(Subject { classifier, network, parts, data, seed, teacher, dataset, guesses, validation })
 }
 
 fn adaptation(classes: &Classes, [channels, ..]: [usize; 3]) -> Adaptation {
@@ -171,9 +173,9 @@ fn absolute(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// The data as a pipeline has it, with absolute paths; a folder has the fit that is known, a pipeline keeps its own unless
-/// another one is given.
-fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize; 3]) -> Result<Data> {
+/// The data as a pipeline has it, with absolute paths, and the seed of its splits; a folder has the fit that is known, a
+/// pipeline keeps its own, and its seed, unless others are given.
+fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize; 3]) -> Result<(Data, u64)> {
     if given.data.is_file() {
         let LoadedPipeline { mut pipeline, base, .. } = load_pipeline(&given.data, &[])?;
         if let Some(root) = pipeline.data.source.root_mut() {
@@ -191,7 +193,7 @@ fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize;
         if given.unlabelled {
             pipeline.data.labels = Labels::Teacher;
         }
-        return Ok(pipeline.data);
+        return Ok((pipeline.data, given.seed.unwrap_or(pipeline.seed)));
     }
     if !given.data.is_dir() {
         return Err(InputError::new(format!(
@@ -206,5 +208,6 @@ fn data_of(given: &Given, known: Option<Fit>, [channels, height, width]: [usize;
     let source = FolderSource::new(root, [height, width]);
     let source =
         Source::Folder(FolderSource { fit: known.unwrap_or_default(), channels, test: TEST, ..source });
-    Ok(Data { source, labels, validation: 0.1, images: None, augment: Vec::new(), workers: 0 })
+    let data = Data { source, labels, validation: 0.1, images: None, augment: Vec::new(), workers: 0 };
+    Ok((data, given.seed.unwrap_or(0)))
 }

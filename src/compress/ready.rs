@@ -23,7 +23,7 @@ struct Ready {
 impl Search<'_> {
     /// The largest model of each family of the zoo that meets the target, of those at most `most`, the largest first; and
     /// what the smallest costs if none meets it.
-    pub(super) fn ready(&self, seed: u64, most: usize) -> Result<(Vec<Candidate>, Option<Measured>)> {
+    pub(super) fn ready(&self, most: usize) -> Result<(Vec<Candidate>, Option<Measured>)> {
         let mut families: BTreeMap<&str, Vec<Ready>> = BTreeMap::new();
         for ready in self.buildable()? {
             families.entry(ready.family).or_default().push(ready);
@@ -32,7 +32,7 @@ impl Search<'_> {
         for family in families.values_mut() {
             family.sort_by_key(|ready| std::cmp::Reverse(ready.macs));
             for ready in family.drain(..) {
-                let model = Model::untrained(ready.graph, seed);
+                let model = Model::untrained(ready.graph, self.subject.seed);
                 let measured = self.measured(&model)?;
                 if self.met(measured) {
                     found.push((ready.macs, ready.name, model));

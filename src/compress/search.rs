@@ -47,7 +47,6 @@ pub fn find(
     subject: &Subject,
     target: Target,
     engines: &[EngineName],
-    seed: u64,
     progress: &dyn Progress,
 ) -> Result<Candidates> {
     let bench = Workbench::new(subject)?;
@@ -89,7 +88,7 @@ pub fn find(
         }
     }
     let room = if students.is_empty() { STUDENTS + 2 } else { STUDENTS };
-    let (from_zoo, missed) = search.ready(seed, room)?;
+    let (from_zoo, missed) = search.ready(room)?;
     students.extend(from_zoo);
     closest = missed.into_iter().chain(closest).reduce(|one, other| one.smaller(Some(other)));
     let Some(first) = students.first() else { return Err(unreachable(target, closest).into()) };

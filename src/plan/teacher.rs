@@ -33,6 +33,14 @@ pub struct Teacher {
     pub contract: Option<Contract>,
 }
 
+impl Teacher {
+    /// The ONNX file, or the architecture and where its weights are.
+    pub fn origin(&self) -> String {
+        let file = self.file.display();
+        if self.contract.is_some() { file.to_string() } else { format!("{} from {file}", self.model) }
+    }
+}
+
 /// Finds the teacher; `fit` is that of the data, if they have one, and holds for files that do not record theirs.
 pub(super) fn teacher(spec: &TeacherSpec, base: &Path, data: &DataInfo, fit: Option<Fit>) -> Result<Teacher> {
     match (&spec.onnx, &spec.model, &spec.weights) {

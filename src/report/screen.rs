@@ -1,5 +1,7 @@
 //! Formats the final screen of a run for a terminal of 80 columns.
 
+use std::path::Path;
+
 use super::bench::placed;
 use super::blame::blame_screen;
 use super::format::{bytes, figures, or_na, percent, plain_table, quoted, short, wrap};
@@ -11,8 +13,8 @@ use crate::onnx::Severity;
 use crate::task::Comparison;
 use crate::verify::Distances;
 
-/// Formats the report for a terminal.
-pub fn screen(report: &Report) -> String {
+/// Formats the report for a terminal; `written` is where it was written with all details, if it was.
+pub fn screen(report: &Report, written: Option<&Path>) -> String {
     let mut parts = vec![heading(report), students(report)];
     if let Some(verify) = &report.verify {
         parts.push(verify_table(verify));
@@ -27,7 +29,7 @@ pub fn screen(report: &Report) -> String {
             .map_or(String::new(), |cell| format!(" for '{}' in mode {}", cell.model, cell.mode.key()));
         wrap(&format!("Budget {budget} {}{measured}: {found}", outcome.key()), "")
     }));
-    parts.push(summary(report));
+    parts.push(summary(report, written));
     parts.join("\n\n")
 }
 
@@ -241,7 +243,7 @@ fn bench_table(mode: Mode, rows: &[&BenchRow], baseline: &str) -> String {
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &Report, written: Option<&Path>) -> String {
     let mut lines = Vec::new();
     if report.student != report.largest && report.original.is_none() {
         let rows = report.bench.iter().filter(|row| row.batch == 1 && row.mode == Mode::Device);
@@ -256,18 +258,21 @@ fn summary(report: &Report) -> String {
     }
     lines.extend(report.warnings.iter().map(|warning| wrap(&format!("Warning: {warning}."), "")));
     lines.extend(report.notes.iter().map(|note| wrap(&format!("Note: {note}."), "")));
-    let run = &report.run_dir;
+    let record = match written {
+        Some(file) => format!("Report:  {}", file.display()),
+        None => format!("Run:     {}", report.run_dir),
+    };
     lines.push(match &report.onnx {
         Some(onnx) => {
             let image = report.sample.as_deref().unwrap_or("IMAGE");
             format!(
-                "\nStudent: {onnx}\nReport:  {run}/report.md\nNext:    cohort predict {} {}\n         cohort bench {}",
+                "\nStudent: {onnx}\n{record}\nNext:    cohort predict {} {}\n         cohort bench {}",
                 quoted(onnx),
                 quoted(image),
                 quoted(onnx)
             )
         }
-        None => format!("\nNothing was exported: the pipeline has no `export` stage. Run: {run}"),
+        None => format!("\nNothing was exported: the pipeline has no `export` stage.\n{record}"),
     });
     lines.join("\n")
 }

@@ -101,7 +101,9 @@ impl<'a> Run<'a> {
             Some(known) => {
                 let here = [device.clone(), threads.to_string(), torch_version(&environment.versions)];
                 let there = [known.device, known.threads.to_string(), torch_version(&known.versions)];
-                warn_if_elsewhere(there, known.cpu_features, here, cpu_features(), options.progress);
+                if known.stages.iter().any(|stage| stage.status == Status::Running) {
+                    warn_if_elsewhere(there, known.cpu_features, here, cpu_features(), options.progress);
+                }
                 known.stages
             }
             None => Vec::new(),

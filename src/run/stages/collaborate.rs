@@ -48,11 +48,7 @@ pub(super) fn run(context: &Context<'_>, settings: &Collaborate, key: &str) -> R
 pub(super) fn introduce(context: &Context<'_>, teacher: &Teacher, path: PathBuf) -> Result<(PathBuf, Score)> {
     let (data, device) = (context.data, context.plan.pipeline.device);
     let score = evaluate_model(&teacher.known, device, &data.validation, &data.normalization)?;
-    context.options.progress.note(format!(
-        "teacher {} from {}: {score} on validation",
-        teacher.model,
-        teacher.file.display(),
-    ));
+    context.options.progress.note(format!("teacher {}: {score} on validation", teacher.origin()));
     warnings::teacher_at_chance(context, &score);
     warnings::another_fit(context, teacher);
     write_json(&path, &score)?;
