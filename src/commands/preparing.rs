@@ -15,10 +15,10 @@ pub struct Preparing {
     /// Size of one image: 224, 224x320, or all axes in the file's order, such as 3x224x224
     #[arg(long, alias = "size", value_name = "SIZES", value_parser = Shape::parse)]
     pub shape: Option<Shape>,
-    /// Mean of each channel, in the file's order and range
+    /// Mean of each channel, in the file's order and range [default: that in the file, or tried]
     #[arg(long, value_name = "M,…", value_delimiter = ',', allow_hyphen_values = true)]
     pub mean: Option<Vec<f32>>,
-    /// Standard deviation of each channel
+    /// Standard deviation of each channel [default: as for the mean]
     #[arg(long, value_name = "S,…", value_delimiter = ',')]
     pub std: Option<Vec<f32>>,
     /// Scale of a pixel before that: 0..1 or 0..255

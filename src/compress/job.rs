@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -14,21 +14,12 @@ use crate::progress::Progress;
 use super::candidates::Candidates;
 use super::engines::{EngineScore, score_engines};
 use super::given::Given;
+use super::length::{Length, epochs_within, usual_epochs};
 use super::look::{Subject, look};
 use super::pipeline::{Settings, write};
 use super::search::find;
 use super::target::Target;
 use super::trial::Trial;
-
-/// How long the students are trained.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Length {
-    /// About 300,000 images, at least 5 epochs and at most 60.
-    Usual,
-    Epochs(usize),
-    /// As many epochs as fit into this time, together with everything before and after.
-    Within(Duration),
-}
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -123,7 +114,8 @@ impl Job {
         let mut candidates = find(&subject, self.target, &engines, progress)?;
         let mut settings = self.settings(&subject, engines);
         let scratch = folder.join("trial");
-        let trial = Trial { subject: &subject, settings: &settings, scratch: &scratch, stop };
+        let most_seconds = self.length.of_trial();
+        let trial = Trial { subject: &subject, settings: &settings, most_seconds, scratch: &scratch, stop };
         trial.compare(&mut candidates.students, progress)?;
         candidates.choose(subject.dataset.validation.largest_share());
         let epoch_seconds = trial.epoch_seconds(candidates.trained())?;
@@ -152,7 +144,11 @@ impl Job {
         }
     }
 
+    /// The pipeline file's, or what suits most images.
     fn augment(&self, subject: &Subject) -> Vec<Augment> {
+        if !subject.data.augment.is_empty() {
+            return subject.data.augment.clone();
+        }
         let [_, height, width] = subject.dataset.info.shape;
         let mut augment = vec![Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) })];
         if self.flip {
@@ -174,56 +170,4 @@ impl Job {
 
 fn asked(folder: &Path) -> PathBuf {
     folder.join("compress.json")
-}
-
-/// Epochs in which a part of a trained network recovers.
-fn usual_epochs(images: usize) -> usize {
-    (300_000 / images.max(1)).clamp(5, 60)
-}
-
-/// The share of a budget that is left for what comes after the training.
-const AFTERWARDS: f64 = 0.15;
-
-/// More epochs than this bring nothing.
-const MOST_EPOCHS: f64 = 200.0;
-
-/// Epochs that fit into a budget of time, of which some is spent.
-fn epochs_within(budget: Duration, spent: Duration, epoch: f64) -> Result<usize, InputError> {
-    let left = budget.as_secs_f64() * (1.0 - AFTERWARDS) - spent.as_secs_f64();
-    let epochs = (left / epoch.max(1e-3)).floor().min(MOST_EPOCHS);
-    if epochs < 1.0 {
-        let least = (spent.as_secs_f64() + epoch) / (1.0 - AFTERWARDS);
-        let problem = format!(
-            "a time of {} is too short: {} are spent, and one epoch takes about {}",
-            humantime::format_duration(budget),
-            told(spent.as_secs_f64()),
-            told(epoch)
-        );
-        return Err(InputError::new(problem).hint(format!("give at least {}", told(least))));
-    }
-    Ok(epochs as usize)
-}
-
-/// A time in seconds as a person says it: `48s`, `13m 5s`.
-pub fn told(seconds: f64) -> String {
-    let rounded = if seconds < 10.0 { (seconds * 10.0).ceil() / 10.0 } else { seconds.ceil() };
-    if rounded < 10.0 {
-        return format!("{rounded:.1}s");
-    }
-    humantime::format_duration(Duration::from_secs(rounded as u64)).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_budget_becomes_epochs() {
-        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
-        // 17 of 20 minutes are for training, one of them is spent.
-        assert_eq!(epochs_within(minutes(20), minutes(1), 60.0).unwrap(), 16);
-        assert_eq!(epochs_within(minutes(20), minutes(1), 0.0).unwrap(), 200);
-        let short = epochs_within(minutes(2), minutes(1), 60.0).unwrap_err().to_string();
-        assert!(short.contains("too short") && short.contains("1m are spent"), "{short}");
-    }
 }

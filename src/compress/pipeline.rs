@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::config::{
-    Augment, Bench, Collaborate, Device, EngineName, Export, LossWeights, Method, Optimizer, Pipeline,
+    Augment, Bench, Collaborate, Data, Device, EngineName, Export, LossWeights, Method, Optimizer, Pipeline,
     Report, Select, Sgd, Slimming, Stage, StudentModel, TrainingPrecision, Verify, pipeline_yaml,
 };
 use crate::files::write_atomic;
@@ -83,10 +83,7 @@ pub fn write(
         }),
         Stage::Report(Report::default()),
     ]);
-    let mut data = subject.data.clone();
-    if data.augment.is_empty() {
-        data.augment.clone_from(&settings.augment);
-    }
+    let data = Data { augment: settings.augment.clone(), ..subject.data.clone() };
     let pipeline = Pipeline {
         version: 1,
         name: settings.name.clone(),

@@ -13,13 +13,13 @@ use crate::task::Score;
 use crate::train::{Start, Training, train};
 
 use super::candidates::Candidate;
+use super::length::told;
 use super::look::Subject;
 use super::pipeline::{Settings, collaborate};
 
-/// Seconds that a trial may take, and steps it has at least and at most.
-const MOST_SECONDS: f64 = 60.0;
+/// Steps of a trial, and the fewest from which anything is seen.
+const STEPS: f64 = 200.0;
 const FEWEST_STEPS: f64 = 20.0;
-const MOST_STEPS: f64 = 200.0;
 
 /// Images on which a trial is scored.
 const SCORED: usize = 1024;
@@ -37,14 +37,16 @@ const EVALUATION: f64 = 0.3;
 pub struct Trial<'a> {
     pub subject: &'a Subject,
     pub settings: &'a Settings,
+    /// Seconds that a comparison may take.
+    pub most_seconds: f64,
     /// A folder for checkpoints, which is removed.
     pub scratch: &'a Path,
     pub stop: &'a AtomicBool,
 }
 
 impl Trial<'_> {
-    /// Lets all candidates learn from labels and original for the same few steps, and notes what each then knows. Does
-    /// nothing, and says so, if the networks are too large for that.
+    /// Lets all candidates learn from labels and original for the same few steps, and notes what each then knows. There are
+    /// fewer steps, with a warning, if they would take too long, and none if nothing would be seen.
     ///
     /// # Errors
     /// As [`train`].
@@ -54,10 +56,19 @@ impl Trial<'_> {
         // One after the other, because the memory of large networks would not hold all of them.
         let Some(first) = candidates.first() else { return Ok(()) };
         let per_step = self.seconds_per_step(std::iter::once(first), &recipe)? * candidates.len() as f64;
-        let steps = (MOST_SECONDS / per_step).min(MOST_STEPS);
+        let steps = (self.most_seconds / per_step).min(STEPS).floor();
+        let slow = || {
+            let all = told(per_step * STEPS);
+            format!(
+                "the {STEPS} steps that tell these candidates apart would take {all} on this machine, as it was just now"
+            )
+        };
         if steps < FEWEST_STEPS {
-            progress.note("these networks are too large for a trial of all candidates");
+            progress.warn(format!("{}: the best before training are taken", slow()));
             return Ok(());
+        }
+        if steps < STEPS {
+            progress.warn(format!("{}: with {steps} the choice may be chance", slow()));
         }
         let steps = steps as usize;
         progress.note(format!("training {} candidates for {steps} steps each", candidates.len()));

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::config::{FolderSource, Labels};
 use crate::error::InputError;
 
-use super::files::{FORMATS, Found, entries, name_of};
+use super::files::{FORMATS, Found, entries, is_image_file, name_of};
 use super::info::{DataInfo, Described, Opened};
 use super::split::{cut, stratified};
 use super::store::{Split, Store};
@@ -104,7 +104,9 @@ fn trees(root: &Path, labels: Labels, test: f64) -> Result<Trees> {
 fn split_folders(root: &Path, notes: &mut Vec<String>) -> Result<[Option<PathBuf>; 3]> {
     let mut found: [Option<PathBuf>; 3] = [None, None, None];
     let mut others = Vec::new();
-    for path in entries(root)?.into_iter().filter(|path| path.is_dir()) {
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries(root)?.into_iter().partition(|path| path.is_dir());
+    for path in folders {
         let name = name_of(&path).to_lowercase();
         let Some(place) = SPLITS.iter().position(|names| names.contains(&name.as_str())) else {
             others.push(name_of(&path));
@@ -120,6 +122,11 @@ fn split_folders(root: &Path, notes: &mut Vec<String>) -> Result<[Option<PathBuf
             return Err(InputError::new(problem).hint("keep one of them").into());
         }
         found[place] = Some(path);
+    }
+    if found[0].is_some() {
+        let mut others = Found::default();
+        beside(root, files, &mut others, ["the folders of the splits", "split"], notes);
+        notes.extend(others.left_out(root));
     }
     match &found[0] {
         Some(train) if !others.is_empty() => notes.push(format!(
@@ -144,6 +151,27 @@ fn split_folders(root: &Path, notes: &mut Vec<String>) -> Result<[Option<PathBuf
     Ok(found)
 }
 
+/// Notes the images among the files beside folders, and counts the others. An image there has none of what a folder gives.
+fn beside(
+    root: &Path,
+    files: Vec<PathBuf>,
+    others: &mut Found,
+    [folders, gives]: [&str; 2],
+    notes: &mut Vec<String>,
+) {
+    let (images, rest): (Vec<PathBuf>, Vec<PathBuf>) =
+        files.into_iter().partition(|path| is_image_file(path));
+    let lie = match images.len() {
+        0 => None,
+        1 => Some("an image lies".to_string()),
+        count => Some(format!("{count} images lie")),
+    };
+    notes.extend(lie.map(|lie| {
+        format!("{}: {lie} beside {folders}, without a {gives}, and will not be used", root.display())
+    }));
+    rest.into_iter().for_each(|path| others.file(path));
+}
+
 /// The images of one split, sorted by name: those of its class folders at any depth, or all at any depth if they have no
 /// labels. `known` are the classes of the training split.
 fn tree(root: &Path, labels: Labels, known: Option<&[String]>, notes: &mut Vec<String>) -> Result<Tree> {
@@ -163,13 +191,7 @@ fn tree(root: &Path, labels: Labels, known: Option<&[String]>, notes: &mut Vec<S
     let classes = known.map_or_else(|| own.clone(), <[String]>::to_vec);
     check_classes(root, &own, &classes, notes)?;
     let mut all = Found::default();
-    let loose = files.iter().filter(|file| super::files::is_image_file(file)).count();
-    if loose > 0 {
-        notes.push(format!(
-            "{}: {loose} images lie beside the class folders and are left out: they have no class",
-            root.display()
-        ));
-    }
+    beside(root, files, &mut all, ["the class folders", "class"], notes);
     let mut tree = Tree { classes, files: Vec::new(), labels: Vec::new() };
     for folder in folders {
         let found = Found::below(&folder)?;
@@ -337,6 +359,27 @@ mod tests {
         }
         let error = describe(&source(0.0), Labels::Own, folder.path()).unwrap_err();
         assert!(error.to_string().contains("'val' and 'valid' are the same split"), "{error}");
+    }
+
+    #[test]
+    fn files_beside_folders_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["train/ant/a.png", "train/ant/b.png", "train/bee/a.png", "train/bee/b.png"] {
+            save(folder.path(), path, 1);
+        }
+        let notes = || describe(&source(0.0), Labels::Own, folder.path()).unwrap().notes.join("\n");
+        assert_eq!(notes(), "");
+        save(folder.path(), "train/loose.png", 1);
+        std::fs::write(folder.path().join("train/classes.txt"), "ant").unwrap();
+        let told = notes();
+        assert!(told.contains("train: an image lies beside the class folders, without a class"), "{told}");
+        assert!(told.contains("train: 1 file is no image and is left out: 1 .txt"), "{told}");
+        save(folder.path(), "1.png", 1);
+        save(folder.path(), "2.png", 1);
+        std::fs::write(folder.path().join("README.md"), "ants").unwrap();
+        let told = notes();
+        assert!(told.contains("2 images lie beside the folders of the splits, without a split"), "{told}");
+        assert!(told.contains("1 file is no image and is left out: 1 .md"), "{told}");
     }
 
     #[test]
