@@ -120,7 +120,8 @@ impl Job {
         candidates.choose(subject.dataset.validation.largest_share());
         let epoch_seconds = trial.epoch_seconds(candidates.trained())?;
         if let Length::Within(budget) = self.length {
-            settings.epochs = epochs_within(budget, started.elapsed(), epoch_seconds)?;
+            settings.epochs =
+                epochs_within(budget, started.elapsed(), epoch_seconds, settings.engines.len())?;
         }
         write(&Self::pipeline(folder), &subject, &candidates, &settings, self.target)?;
         write_atomic(&asked(folder), request.as_bytes())?;
