@@ -76,4 +76,16 @@ terms! {
     TeacherAngle teacher_angle,
     /// Divergence from a smoothed label.
     SmoothTeacher smooth_teacher,
+    /// Contrast of the batch's images with the peers.
+    Contrast contrast,
+    /// Divergence from the teacher's decision between the label and all other classes.
+    TeacherTarget teacher_target,
+    /// Divergence from the teacher's shares of the classes other than the label.
+    TeacherOthers teacher_others,
+    /// Correlation of each image's classes with the teacher's.
+    TeacherClasses teacher_classes,
+    /// Correlation of each class's images with the teacher's.
+    TeacherImages teacher_images,
+    /// Weighted divergence from the teacher's transformed probabilities.
+    TeacherTransformed teacher_transformed,
 }

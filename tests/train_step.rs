@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cohort::config::{LossWeights, Method, Optimizer, Sgd, Updates, parse};
+use cohort::config::{LossTerms, LossWeights, Method, Optimizer, Sgd, Updates, parse};
 use cohort::epoch::Term;
 use cohort::graph::{Model, Role, Weights, fold_batch_norm, initial_weights, params};
 use cohort::torch::Network;
@@ -164,4 +164,72 @@ fn a_teacher_teaches_what_the_student_does_not_know() {
         assert!(rows.double_value(&[0, one as i64]) > 1e-3, "{one:?}");
     }
     assert_eq!(rows.double_value(&[0, Term::Response as i64]), 0.0, "there is no peer");
+}
+
+/// Alone in the loss, every term becomes smaller by a small step, and nothing but its own weight makes the total.
+#[test]
+fn every_term_is_minimised() {
+    let own = |change: fn(&mut LossWeights)| {
+        let mut weights = LossWeights { alpha: Some(0.0), ..LossWeights::default() };
+        change(&mut weights);
+        Method::Plain.terms(&weights)
+    };
+    let mutual = |change: fn(&mut LossWeights)| {
+        let mut terms = own(change);
+        terms.beta = 2.0;
+        terms
+    };
+    let plain = Method::Plain.terms(&LossWeights::default());
+    let all: Vec<(Term, LossTerms)> = vec![
+        (Term::CrossEntropy, plain),
+        (Term::Distance, mutual(|weights| weights.beta0 = Some(3.0))),
+        (Term::Angle, mutual(|weights| weights.beta1 = Some(3.0))),
+        (Term::Response, mutual(|weights| weights.beta2 = Some(3.0))),
+        (Term::Contrast, mutual(|weights| weights.beta3 = Some(3.0))),
+        (Term::SelfDistillation, own(|weights| weights.gamma = Some(0.5))),
+        (Term::Teacher, own(|weights| weights.teacher = Some(0.5))),
+        (Term::TeacherDistance, own(|weights| weights.teacher_distance = Some(3.0))),
+        (Term::TeacherAngle, own(|weights| weights.teacher_angle = Some(3.0))),
+        (Term::TeacherTarget, own(|weights| weights.teacher_target = Some(0.5))),
+        (Term::TeacherOthers, own(|weights| weights.teacher_others = Some(0.5))),
+        (Term::TeacherClasses, own(|weights| weights.teacher_classes = Some(0.5))),
+        (Term::TeacherImages, own(|weights| weights.teacher_images = Some(0.5))),
+        (Term::TeacherTransformed, own(|weights| weights.teacher_transformed = Some(0.5))),
+        (Term::SmoothTeacher, own(|weights| weights.smooth_teacher = Some(0.5))),
+    ];
+    assert_eq!(all.len(), Term::ALL.len(), "a term is not tried");
+    let images = images().to_kind(Kind::Double);
+    let targets = Targets::plain(Tensor::from_slice(&(0..BATCH).collect::<Vec<_>>()));
+    let frozen = |number| student(number, Kind::Double, Device::Cpu).frozen.unwrap();
+    let other = frozen(3);
+    for (term, terms) in all {
+        for standardised in [false, true] {
+            let terms = LossTerms {
+                standardise_peers: standardised,
+                standardise_self: standardised,
+                standardise_teacher: standardised,
+                ..terms
+            };
+            // The peer only answers: its learning rate is 0.
+            let mut learners = vec![student(1, Kind::Double, Device::Cpu)];
+            if terms.mutual() {
+                let peer = student(2, Kind::Double, Device::Cpu);
+                learners.push(Learner { lr_factor: 0.0, ..peer });
+            }
+            learners[0].frozen = (term == Term::SelfDistillation).then(|| frozen(4));
+            let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: Some(&other) };
+            let mut measure = |number, lr| {
+                let rows = step(&mut learners, &teaching, &images, &targets, Iteration { step: number, lr })
+                    .unwrap();
+                let of = |column: usize| rows.double_value(&[0, column as i64]);
+                let total = of(Term::ALL.len());
+                let found = of(term as usize);
+                assert!((total - terms.weight(term) * found).abs() < 1e-9 * total.abs(), "{term:?}: {total}");
+                found
+            };
+            let before = measure(1, 1e-3);
+            let after = measure(2, 0.0);
+            assert!(before > 0.0 && after < before, "{term:?}, {standardised}: {before}, then {after}");
+        }
+    }
 }

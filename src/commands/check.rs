@@ -204,7 +204,9 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
             let fields = settings.terms().fields();
             let on =
                 fields.iter().filter(|(_, kind, number)| *kind != TermKind::Temperature && *number > 0.0);
-            let on = on.map(|(key, _, number)| format!("{key} {number}")).collect::<Vec<_>>().join(", ");
+            let mut on: Vec<String> = on.map(|(key, _, number)| format!("{key} {number}")).collect();
+            on.extend(settings.terms().switches().into_iter().map(String::from));
+            let on = on.join(", ");
             let memory = relations(plan, stage).map_or(String::new(), |bytes| {
                 format!("\nrelations hold up to {} MiB on the CPU", bytes.div_ceil(1 << 20))
             });

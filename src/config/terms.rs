@@ -22,30 +22,40 @@ pub enum TermKind {
 /// Defines, from one line per number, what a pipeline may write of it, its value in training, its value in the method
 /// `plain`, and its kind.
 macro_rules! loss_terms {
-    ($($(#[$doc:meta])* $key:ident: $kind:ident = $plain:expr,)*) => {
+    (numbers {$($(#[$doc:meta])* $key:ident: $kind:ident = $plain:expr,)*}
+     switches {$($(#[$switch_doc:meta])* $switch:ident,)*}) => {
         /// Numbers of the loss as a pipeline writes them; the method decides those that are not written.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct LossWeights {
             $($(#[$doc])* pub $key: Option<f64>,)*
+            $($(#[$switch_doc])* pub $switch: Option<bool>,)*
         }
 
         /// All numbers of the loss. With peers j ≠ k, a frozen copy of the student itself, and a frozen teacher T:
         ///
-        /// `L_k = alpha·CE + beta·mean_j[beta0·distance + beta1·angle + beta2·KL(p_j‖p_k)] + gamma·self
-        ///      + teacher·response(T) + teacher_distance·distance(T) + teacher_angle·angle(T) + smooth_teacher·smooth`
+        /// `L_k = alpha·CE + beta·mean_j[beta0·distance + beta1·angle + beta2·KL(p_j‖p_k) + beta3·contrast] + gamma·self
+        ///      + teacher·response(T) + teacher_distance·distance(T) + teacher_angle·angle(T) + teacher_target·target(T)
+        ///      + teacher_others·others(T) + teacher_classes·classes(T) + teacher_images·images(T)
+        ///      + teacher_transformed·transformed(T) + smooth_teacher·smooth`
         #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
         pub struct LossTerms {
             $($(#[$doc])* pub $key: f64,)*
+            $($(#[$switch_doc])* pub $switch: bool,)*
         }
 
         /// Cross-entropy only.
-        const PLAIN: LossTerms = LossTerms { $($key: $plain,)* };
+        const PLAIN: LossTerms = LossTerms { $($key: $plain,)* $($switch: false,)* };
 
         impl LossTerms {
             /// Every number with its key and kind, in the order in which they are written.
             pub fn fields(&self) -> Vec<(&'static str, TermKind, f64)> {
                 vec![$((stringify!($key), TermKind::$kind, self.$key),)*]
+            }
+
+            /// The switches that are on.
+            pub fn switches(&self) -> Vec<&'static str> {
+                [$((stringify!($switch), self.$switch)),*].into_iter().filter(|(_, on)| *on).map(|(key, _)| key).collect()
             }
 
             fn fields_mut(&mut self) -> Vec<(TermKind, &mut f64)> {
@@ -54,18 +64,22 @@ macro_rules! loss_terms {
 
             /// All of them, as a pipeline may write them.
             pub fn written(&self) -> LossWeights {
-                LossWeights { $($key: Some(self.$key),)* }
+                LossWeights { $($key: Some(self.$key),)* $($switch: Some(self.$switch),)* }
             }
 
             /// These numbers, except those that were written.
             fn overridden_by(self, written: &LossWeights) -> Self {
-                Self { $($key: written.$key.unwrap_or(self.$key),)* }
+                Self {
+                    $($key: written.$key.unwrap_or(self.$key),)*
+                    $($switch: written.$switch.unwrap_or(self.$switch),)*
+                }
             }
         }
     };
 }
 
 loss_terms! {
+    numbers {
     /// Weight of the cross-entropy.
     alpha: LabelWeight = 1.0,
     /// Weight of all mutual terms together.
@@ -78,6 +92,10 @@ loss_terms! {
     beta1: MutualWeight = 0.0,
     /// Weight of the peers' responses within the mutual terms.
     beta2: MutualWeight = 0.0,
+    /// Weight of the contrast of the batch's images within the mutual terms.
+    beta3: MutualWeight = 0.0,
+    /// Temperature of that contrast's cosines.
+    contrast_temperature: Temperature = 0.1,
     /// Temperature of the self-distillation.
     temperature: Temperature = 4.0,
     /// Share of a label's weight that the cross-entropy spreads over all classes.
@@ -88,12 +106,31 @@ loss_terms! {
     teacher_distance: Weight = 0.0,
     /// Weight of the angle relations of the teacher.
     teacher_angle: Weight = 0.0,
-    /// Temperature of the teacher's responses.
+    /// Weight of the teacher's decision between the label and all other classes (decoupled distillation).
+    teacher_target: Weight = 0.0,
+    /// Weight of the teacher's shares of the classes other than the label (decoupled distillation).
+    teacher_others: Weight = 0.0,
+    /// Weight of the correlation of each image's classes with the teacher's (DIST).
+    teacher_classes: Weight = 0.0,
+    /// Weight of the correlation of each class's images with the teacher's (DIST).
+    teacher_images: Weight = 0.0,
+    /// Weight of the teacher's transformed probabilities (WTTM).
+    teacher_transformed: Weight = 0.0,
+    /// Temperature of everything that speaks of the teacher's logits.
     teacher_temperature: Temperature = 4.0,
     /// Weight of a smoothed label as the teacher: 0.99 for the right class.
     smooth_teacher: Weight = 0.0,
     /// Temperature of the smoothed label.
     smooth_temperature: Temperature = 20.0,
+    }
+    switches {
+    /// Whether logits are standardised before they are compared with the peers' (Sun et al. 2024).
+    standardise_peers,
+    /// Whether logits are standardised before they are compared with the frozen copy's.
+    standardise_self,
+    /// Whether logits are standardised before they are compared with the teacher's by divergence.
+    standardise_teacher,
+    }
 }
 
 /// A named set of loss weights; the training loop is the same for all.
@@ -116,10 +153,22 @@ pub enum Method {
     Rkd,
     RkdDistance,
     RkdAngle,
+    /// Distillation on standardised logits (Sun et al. 2024).
+    KdStandardised,
+    /// Decoupled distillation (Zhao et al. 2022).
+    Dkd,
+    /// Decoupled distillation on standardised logits.
+    DkdStandardised,
+    /// Correlations with the teacher's probabilities (Huang et al. 2022).
+    Dist,
+    /// Weighted transformed teacher matching (Zheng & Yang 2024).
+    Wttm,
     /// Relational distillation between peers.
     RkdOnline,
     RkdOnlineDistance,
     RkdOnlineAngle,
+    /// Deep mutual learning with contrast between peers (after Yang et al. 2022).
+    Mcl,
     /// All three kinds of knowledge (arXiv 2101.08471).
     #[default]
     CtslMkt,
@@ -153,6 +202,12 @@ impl LossTerms {
             Term::TeacherDistance => self.teacher_distance,
             Term::TeacherAngle => self.teacher_angle,
             Term::SmoothTeacher => self.smooth_teacher,
+            Term::Contrast => self.beta * self.beta3,
+            Term::TeacherTarget => self.teacher_target,
+            Term::TeacherOthers => self.teacher_others,
+            Term::TeacherClasses => self.teacher_classes,
+            Term::TeacherImages => self.teacher_images,
+            Term::TeacherTransformed => self.teacher_transformed,
         }
     }
 
@@ -177,7 +232,7 @@ impl LossTerms {
 
     /// Whether a student learns from its peers.
     pub fn mutual(&self) -> bool {
-        self.any(&[Term::Distance, Term::Angle, Term::Response])
+        self.any(&[Term::Distance, Term::Angle, Term::Response, Term::Contrast])
     }
 
     /// Whether peers' relations are compared.
@@ -187,7 +242,16 @@ impl LossTerms {
 
     /// Whether a frozen teacher is needed.
     pub fn taught(&self) -> bool {
-        self.any(&[Term::Teacher, Term::TeacherDistance, Term::TeacherAngle])
+        self.any(&[
+            Term::Teacher,
+            Term::TeacherDistance,
+            Term::TeacherAngle,
+            Term::TeacherTarget,
+            Term::TeacherOthers,
+            Term::TeacherClasses,
+            Term::TeacherImages,
+            Term::TeacherTransformed,
+        ])
     }
 }
 
@@ -208,9 +272,27 @@ impl Method {
             Method::Rkd => LossTerms { teacher_distance: 25.0, teacher_angle: 50.0, ..PLAIN },
             Method::RkdDistance => LossTerms { teacher_distance: 25.0, ..PLAIN },
             Method::RkdAngle => LossTerms { teacher_angle: 50.0, ..PLAIN },
+            Method::KdStandardised => LossTerms {
+                alpha: 0.1,
+                teacher: 9.0,
+                teacher_temperature: 2.0,
+                standardise_teacher: true,
+                ..PLAIN
+            },
+            Method::Dkd => LossTerms { teacher_target: 1.0, teacher_others: 8.0, ..PLAIN },
+            Method::DkdStandardised => LossTerms {
+                teacher_target: 9.0,
+                teacher_others: 72.0,
+                teacher_temperature: 2.0,
+                standardise_teacher: true,
+                ..PLAIN
+            },
+            Method::Dist => LossTerms { teacher_classes: 2.0, teacher_images: 2.0, ..PLAIN },
+            Method::Wttm => LossTerms { teacher_transformed: 1.0, ..PLAIN },
             Method::RkdOnline => LossTerms { beta: RELATIONS, beta0: 1.0, beta1: 2.0, ..PLAIN },
             Method::RkdOnlineDistance => LossTerms { beta: RELATIONS, beta0: 1.0, ..PLAIN },
             Method::RkdOnlineAngle => LossTerms { beta: RELATIONS, beta1: 2.0, ..PLAIN },
+            Method::Mcl => LossTerms { beta: 1.0, beta2: 1.0, beta3: 1.0, ..PLAIN },
             Method::CtslMkt => CTSL_MKT,
             Method::CtslMktNoSelf => LossTerms { gamma: 0.0, ..CTSL_MKT },
             Method::CtslMktNoResponse => LossTerms { beta2: 0.0, ..CTSL_MKT },

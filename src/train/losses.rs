@@ -22,7 +22,7 @@ impl Targets {
     }
 
     /// A term on labels; for mixed images, its mean over both labels by their shares.
-    fn blend(&self, term: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    pub(super) fn blend(&self, term: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let own = term(&self.labels)?;
         match &self.mixed {
             Some((other, share)) => Ok(own * *share + term(other)? * (1.0 - share)),

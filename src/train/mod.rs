@@ -9,6 +9,8 @@ mod augment;
 mod blocks;
 mod checkpoint;
 mod cohort;
+mod contrast;
+mod distillation;
 mod evaluate;
 mod feed;
 mod losses;

@@ -8,6 +8,8 @@ use crate::epoch::Term;
 use crate::torch::{Network, Pass, channels_last};
 
 use super::answers::{Answer, Answerer};
+use super::contrast::contrast;
+use super::distillation::{correlations, other_classes, standardised, target_class, transformed};
 use super::losses::{Targets, cross_entropy, response, smooth_teacher};
 use super::metrics::{COLUMNS, HITS, TOTAL};
 use super::optimizer::OptimizerState;
@@ -106,10 +108,14 @@ pub fn step(
         let view = View { outputs: &outputs, index, teacher: teacher.as_ref(), own_past: own_past.as_ref() };
         let losses = losses(&view, relation.as_ref(), teaching.terms, targets)?;
         let pass = passes[index].take().context("each student learns once a step")?;
-        let embedding = relation.as_ref().and_then(|relation| relation.gradient.as_ref());
+        let related = relation.and_then(|relation| relation.gradient);
+        let embedding = match (related, losses.embedding) {
+            (Some(one), Some(other)) => Some(one.f_add(&other)?),
+            (one, other) => one.or(other),
+        };
         student
             .network
-            .backward(pass, &losses.gradient, embedding)
+            .backward(pass, &losses.gradient, embedding.as_ref())
             .with_context(|| format!("student '{}'", student.name))?;
         let iteration = Iteration { lr: iteration.lr * student.lr_factor, ..iteration };
         student.optimizer.step(&student.network, iteration)?;
@@ -194,6 +200,8 @@ struct View<'a> {
 struct Losses {
     /// The gradient of the logits, from all terms that read them.
     gradient: Tensor,
+    /// The gradient of the embedding, from the contrast.
+    embedding: Option<Tensor>,
     /// All terms without their weights, the total and the hits: `[COLUMNS]`.
     row: Tensor,
 }
@@ -204,7 +212,8 @@ fn losses(
     terms: &LossTerms,
     targets: &Targets,
 ) -> Result<Losses> {
-    let logits = view.outputs[view.index].logits.f_detach()?.f_set_requires_grad(true)?;
+    let own = &view.outputs[view.index];
+    let logits = own.logits.f_detach()?.f_set_requires_grad(true)?;
     let kind = logits.kind();
     let zero = Tensor::f_zeros([], (kind, logits.device()))?;
     let mut values: Vec<Tensor> = (0..COLUMNS).map(|_| zero.shallow_clone()).collect();
@@ -215,19 +224,62 @@ fn losses(
         total = total.f_add(&(value * terms.weight(term)))?;
         Ok(())
     };
+    let as_compared = |switch: bool, logits: &Tensor| match switch {
+        true => standardised(logits),
+        false => Ok(logits.shallow_clone()),
+    };
+    let mean_over_peers = |term: &dyn Fn(&Outputs) -> Result<Tensor>| -> Result<Tensor> {
+        let peers = view.outputs.iter().enumerate().filter(|(other, _)| *other != view.index);
+        let each = peers.map(|(_, peer)| term(peer)).collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_stack(&each, 0)?.f_mean(kind)?)
+    };
     if on(Term::CrossEntropy) {
         add(Term::CrossEntropy, cross_entropy(&logits, targets, terms.label_smoothing)?)?;
     }
     if on(Term::Response) {
-        let peers = view.outputs.iter().enumerate().filter(|(other, _)| *other != view.index);
-        let each = peers.map(|(_, peer)| response(&logits, &peer.logits, 1.0)).collect::<Result<Vec<_>>>()?;
-        add(Term::Response, Tensor::f_stack(&each, 0)?.f_mean(kind)?)?;
+        let switch = terms.standardise_peers;
+        let student = as_compared(switch, &logits)?;
+        let term = |peer: &Outputs| response(&student, &as_compared(switch, &peer.logits)?, 1.0);
+        add(Term::Response, mean_over_peers(&term)?)?;
+    }
+    let mut embedding = None;
+    if on(Term::Contrast) {
+        let leaf = own.embedding.f_detach()?.f_set_requires_grad(true)?;
+        let term = |peer: &Outputs| contrast(&leaf, &peer.embedding, terms.contrast_temperature);
+        let value = mean_over_peers(&term)?;
+        add(Term::Contrast, value.f_detach()?)?;
+        let weighted = value * terms.weight(Term::Contrast);
+        embedding = Some(Tensor::f_run_backward(&[weighted], &[&leaf], false, false)?.swap_remove(0));
     }
     if let (true, Some(own_past)) = (on(Term::SelfDistillation), view.own_past) {
-        add(Term::SelfDistillation, response(&logits, own_past, terms.temperature)?)?;
+        let [student, past] = [&logits, own_past].map(|one| as_compared(terms.standardise_self, one));
+        add(Term::SelfDistillation, response(&student?, &past?, terms.temperature)?)?;
     }
-    if let (true, Some(teacher)) = (on(Term::Teacher), view.teacher) {
-        add(Term::Teacher, response(&logits, &teacher.logits, terms.teacher_temperature)?)?;
+    if let Some(teacher) = view.teacher {
+        let temperature = terms.teacher_temperature;
+        let [student, compared] =
+            [&logits, &teacher.logits].map(|one| as_compared(terms.standardise_teacher, one));
+        let (student, compared) = (student?, compared?);
+        if on(Term::Teacher) {
+            add(Term::Teacher, response(&student, &compared, temperature)?)?;
+        }
+        if on(Term::TeacherTarget) {
+            add(Term::TeacherTarget, target_class(&student, &compared, targets, temperature)?)?;
+        }
+        if on(Term::TeacherOthers) {
+            add(Term::TeacherOthers, other_classes(&student, &compared, targets, temperature)?)?;
+        }
+        if on(Term::TeacherClasses) || on(Term::TeacherImages) {
+            let found = correlations(&logits, &teacher.logits, temperature)?;
+            for (term, value) in [Term::TeacherClasses, Term::TeacherImages].into_iter().zip(found) {
+                if on(term) {
+                    add(term, value)?;
+                }
+            }
+        }
+        if on(Term::TeacherTransformed) {
+            add(Term::TeacherTransformed, transformed(&logits, &teacher.logits, temperature)?)?;
+        }
     }
     if on(Term::SmoothTeacher) {
         add(Term::SmoothTeacher, smooth_teacher(&logits, targets, terms.smooth_temperature)?)?;
@@ -251,5 +303,5 @@ fn losses(
         true => Tensor::f_run_backward(&[total], &[&logits], false, false)?.swap_remove(0),
         false => logits.f_detach()?.f_zeros_like()?,
     };
-    Ok(Losses { gradient, row })
+    Ok(Losses { gradient, embedding, row })
 }
