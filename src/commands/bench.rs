@@ -51,9 +51,9 @@ pub struct Args {
     /// Minimum runs per cell
     #[arg(long, default_value_t = Bench::default().min_samples)]
     pub min_samples: usize,
-    /// Minimum seconds per cell
-    #[arg(long, default_value_t = Bench::default().min_seconds)]
-    pub min_seconds: f64,
+    /// Minimum seconds per cell [default: 5, or the maximum if that is less]
+    #[arg(long)]
+    pub min_seconds: Option<f64>,
     /// Maximum seconds per cell
     #[arg(long, default_value_t = Bench::default().max_seconds)]
     pub max_seconds: f64,
@@ -264,7 +264,7 @@ fn settings(args: &Args, common: &Common) -> Result<Bench> {
         modes: args.mode.clone(),
         scenarios: args.scenario.clone(),
         min_samples: args.min_samples,
-        min_seconds: args.min_seconds,
+        min_seconds: args.min_seconds.unwrap_or_else(|| Bench::default().min_seconds.min(args.max_seconds)),
         max_seconds: args.max_seconds,
         rates: args.rate.clone(),
         p99_target_ms: args.p99_target,

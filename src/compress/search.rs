@@ -212,26 +212,15 @@ impl Search<'_> {
         if !depth.without.is_empty() && self.met(measured(1.0)?) {
             return Ok(Widest::Found(1.0));
         }
-        let (mut meets, mut fails) = (NARROWEST, 1.0);
-        while fails - meets > STEP {
-            let middle = ((meets + fails) / 2.0 / STEP).round() * STEP;
-            if middle <= meets || middle >= fails {
-                break;
-            }
-            if self.met(measured(middle)?) { meets = middle } else { fails = middle }
-        }
-        let Some(engine) = self.target.engine() else { return Ok(Widest::Found(meets)) };
+        let width = widest_that(|width| Ok(self.met(measured(width)?)))?;
+        let Some(engine) = self.target.engine() else { return Ok(Widest::Found(width)) };
         // A median moves by a few percent from one measurement to the next.
-        while meets > NARROWEST {
-            let file = self.bench.file(&depth.shape(&depth.counts(widths, meets))?)?;
+        let holds = |width: f64| {
+            let file = self.bench.file(&depth.shape(&depth.counts(widths, width))?)?;
             let [cost, whole] = self.bench.in_turns(&file, engine, LONG)?;
-            let found = Measured { cost: cost * (1.0 + HEADROOM), of: Some(whole) };
-            if self.met(found) {
-                break;
-            }
-            meets = (meets - 2.0 * STEP).max(NARROWEST);
-        }
-        Ok(Widest::Found(meets))
+            Ok(self.met(Measured { cost: cost * (1.0 + HEADROOM), of: Some(whole) }))
+        };
+        Ok(Widest::Found(narrowed_until(width, holds)?))
     }
 
     /// A part of the original, with the weights of that part.
@@ -274,6 +263,27 @@ impl Search<'_> {
     }
 }
 
+/// The widest width that meets, between the narrowest, which does, and 1, which does not.
+fn widest_that(mut meets: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
+    let (mut widest, mut fails) = (NARROWEST, 1.0);
+    while fails - widest > STEP {
+        let middle = ((widest + fails) / 2.0 / STEP).round() * STEP;
+        if middle <= widest || middle >= fails {
+            break;
+        }
+        if meets(middle)? { widest = middle } else { fails = middle }
+    }
+    Ok(widest)
+}
+
+/// The first width from this one down, in two steps at a time, that holds; the narrowest if none does.
+fn narrowed_until(mut width: f64, mut holds: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
+    while width > NARROWEST && !holds(width)? {
+        width = (width - 2.0 * STEP).max(NARROWEST);
+    }
+    Ok(width)
+}
+
 /// The name of a family: `uniform`, `global`, and `global-minus-2` without two blocks.
 fn name(depth: &Depth, widths: Widths) -> String {
     match depth.without.len() {
@@ -294,4 +304,32 @@ fn part(depth: &Depth, widths: Widths, width: f64, counts: &[usize]) -> Slim {
     };
     let without = depth.without.iter().map(|block| block.name.clone()).collect();
     Slim { of: SlimOf::Teacher, width, units, without, batch_norm: true, fresh: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_widest_is_found_to_a_step() {
+        for limit in [NARROWEST, 0.1, 0.37, 0.5, 0.993] {
+            let mut tried = 0;
+            let found = widest_that(|width| {
+                tried += 1;
+                Ok(width <= limit)
+            });
+            let found = found.unwrap();
+            assert!(found <= limit && limit < found + STEP, "{limit}: {found}");
+            assert!(tried <= 7, "{tried} measurements for {limit}");
+        }
+    }
+
+    #[test]
+    fn a_width_is_narrowed_until_it_holds() {
+        let from = |limit: f64| narrowed_until(0.5, |width| Ok(width <= limit)).unwrap();
+        assert_eq!(from(0.5), 0.5);
+        assert_eq!(from(0.49), 0.5 - 2.0 * STEP);
+        assert_eq!(from(0.0), NARROWEST);
+        assert!(narrowed_until(0.5, |_| anyhow::bail!("no engine")).is_err());
+    }
 }

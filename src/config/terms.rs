@@ -336,6 +336,12 @@ mod tests {
         assert!(!LossTerms { beta2: 1.0, ..PLAIN }.mutual());
         assert!(!LossTerms { beta: 1.0, ..PLAIN }.mutual());
         assert!(Method::Dml.own_terms().mutual() && !Method::Dml.own_terms().relational());
+        assert!(Method::Mcl.own_terms().mutual() && !Method::Mcl.own_terms().taught());
+        for method in
+            [Method::KdStandardised, Method::Dkd, Method::DkdStandardised, Method::Dist, Method::Wttm]
+        {
+            assert!(method.own_terms().taught() && !method.own_terms().mutual(), "{method:?}");
+        }
         let on = |method: Method| Term::ALL.iter().filter(|term| method.own_terms().any(&[**term])).count();
         assert_eq!(
             [Method::Plain, Method::CtslMkt, Method::CtslMktNoAngle, Method::Rkd].map(on),
