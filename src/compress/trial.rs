@@ -107,7 +107,8 @@ impl Trial<'_> {
         let mut per_step = 0.0;
         for count in TIMED {
             let more = (timed(count)? - first).max(0.0);
-            per_step = more / (count - 1) as f64;
+            let [epochs, each] = rounds(self.subject.dataset.train.len(), recipe.batch, count);
+            per_step = more / (epochs * each - 1) as f64;
             if more > CLEAR {
                 break;
             }
@@ -116,7 +117,7 @@ impl Trial<'_> {
     }
 
     fn recipe(&self) -> Recipe {
-        Recipe { epochs: 1, keep: Keep::Last, ramp_epochs: 0, ..collaborate(self.settings).recipe() }
+        Recipe { keep: Keep::Last, ramp_epochs: 0, ..collaborate(self.settings).recipe() }
     }
 
     fn train<'c>(
@@ -127,8 +128,10 @@ impl Trial<'_> {
         scored: usize,
     ) -> Result<Vec<Score>> {
         let Subject { dataset, network, data, .. } = self.subject;
+        let [epochs, each] = rounds(dataset.train.len(), recipe.batch, steps);
+        let recipe = &Recipe { epochs, validate_every: epochs, ..recipe.clone() };
         let few = Dataset {
-            train: dataset.train.spread(recipe.batch * steps),
+            train: dataset.train.spread(recipe.batch * each),
             validation: dataset.validation.spread(scored),
             test: None,
             ..dataset.clone()
@@ -160,5 +163,26 @@ impl Trial<'_> {
         });
         std::fs::remove_dir_all(self.scratch)?;
         Ok(outcome?.students.into_iter().map(|student| student.validation).collect())
+    }
+}
+
+/// Epochs, and steps of each, that make at least so many steps on so many images.
+fn rounds(images: usize, batch: usize, steps: usize) -> [usize; 2] {
+    let epochs = steps.div_ceil((images / batch).max(1));
+    [epochs, steps.div_ceil(epochs)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few images are seen several times, so that a trial has its steps.
+    #[test]
+    fn few_images_make_as_many_steps() {
+        assert_eq!(rounds(60_000, 64, 200), [1, 200]);
+        assert_eq!(rounds(4_000, 64, 200), [4, 50]);
+        assert_eq!(rounds(208, 64, 200), [67, 3]);
+        assert_eq!(rounds(208, 64, 1), [1, 1]);
+        assert_eq!(rounds(20, 20, 3), [3, 1]);
     }
 }

@@ -80,56 +80,56 @@ macro_rules! loss_terms {
 
 loss_terms! {
     numbers {
-    /// Weight of the cross-entropy.
-    alpha: LabelWeight = 1.0,
-    /// Weight of all mutual terms together.
-    beta: Weight = 0.0,
-    /// Weight of the self-distillation from the frozen copy.
-    gamma: Weight = 0.0,
-    /// Weight of the distance relations within the mutual terms.
-    beta0: MutualWeight = 0.0,
-    /// Weight of the angle relations within the mutual terms.
-    beta1: MutualWeight = 0.0,
-    /// Weight of the peers' responses within the mutual terms.
-    beta2: MutualWeight = 0.0,
-    /// Weight of the contrast of the batch's images within the mutual terms.
-    beta3: MutualWeight = 0.0,
-    /// Temperature of that contrast's cosines.
-    contrast_temperature: Temperature = 0.1,
-    /// Temperature of the self-distillation.
-    temperature: Temperature = 4.0,
-    /// Share of a label's weight that the cross-entropy spreads over all classes.
-    label_smoothing: Share = 0.0,
-    /// Weight of the frozen teacher's responses.
-    teacher: Weight = 0.0,
-    /// Weight of the distance relations of the teacher.
-    teacher_distance: Weight = 0.0,
-    /// Weight of the angle relations of the teacher.
-    teacher_angle: Weight = 0.0,
-    /// Weight of the teacher's decision between the label and all other classes (decoupled distillation).
-    teacher_target: Weight = 0.0,
-    /// Weight of the teacher's shares of the classes other than the label (decoupled distillation).
-    teacher_others: Weight = 0.0,
-    /// Weight of the correlation of each image's classes with the teacher's (DIST).
-    teacher_classes: Weight = 0.0,
-    /// Weight of the correlation of each class's images with the teacher's (DIST).
-    teacher_images: Weight = 0.0,
-    /// Weight of the teacher's transformed probabilities (WTTM).
-    teacher_transformed: Weight = 0.0,
-    /// Temperature of everything that speaks of the teacher's logits.
-    teacher_temperature: Temperature = 4.0,
-    /// Weight of a smoothed label as the teacher: 0.99 for the right class.
-    smooth_teacher: Weight = 0.0,
-    /// Temperature of the smoothed label.
-    smooth_temperature: Temperature = 20.0,
+        /// Weight of the cross-entropy.
+        alpha: LabelWeight = 1.0,
+        /// Weight of all mutual terms together.
+        beta: Weight = 0.0,
+        /// Weight of the self-distillation from the frozen copy.
+        gamma: Weight = 0.0,
+        /// Weight of the distance relations within the mutual terms.
+        beta0: MutualWeight = 0.0,
+        /// Weight of the angle relations within the mutual terms.
+        beta1: MutualWeight = 0.0,
+        /// Weight of the peers' responses within the mutual terms.
+        beta2: MutualWeight = 0.0,
+        /// Weight of the contrast of the batch's images within the mutual terms.
+        beta3: MutualWeight = 0.0,
+        /// Temperature of that contrast's cosines.
+        contrast_temperature: Temperature = 0.1,
+        /// Temperature of the self-distillation.
+        temperature: Temperature = 4.0,
+        /// Share of a label's weight that the cross-entropy spreads over all classes.
+        label_smoothing: Share = 0.0,
+        /// Weight of the frozen teacher's responses.
+        teacher: Weight = 0.0,
+        /// Weight of the distance relations of the teacher.
+        teacher_distance: Weight = 0.0,
+        /// Weight of the angle relations of the teacher.
+        teacher_angle: Weight = 0.0,
+        /// Weight of the teacher's decision between the label and all other classes (decoupled distillation).
+        teacher_target: Weight = 0.0,
+        /// Weight of the teacher's shares of the classes other than the label (decoupled distillation).
+        teacher_others: Weight = 0.0,
+        /// Weight of the correlation of each image's classes with the teacher's (DIST).
+        teacher_classes: Weight = 0.0,
+        /// Weight of the correlation of each class's images with the teacher's (DIST).
+        teacher_images: Weight = 0.0,
+        /// Weight of the teacher's transformed probabilities (WTTM).
+        teacher_transformed: Weight = 0.0,
+        /// Temperature of everything that speaks of the teacher's logits.
+        teacher_temperature: Temperature = 4.0,
+        /// Weight of a smoothed label as the teacher: 0.99 for the right class.
+        smooth_teacher: Weight = 0.0,
+        /// Temperature of the smoothed label.
+        smooth_temperature: Temperature = 20.0,
     }
     switches {
-    /// Whether logits are standardised before they are compared with the peers' (Sun et al. 2024).
-    standardise_peers,
-    /// Whether logits are standardised before they are compared with the frozen copy's.
-    standardise_self,
-    /// Whether logits are standardised before they are compared with the teacher's by divergence.
-    standardise_teacher,
+        /// Whether logits are standardised before they are compared with the peers' (Sun et al. 2024).
+        standardise_peers,
+        /// Whether logits are standardised before they are compared with the frozen copy's.
+        standardise_self,
+        /// Whether logits are standardised before they are compared with the teacher's by divergence.
+        standardise_teacher,
     }
 }
 
