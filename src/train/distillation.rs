@@ -30,9 +30,9 @@ pub fn standardised(logits: &Tensor) -> Result<Tensor> {
 pub fn target_class(student: &Tensor, teacher: &Tensor, targets: &Targets, t: f64) -> Result<Tensor> {
     targets.blend(|labels| {
         let of = |logits: &Tensor| -> Result<Tensor> {
-            let all = logits.f_logsumexp(&[-1], true)?;
+            let all = logits.f_logsumexp([-1], true)?;
             let label = logits.f_gather(-1, &labels.f_unsqueeze(-1)?, false)?;
-            let others = without(logits, labels, f64::NEG_INFINITY)?.f_logsumexp(&[-1], true)?;
+            let others = without(logits, labels, f64::NEG_INFINITY)?.f_logsumexp([-1], true)?;
             Ok(Tensor::f_cat(&[label, others], -1)?.f_sub(&all)?)
         };
         divergence(&of(&(student / t))?, &of(&(teacher.f_detach()? / t))?, t)
@@ -85,7 +85,7 @@ pub fn correlations(student: &Tensor, teacher: &Tensor, t: f64) -> Result<[Tenso
 /// If the shapes do not fit.
 pub fn transformed(student: &Tensor, teacher: &Tensor, t: f64) -> Result<Tensor> {
     let powers = teacher.f_detach()?.f_log_softmax(-1, None)? / t;
-    let sums = powers.f_logsumexp(&[-1], true)?;
+    let sums = powers.f_logsumexp([-1], true)?;
     let target = powers.f_sub(&sums)?;
     let difference = target.f_sub(&student.f_log_softmax(-1, None)?)?;
     let each = target.f_exp()?.f_mul(&difference)?.f_mul(&sums.f_exp()?)?;
