@@ -4,6 +4,8 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
+use super::losses::divergence;
+
 /// Keeps an embedding of zeros finite.
 const SHORTEST: f64 = 1e-12;
 
@@ -23,13 +25,11 @@ pub fn contrast(student: &Tensor, peer: &Tensor, t: f64) -> Result<Tensor> {
         let length = embedding.f_norm_scalaropt_dim(2, -1, true)?.f_clamp_min(SHORTEST)?;
         let direction = embedding.f_div(&length)?;
         let cosines = direction.f_matmul(&direction.f_transpose(0, 1)?)? / t;
-        Ok(cosines.f_masked_fill(&own, f64::NEG_INFINITY)?.f_log_softmax(-1, None)?)
+        let shares = cosines.f_masked_fill(&own, f64::NEG_INFINITY)?.f_log_softmax(-1, None)?;
+        // What is equal on both sides adds nothing.
+        Ok(shares.f_masked_fill(&own, 0.0)?)
     };
-    let peer = alike(&peer.f_detach()?)?;
-    let shares = peer.f_exp()?;
-    let difference = peer.f_masked_fill(&own, 0.0)?.f_sub(&alike(student)?.f_masked_fill(&own, 0.0)?)?;
-    let each = shares.f_mul(&difference)?;
-    Ok(each.f_sum(each.kind())? / images as f64)
+    divergence(&alike(student)?, &alike(&peer.f_detach()?)?, 1.0)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use tch::Tensor;
 
-use super::losses::Targets;
+use super::losses::{Targets, divergence};
 
 /// Keeps a correlation of constant values finite (Huang et al. 2022).
 const CORRELATION_EPS: f64 = 1e-8;
@@ -47,13 +47,11 @@ pub fn target_class(student: &Tensor, teacher: &Tensor, targets: &Targets, t: f6
 pub fn other_classes(student: &Tensor, teacher: &Tensor, targets: &Targets, t: f64) -> Result<Tensor> {
     targets.blend(|labels| {
         let of = |logits: &Tensor| -> Result<Tensor> {
-            Ok(without(logits, labels, f64::NEG_INFINITY)?.f_log_softmax(-1, None)?)
+            let shares = without(logits, labels, f64::NEG_INFINITY)?.f_log_softmax(-1, None)?;
+            // What is equal on both sides adds nothing.
+            without(&shares, labels, 0.0)
         };
-        let student = without(&of(&(student / t))?, labels, 0.0)?;
-        let teacher = of(&(teacher.f_detach()? / t))?;
-        let shares = teacher.f_exp()?;
-        let each = shares.f_mul(&without(&teacher, labels, 0.0)?.f_sub(&student)?)?;
-        Ok(each.f_sum(each.kind())? * (t * t / student.size()[0] as f64))
+        divergence(&of(&(student / t))?, &of(&(teacher.f_detach()? / t))?, t)
     })
 }
 
@@ -96,12 +94,6 @@ pub fn transformed(student: &Tensor, teacher: &Tensor, t: f64) -> Result<Tensor>
 fn without(values: &Tensor, labels: &Tensor, by: f64) -> Result<Tensor> {
     let label = labels.f_one_hot(values.size()[1])?.f_to_kind(tch::Kind::Bool)?;
     Ok(values.f_masked_fill(&label, by)?)
-}
-
-/// `t² · KL(target ‖ student)` of logarithms of probabilities, averaged over the batch.
-fn divergence(student: &Tensor, target: &Tensor, t: f64) -> Result<Tensor> {
-    let each = target.f_exp()?.f_mul(&target.f_sub(student)?)?;
-    Ok(each.f_sum(each.kind())? * (t * t / student.size()[0] as f64))
 }
 
 #[cfg(test)]

@@ -62,7 +62,12 @@ pub fn cross_entropy(logits: &Tensor, targets: &Targets, smoothing: f64) -> Resu
 pub fn response(student: &Tensor, target: &Tensor, temperature: f64) -> Result<Tensor> {
     let log_student = (student / temperature).f_log_softmax(-1, None)?;
     let log_target = (target.f_detach()? / temperature).f_log_softmax(-1, None)?;
-    let divergence = log_student.f_kl_div(&log_target, Reduction::Sum, true)?;
+    divergence(&log_student, &log_target, temperature)
+}
+
+/// `t² · KL(target ‖ student)` of logarithms of probabilities `[batch, …]`, averaged over the batch.
+pub(super) fn divergence(student: &Tensor, target: &Tensor, temperature: f64) -> Result<Tensor> {
+    let divergence = student.f_kl_div(target, Reduction::Sum, true)?;
     Ok(divergence * (temperature * temperature / student.size()[0] as f64))
 }
 
