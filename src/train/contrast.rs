@@ -1,5 +1,5 @@
-//! What peers tell each other by contrast: how alike an image is to each other image of the batch. Works across networks whose
-//! embeddings have different lengths, and holds `[batch, batch]` numbers.
+//! The contrast term between peers: a student learns from its peers' embeddings how similar an image is to each other image of the
+//! batch. Embeddings may have different lengths. Holds `[batch, batch]` numbers.
 
 use anyhow::Result;
 use tch::{Kind, Tensor};
