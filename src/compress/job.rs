@@ -145,14 +145,14 @@ impl Job {
         }
     }
 
-    /// The pipeline file's, or what suits most images.
+    /// The pipeline file's, or what suits most images; mirrored too if that is asked for.
     fn augment(&self, subject: &Subject) -> Vec<Augment> {
-        if !subject.data.augment.is_empty() {
-            return subject.data.augment.clone();
-        }
         let [_, height, width] = subject.dataset.info.shape;
-        let mut augment = vec![Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) })];
-        if self.flip {
+        let mut augment = subject.data.augment.clone();
+        if augment.is_empty() {
+            augment.push(Augment::Crop(CropSpec { padding: (height.min(width) / 14).max(1) }));
+        }
+        if self.flip && !augment.iter().any(|one| matches!(one, Augment::Flip(_))) {
             augment.push(Augment::Flip(FlipSpec::default()));
         }
         augment

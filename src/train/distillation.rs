@@ -98,6 +98,7 @@ fn without(values: &Tensor, labels: &Tensor, by: f64) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::losses::tests::follows;
     use super::*;
 
     type Rows = [[f64; 4]; 3];
@@ -180,26 +181,9 @@ mod tests {
         })
     }
 
-    /// Compares a term by libtorch, and its gradient, with plain loops and finite differences.
     #[track_caller]
     fn agrees(ours: impl Fn(&Tensor) -> Result<Tensor>, plain: impl Fn(&Rows) -> f64) {
-        let student = tensor(&STUDENT).set_requires_grad(true);
-        let loss = ours(&student).unwrap();
-        let (found, expected) = (loss.double_value(&[]), plain(&STUDENT));
-        assert!((found - expected).abs() < 1e-12, "{found} against {expected}");
-        let gradients = Tensor::run_backward(&[loss], &[&student], false, false);
-        for row in 0..3 {
-            for column in 0..4 {
-                let moved = |by: f64| {
-                    let mut rows = STUDENT;
-                    rows[row][column] += by;
-                    plain(&rows)
-                };
-                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                let found = gradients[0].double_value(&[row as i64, column as i64]);
-                assert!((found - expected).abs() < 1e-7, "at {row},{column}: {found} against {expected}");
-            }
-        }
+        follows(&STUDENT, ours, plain);
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub fn smooth_teacher(student: &Tensor, targets: &Targets, temperature: f64) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const STUDENT: [[f64; 3]; 2] = [[1.0, -0.5, 2.0], [0.1, 0.2, 0.3]];
@@ -142,16 +142,21 @@ mod tests {
 
     /// Compares a term by libtorch, and its gradient, with plain loops and finite differences.
     #[track_caller]
-    fn agrees(ours: impl Fn(&Tensor) -> Result<Tensor>, plain: impl Fn(&[[f64; 3]; 2]) -> f64) {
-        let student = tensor(&STUDENT).set_requires_grad(true);
-        let loss = ours(&student).unwrap();
-        let (found, expected) = (loss.double_value(&[]), plain(&STUDENT));
+    pub fn follows<const IMAGES: usize, const CLASSES: usize>(
+        student: &[[f64; CLASSES]; IMAGES],
+        ours: impl Fn(&Tensor) -> Result<Tensor>,
+        plain: impl Fn(&[[f64; CLASSES]; IMAGES]) -> f64,
+    ) {
+        let logits = Tensor::from_slice(student.as_flattened()).view([IMAGES as i64, CLASSES as i64]);
+        let logits = logits.set_requires_grad(true);
+        let loss = ours(&logits).unwrap();
+        let (found, expected) = (loss.double_value(&[]), plain(student));
         assert!((found - expected).abs() < 1e-12, "{found} against {expected}");
-        let gradients = Tensor::run_backward(&[loss], &[&student], false, false);
-        for row in 0..2 {
-            for column in 0..3 {
+        let gradients = Tensor::run_backward(&[loss], &[&logits], false, false);
+        for row in 0..IMAGES {
+            for column in 0..CLASSES {
                 let moved = |by: f64| {
-                    let mut rows = STUDENT;
+                    let mut rows = *student;
                     rows[row][column] += by;
                     plain(&rows)
                 };
@@ -160,6 +165,11 @@ mod tests {
                 assert!((found - expected).abs() < 1e-7, "at {row},{column}: {found} against {expected}");
             }
         }
+    }
+
+    #[track_caller]
+    fn agrees(ours: impl Fn(&Tensor) -> Result<Tensor>, plain: impl Fn(&[[f64; 3]; 2]) -> f64) {
+        follows(&STUDENT, ours, plain);
     }
 
     #[test]
