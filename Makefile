@@ -90,12 +90,12 @@ fuzz:
 		-max_total_time=$$((60 * $(FUZZ_MINUTES))) -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 \
 		-max_len=65536
 
-# AVX-512 is emulated by loops over lanes, so that each float read or written is checked on any processor. Runs on one
+# Registers are emulated by arrays, so that each float read or written is checked on any processor. Runs on one
 # thread, and on three with OpenMP.
 sanitize:
 	for threads in 1 3; do \
 		OMP_NUM_THREADS=$$threads \
-		RUSTFLAGS="-Zsanitizer=address --cfg emulated_avx512 -Clink-args=-Wl,--no-as-needed,-lgomp" \
+		RUSTFLAGS="-Zsanitizer=address --cfg emulated_registers -Clink-args=-Wl,--no-as-needed,-lgomp" \
 			cargo +nightly test --locked --manifest-path sanitize/Cargo.toml --target-dir target/sanitize \
 			--target x86_64-unknown-linux-gnu || exit 1; \
 	done

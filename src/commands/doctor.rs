@@ -41,7 +41,7 @@ struct Library {
 #[derive(Serialize)]
 struct Findings {
     /// What computes convolutions and normalisations in training on this CPU; `null` without training.
-    kernels: Option<&'static str>,
+    kernels: Option<String>,
     libraries: Vec<Library>,
     environment: Environment,
 }
@@ -96,15 +96,15 @@ fn libtorch() -> Library {
 }
 
 #[cfg(feature = "train")]
-fn kernels() -> Option<&'static str> {
-    Some(match crate::torch::has_kernels() {
-        true => "the program's own kernels for AVX-512",
-        false => "libtorch's kernels, because this CPU has no AVX-512",
+fn kernels() -> Option<String> {
+    Some(match crate::torch::kernels() {
+        Some(instructions) => format!("the program's own kernels for {instructions}"),
+        None => "libtorch's kernels, because this CPU has neither AVX-512 nor AVX2 with FMA".to_owned(),
     })
 }
 
 #[cfg(not(feature = "train"))]
-fn kernels() -> Option<&'static str> {
+fn kernels() -> Option<String> {
     None
 }
 
@@ -176,7 +176,7 @@ fn text(findings: &Findings) -> String {
     }
     let cpu = format!("{}, {} usable", environment.cpu_model, environment.cpus());
     lines.push(format!("{:<14}{cpu}", "CPU"));
-    lines.extend(findings.kernels.map(|kernels| wrap(&format!("training with {kernels}"), &" ".repeat(14))));
+    lines.extend(findings.kernels.iter().map(|kernels| wrap(&format!("training with {kernels}"), &" ".repeat(14))));
     lines.push(format!("{:<14}{}", "system", environment.system));
     lines.join("\n")
 }

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 use super::tiles::{MOST, REACH};
-use super::vector::LANES;
+use super::vector::LINE;
 
 /// One cache line of floats.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "read through pointers")] [f32; LANES]);
+struct Line(#[expect(dead_code, reason = "read through pointers")] [f32; LINE]);
 
 /// Zeros that pixels outside the image are read from: one row of a tile with the maximum number of channels.
 #[repr(align(64))]
@@ -21,18 +21,18 @@ pub(super) struct Lines(Vec<Line>);
 
 impl Lines {
     pub fn zeroed(floats: usize) -> Self {
-        Self(vec![Line([0.0; LANES]); floats.div_ceil(LANES)])
+        Self(vec![Line([0.0; LINE]); floats.div_ceil(LINE)])
     }
 
     pub fn floats(&mut self) -> &mut [f32] {
         // SAFETY: a line consists of sixteen floats and has their size, and the lines of a vector are
         // contiguous; they are borrowed for as long as the slice.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LANES) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LINE) }
     }
 
     pub fn as_floats(&self) -> &[f32] {
         // SAFETY: as in `floats`.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LANES) }
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE) }
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn with_scratch<T>(floats: usize, work: impl FnOnce(&mut [f32]) -> T)
     SCRATCH.with_borrow_mut(|lines| {
         // In emulation the memory has exactly this size, never the rest of a larger call, so that a sanitizer sees
         // accesses past its end.
-        if lines.0.len() * LANES < floats || cfg!(emulated_avx512) {
+        if lines.0.len() * LINE < floats || cfg!(emulated_registers) {
             *lines = Lines::zeroed(floats);
         }
         work(&mut lines.floats()[..floats])

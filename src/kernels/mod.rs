@@ -4,6 +4,7 @@
 //! Images are channels-last here, `[batch, height, width, channels]`. The module knows only slices and numbers: no
 //! tensor type, no graph and no runtime, except for the threads that it borrows.
 
+mod blocks;
 mod memory;
 mod norm;
 mod pool;
@@ -12,9 +13,10 @@ mod tiles;
 mod vector;
 mod winograd;
 
+pub use blocks::Epilogue;
 pub use norm::{Affine, Moments, apply, gradient_moments, input_gradient, moments};
-pub use vector::supported;
-pub use winograd::{Convolution, Epilogue};
+pub use vector::{instructions, supported};
+pub use winograd::Convolution;
 
 /// Pseudorandom values in -1..1 for tests, reproducible by seed.
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! Batch normalisation fused with the operations around it: the addition of a shortcut and the ReLU run in the
 //! same pass, both forward and backward. Every function reads and writes each image once.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use pulp::{Simd, WithSimd};
+
 use super::pool::{Shared, parallel, parts, share};
-use super::vector::{
-    __m512, __mmask16, _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_mask_storeu_ps,
-    _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps, _mm512_max_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    _mm512_sub_ps, LANES, supported,
-};
+use super::vector::{LINE, Lanes, Registers};
 
 /// Number of rows that are summed in float32 before their sums are added up in float64.
 const ROWS: usize = 64;
@@ -37,23 +36,21 @@ impl Moments {
         }
     }
 
-    /// Adds the sums held in one register pair, for the channels from `first` on.
-    pub fn add_lanes(&mut self, first: usize, sums: &[f32; LANES], products: &[f32; LANES]) {
-        let count = LANES.min(self.sums.len() - first);
-        for lane in 0..count {
-            self.sums[first + lane] += f64::from(sums[lane]);
-            self.products[first + lane] += f64::from(products[lane]);
+    /// Adds sums of the channels from `first` on, as many as there are.
+    pub fn add_from(&mut self, first: usize, sums: &[f32], products: &[f32]) {
+        for (total, sum) in self.sums[first..].iter_mut().zip(sums) {
+            *total += f64::from(*sum);
+        }
+        for (total, product) in self.products[first..].iter_mut().zip(products) {
+            *total += f64::from(*product);
         }
     }
 }
 
 /// Sums of `x - shift` and of its squares over the rows of `x`, `[rows, channels]`.
 pub fn moments(x: &[f32], shift: &[f32]) -> Moments {
-    assert!(supported() && x.len().is_multiple_of(shift.len()));
-    over_rows(x.len(), shift.len(), |rows, moments| {
-        // SAFETY: the assertion checked that AVX-512 is available, and `over_rows` passes rows of `x`.
-        unsafe { add_moments(x, shift, rows, moments) }
-    })
+    assert!(x.len().is_multiple_of(shift.len()));
+    over_rows(x.len(), shift.len(), |rows| Forward { x, shift, rows })
 }
 
 /// An affine map of rows: `y = relu?(x·scale + offset + residual?)`.
@@ -70,14 +67,10 @@ pub struct Affine<'a> {
 /// Applies an affine map to every row of `x`, `[rows, channels]`.
 pub fn apply(x: &[f32], map: Affine<'_>, y: &mut [f32]) {
     let channels = map.scale.len();
-    assert!(supported() && x.len().is_multiple_of(channels) && x.len() == y.len());
+    assert!(x.len().is_multiple_of(channels) && x.len() == y.len());
     assert!(map.offset.len() == channels && map.residual.is_none_or(|residual| residual.len() == x.len()));
-    let target = Shared::new(y);
-    over_rows(x.len(), channels, |rows, _| {
-        // SAFETY: the assertions checked that AVX-512 is available and that the slices have the same size;
-        // `over_rows` passes disjoint rows to the parts.
-        unsafe { apply_rows(x, map, rows, target) }
-    });
+    let y = Shared::new(y);
+    over_rows(x.len(), channels, |rows| Map { x, map, rows, y });
 }
 
 /// Sums of `g` and of `g·(x - mean)`, where `g` is `dy` with zeros wherever `output` is not positive, or all of
@@ -90,14 +83,11 @@ pub fn gradient_moments(
     masked: Option<&mut [f32]>,
 ) -> Moments {
     let channels = mean.len();
-    assert!(supported() && x.len().is_multiple_of(channels) && dy.len() == x.len());
+    assert!(x.len().is_multiple_of(channels) && dy.len() == x.len());
     assert!(output.is_none_or(|output| output.len() == x.len()));
     assert!(masked.as_ref().is_none_or(|masked| masked.len() == x.len()));
     let masked = masked.map(Shared::new);
-    over_rows(x.len(), channels, |rows, moments| {
-        // SAFETY: same as in `apply`.
-        unsafe { add_gradient_moments(dy, x, mean, output, masked, rows, moments) }
-    })
+    over_rows(x.len(), channels, |rows| Backward { dy, x, mean, output, masked, rows })
 }
 
 /// `dx = g·scale + x·slope + offset`, with `g` as in [`gradient_moments`].
@@ -109,22 +99,16 @@ pub fn input_gradient(
     dx: &mut [f32],
 ) {
     let channels = scale.len();
-    assert!(supported() && x.len().is_multiple_of(channels) && dy.len() == x.len() && dx.len() == x.len());
+    assert!(x.len().is_multiple_of(channels) && dy.len() == x.len() && dx.len() == x.len());
     assert!(slope.len() == channels && offset.len() == channels);
     assert!(output.is_none_or(|output| output.len() == x.len()));
-    let target = Shared::new(dx);
-    over_rows(x.len(), channels, |rows, _| {
-        // SAFETY: same as in `apply`.
-        unsafe { gradient_rows(dy, x, output, [scale, slope, offset], rows, target) }
-    });
+    let dx = Shared::new(dx);
+    over_rows(x.len(), channels, |rows| Gradient { dy, x, output, maps: [scale, slope, offset], rows, dx });
 }
 
 /// Passes blocks of rows to every part and adds up the sums of the parts, in the order of the parts.
-fn over_rows(
-    floats: usize,
-    channels: usize,
-    work: impl Fn(std::ops::Range<usize>, &mut Moments) + Sync,
-) -> Moments {
+fn over_rows<P: Pass>(floats: usize, channels: usize, pass: impl Fn(Range<usize>) -> P + Sync) -> Moments {
+    let registers = Registers::widest().expect("`supported` was asked first");
     let rows = floats / channels.max(1);
     let parts = parts().min(rows.div_ceil(ROWS)).max(1);
     let found: Vec<_> = (0..parts).map(|_| Mutex::new(Moments::zero(channels))).collect();
@@ -132,7 +116,8 @@ fn over_rows(
         let mut moments = Moments::zero(channels);
         let mine = share(rows, part, parts);
         for start in mine.clone().step_by(ROWS) {
-            work(start..mine.end.min(start + ROWS), &mut moments);
+            let pass = pass(start..mine.end.min(start + ROWS));
+            registers.run(Groups { pass, channels, moments: &mut moments });
         }
         *found[part].lock().unwrap_or_else(PoisonError::into_inner) = moments;
     });
@@ -143,165 +128,212 @@ fn over_rows(
     total
 }
 
-/// Splits the channels of a row into registers: the first channel of each and the mask of its valid lanes.
-fn groups(channels: usize) -> impl Iterator<Item = (usize, __mmask16)> {
-    (0..channels).step_by(LANES).map(move |first| {
-        let left = channels - first;
-        (first, if left >= LANES { !0 } else { (1 << left) - 1 })
-    })
+/// Work on a range of rows. What is constructed by the functions above has checked sizes and disjoint rows.
+trait Pass {
+    /// Processes the channels from `first` on that are in `lanes`, and returns the two sums, which are zero where the
+    /// pass has none.
+    ///
+    /// # Safety
+    /// These channels exist.
+    unsafe fn group<S: Simd>(&self, lanes: Lanes<S>, first: usize) -> [S::f32s; 2];
 }
 
-/// Adds the sums of a range of rows.
-///
-/// # Safety
-/// AVX-512 is available, and the rows are within `x`, `[rows, channels]`.
-#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
-unsafe fn add_moments(x: &[f32], shift: &[f32], rows: std::ops::Range<usize>, moments: &mut Moments) {
-    let channels = shift.len();
-    for (first, mask) in groups(channels) {
-        let (mut sums, mut squares) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are
-        // within `x`.
-        unsafe {
-            let shift = _mm512_maskz_loadu_ps(mask, shift.as_ptr().add(first));
-            for row in rows.clone() {
-                let value = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(row * channels + first));
-                let value = _mm512_sub_ps(value, shift);
-                sums = _mm512_add_ps(sums, value);
-                squares = _mm512_fmadd_ps(value, value, squares);
+/// A pass over all channels, as many at a time as a register has lanes.
+struct Groups<'a, P> {
+    pass: P,
+    channels: usize,
+    moments: &'a mut Moments,
+}
+
+impl<P: Pass> WithSimd for Groups<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let mut add = |first: usize, [sums, products]: [S::f32s; 2]| {
+            let (mut of_sums, mut of_products) = ([0.0; LINE], [0.0; LINE]);
+            // SAFETY: an array has at least as many floats as a register.
+            unsafe {
+                Lanes::all(simd).store(of_sums.as_mut_ptr(), sums);
+                Lanes::all(simd).store(of_products.as_mut_ptr(), products);
             }
+            self.moments.add_from(first, &of_sums[..S::F32_LANES], &of_products[..S::F32_LANES]);
+        };
+        let rest = self.channels % S::F32_LANES;
+        let whole = self.channels - rest;
+        for first in (0..whole).step_by(S::F32_LANES) {
+            // SAFETY: `whole` is at most the number of channels.
+            add(first, unsafe { self.pass.group(Lanes::all(simd), first) });
         }
-        moments.add_lanes(first, &lanes(sums), &lanes(squares));
+        if rest > 0 {
+            // SAFETY: `rest` channels are left.
+            add(whole, unsafe { self.pass.group(Lanes::first(simd, rest), whole) });
+        }
     }
 }
 
-/// Applies the map to a range of rows.
-///
-/// # Safety
-/// AVX-512 is available, the rows are within `x`, the residual and `y`, and no other part writes them.
-#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
-unsafe fn apply_rows(x: &[f32], map: Affine<'_>, rows: std::ops::Range<usize>, y: Shared) {
-    let channels = map.scale.len();
-    let zero = _mm512_setzero_ps();
-    for (first, mask) in groups(channels) {
-        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are in
-        // range.
+/// [`moments`] of a range of rows.
+struct Forward<'a> {
+    x: &'a [f32],
+    shift: &'a [f32],
+    rows: Range<usize>,
+}
+
+impl Pass for Forward<'_> {
+    #[inline(always)]
+    unsafe fn group<S: Simd>(&self, lanes: Lanes<S>, first: usize) -> [S::f32s; 2] {
+        let (simd, channels) = (lanes.simd, self.shift.len());
+        let (mut sums, mut squares) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+        // SAFETY: accesses are limited to this group's channels, and the rows are within `x`.
         unsafe {
-            let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
-            let (scale, offset) = (load(map.scale, first), load(map.offset, first));
-            for row in rows.clone() {
+            let shift = lanes.load(self.shift.as_ptr().add(first));
+            for row in self.rows.clone() {
+                let value = lanes.load(self.x.as_ptr().add(row * channels + first));
+                let value = simd.sub_f32s(value, shift);
+                sums = simd.add_f32s(sums, value);
+                squares = simd.mul_add_f32s(value, value, squares);
+            }
+        }
+        [sums, squares]
+    }
+}
+
+/// [`apply`] to a range of rows.
+struct Map<'a> {
+    x: &'a [f32],
+    map: Affine<'a>,
+    rows: Range<usize>,
+    y: Shared,
+}
+
+impl Pass for Map<'_> {
+    #[inline(always)]
+    unsafe fn group<S: Simd>(&self, lanes: Lanes<S>, first: usize) -> [S::f32s; 2] {
+        let (simd, map, channels) = (lanes.simd, self.map, self.map.scale.len());
+        let zero = simd.splat_f32s(0.0);
+        // SAFETY: accesses are limited to this group's channels; the rows are in range, and no other part writes them.
+        unsafe {
+            let scale = lanes.load(map.scale.as_ptr().add(first));
+            let offset = lanes.load(map.offset.as_ptr().add(first));
+            for row in self.rows.clone() {
                 let at = row * channels + first;
-                let mut value = _mm512_fmadd_ps(load(x, at), scale, offset);
+                let mut value = simd.mul_add_f32s(lanes.load(self.x.as_ptr().add(at)), scale, offset);
                 if let Some(residual) = map.residual {
-                    value = _mm512_add_ps(value, load(residual, at));
+                    value = simd.add_f32s(value, lanes.load(residual.as_ptr().add(at)));
                 }
                 if map.relu {
-                    value = _mm512_max_ps(value, zero);
+                    value = simd.max_f32s(value, zero);
                 }
-                _mm512_mask_storeu_ps(y.at(at), mask, value);
+                lanes.store(self.y.at(at), value);
             }
         }
+        [zero; 2]
     }
 }
 
-/// Adds the sums of a range of rows and writes these rows of `masked`.
-///
-/// # Safety
-/// AVX-512 is available, the rows are within all slices, and no other part writes them.
-#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
-unsafe fn add_gradient_moments(
-    dy: &[f32],
-    x: &[f32],
-    mean: &[f32],
-    output: Option<&[f32]>,
+/// [`gradient_moments`] of a range of rows.
+struct Backward<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    mean: &'a [f32],
+    output: Option<&'a [f32]>,
     masked: Option<Shared>,
-    rows: std::ops::Range<usize>,
-    moments: &mut Moments,
-) {
-    let channels = mean.len();
-    for (first, mask) in groups(channels) {
-        let (mut sums, mut products) = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are in
-        // range.
+    rows: Range<usize>,
+}
+
+impl Pass for Backward<'_> {
+    #[inline(always)]
+    unsafe fn group<S: Simd>(&self, lanes: Lanes<S>, first: usize) -> [S::f32s; 2] {
+        let (simd, channels) = (lanes.simd, self.mean.len());
+        let (mut sums, mut products) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+        // SAFETY: accesses are limited to this group's channels; the rows are in range, and no other part writes them.
         unsafe {
-            let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
-            let mean = load(mean, first);
-            for row in rows.clone() {
+            let mean = lanes.load(self.mean.as_ptr().add(first));
+            for row in self.rows.clone() {
                 let at = row * channels + first;
-                let gradient = masked_gradient(load(dy, at), output.map(|output| load(output, at)));
-                if let Some(masked) = masked {
-                    _mm512_mask_storeu_ps(masked.at(at), mask, gradient);
+                let gradient = masked_gradient(lanes, self.dy, self.output, at);
+                if let Some(masked) = self.masked {
+                    lanes.store(masked.at(at), gradient);
                 }
-                sums = _mm512_add_ps(sums, gradient);
-                products = _mm512_fmadd_ps(gradient, _mm512_sub_ps(load(x, at), mean), products);
+                sums = simd.add_f32s(sums, gradient);
+                let centred = simd.sub_f32s(lanes.load(self.x.as_ptr().add(at)), mean);
+                products = simd.mul_add_f32s(gradient, centred, products);
             }
         }
-        moments.add_lanes(first, &lanes(sums), &lanes(products));
+        [sums, products]
     }
 }
 
-/// Computes the input gradient of a range of rows.
+/// [`input_gradient`] of a range of rows.
+struct Gradient<'a> {
+    dy: &'a [f32],
+    x: &'a [f32],
+    output: Option<&'a [f32]>,
+    /// Scale, slope and offset.
+    maps: [&'a [f32]; 3],
+    rows: Range<usize>,
+    dx: Shared,
+}
+
+impl Pass for Gradient<'_> {
+    #[inline(always)]
+    unsafe fn group<S: Simd>(&self, lanes: Lanes<S>, first: usize) -> [S::f32s; 2] {
+        let [scale, slope, offset] = self.maps;
+        let (simd, channels) = (lanes.simd, scale.len());
+        // SAFETY: accesses are limited to this group's channels; the rows are in range, and no other part writes them.
+        unsafe {
+            let scale = lanes.load(scale.as_ptr().add(first));
+            let slope = lanes.load(slope.as_ptr().add(first));
+            let offset = lanes.load(offset.as_ptr().add(first));
+            for row in self.rows.clone() {
+                let at = row * channels + first;
+                let gradient = masked_gradient(lanes, self.dy, self.output, at);
+                let value = simd.mul_add_f32s(lanes.load(self.x.as_ptr().add(at)), slope, offset);
+                lanes.store(self.dx.at(at), simd.mul_add_f32s(gradient, scale, value));
+            }
+        }
+        [simd.splat_f32s(0.0); 2]
+    }
+}
+
+/// `dy` at an offset, with zeros wherever the output is not positive.
 ///
 /// # Safety
-/// Same as [`add_gradient_moments`].
-#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
-unsafe fn gradient_rows(
+/// The floats of the lanes at this offset are within both slices.
+#[inline(always)]
+unsafe fn masked_gradient<S: Simd>(
+    lanes: Lanes<S>,
     dy: &[f32],
-    x: &[f32],
     output: Option<&[f32]>,
-    [scale, slope, offset]: [&[f32]; 3],
-    rows: std::ops::Range<usize>,
-    dx: Shared,
-) {
-    let channels = scale.len();
-    for (first, mask) in groups(channels) {
-        // SAFETY: accesses are masked to this group's channels, and the caller guarantees that the rows are in
-        // range.
-        unsafe {
-            let load = |slice: &[f32], at: usize| _mm512_maskz_loadu_ps(mask, slice.as_ptr().add(at));
-            let [scale, slope, offset] = [scale, slope, offset].map(|numbers| load(numbers, first));
-            for row in rows.clone() {
-                let at = row * channels + first;
-                let gradient = masked_gradient(load(dy, at), output.map(|output| load(output, at)));
-                let value = _mm512_fmadd_ps(load(x, at), slope, offset);
-                _mm512_mask_storeu_ps(dx.at(at), mask, _mm512_fmadd_ps(gradient, scale, value));
+    at: usize,
+) -> S::f32s {
+    let simd = lanes.simd;
+    // SAFETY: the caller guarantees that the floats can be read.
+    unsafe {
+        let dy = lanes.load(dy.as_ptr().add(at));
+        match output {
+            Some(output) => {
+                let zero = simd.splat_f32s(0.0);
+                let positive = simd.greater_than_f32s(lanes.load(output.as_ptr().add(at)), zero);
+                simd.select_f32s(positive, dy, zero)
             }
+            None => dy,
         }
     }
-}
-
-/// `dy` with zeros wherever the output is not positive.
-#[inline]
-#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
-fn masked_gradient(dy: __m512, output: Option<__m512>) -> __m512 {
-    match output {
-        Some(output) => {
-            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(output, _mm512_setzero_ps());
-            _mm512_maskz_mov_ps(positive, dy)
-        }
-        None => dy,
-    }
-}
-
-#[inline]
-#[cfg_attr(not(emulated_avx512), target_feature(enable = "avx512f"))]
-fn lanes(register: __m512) -> [f32; LANES] {
-    let mut lanes = [0.0; LANES];
-    // SAFETY: the array has as many floats as the register.
-    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), register) };
-    lanes
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::noise;
+    use super::super::vector::forced::on_each;
     use super::*;
 
     #[test]
     fn rows_of_any_width_are_mapped_and_summed() {
-        if !supported() {
-            return;
-        }
+        on_each(each_width_of_rows);
+    }
+
+    fn each_width_of_rows() {
         for (rows, channels) in [(1, 16), (130, 16), (77, 5), (200, 40), (3, 64)] {
             let count = rows * channels;
             let (x, dy, residual) = (noise(count, 1), noise(count, 2), noise(count, 3));

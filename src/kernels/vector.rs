@@ -1,132 +1,164 @@
-//! AVX-512 registers of sixteen floats and the instructions on them.
+//! Which registers the kernels use, and the loads and stores that `pulp`'s instructions leave out.
 //!
-//! With `--cfg emulated_avx512` the same functions are loops over the lanes in plain Rust. The kernels then run
-//! on any processor, slowly but with the same results, and a sanitizer sees every float that is read or
-//! written.
+//! A kernel is written once, for any `pulp::Simd`, and compiled for each kind of register below. With
+//! `--cfg emulated_registers` a register is an array and its instructions are loops in plain Rust: the kernels then run on
+//! any processor, slowly but with the same results, and a sanitizer sees every float that is read or written.
 
-#[cfg(not(emulated_avx512))]
-pub(super) use std::arch::x86_64::{
-    __m512, __mmask16, _CMP_GT_OQ, _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_fmadd_ps, _mm512_fnmadd_ps,
-    _mm512_load_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_maskz_mov_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps, _mm512_storeu_ps,
-    _mm512_sub_ps,
-};
+use pulp::{MemMask, Simd, WithSimd};
 
-#[cfg(emulated_avx512)]
-pub(super) use emulated::*;
+/// Floats in a cache line and in the widest register.
+pub(super) const LINE: usize = 16;
 
-/// Floats in a register.
-pub(super) const LANES: usize = 16;
+/// The registers of a processor and the instructions on them.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Registers {
+    /// Sixteen floats.
+    #[cfg(not(emulated_registers))]
+    Avx512(pulp::x86::V4),
+    /// Eight floats, with fused multiplication and addition.
+    #[cfg(not(emulated_registers))]
+    Avx2(pulp::x86::V3),
+    /// Sixteen floats in an array.
+    #[cfg(emulated_registers)]
+    Emulated,
+}
+
+impl Registers {
+    /// All that this machine has, the widest first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        #[cfg(not(emulated_registers))]
+        let all = [pulp::x86::V4::try_new().map(Self::Avx512), pulp::x86::V3::try_new().map(Self::Avx2)];
+        #[cfg(emulated_registers)]
+        let all = [Some(Self::Emulated)];
+        all.into_iter().flatten()
+    }
+
+    /// The widest that this machine has.
+    pub fn widest() -> Option<Self> {
+        #[cfg(test)]
+        if let Some(forced) = forced::registers() {
+            return Some(forced);
+        }
+        Self::all().next()
+    }
+
+    /// Runs a kernel compiled for these registers.
+    pub fn run<K: WithSimd>(self, kernel: K) -> K::Output {
+        match self {
+            #[cfg(not(emulated_registers))]
+            Self::Avx512(simd) => Simd::vectorize(simd, kernel),
+            #[cfg(not(emulated_registers))]
+            Self::Avx2(simd) => Simd::vectorize(simd, kernel),
+            #[cfg(emulated_registers)]
+            Self::Emulated => Simd::vectorize(pulp::Scalar512b, kernel),
+        }
+    }
+}
+
+/// What the kernels run on here, in words, or nothing where this machine cannot run them.
+pub fn instructions() -> Option<&'static str> {
+    Some(match Registers::widest()? {
+        #[cfg(not(emulated_registers))]
+        Registers::Avx512(_) => "AVX-512",
+        #[cfg(not(emulated_registers))]
+        Registers::Avx2(_) => "AVX2",
+        #[cfg(emulated_registers)]
+        Registers::Emulated => "emulated registers",
+    })
+}
 
 /// Whether this machine can run the kernels.
 pub fn supported() -> bool {
-    cfg!(emulated_avx512) || std::is_x86_feature_detected!("avx512f")
+    Registers::widest().is_some()
 }
 
-/// Functions with the names and behaviour of `std::arch`, which documents them.
-#[cfg(emulated_avx512)]
-#[expect(non_camel_case_types, reason = "the names of `std::arch`")]
-mod emulated {
-    use std::array::from_fn;
+/// # Safety
+/// A register of floats can be read.
+#[inline(always)]
+pub(super) unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
+    // SAFETY: the caller upholds the same contract.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
 
-    use super::LANES;
+/// # Safety
+/// A register of floats can be written.
+#[inline(always)]
+pub(super) unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
+    // SAFETY: the caller upholds the same contract.
+    unsafe { to.cast::<S::f32s>().write_unaligned(value) }
+}
 
-    #[derive(Clone, Copy)]
-    pub struct __m512([f32; LANES]);
+/// Lanes of a register: all of them, or those that a mask names.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes<S: Simd> {
+    pub simd: S,
+    pub mask: Option<S::m32s>,
+}
 
-    pub type __mmask16 = u16;
-
-    pub const _CMP_GT_OQ: i32 = 30;
-
-    fn is_set(mask: __mmask16, lane: usize) -> bool {
-        mask >> lane & 1 == 1
+impl<S: Simd> Lanes<S> {
+    /// All lanes.
+    #[inline(always)]
+    pub fn all(simd: S) -> Self {
+        Self { simd, mask: None }
     }
 
-    pub fn _mm512_setzero_ps() -> __m512 {
-        __m512([0.0; LANES])
+    /// The first `count` lanes.
+    #[inline(always)]
+    pub fn first(simd: S, count: usize) -> Self {
+        Self { simd, mask: Some(simd.mask_between_m32s(0, count as u32).mask()) }
     }
 
-    pub fn _mm512_set1_ps(value: f32) -> __m512 {
-        __m512([value; LANES])
-    }
-
-    pub fn _mm512_add_ps(a: __m512, b: __m512) -> __m512 {
-        __m512(from_fn(|lane| a.0[lane] + b.0[lane]))
-    }
-
-    pub fn _mm512_sub_ps(a: __m512, b: __m512) -> __m512 {
-        __m512(from_fn(|lane| a.0[lane] - b.0[lane]))
-    }
-
-    pub fn _mm512_mul_ps(a: __m512, b: __m512) -> __m512 {
-        __m512(from_fn(|lane| a.0[lane] * b.0[lane]))
-    }
-
-    /// The lane of `b` if either operand is NaN or both are zero.
-    pub fn _mm512_max_ps(a: __m512, b: __m512) -> __m512 {
-        __m512(from_fn(|lane| if a.0[lane] > b.0[lane] { a.0[lane] } else { b.0[lane] }))
-    }
-
-    pub fn _mm512_fmadd_ps(a: __m512, b: __m512, c: __m512) -> __m512 {
-        __m512(from_fn(|lane| a.0[lane].mul_add(b.0[lane], c.0[lane])))
-    }
-
-    pub fn _mm512_fnmadd_ps(a: __m512, b: __m512, c: __m512) -> __m512 {
-        __m512(from_fn(|lane| (-a.0[lane]).mul_add(b.0[lane], c.0[lane])))
-    }
-
-    pub fn _mm512_cmp_ps_mask<const PREDICATE: i32>(a: __m512, b: __m512) -> __mmask16 {
-        const { assert!(PREDICATE == _CMP_GT_OQ) }
-        (0..LANES).map(|lane| u16::from(a.0[lane] > b.0[lane]) << lane).sum()
-    }
-
-    pub fn _mm512_maskz_mov_ps(mask: __mmask16, a: __m512) -> __m512 {
-        __m512(from_fn(|lane| if is_set(mask, lane) { a.0[lane] } else { 0.0 }))
-    }
-
+    /// The floats of these lanes, and zeros in the others.
+    ///
     /// # Safety
-    /// The floats selected by the mask can be read.
-    pub unsafe fn _mm512_maskz_loadu_ps(mask: __mmask16, from: *const f32) -> __m512 {
-        // SAFETY: only floats selected by the mask are read, which the caller guarantees to be readable.
-        __m512(from_fn(|lane| if is_set(mask, lane) { unsafe { *from.add(lane) } } else { 0.0 }))
-    }
-
-    /// # Safety
-    /// Sixteen floats can be read.
-    pub unsafe fn _mm512_loadu_ps(from: *const f32) -> __m512 {
+    /// The floats of these lanes can be read.
+    #[inline(always)]
+    pub unsafe fn load(self, from: *const f32) -> S::f32s {
         // SAFETY: the caller upholds the same contract.
-        unsafe { _mm512_maskz_loadu_ps(!0, from) }
-    }
-
-    /// # Safety
-    /// Same as [`_mm512_loadu_ps`].
-    pub unsafe fn _mm512_load_ps(from: *const f32) -> __m512 {
-        assert!(from.addr().is_multiple_of(64), "an aligned load from {from:?}");
-        // SAFETY: the caller upholds the same contract.
-        unsafe { _mm512_loadu_ps(from) }
-    }
-
-    /// # Safety
-    /// The floats selected by the mask can be written.
-    pub unsafe fn _mm512_mask_storeu_ps(to: *mut f32, mask: __mmask16, a: __m512) {
-        for lane in (0..LANES).filter(|&lane| is_set(mask, lane)) {
-            // SAFETY: only floats selected by the mask are written, which the caller guarantees to be writable.
-            unsafe { *to.add(lane) = a.0[lane] }
+        unsafe {
+            match self.mask {
+                None => load::<S>(from),
+                Some(mask) => self.simd.mask_load_ptr_f32s(MemMask::new(mask), from),
+            }
         }
     }
 
     /// # Safety
-    /// Sixteen floats can be written.
-    pub unsafe fn _mm512_storeu_ps(to: *mut f32, a: __m512) {
+    /// The floats of these lanes can be written.
+    #[inline(always)]
+    pub unsafe fn store(self, to: *mut f32, value: S::f32s) {
         // SAFETY: the caller upholds the same contract.
-        unsafe { _mm512_mask_storeu_ps(to, !0, a) }
+        unsafe {
+            match self.mask {
+                None => store::<S>(to, value),
+                Some(mask) => self.simd.mask_store_ptr_f32s(MemMask::new(mask), to, value),
+            }
+        }
+    }
+}
+
+/// Tests run every kernel on each kind of register that the machine has.
+#[cfg(test)]
+pub(super) mod forced {
+    use std::cell::Cell;
+
+    use super::Registers;
+
+    thread_local! {
+        static FORCED: Cell<Option<Registers>> = const { Cell::new(None) };
     }
 
-    /// # Safety
-    /// Same as [`_mm512_storeu_ps`].
-    pub unsafe fn _mm512_store_ps(to: *mut f32, a: __m512) {
-        assert!(to.addr().is_multiple_of(64), "an aligned store to {to:?}");
-        // SAFETY: the caller upholds the same contract.
-        unsafe { _mm512_storeu_ps(to, a) }
+    pub(in super::super) fn registers() -> Option<Registers> {
+        FORCED.get()
+    }
+
+    /// Calls `test` once for each kind of register, and fails where there is none.
+    pub(in super::super) fn on_each(test: impl Fn()) {
+        assert!(Registers::all().next().is_some(), "this machine cannot run the kernels");
+        for registers in Registers::all() {
+            FORCED.set(Some(registers));
+            test();
+        }
+        FORCED.set(None);
     }
 }

@@ -62,9 +62,9 @@ pub fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1)
 }
 
-/// Whether training on this CPU uses the program's own kernels.
-pub fn has_kernels() -> bool {
-    crate::kernels::supported()
+/// The instructions of the program's own kernels, or nothing where training on this CPU goes through libtorch alone.
+pub fn kernels() -> Option<&'static str> {
+    crate::kernels::instructions()
 }
 
 /// The name of the device that a pipeline's setting resolves to: `cpu` or `cuda:<index>`.

@@ -16,7 +16,7 @@ mod shim;
 mod steps;
 
 pub use arrays::{batch_tensor, sent, to_f32, to_f64};
-pub use device::{device_name, has_kernels, prepare_process, resolve_device, set_threads, threads};
+pub use device::{device_name, kernels, prepare_process, resolve_device, set_threads, threads};
 pub use facts::{Facts, facts};
 pub use forward::{Mode, apply};
 pub use images::channels_last;
