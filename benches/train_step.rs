@@ -89,7 +89,7 @@ fn main() -> Result<()> {
     let all = LossWeights { beta: Some(1.0), beta2: Some(1.0), gamma: Some(1.0), ..LossWeights::default() };
     let terms = match args.plain {
         true => Method::Plain.terms(&LossWeights::default()),
-        false => Method::CtslMkt.terms(&all),
+        false => Method::CtslMktPaper.terms(&all),
     };
     let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: None };
     tch::manual_seed(0);

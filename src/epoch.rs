@@ -88,4 +88,6 @@ terms! {
     TeacherImages teacher_images,
     /// Weighted divergence from the teacher's transformed probabilities.
     TeacherTransformed teacher_transformed,
+    /// Mean square of the difference from the teacher's feature maps.
+    TeacherFeatures teacher_features,
 }

@@ -678,5 +678,9 @@ fn every_study_of_the_project_is_read_to_its_last_cell() {
             cells += 1;
         }
     }
-    assert_eq!(cells, 9 + 4 + 3 * 4 + 3, "the folder's models and base pipelines are not studies");
+    assert_eq!(
+        cells,
+        9 + 4 + 3 * 4 + 3 + 3 * 6 + 4,
+        "the folder's models and base pipelines are not studies"
+    );
 }

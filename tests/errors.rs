@@ -20,7 +20,7 @@ cohort:
   - {name: tiny, model: resnet8}
 stages:
   - pretrain: {epochs: 1}
-  - collaborate: {epochs: 1}
+  - collaborate: {method: ctsl-mkt-paper, epochs: 1}
   - select: {}
   - export: {}
   - report: {}
@@ -109,7 +109,11 @@ const CHECK: [&str; 2] = ["check", "p.yaml"];
 
 snapshot!(missing_pipeline, Case::new(), ["run", "nowhere.yaml"]);
 snapshot!(yaml_syntax, Case::broken("name: small", "name: \"small"), CHECK);
-snapshot!(unknown_key, Case::broken("collaborate: {epochs: 1}", "collaborate: {epoch: 1}"), CHECK);
+snapshot!(
+    unknown_key,
+    Case::broken("collaborate: {method: ctsl-mkt-paper, epochs: 1}", "collaborate: {epoch: 1}"),
+    CHECK
+);
 snapshot!(unknown_top_key, Case::broken("cohort:", "cohrt:"), CHECK);
 snapshot!(unknown_stage, Case::broken("- select: {}", "- selekt: {}"), CHECK);
 snapshot!(

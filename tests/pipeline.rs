@@ -7,6 +7,8 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use cohort::graph::Weights;
+
 use support::{Workspace, results, succeeded, text};
 
 #[test]
@@ -274,6 +276,29 @@ stages:
     assert!(last["students"][0]["teacher"].as_f64().unwrap() > 0.0, "{last:#}");
     assert!(last["students"][0]["response"].is_null(), "{last:#}");
 
+    // The teacher's last layer in the student, which learns feature maps alone; weight decay and AdamW leave the layer as it is.
+    let set = ["--set", "name=reused", "--set", "stages.collaborate.method=simkd"];
+    let refused = taught(&set);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("'slim' has no feature maps of") && said.contains("write `head: teacher`"),
+        "{said}"
+    );
+    let cohort = "cohort=[{name: slim, model: slim.yaml, head: teacher}]";
+    let report =
+        succeeded(&taught(&[&set[..], &["--set", cohort, "--set", "stages.collaborate.epochs=8"]].concat()));
+    assert!(report["accuracy"]["test"].as_f64().unwrap() > 0.3, "{report:#}");
+    let weights = |run: &str, name: &str| {
+        Weights::load(&workspace.path(run).join("02-collaborate").join(name)).unwrap()
+    };
+    let (teacher, student) =
+        (weights("first", "wide.safetensors"), weights("runs/reused", "slim.safetensors"));
+    for name in ["classifier.weight", "classifier.bias"] {
+        assert_eq!(teacher.get(name).unwrap(), student.get(name).unwrap(), "{name}");
+    }
+    assert!(student.get("projector.2.conv.weight").is_some());
+
     let refused = taught(&["--set", "teacher.student=slim"]);
     assert_eq!(refused.status.code(), Some(2));
     let said = text(&refused.stderr);
@@ -297,7 +322,7 @@ set: {stages.export: null, stages.verify: null, stages.bench: null, stages.repor
 cells:
   - {name: alone, set: {stages.pretrain: null, stages.collaborate: {method: plain, epochs: 2, batch: 32}}}
   - {name: together}
-  - {name: without-self, set: {stages.collaborate: {method: ctsl-mkt-no-self, epochs: 1, batch: 32}}, seeds: [1]}
+  - {name: without-self, set: {stages.collaborate: {method: ctsl-mkt-paper-no-self, epochs: 1, batch: 32}}, seeds: [1]}
 ",
     );
     let study = || {

@@ -74,7 +74,7 @@ fn largest_error(kind: Kind, steps: usize, device: Device) -> (f64, String) {
     let targets = Targets::plain(Tensor::from_slice(&labels).to_device(device));
     let weights =
         LossWeights { beta: Some(1.0), beta2: Some(1.0), gamma: Some(1.0), ..LossWeights::default() };
-    let terms = Method::CtslMkt.terms(&weights);
+    let terms = Method::CtslMktPaper.terms(&weights);
     let teaching = Teaching { terms: &terms, updates: Updates::Simultaneous, teacher: None };
     let reference: Vec<Vec<BTreeMap<String, f64>>> = serde_json::from_str(REFERENCE).unwrap();
     assert_eq!(reference.len(), 3);
@@ -131,7 +131,7 @@ fn alternate_updates_show_peers_as_they_have_become() {
     let images =
         Tensor::from_slice(&noise((BATCH * 3 * SIZE * SIZE) as usize, 7)).view([BATCH, 3, SIZE, SIZE]);
     let targets = Targets::plain(Tensor::from_slice(&(0..BATCH).collect::<Vec<_>>()));
-    let terms = Method::CtslMkt.terms(&LossWeights::default());
+    let terms = Method::CtslMktPaper.terms(&LossWeights::default());
     let first_step = |updates| {
         let mut students = [student(1, Kind::Float, Device::Cpu), student(2, Kind::Float, Device::Cpu)];
         let teaching = Teaching { terms: &terms, updates, teacher: None };
@@ -195,6 +195,7 @@ fn every_term_is_minimised() {
         (Term::TeacherClasses, own(|weights| weights.teacher_classes = Some(0.5))),
         (Term::TeacherImages, own(|weights| weights.teacher_images = Some(0.5))),
         (Term::TeacherTransformed, own(|weights| weights.teacher_transformed = Some(0.5))),
+        (Term::TeacherFeatures, own(|weights| weights.teacher_features = Some(0.5))),
         (Term::SmoothTeacher, own(|weights| weights.smooth_teacher = Some(0.5))),
     ];
     assert_eq!(all.len(), Term::ALL.len(), "a term is not tried");

@@ -87,7 +87,7 @@ def quick_start(check: Check) -> list[Step]:
                 found.problems.append(f"{name}: {points:+.2f} points against the CPU, more than the test images' noise")
         return found
 
-    epochs = ["stages.pretrain.epochs=2", "stages.collaborate.epochs=3"] if check.short else []
+    epochs = ["stages.collaborate.epochs=3"] if check.short else []
     quick = ["stages.bench.min_samples=10", "stages.bench.min_seconds=0.05"] if check.short else []
     here, reference = f"quickstart-{check.device}", "quickstart-reference"
     training_alone = [f"stages.{stage}=null" for stage in ("export", "verify", "bench", "report")]

@@ -206,6 +206,8 @@ fn stage(plan: &Plan, stage: &Stage) -> String {
                 fields.iter().filter(|(_, kind, number)| *kind != TermKind::Temperature && *number > 0.0);
             let mut on: Vec<String> = on.map(|(key, _, number)| format!("{key} {number}")).collect();
             on.extend(settings.terms().switches().into_iter().map(String::from));
+            let ramp = settings.ramp();
+            on.extend((ramp > 0).then(|| format!("rising over {ramp} epochs")));
             let on = on.join(", ");
             let memory = relations(plan, stage).map_or(String::new(), |bytes| {
                 format!("\nrelations hold up to {} MiB on the CPU", bytes.div_ceil(1 << 20))

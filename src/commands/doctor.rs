@@ -176,7 +176,9 @@ fn text(findings: &Findings) -> String {
     }
     let cpu = format!("{}, {} usable", environment.cpu_model, environment.cpus());
     lines.push(format!("{:<14}{cpu}", "CPU"));
-    lines.extend(findings.kernels.iter().map(|kernels| wrap(&format!("training with {kernels}"), &" ".repeat(14))));
+    lines.extend(
+        findings.kernels.iter().map(|kernels| wrap(&format!("training with {kernels}"), &" ".repeat(14))),
+    );
     lines.push(format!("{:<14}{}", "system", environment.system));
     lines.join("\n")
 }

@@ -107,6 +107,7 @@ mod tests {
                 name: name.into(),
                 model: StudentModel::Named("resnet8".into()),
                 lr_factor: 1.0,
+                head: None,
             },
             trained: false,
             params: 10,

@@ -33,13 +33,12 @@ pub struct Settings {
 /// The training: the students learn from labels, from one another, and from the original.
 pub(super) fn collaborate(settings: &Settings) -> Collaborate {
     Collaborate {
-        method: Method::CtslMkt,
+        method: Method::CtslMktPaperNoSelf,
         epochs: settings.epochs,
         batch: settings.batch,
         // The students have no frozen copies of their own; the original takes their place.
         loss: LossWeights {
             alpha: settings.unlabelled.then_some(0.0),
-            gamma: Some(0.0),
             teacher: Some(1.0),
             ..LossWeights::default()
         },

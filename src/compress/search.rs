@@ -249,7 +249,7 @@ impl Search<'_> {
         }
         let cost = cost(model.graph());
         Ok(Candidate {
-            student: Student { name, model: source, lr_factor: 1.0 },
+            student: Student { name, model: source, lr_factor: 1.0, head: None },
             trained: false,
             params: cost.params,
             macs: cost.macs,

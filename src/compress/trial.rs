@@ -140,6 +140,7 @@ impl Trial<'_> {
             name: &candidate.student.name,
             model: candidate.model.clone(),
             frozen: None,
+            fixed: &[],
             lr_factor: 1.0,
         });
         std::fs::create_dir_all(self.scratch)?;

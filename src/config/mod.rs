@@ -33,7 +33,7 @@ pub use model::{
     Activation, Alexnet, Family, MobilenetV2, ModelSpec, Resnet, ResnetCifar, ShufflenetV2, Squeezenet, Vgg,
     Wrn,
 };
-pub use networks::{Prepare, Slim, SlimOf, Student, StudentModel, TeacherSpec};
+pub use networks::{HeadOf, Prepare, Slim, SlimOf, Student, StudentModel, TeacherSpec};
 pub use parse::parse;
 pub use schema::{
     Augment, Cifar10Source, Cifar100Labels, Cifar100Source, CropSpec, CutoutSpec, Data, Device, Digits,

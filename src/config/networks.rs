@@ -20,6 +20,17 @@ pub struct Student {
     /// Factor on the stages' learning rates.
     #[serde(default = "whole")]
     pub lr_factor: f64,
+    /// Whose last layer it ends in, instead of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadOf>,
+}
+
+/// Whose last layer a student ends in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadOf {
+    /// The teacher's, frozen, behind a projector of the student's feature maps to the teacher's channels (Chen et al. 2022).
+    Teacher,
 }
 
 fn whole() -> f64 {

@@ -23,7 +23,7 @@ pub struct StudySpec {
     pub pipeline: PathBuf,
     /// Seeds; every cell is run once with each.
     pub seeds: Vec<u64>,
-    /// The cell that the others are compared with, seed by seed.
+    /// The cell that the others are compared with, seed by seed, unless a cell names its own.
     pub baseline: String,
     /// Keys set for all cells, written as for `--set`.
     #[serde(default)]
@@ -42,6 +42,9 @@ pub struct CellSpec {
     /// Seeds of this cell, instead of the study's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,
+    /// The cell that this one is compared with, instead of the study's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<String>,
 }
 
 /// A study file with its pipeline's path resolved.
@@ -89,17 +92,30 @@ fn check(spec: &StudySpec) -> Result<(), (String, String)> {
             return Err((problem, "give at least one, each once".into()));
         }
     }
-    if !names.contains(spec.baseline.as_str()) {
-        let all: Vec<&str> = names.into_iter().collect();
-        return Err((
-            format!("baseline: there is no cell '{}'", spec.baseline),
-            format!("the cells are {}", all.join(", ")),
-        ));
+    let own = spec.cells.iter().filter_map(|cell| cell.baseline.as_deref());
+    for baseline in own.chain([spec.baseline.as_str()]) {
+        if !names.contains(baseline) {
+            let all: Vec<&str> = names.into_iter().collect();
+            return Err((
+                format!("baseline: there is no cell '{baseline}'"),
+                format!("the cells are {}", all.join(", ")),
+            ));
+        }
     }
     Ok(())
 }
 
 impl StudySpec {
+    /// The cell that a cell is compared with: its own baseline, or the study's; none for a cell that others are compared
+    /// with.
+    pub fn baseline_of<'a>(&'a self, cell: &'a CellSpec) -> Option<&'a str> {
+        let is_one = self.cells.iter().any(|other| other.baseline.as_deref() == Some(cell.name.as_str()));
+        match &cell.baseline {
+            Some(own) => (*own != cell.name).then_some(own),
+            None => (!is_one && self.baseline != cell.name).then_some(&self.baseline),
+        }
+    }
+
     /// The seeds a cell is run with.
     pub fn seeds_of<'a>(&'a self, cell: &'a CellSpec) -> &'a [u64] {
         cell.seeds.as_ref().unwrap_or(&self.seeds)
@@ -173,6 +189,7 @@ cells:
     fn what_cannot_be_is_named() {
         for (from, to, problem) in [
             ("baseline: alone", "baseline: solo", "there is no cell 'solo'"),
+            ("seeds: [3]", "baseline: solo", "there is no cell 'solo'"),
             ("name: both", "name: alone", "the cell 'alone' appears twice"),
             ("seeds: [3]", "seeds: [3, 3]", "the seeds of 'both' are [3, 3]"),
             ("name: both", "name: a/b", "'a/b' cannot name a folder"),

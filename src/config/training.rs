@@ -88,8 +88,8 @@ pub struct Collaborate {
     /// Epochs from one validation to the next; the last epoch is always validated.
     pub validate_every: usize,
     pub updates: Updates,
-    /// Epochs during which every term but the cross-entropy rises to its weight.
-    pub ramp_epochs: usize,
+    /// Epochs during which every term but the cross-entropy rises to its weight; the method decides if it is not written.
+    pub ramp_epochs: Option<usize>,
     /// Numbers of the loss that differ from the method's own.
     pub loss: LossWeights,
     pub optimizer: Optimizer,
@@ -106,7 +106,7 @@ impl Default for Collaborate {
             keep: Keep::Best,
             validate_every: 1,
             updates: Updates::default(),
-            ramp_epochs: 0,
+            ramp_epochs: None,
             loss: LossWeights::default(),
             optimizer: Optimizer::default(),
             schedule: Schedule::default(),
@@ -120,6 +120,17 @@ impl Collaborate {
         self.method.terms(&self.loss)
     }
 
+    /// Epochs during which every term but the cross-entropy rises to its weight.
+    pub fn ramp(&self) -> usize {
+        self.ramp_epochs.unwrap_or_else(|| self.method.ramp(self.epochs))
+    }
+
+    /// Fills in everything that was left to the method.
+    pub fn resolve(&mut self) {
+        self.ramp_epochs = Some(self.ramp());
+        self.loss = self.terms().written();
+    }
+
     pub fn recipe(&self) -> Recipe {
         Recipe {
             epochs: self.epochs,
@@ -127,7 +138,7 @@ impl Collaborate {
             keep: self.keep,
             validate_every: self.validate_every,
             updates: self.updates,
-            ramp_epochs: self.ramp_epochs,
+            ramp_epochs: self.ramp(),
             terms: self.terms(),
             optimizer: self.optimizer.clone(),
             schedule: self.schedule.clone(),

@@ -111,7 +111,7 @@ pub fn write_json(path: &Path, document: &impl Serialize) -> Result<()> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"epoch":1,"lr":0.05,"students":[{"name":"small","cross_entropy":1.5,"distance":null,"angle":null,"response":0.25,"self_distillation":null,"teacher":null,"teacher_distance":null,"teacher_angle":null,"smooth_teacher":null,"contrast":null,"teacher_target":null,"teacher_others":null,"teacher_classes":null,"teacher_images":null,"teacher_transformed":null,"total":1.75,"train_accuracy":0.5,"validation":null}]}"#;
+    const LINE: &str = r#"{"epoch":1,"lr":0.05,"students":[{"name":"small","cross_entropy":1.5,"distance":null,"angle":null,"response":0.25,"self_distillation":null,"teacher":null,"teacher_distance":null,"teacher_angle":null,"smooth_teacher":null,"contrast":null,"teacher_target":null,"teacher_others":null,"teacher_classes":null,"teacher_images":null,"teacher_transformed":null,"teacher_features":null,"total":1.75,"train_accuracy":0.5,"validation":null}]}"#;
 
     #[test]
     fn an_original_without_comparisons_is_read() {

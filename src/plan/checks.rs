@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use crate::config::names_a_file;
 use crate::config::{
     Augment, Bench, Collaborate, Device, EngineName, Export, Labels, Limit, LossTerms, Mode, Optimizer,
-    OutOfRange, Pipeline, Recipe, Schedule, Select, Source, Stage, StudentModel, TermKind, TrainingPrecision,
-    Verify,
+    OutOfRange, Pipeline, Recipe, Schedule, Select, Source, Stage, Start, StudentModel, TermKind,
+    TrainingPrecision, Verify,
 };
 use crate::data::DataInfo;
 use crate::epoch::Term;
@@ -262,7 +262,7 @@ impl Numbers<'_, '_> {
         self.count("epochs", epochs, 100_000);
         self.count("batch", recipe.batch, 65_536);
         self.count("validate_every", recipe.validate_every, 100_000);
-        self.require("ramp_epochs", recipe.ramp_epochs <= epochs, "at most epochs", recipe.ramp_epochs);
+        self.require("ramp_epochs", recipe.ramp_epochs <= 100_000, "at most 100000", recipe.ramp_epochs);
         self.terms(&recipe.terms);
         self.optimizer(&recipe.optimizer);
         match &recipe.schedule {
@@ -369,6 +369,20 @@ fn collaborate(pipeline: &Pipeline, settings: &Collaborate, numbers: &mut Number
         let problem = "self-distillation needs a pre-trained copy of each student";
         numbers.problems.add(&path, problem, "add the stage `pretrain`, or set loss.gamma to 0");
     }
+}
+
+/// A sentence on a pre-training that the collaboration does not use, if there is one.
+pub(super) fn unused_pretraining(pipeline: &Pipeline) -> Option<String> {
+    let uses = |settings: &Collaborate| settings.start == Start::Pretrained || settings.terms().gamma > 0.0;
+    let used =
+        pipeline.stages.iter().any(|stage| matches!(stage, Stage::Collaborate(settings) if uses(settings)));
+    let idle =
+        pipeline.stage(StageKind::Pretrain).is_some() && pipeline.stage(StageKind::Collaborate).is_some();
+    (idle && !used).then(|| {
+        "stages.pretrain: nothing uses its weights but the column `alone` of the report, because the collaboration starts \
+         fresh and has no frozen copies; `start: pretrained` or `method: ctsl-mkt-paper` would use them"
+            .to_owned()
+    })
 }
 
 fn select(settings: &Select, numbers: &mut Numbers<'_, '_>) {

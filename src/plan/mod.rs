@@ -15,5 +15,5 @@ pub use file::{Classifier, Known, Opaque, as_file_takes};
 pub use memory::{ANGLE_BLOCK, angle_vertices, relation_bytes};
 pub use problems::Problems;
 pub use resolve::{Peer, Plan, fitted_to_file, plan};
-pub use source::Part;
+pub use source::{Part, TeachersHead};
 pub use teacher::{Teacher, preparation};

@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use crate::config::{Budgets, Labels, LoadedPipeline, Pipeline, Stage, StudentModel, pipeline_yaml};
 use crate::contract::{Contract, Preparation};
 use crate::data::{Adaptation, DataInfo, Described, describe, places_of};
+use crate::epoch::Term;
 use crate::error::InputError;
-use crate::graph::{Cost, Graph, cost};
+use crate::graph::{Cost, Graph, Head, cost};
 use crate::zoo;
 
 use super::checks;
 use super::problems::Problems;
-use super::source::{self, Part};
+use super::source::{self, Origin, Part, TeachersHead};
 use super::teacher::{self, Teacher};
 
 /// A pipeline that can be run.
@@ -47,6 +48,8 @@ pub struct Peer {
     pub lr_factor: f64,
     /// The part of a trained network that it is at the start, if it is not new.
     pub part: Option<Part>,
+    /// The teacher's last layer, if it ends in that.
+    pub head: Option<TeachersHead>,
 }
 
 impl Plan {
@@ -92,7 +95,7 @@ fn absolute(path: &Path) -> PathBuf {
 pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     let mut problems = Problems::new(loaded);
     checks::check(&loaded.pipeline, &mut problems);
-    let (data, notes) = match describe(&loaded.pipeline.data, &loaded.base) {
+    let (data, mut notes) = match describe(&loaded.pipeline.data, &loaded.base) {
         Ok(Described { info, notes }) => (Some(info), notes),
         Err(error) => {
             problems.add_error("data.source", &error);
@@ -118,13 +121,13 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
         data.as_ref().map(|data| adaptation.as_ref().map_or(&data.classes, |adaptation| &adaptation.classes));
     let mut peers = Vec::new();
     for (index, student) in loaded.pipeline.cohort.iter().enumerate() {
-        let slim = matches!(student.model, StudentModel::Slim(_));
+        let of_teacher = matches!(student.model, StudentModel::Slim(_)) || student.head.is_some();
         let (Some(data), Some(classes)) = (&data, classes) else { continue };
-        if slim && !taught {
+        if of_teacher && !taught {
             continue;
         }
         match source::build(student, &loaded.base, found.as_ref(), data.shape, classes.len()) {
-            Ok((graph, part)) => {
+            Ok(Origin { graph, part, head }) => {
                 let (name, model) = (student.name.clone(), student.model.to_string());
                 peers.push(Peer {
                     name,
@@ -133,6 +136,7 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
                     graph,
                     lr_factor: student.lr_factor,
                     part,
+                    head,
                 });
             }
             Err(error) => problems.add_error(&format!("cohort[{index}].model"), &error),
@@ -141,13 +145,15 @@ pub fn plan(loaded: &LoadedPipeline) -> Result<Plan> {
     if let Some(data) = &data {
         checks::check_sizes(&loaded.pipeline, data, &mut problems);
         check_budgets(&loaded.pipeline, &peers, &mut problems);
+        check_features(&loaded.pipeline, &peers, found.as_ref(), &mut problems);
     }
     problems.into_result()?;
     let data = data.context("without data there was a problem")?;
+    notes.extend(checks::unused_pretraining(&loaded.pipeline));
     let (mut pipeline, base) = (loaded.pipeline.clone(), loaded.base.clone());
     for stage in &mut pipeline.stages {
         if let Stage::Collaborate(settings) = stage {
-            settings.loss = settings.terms().written();
+            settings.resolve();
         }
     }
     let precision = pipeline.export().precision;
@@ -202,6 +208,29 @@ fn adaptation_to(
             .into());
     }
     Ok(Adaptation { classes, labels, normalization: preparation.decoded() })
+}
+
+/// Reports students whose feature maps cannot be compared with the teacher's, where a method compares them.
+fn check_features(
+    pipeline: &Pipeline,
+    peers: &[Peer],
+    teacher: Option<&Teacher>,
+    problems: &mut Problems<'_>,
+) {
+    let compares = |stage: &Stage| matches!(stage, Stage::Collaborate(settings) if settings.terms().any(&[Term::TeacherFeatures]));
+    let (Some(index), Some(teacher)) = (pipeline.stages.iter().position(compares), teacher) else { return };
+    let channels = |graph: &Graph| Head::of(graph).map(|head| graph.node(head.features).shape[0]);
+    let path = format!("stages[{index}].collaborate.method");
+    let Some(theirs) = teacher.known.network().and_then(|model| channels(model.graph())) else {
+        let problem =
+            "the teacher has no feature maps to compare: it does not end in a linear layer on pooled ones";
+        problems.add(&path, problem, "take another method, such as kd or dkd");
+        return;
+    };
+    for peer in peers.iter().filter(|peer| channels(&peer.graph) != Some(theirs)) {
+        let problem = format!("'{}' has no feature maps of {theirs} channels as the teacher has", peer.name);
+        problems.add(&path, problem, "write `head: teacher` beside the student's model");
+    }
 }
 
 /// Reads one number of a cost.

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::config::{Slim, SlimOf, Student, StudentModel};
+use crate::config::{HeadOf, Slim, SlimOf, Student, StudentModel};
 use crate::error::InputError;
 use crate::graph::{
-    Block, Coupling, Graph, Model, Statistics, bare_convolutions, residual_blocks, unfold_batch_norm,
-    without_blocks,
+    Block, Coupling, Graph, Head, Model, Statistics, Weights, bare_convolutions, initial_weights,
+    node_params, params, residual_blocks, unfold_batch_norm, with_head_of, without_blocks,
 };
 use crate::zoo;
 
@@ -28,6 +28,43 @@ pub struct Part {
     pub counts: Vec<usize>,
     /// Whether its weights are new, so that only the shape of the part is taken.
     pub fresh: bool,
+}
+
+/// The last layer of the teacher, in a student that ends in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TeachersHead {
+    pub of: Arc<Model>,
+    /// The layer's parameters, which keep the teacher's values.
+    pub params: Vec<String>,
+}
+
+impl TeachersHead {
+    /// A student's graph that ends in the teacher's last layer, and that layer.
+    fn on(student: &Graph, teacher: Option<&Teacher>) -> Result<(Graph, Self)> {
+        let teacher = teacher.ok_or_else(|| {
+            InputError::new("`head: teacher` needs a teacher").hint("add `teacher: {…}` to the pipeline")
+        })?;
+        let of = Arc::clone(teacher.known.imported()?);
+        let graph = with_head_of(student, of.graph()).map_err(|problem| {
+            InputError::new(format!("`head: teacher`: {problem}"))
+                .hint("leave `head` out; then the student has a last layer of its own")
+        })?;
+        let linear = Head::of(&graph).context("the head was built just now")?.linear;
+        let params = node_params(&graph, graph.node(linear)).into_iter().map(|spec| spec.name).collect();
+        Ok((graph, Self { of, params }))
+    }
+
+    /// The model of a student: its body's weights, new ones for the projector, and the teacher's for the last layer.
+    pub fn model(&self, graph: &Graph, body: &Weights, seed: u64) -> Result<Model> {
+        let mut weights = initial_weights(graph, seed);
+        for spec in params(graph) {
+            let source = if self.params.contains(&spec.name) { self.of.weights() } else { body };
+            if let Some(values) = source.get(&spec.name) {
+                weights.insert(spec.name, values.clone());
+            }
+        }
+        Ok(Model::new(graph.clone(), weights)?)
+    }
 }
 
 impl Part {
@@ -50,8 +87,34 @@ fn with_any_batch_norm(model: &Model) -> Result<Model> {
     Ok(unfold_batch_norm(model, &statistics.collect::<Vec<_>>())?)
 }
 
-/// The graph of a student, and the part of a trained network that it is, if it is one.
+/// Where a student's network comes from.
+pub(super) struct Origin {
+    pub graph: Graph,
+    /// The part of a trained network that it is, if it is one.
+    pub part: Option<Part>,
+    /// The teacher's last layer, if it ends in that.
+    pub head: Option<TeachersHead>,
+}
+
+/// Builds the graph of a student.
 pub(super) fn build(
+    student: &Student,
+    base: &Path,
+    teacher: Option<&Teacher>,
+    image: [usize; 3],
+    classes: usize,
+) -> Result<Origin> {
+    let (graph, part) = body(student, base, teacher, image, classes)?;
+    Ok(match student.head {
+        Some(HeadOf::Teacher) => {
+            let (graph, head) = TeachersHead::on(&graph, teacher)?;
+            Origin { graph, part, head: Some(head) }
+        }
+        None => Origin { graph, part, head: None },
+    })
+}
+
+fn body(
     student: &Student,
     base: &Path,
     teacher: Option<&Teacher>,

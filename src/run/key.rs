@@ -91,6 +91,9 @@ fn student(peer: &Peer) -> Value {
             "batch_norm": part.batch_norm, "counts": part.counts, "fresh": part.fresh,
         });
     }
+    if let Some(head) = &peer.head {
+        student["head"] = network(&head.of);
+    }
     student
 }
 

@@ -28,6 +28,8 @@ pub struct StudyReport {
 pub struct CellReport {
     pub name: String,
     pub seeds: Vec<u64>,
+    /// The cell that this one is compared with.
+    pub baseline: Option<String>,
     pub students: Vec<StudentReport>,
 }
 
@@ -38,7 +40,7 @@ pub struct StudentReport {
     pub validation: Vec<f64>,
     /// One value per seed; empty without a test split.
     pub test: Vec<f64>,
-    /// Comparison with the same student of the baseline, over the seeds that both have: on the test split, or
+    /// Comparison with the same student of the cell's baseline, over the seeds that both have: on the test split, or
     /// on the validation split if there is none.
     pub against_baseline: Option<Paired>,
 }
@@ -52,18 +54,22 @@ pub(super) fn summarise(spec: &StudySpec, runs: &[RunScores]) -> StudyReport {
         CellReport {
             name: cell.name.clone(),
             seeds: mine.iter().map(|run| run.seed).collect(),
-            students: names.into_iter().map(|name| student(&spec.baseline, name, &mine, runs)).collect(),
+            students: names
+                .into_iter()
+                .map(|name| student(spec.baseline_of(cell), name, &mine, runs))
+                .collect(),
+            baseline: spec.baseline_of(cell).map(String::from),
         }
     });
     StudyReport { name: spec.name.clone(), baseline: spec.baseline.clone(), cells: cells.collect() }
 }
 
-fn student(baseline: &str, name: String, mine: &[&RunScores], runs: &[RunScores]) -> StudentReport {
+fn student(baseline: Option<&str>, name: String, mine: &[&RunScores], runs: &[RunScores]) -> StudentReport {
     let found = |run: &RunScores| run.students.iter().find(|(other, ..)| *other == name).cloned();
     let deciding = |run: &RunScores| found(run).map(|(_, validation, test)| test.unwrap_or(validation));
     let mut pairs = Vec::new();
-    for run in mine.iter().filter(|run| run.cell != baseline) {
-        let other = runs.iter().find(|other| other.cell == baseline && other.seed == run.seed);
+    for run in mine {
+        let other = runs.iter().find(|other| Some(other.cell.as_str()) == baseline && other.seed == run.seed);
         if let (Some(one), Some(other)) = (deciding(run), other.and_then(deciding)) {
             pairs.push((one, other));
         }
@@ -86,10 +92,11 @@ pub fn markdown(report: &StudyReport) -> String {
         text += &format!("| {} |\n", row.join(" | "));
     }
     text += &format!(
-        "\nMean ± standard deviation over n seeds. Differences are in points, paired by seed with '{}', with the 95 % \
+        "\nMean ± standard deviation over n seeds. Differences are in points, paired by seed with '{}'{}, with the 95 % \
          interval of Student's t from three pairs and the p-value of the paired t-test from five.\n\n## Did \
          distillation help?\n\n",
-        report.baseline
+        report.baseline,
+        if others(report) { " or with the cell that is named" } else { "" },
     );
     for line in verdicts(report) {
         text += &format!("- {line}\n");
@@ -111,18 +118,29 @@ fn rows(report: &StudyReport) -> Vec<Vec<String>> {
     for cell in &report.cells {
         for student in &cell.students {
             let against = student.against_baseline.as_ref();
+            let whom = named(report, cell).map_or(String::new(), |baseline| format!(" ({baseline})"));
             rows.push(vec![
                 cell.name.clone(),
                 student.name.clone(),
                 cell.seeds.len().to_string(),
                 spread(&student.validation),
                 spread(&student.test),
-                against.map_or("–".into(), difference),
+                against.map_or("–".into(), |paired| difference(paired) + &whom),
                 against.and_then(|paired| paired.p).map_or("–".into(), p_value),
             ]);
         }
     }
     rows
+}
+
+/// Whether a cell is compared with another one than the study's baseline.
+fn others(report: &StudyReport) -> bool {
+    report.cells.iter().any(|cell| named(report, cell).is_some())
+}
+
+/// The cell's baseline, if it is another one than the study's.
+fn named<'a>(report: &StudyReport, cell: &'a CellReport) -> Option<&'a str> {
+    cell.baseline.as_deref().filter(|baseline| *baseline != report.baseline)
 }
 
 fn spread(shares: &[f64]) -> String {
@@ -160,8 +178,14 @@ fn verdicts(report: &StudyReport) -> Vec<String> {
                 Some(_) => "not distinguishable",
                 None => "too few seeds to say",
             };
+            let whom = named(report, cell).map_or(String::new(), |baseline| format!(" against {baseline}"));
             let p = paired.p.map_or(String::new(), |p| format!(", p {}", p_value(p)));
-            lines.push(format!("{}, {}: {verdict} ({}{p})", cell.name, student.name, difference(paired)));
+            lines.push(format!(
+                "{}, {}: {verdict} ({}{whom}{p})",
+                cell.name,
+                student.name,
+                difference(paired)
+            ));
         }
     }
     lines
@@ -202,5 +226,32 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("b, tiny: not distinguishable"), "{text}");
+    }
+
+    #[test]
+    fn a_cell_may_have_a_baseline_of_its_own() {
+        let spec: StudySpec = parse(
+            "{version: 1, name: s, pipeline: p, seeds: [1], baseline: a, cells: [{name: a}, {name: b}, {name: c}, \
+             {name: d, baseline: c}]}",
+            "s.yaml",
+        )
+        .unwrap();
+        let run = |cell: &str, test| RunScores {
+            cell: cell.into(),
+            seed: 1,
+            students: vec![("tiny".into(), 0.5, Some(test))],
+        };
+        let report = summarise(&spec, &[run("a", 0.5), run("b", 0.6), run("c", 0.7), run("d", 0.9)]);
+        let differences: Vec<_> = report
+            .cells
+            .iter()
+            .map(|cell| cell.students[0].against_baseline.map(|paired| paired.difference))
+            .collect();
+        let [None, Some(b), None, Some(d)] = differences[..] else { panic!("{differences:?}") };
+        assert!((b - 0.1).abs() < 1e-12 && (d - 0.2).abs() < 1e-12, "{differences:?}");
+        let text = markdown(&report);
+        assert!(text.contains("| d | tiny | 1 | 50.00 | 90.00 | +20.00 (c) |"), "{text}");
+        assert!(text.contains("paired by seed with 'a' or with the cell that is named"), "{text}");
+        assert!(text.contains("d, tiny: too few seeds to say (+20.00 against c)"), "{text}");
     }
 }

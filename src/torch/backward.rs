@@ -28,17 +28,36 @@ impl Arrived {
     }
 }
 
+/// Where a backward pass starts: the gradients of a network's outputs.
+pub struct Gradients {
+    pub logits: Tensor,
+    pub embedding: Option<Tensor>,
+    /// Of the feature maps.
+    pub features: Option<Tensor>,
+}
+
+impl Gradients {
+    /// Only the logits have one.
+    pub fn of_logits(logits: Tensor) -> Self {
+        Self { logits, embedding: None, features: None }
+    }
+}
+
 impl Network {
-    /// Runs the backward pass of a forward pass from the gradients of its logits and embedding, and leaves
-    /// the gradients of the parameters in [`Network::gradient`].
+    /// Runs the backward pass of a forward pass from the gradients of its outputs, and leaves the gradients of the
+    /// parameters in [`Network::gradient`].
     ///
     /// # Errors
     /// If libtorch refuses a node; the error names it.
-    pub fn backward(&mut self, mut pass: Pass, logits: &Tensor, embedding: Option<&Tensor>) -> Result<()> {
+    pub fn backward(&mut self, mut pass: Pass, outputs: &Gradients) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let mut arrived = Arrived((0..pass.values.len()).map(|_| None).collect());
-        for (node, gradient) in [(pass.logits, Some(logits)), (pass.embedding, embedding)] {
-            if let Some(gradient) = gradient {
+        for (node, gradient) in [
+            (Some(pass.logits), Some(&outputs.logits)),
+            (Some(pass.embedding), outputs.embedding.as_ref()),
+            (pass.features, outputs.features.as_ref()),
+        ] {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
                 let shape = pass.values[node].as_ref().context("a pass keeps its outputs")?.size();
                 arrived.add(node, gradient.f_to_kind(self.compute())?.f_view(&shape[..])?)?;
             }
@@ -52,7 +71,7 @@ impl Network {
             }
             pass.values[step.output] = None;
         }
-        Ok(())
+        self.forget_fixed()
     }
 
     fn back(&mut self, step: &Step, dy: Tensor, pass: &mut Pass, arrived: &mut Arrived) -> Result<()> {
@@ -378,7 +397,16 @@ mod tests {
         let pass = network.learn(images).unwrap();
         let (logits, embedding) = (pass.logits().unwrap().copy(), pass.embedding().unwrap().copy());
         let [by_logits, by_embedding] = toward(&logits, &embedding);
-        network.backward(pass, &by_logits, Some(&by_embedding)).unwrap();
+        network
+            .backward(
+                pass,
+                &Gradients {
+                    logits: by_logits.shallow_clone(),
+                    embedding: Some(by_embedding.shallow_clone()),
+                    features: None,
+                },
+            )
+            .unwrap();
         let mut all = vec![logits, embedding];
         all.extend(network.gradients().map(Tensor::copy));
         all
@@ -471,7 +499,10 @@ mod tests {
             plain.forward(&images, Mode::Train).unwrap();
             let outputs = tch::no_grad(|| plain.forward(&images, Mode::Eval)).unwrap();
             let logits = graph.outputs().iter().position(|output| output.name == Graph::LOGITS).unwrap();
-            assert!(apart(&ours.infer(&images).unwrap().0, &outputs[logits]) < 1e-3, "{model}: inference");
+            assert!(
+                apart(&ours.infer(&images).unwrap().logits, &outputs[logits]) < 1e-3,
+                "{model}: inference"
+            );
         }
     }
 
@@ -527,7 +558,7 @@ mod tests {
         let images = images(8, 1, Device::Cpu);
         let infer =
             |model: &Model| Network::new(model, Device::Cpu, Kind::Float).unwrap().infer(&images).unwrap();
-        let ((plain, _), (folded, _)) = (infer(&model), infer(&folded));
+        let (plain, folded) = (infer(&model).logits, infer(&folded).logits);
         assert!(apart(&folded, &plain) < 1e-4);
     }
 }

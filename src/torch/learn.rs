@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use tch::Tensor;
 
-use crate::graph::{Conv2d, Graph, Op};
+use crate::graph::{Conv2d, Graph, Head, Op};
 use crate::kernels::{Convolution, Epilogue, Moments};
 
 use super::elementwise::constant;
@@ -22,6 +22,7 @@ pub struct Pass {
     running: Vec<(usize, Running)>,
     pub(super) logits: usize,
     pub(super) embedding: usize,
+    pub(super) features: Option<usize>,
 }
 
 /// What a node keeps for the backward pass, besides its value.
@@ -41,6 +42,21 @@ impl Pass {
     pub fn embedding(&self) -> Option<&Tensor> {
         self.values[self.embedding].as_ref()
     }
+
+    /// The feature maps before pooling, `[batch, channels, height, width]`, of a network that ends in a linear layer on them.
+    pub fn features(&self) -> Option<&Tensor> {
+        self.values[self.features?].as_ref()
+    }
+}
+
+/// What a network answers for a batch, with the running statistics.
+pub struct Answer {
+    /// `[batch, classes]`.
+    pub logits: Tensor,
+    /// `[batch, features]`.
+    pub embedding: Tensor,
+    /// As [`Pass::features`].
+    pub features: Option<Tensor>,
 }
 
 /// What a pass is for.
@@ -75,15 +91,15 @@ impl Network {
         self.pass(images, Purpose::Look)
     }
 
-    /// Logits `[batch, classes]` and embedding `[batch, features]` with the running statistics.
+    /// Runs a batch as in inference.
     ///
     /// # Errors
     /// As [`Network::learn`].
-    pub fn infer(&self, images: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub fn infer(&self, images: &Tensor) -> Result<Answer> {
         let pass = self.pass(images, Purpose::Infer)?;
-        let logits = pass.logits().context("the pass kept its logits")?.shallow_clone();
-        let embedding = pass.embedding().context("the pass kept its embedding")?.shallow_clone();
-        Ok((logits.f_flatten(1, -1)?, embedding.f_flatten(1, -1)?))
+        let logits = pass.logits().context("the pass kept its logits")?.f_flatten(1, -1)?;
+        let embedding = pass.embedding().context("the pass kept its embedding")?.f_flatten(1, -1)?;
+        Ok(Answer { logits, embedding, features: pass.features().map(Tensor::shallow_clone) })
     }
 
     fn pass(&self, images: &Tensor, purpose: Purpose) -> Result<Pass> {
@@ -94,6 +110,7 @@ impl Network {
         let logits = named(Graph::LOGITS)?.index();
         // An imported network may have nothing that could be its features.
         let embedding = graph.output(Graph::EMBEDDING).map_or(logits, |id| id.index());
+        let features = Head::of(graph).map(|head| head.features.index());
         let count = graph.nodes().len();
         let mut pass = Pass {
             values: (0..count).map(|_| None).collect(),
@@ -101,9 +118,12 @@ impl Network {
             running: Vec::new(),
             logits,
             embedding,
+            features,
         };
         let mut moments: Vec<Option<Moments>> = (0..count).map(|_| None).collect();
         let mut uses = graph.uses();
+        // Kept to the end, as the outputs are.
+        features.into_iter().for_each(|node| uses[node] += 1);
         for step in self.steps() {
             let node = &graph.nodes()[step.body];
             let named = || format!("node '{}'", node.name);

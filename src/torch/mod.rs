@@ -16,10 +16,11 @@ mod shim;
 mod steps;
 
 pub use arrays::{batch_tensor, sent, to_f32, to_f64};
+pub use backward::Gradients;
 pub use device::{device_name, kernels, prepare_process, resolve_device, set_threads, threads};
 pub use facts::{Facts, facts};
 pub use forward::{Mode, apply};
 pub use images::channels_last;
-pub use learn::Pass;
+pub use learn::{Answer, Pass};
 pub use network::Network;
 pub use shim::set_convolutions;

@@ -30,6 +30,8 @@ pub struct Network {
     /// Views of `gradient` by node, one per trainable parameter.
     gradients: Vec<Vec<Tensor>>,
     steps: Vec<Step>,
+    /// Trainable parameters that keep their values: places in [`Network::trainable`], and the values.
+    fixed: Vec<(usize, Tensor)>,
     /// The type in which images and activations are computed.
     compute: Kind,
 }
@@ -53,6 +55,7 @@ impl Network {
             gradient,
             gradients: Vec::new(),
             steps: steps(graph),
+            fixed: Vec::new(),
             compute: kind,
         };
         let mut offset = 0;
@@ -145,6 +148,47 @@ impl Network {
     pub fn computing_in(mut self, kind: Kind) -> Self {
         self.compute = kind;
         self
+    }
+
+    /// Keeps the values that these trainable parameters have now: their gradients are zero, and [`Network::restore`] undoes what an
+    /// optimiser does to them.
+    ///
+    /// # Errors
+    /// If there is no trainable parameter with one of these names.
+    pub fn fixing(mut self, names: &[String]) -> Result<Self> {
+        for name in names {
+            let place = self.trainable_names().iter().position(|other| other == name);
+            let place = place.with_context(|| format!("the network has no parameter '{name}'"))?;
+            let value = self.trainable()[place].f_detach()?.copy();
+            self.fixed.push((place, value));
+        }
+        Ok(self)
+    }
+
+    /// Gives fixed parameters their values back, after weights were updated.
+    ///
+    /// # Errors
+    /// If a copy fails.
+    pub fn restore(&mut self) -> Result<()> {
+        let mut params: Vec<&mut Tensor> = Vec::new();
+        for (specs, tensors) in self.specs.iter().zip(&mut self.params) {
+            params.extend(
+                specs.iter().zip(tensors).filter(|(spec, _)| trainable(spec)).map(|(_, tensor)| tensor),
+            );
+        }
+        for (place, value) in &self.fixed {
+            tch::no_grad(|| params[*place].f_copy_(value))?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes the gradients of fixed parameters.
+    pub(super) fn forget_fixed(&mut self) -> Result<()> {
+        let mut gradients: Vec<&mut Tensor> = self.gradients.iter_mut().flatten().collect();
+        for (place, _) in &self.fixed {
+            let _ = gradients[*place].f_zero_()?;
+        }
+        Ok(())
     }
 
     pub(super) fn compute(&self) -> Kind {

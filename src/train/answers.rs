@@ -13,7 +13,7 @@ use crate::contract::{Element, Layout, OutputKind};
 use crate::engine::{Engine, EngineOptions, open, scores};
 use crate::graph::{Model, fold_batch_norm};
 use crate::plan::{Known, Opaque};
-use crate::torch::{Network, batch_tensor, threads, to_f32};
+use crate::torch::{Answer, Network, batch_tensor, threads, to_f32};
 
 /// Images per run of a file that leaves its batch free.
 const BATCH: usize = 64;
@@ -52,14 +52,6 @@ pub struct FileAnswers<'a> {
     /// Engines keep buffers, so that a run changes them.
     engine: RefCell<Box<dyn Engine>>,
     device: Device,
-}
-
-/// A network's outputs for a batch.
-pub(super) struct Answer {
-    /// `[batch, classes]`, or with more axes of 1.
-    pub logits: Tensor,
-    /// `[batch, features]`, or with more axes.
-    pub embedding: Tensor,
 }
 
 impl<'a> Answerer<'a> {
@@ -106,13 +98,10 @@ impl<'a> Answerer<'a> {
     /// The outputs for images `[batch, channels, height, width]`. A file shows no features, and its scores take their place.
     pub(super) fn answer(&self, images: &Tensor) -> Result<Answer> {
         match self {
-            Answerer::Network(network) => {
-                let (logits, embedding) = network.infer(images)?;
-                Ok(Answer { logits, embedding })
-            }
+            Answerer::Network(network) => network.infer(images),
             Answerer::File(file) => {
                 let logits = file.logits(images)?;
-                Ok(Answer { embedding: logits.shallow_clone(), logits })
+                Ok(Answer { embedding: logits.shallow_clone(), logits, features: None })
             }
         }
     }

@@ -39,7 +39,7 @@ pub fn block_divergences(
         let batch = batch?;
         let (images, _) = on_device(&batch.images, &batch.labels, device)?;
         let answers = |network: &Network| -> Result<Tensor> {
-            Ok(network.infer(&images)?.0.f_flatten(1, -1)?.f_log_softmax(-1, Kind::Double)?)
+            Ok(network.infer(&images)?.logits.f_log_softmax(-1, Kind::Double)?)
         };
         let p = answers(&whole)?;
         for (sum, network) in sums.iter_mut().zip(&without) {

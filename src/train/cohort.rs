@@ -32,6 +32,8 @@ pub struct Start<'a> {
     pub model: Model,
     /// Frozen copy for the self-distillation.
     pub frozen: Option<Model>,
+    /// Parameters that keep their values.
+    pub fixed: &'a [String],
     /// Factor on the schedule's learning rate.
     pub lr_factor: f64,
 }
@@ -157,6 +159,7 @@ impl<'a> Cohort<'a> {
         let mut students = Vec::with_capacity(training.students.len());
         for start in &training.students {
             let network = Network::new(&start.model, device, Kind::Float)
+                .and_then(|network| network.fixing(start.fixed))
                 .with_context(|| format!("student '{}'", start.name))?
                 .computing_in(kind);
             let past = start.frozen.as_ref().map(|past| Answerer::frozen(past, device, kind)).transpose()?;

@@ -1,8 +1,8 @@
-//! Terms between a student's and a frozen teacher's logits that came after plain distillation, as functions that libtorch
-//! differentiates. Logits are `[batch, classes]`; every term is a scalar, and no gradient reaches the teacher.
+//! Terms between a student's and a frozen teacher's logits or feature maps that came after plain distillation, as functions
+//! that libtorch differentiates. Logits are `[batch, classes]`; every term is a scalar, and no gradient reaches the teacher.
 
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Reduction, Tensor};
 
 use super::losses::{Targets, divergence};
 
@@ -88,6 +88,22 @@ pub fn transformed(student: &Tensor, teacher: &Tensor, t: f64) -> Result<Tensor>
     let difference = target.f_sub(&student.f_log_softmax(-1, None)?)?;
     let each = target.f_exp()?.f_mul(&difference)?.f_mul(&sums.f_exp()?)?;
     Ok(each.f_sum(each.kind())? / student.size()[0] as f64)
+}
+
+/// Mean square of the difference of feature maps `[batch, channels, height, width]`, the larger ones averaged to the size of
+/// the smaller ones (SimKD, Chen et al. 2022, arXiv 2203.14001).
+///
+/// # Errors
+/// If the numbers of channels differ.
+pub fn feature_maps(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let size = |maps: &Tensor| [maps.size()[2], maps.size()[3]];
+    let [[height, width], [other_height, other_width]] = [size(student), size(teacher)];
+    let common = [height.min(other_height), width.min(other_width)];
+    let pooled = |maps: &Tensor| match size(maps) == common {
+        true => Ok(maps.shallow_clone()),
+        false => maps.f_adaptive_avg_pool2d(common),
+    };
+    Ok(pooled(student)?.f_mse_loss(&pooled(&teacher.f_detach()?)?, Reduction::Mean)?)
 }
 
 /// The values with those at the labels replaced.
@@ -199,6 +215,33 @@ mod tests {
                 agrees(ours, |rows| plain_correlations(rows, t)[which]);
             }
         }
+    }
+
+    /// Rows as maps of 2×2: against maps of the same size, against one number each, and one number each against maps.
+    #[test]
+    fn feature_maps_are_compared_at_the_smaller_size() {
+        let maps = |rows: &Tensor| rows.view([3, 1, 2, 2]);
+        let teacher = maps(&tensor(&TEACHER));
+        let square = |a: f64, b: f64| (a - b) * (a - b);
+        let average = |row: &[f64; 4]| row.iter().sum::<f64>() / 4.0;
+        agrees(
+            |z| feature_maps(&maps(z), &teacher),
+            |rows| {
+                let pairs = rows.as_flattened().iter().zip(TEACHER.as_flattened());
+                pairs.map(|(a, b)| square(*a, *b)).sum::<f64>() / 12.0
+            },
+        );
+        let one = Tensor::from_slice(&[0.5, -1.0, 2.0]).view([3, 1, 1, 1]);
+        agrees(
+            |z| feature_maps(&maps(z), &one),
+            |rows| {
+                rows.iter().zip([0.5, -1.0, 2.0]).map(|(row, b)| square(average(row), b)).sum::<f64>() / 3.0
+            },
+        );
+        agrees(
+            |z| feature_maps(&z.view([3, 4, 1, 1]), &Tensor::from_slice(&[1.0; 48]).view([3, 4, 2, 2])),
+            |rows| rows.as_flattened().iter().map(|a| square(*a, 1.0)).sum::<f64>() / 12.0,
+        );
     }
 
     /// Decoupled distillation with the teacher's own share of the other classes is plain distillation (Zhao et al. 2022).

@@ -34,7 +34,7 @@ pub fn evaluate(
     normalization: &Normalization,
 ) -> Result<Vec<Evaluation>> {
     let Some(device) = networks.first().map(|network| network.device()) else { return Ok(Vec::new()) };
-    let logits = |place: usize, images: &Tensor| Ok(networks[place].infer(images)?.0);
+    let logits = |place: usize, images: &Tensor| Ok(networks[place].infer(images)?.logits);
     evaluations(networks.len(), logits, device, split, normalization)
 }
 

@@ -11,7 +11,9 @@ use crate::graph::{
     Block, Coupling, Model, NodeId, Statistics, Weights, bare_convolutions, unfold_batch_norm, without_blocks,
 };
 use crate::plan::Part;
-use crate::torch::{Mode, Network, resolve_device, set_convolutions, set_threads, threads, to_f32};
+use crate::torch::{
+    Gradients, Mode, Network, resolve_device, set_convolutions, set_threads, threads, to_f32,
+};
 
 use super::evaluate::on_device;
 use super::losses::{Targets, cross_entropy};
@@ -207,7 +209,7 @@ fn sensitivities(model: &Model, images: &Images) -> Result<Weights> {
         let logits = logits.f_detach()?.f_set_requires_grad(true)?;
         let loss = cross_entropy(&logits, &Targets::plain(labels), 0.0)?;
         let gradient = Tensor::f_run_backward(&[loss], &[&logits], false, false)?.swap_remove(0);
-        network.backward(pass, &gradient, None)?;
+        network.backward(pass, &Gradients::of_logits(gradient))?;
         total = tch::no_grad(|| total.f_add(&(network.flat() * network.gradient()).f_abs()?))?;
         Ok(())
     })?;

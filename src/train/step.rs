@@ -5,11 +5,13 @@ use tch::{Kind, Tensor};
 
 use crate::config::{LossTerms, Updates};
 use crate::epoch::Term;
-use crate::torch::{Network, Pass, channels_last};
+use crate::torch::{Answer, Gradients, Network, Pass, channels_last};
 
-use super::answers::{Answer, Answerer};
+use super::answers::Answerer;
 use super::contrast::contrast;
-use super::distillation::{correlations, other_classes, standardised, target_class, transformed};
+use super::distillation::{
+    correlations, feature_maps, other_classes, standardised, target_class, transformed,
+};
 use super::losses::{Targets, cross_entropy, response, smooth_teacher};
 use super::metrics::{COLUMNS, HITS, TOTAL};
 use super::optimizer::OptimizerState;
@@ -41,25 +43,29 @@ struct Outputs {
     logits: Tensor,
     /// `[batch, features]`.
     embedding: Tensor,
+    /// The feature maps before pooling, `[batch, channels, height, width]`, of a network that has them.
+    features: Option<Tensor>,
 }
 
 impl Outputs {
-    fn new(logits: &Tensor, embedding: &Tensor) -> Result<Self> {
+    fn new(logits: &Tensor, embedding: &Tensor, features: Option<&Tensor>) -> Result<Self> {
         let plain = |tensor: &Tensor| {
             let kind = if tensor.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-            anyhow::Ok(tensor.f_detach()?.f_to_kind(kind)?.f_flatten(1, -1)?)
+            anyhow::Ok(tensor.f_detach()?.f_to_kind(kind)?)
         };
-        Ok(Self { logits: plain(logits)?, embedding: plain(embedding)? })
+        let flat = |tensor: &Tensor| anyhow::Ok(plain(tensor)?.f_flatten(1, -1)?);
+        let features = features.map(plain).transpose()?;
+        Ok(Self { logits: flat(logits)?, embedding: flat(embedding)?, features })
     }
 
     fn of(pass: &Pass) -> Result<Self> {
         let logits = pass.logits().context("a pass has logits")?;
-        Self::new(logits, pass.embedding().context("a pass has an embedding")?)
+        Self::new(logits, pass.embedding().context("a pass has an embedding")?, pass.features())
     }
 
     fn answered(network: &Answerer<'_>, images: &Tensor) -> Result<Self> {
-        let Answer { logits, embedding } = network.answer(images)?;
-        Self::new(&logits, &embedding)
+        let Answer { logits, embedding, features } = network.answer(images)?;
+        Self::new(&logits, &embedding, features.as_ref())
     }
 }
 
@@ -113,12 +119,11 @@ pub fn step(
             (Some(one), Some(other)) => Some(one.f_add(&other)?),
             (one, other) => one.or(other),
         };
-        student
-            .network
-            .backward(pass, &losses.gradient, embedding.as_ref())
-            .with_context(|| format!("student '{}'", student.name))?;
+        let gradients = Gradients { logits: losses.gradient, embedding, features: losses.features };
+        student.network.backward(pass, &gradients).with_context(|| format!("student '{}'", student.name))?;
         let iteration = Iteration { lr: iteration.lr * student.lr_factor, ..iteration };
         student.optimizer.step(&student.network, iteration)?;
+        student.network.restore()?;
         rows.push(losses.row);
         if teaching.updates == Updates::Alternate && index + 1 < count {
             outputs[index] = Outputs::of(&student.network.look_again(&images)?)?;
@@ -202,6 +207,8 @@ struct Losses {
     gradient: Tensor,
     /// The gradient of the embedding, from the contrast.
     embedding: Option<Tensor>,
+    /// The gradient of the feature maps.
+    features: Option<Tensor>,
     /// All terms without their weights, the total and the hits: `[COLUMNS]`.
     row: Tensor,
 }
@@ -250,6 +257,16 @@ fn losses(
         add(Term::Contrast, value.f_detach()?)?;
         let weighted = value * terms.weight(Term::Contrast);
         embedding = Some(Tensor::f_run_backward(&[weighted], &[&leaf], false, false)?.swap_remove(0));
+    }
+    let mut features = None;
+    if let (true, Some(teacher)) = (on(Term::TeacherFeatures), view.teacher) {
+        let [own, theirs] =
+            [own, teacher].map(|outputs| outputs.features.as_ref().context("a plan has checked the heads"));
+        let leaf = own?.f_detach()?.f_set_requires_grad(true)?;
+        let value = feature_maps(&leaf, theirs?)?;
+        add(Term::TeacherFeatures, value.f_detach()?)?;
+        let weighted = value * terms.weight(Term::TeacherFeatures);
+        features = Some(Tensor::f_run_backward(&[weighted], &[&leaf], false, false)?.swap_remove(0));
     }
     if let (true, Some(own_past)) = (on(Term::SelfDistillation), view.own_past) {
         let [student, past] = [&logits, own_past].map(|one| as_compared(terms.standardise_self, one));
@@ -303,5 +320,5 @@ fn losses(
         true => Tensor::f_run_backward(&[total], &[&logits], false, false)?.swap_remove(0),
         false => logits.f_detach()?.f_zeros_like()?,
     };
-    Ok(Losses { gradient, embedding, row })
+    Ok(Losses { gradient, embedding, features, row })
 }

@@ -24,7 +24,7 @@ cohort:
   - {name: slim, model: slim.yaml}
 stages:
   - pretrain: {epochs: 1, batch: 32}
-  - collaborate: {epochs: $EPOCHS, batch: 32}
+  - collaborate: {method: ctsl-mkt-paper, epochs: $EPOCHS, batch: 32}
   - select: {budgets: {max_params: 60%}}
   - export: {}
   - verify: {images: 32}

@@ -18,9 +18,11 @@ pub(super) fn run(context: &Context<'_>, settings: &Slimming) -> Result<Done> {
     let mut kept = Vec::new();
     for peer in &plan.peers {
         let model = match &peer.part {
-            Some(part) if part.fresh => training::untrained(plan, peer),
-            Some(part) => take_part(part, settings, data, plan.pipeline.device)?,
-            None => training::untrained(plan, peer),
+            Some(part) if part.fresh => training::untrained(plan, peer)?,
+            Some(part) => {
+                training::with_head(plan, peer, take_part(part, settings, data, plan.pipeline.device)?)?
+            }
+            None => training::untrained(plan, peer)?,
         };
         let validation = evaluate_model(&model, plan.pipeline.device, &data.validation, &data.normalization)?;
         if peer.part.is_some() {

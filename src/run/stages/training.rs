@@ -55,18 +55,31 @@ pub(super) fn run(
 }
 
 pub(super) fn start(peer: &Peer, model: Model, frozen: Option<Model>) -> Start<'_> {
-    Start { name: &peer.name, model, frozen, lr_factor: peer.lr_factor }
+    let fixed = peer.head.as_ref().map_or(&[][..], |head| &head.params);
+    Start { name: &peer.name, model, frozen, fixed, lr_factor: peer.lr_factor }
 }
 
 /// A student before any training here: a part of a trained network, or new.
 pub(super) fn initial(context: &Context<'_>, peer: &Peer) -> Result<Model> {
     match &peer.part {
         Some(_) => context.model(StageKind::Slim, peer),
-        None => Ok(untrained(context.plan, peer)),
+        None => untrained(context.plan, peer),
     }
 }
 
 /// A new student.
-pub(super) fn untrained(plan: &Plan, peer: &Peer) -> Model {
-    Model::untrained(peer.graph.clone(), derive_seed(plan.pipeline.seed, &["init", &peer.name]))
+pub(super) fn untrained(plan: &Plan, peer: &Peer) -> Result<Model> {
+    with_head(plan, peer, Model::untrained(peer.graph.clone(), seed(plan, peer)))
+}
+
+/// The student with this body: if it ends in the teacher's last layer, with that and a new projector.
+pub(super) fn with_head(plan: &Plan, peer: &Peer, body: Model) -> Result<Model> {
+    match &peer.head {
+        Some(head) => head.model(&peer.graph, body.weights(), seed(plan, peer)),
+        None => Ok(body),
+    }
+}
+
+fn seed(plan: &Plan, peer: &Peer) -> u64 {
+    derive_seed(plan.pipeline.seed, &["init", &peer.name])
 }
