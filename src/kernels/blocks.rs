@@ -13,11 +13,11 @@ use super::memory::ZEROS;
 use super::norm::Moments;
 use super::pool::Shared;
 use super::products::{add_places, multiply_places};
+use super::sizes::{Convolution, Place};
 use super::tiles::{
     BLOCK, PLACES, REACH, SIDE, from_filter, plane, spread, to_filter, to_outputs, to_places,
 };
 use super::vector::{Lanes, load, store};
-use super::winograd::Convolution;
 
 /// Calls a function with the number of channels, checked by [`Convolution::supported`], as a constant.
 macro_rules! by_channels {
@@ -135,39 +135,6 @@ impl WithSimd for AddFilterGradient<'_> {
     }
 }
 
-/// Image and top left pixel of a tile.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    image: usize,
-    top: usize,
-    left: usize,
-}
-
-/// Places of a range of tiles, in order.
-fn places(sizes: &Convolution, tiles: Range<usize>) -> impl Iterator<Item = Place> + use<> {
-    let (height, width) = (sizes.height, sizes.width);
-    let (down, across) = (height.div_ceil(SIDE), width.div_ceil(SIDE));
-    let first = tiles.start;
-    let mut next = Place {
-        image: first / (down * across),
-        top: first / across % down * SIDE,
-        left: first % across * SIDE,
-    };
-    tiles.map(move |_| {
-        let here = next;
-        next.left += SIDE;
-        if next.left >= width {
-            next.left = 0;
-            next.top += SIDE;
-            if next.top >= height {
-                next.top = 0;
-                next.image += 1;
-            }
-        }
-        here
-    })
-}
-
 /// A window of `N`×`N` pixels of `C` floats: a pointer to the first pixel of each row, and which columns are inside the
 /// image. Pixels outside the image are zeros.
 struct Window<S: Simd, const N: usize> {
@@ -217,7 +184,7 @@ unsafe fn transform_inputs<S: Simd, const C: usize>(
     into: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
-    for (tile, place) in places(sizes, tiles).enumerate() {
+    for (tile, place) in sizes.places(tiles).enumerate() {
         // SAFETY: a row lies inside the image or in `ZEROS`, which holds a row of pixels with the maximum
         // number of channels, and columns outside the image are not read; the caller guarantees that `into`
         // holds a block's planes and that there are no more tiles than that.
@@ -266,7 +233,7 @@ unsafe fn transform_outputs<S: Simd, const C: usize>(
     partial: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
-    for (tile, place) in places(sizes, tiles).enumerate() {
+    for (tile, place) in sizes.places(tiles).enumerate() {
         let first = (place.image * sizes.height + place.top) * sizes.width + place.left;
         let rows = SIDE.min(sizes.height - place.top);
         let columns = SIDE.min(sizes.width - place.left);
@@ -344,7 +311,7 @@ unsafe fn transform_gradients<S: Simd, const C: usize>(
     into: &mut [f32],
 ) {
     let zero = simd.splat_f32s(0.0);
-    for (tile, place) in places(sizes, tiles).enumerate() {
+    for (tile, place) in sizes.places(tiles).enumerate() {
         // SAFETY: same as in `transform_inputs`, with the size and channels of the output.
         unsafe {
             let window = window::<S, SIDE, C>(simd, sizes, dy, place, 0);

@@ -9,14 +9,15 @@ mod memory;
 mod norm;
 mod pool;
 mod products;
+mod sizes;
 mod tiles;
 mod vector;
 mod winograd;
 
 pub use blocks::Epilogue;
 pub use norm::{Affine, Moments, apply, gradient_moments, input_gradient, moments};
+pub use sizes::Convolution;
 pub use vector::{instructions, supported};
-pub use winograd::Convolution;
 
 /// Pseudorandom values in -1..1 for tests, reproducible by seed.
 #[cfg(test)]

@@ -13,33 +13,11 @@ use super::blocks::{AddFilterGradient, Epilogue, Outputs, TotalFilterGradient, T
 use super::memory::{Lines, with_scratch};
 use super::norm::Moments;
 use super::pool::{Shared, parallel, parts, share};
-use super::tiles::{PLACES, SIDE};
-use super::vector::{Registers, supported};
-
-/// Sizes of a convolution with a 3×3 kernel, stride 1, padding 1 and no bias, except in the epilogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Convolution {
-    pub batch: usize,
-    pub height: usize,
-    pub width: usize,
-    /// Input channels: 16, 32, 64 or 128.
-    pub inputs: usize,
-    /// Output channels: 16, 32, 64 or 128.
-    pub outputs: usize,
-}
+use super::sizes::Convolution;
+use super::tiles::PLACES;
+use super::vector::Registers;
 
 impl Convolution {
-    /// Whether the kernels support this machine and these sizes.
-    pub fn supported(&self) -> bool {
-        let channels = |count| matches!(count, 16 | 32 | 64 | 128);
-        supported() && channels(self.inputs) && channels(self.outputs)
-    }
-
-    /// Whether at most half of the area of the tiles lies outside the image; otherwise a direct sum is faster.
-    pub fn worthwhile(&self) -> bool {
-        self.tiles() * SIDE * SIDE <= 2 * self.pixels()
-    }
-
     /// `y = epilogue(x * w)`. `x` is `[batch, height, width, inputs]`, `weights` `[outputs, 3, 3,
     /// inputs]`, `y` `[batch, height, width, outputs]`. The moments are zero unless the epilogue asks for them.
     pub fn forward(&self, x: &[f32], weights: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) -> Moments {
@@ -80,14 +58,6 @@ impl Convolution {
                 registers.run(TotalFilterGradient { sizes: self, sums, parts, output, dw: target });
             }
         });
-    }
-
-    pub(super) fn pixels(&self) -> usize {
-        self.batch * self.height * self.width
-    }
-
-    fn tiles(&self) -> usize {
-        self.batch * self.height.div_ceil(SIDE) * self.width.div_ceil(SIDE)
     }
 
     fn registers(&self) -> Registers {

@@ -169,24 +169,18 @@ impl Network {
     ///
     /// # Errors
     /// If a copy fails.
-    pub fn restore(&mut self) -> Result<()> {
-        let mut params: Vec<&mut Tensor> = Vec::new();
-        for (specs, tensors) in self.specs.iter().zip(&mut self.params) {
-            params.extend(
-                specs.iter().zip(tensors).filter(|(spec, _)| trainable(spec)).map(|(_, tensor)| tensor),
-            );
-        }
+    pub fn restore(&self) -> Result<()> {
         for (place, value) in &self.fixed {
-            tch::no_grad(|| params[*place].f_copy_(value))?;
+            tch::no_grad(|| self.trainable()[*place].shallow_clone().f_copy_(value))?;
         }
         Ok(())
     }
 
     /// Zeroes the gradients of fixed parameters.
-    pub(super) fn forget_fixed(&mut self) -> Result<()> {
-        let mut gradients: Vec<&mut Tensor> = self.gradients.iter_mut().flatten().collect();
+    pub(super) fn forget_fixed(&self) -> Result<()> {
         for (place, _) in &self.fixed {
-            let _ = gradients[*place].f_zero_()?;
+            let gradient = self.gradients().nth(*place).context("every parameter has a place")?;
+            let _ = gradient.shallow_clone().f_zero_()?;
         }
         Ok(())
     }
