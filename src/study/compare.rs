@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// Minimum number of pairs for an interval.
-const PAIRS_FOR_INTERVAL: usize = 3;
+pub(super) const PAIRS_FOR_INTERVAL: usize = 3;
 /// Minimum number of pairs for a p-value.
 const PAIRS_FOR_P: usize = 5;
+/// Differences of shares that vary by less, all the same but for rounding, say nothing of how much they would vary.
+const ALIKE: f64 = 1e-12;
 
 /// The differences between paired values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -14,9 +16,9 @@ pub struct Paired {
     pub pairs: usize,
     /// Mean of the differences.
     pub difference: f64,
-    /// Two-sided 95 % interval by Student's t, if there are at least three pairs.
+    /// Two-sided 95 % interval by Student's t, if there are at least three pairs and their differences vary.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided p-value of the paired t-test, if there are at least five pairs.
+    /// Two-sided p-value of the paired t-test, if there are at least five pairs and their differences vary.
     pub p: Option<f64>,
 }
 
@@ -36,7 +38,8 @@ pub fn paired(pairs: &[(f64, f64)]) -> Option<Paired> {
     let differences: Vec<f64> = pairs.iter().map(|(one, other)| one - other).collect();
     let (difference, deviation) = mean_and_deviation(&differences);
     let count = pairs.len();
-    let error = deviation.map(|deviation| deviation / (count as f64).sqrt());
+    let error =
+        deviation.filter(|deviation| *deviation > ALIKE).map(|deviation| deviation / (count as f64).sqrt());
     let student = StudentsT::new(0.0, 1.0, count as f64 - 1.0).ok();
     let (mut interval, mut p) = (None, None);
     if let (Some(error), Some(student)) = (error, student) {
@@ -44,7 +47,7 @@ pub fn paired(pairs: &[(f64, f64)]) -> Option<Paired> {
             let reach = student.inverse_cdf(0.975) * error;
             interval = Some([difference - reach, difference + reach]);
         }
-        if count >= PAIRS_FOR_P && error > 0.0 {
+        if count >= PAIRS_FOR_P {
             p = Some(2.0 * (1.0 - student.cdf((difference / error).abs())));
         }
     }
@@ -76,6 +79,8 @@ mod tests {
         assert_eq!((two.interval, two.p), (None, None));
         let four = paired(&[(1.0, 0.0), (3.0, 1.0), (2.0, 1.5), (2.0, 1.0)]).unwrap();
         assert!(four.interval.is_some() && four.p.is_none());
+        let alike = paired(&[(0.92, 0.91), (0.94, 0.93), (0.96, 0.95), (0.9, 0.89), (0.5, 0.49)]).unwrap();
+        assert_eq!((alike.interval, alike.p), (None, None), "{alike:?}");
         assert_eq!(mean_and_deviation(&[2.0]), (2.0, None));
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::StudySpec;
 use crate::report::plain_table;
 
-use super::compare::{Paired, mean_and_deviation, paired};
+use super::compare::{PAIRS_FOR_INTERVAL, Paired, mean_and_deviation, paired};
 
 /// The result of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,7 +176,8 @@ fn verdicts(report: &StudyReport) -> Vec<String> {
                 Some([low, _]) if low > 0.0 => "yes",
                 Some([_, high]) if high < 0.0 => "no, it hurt",
                 Some(_) => "not distinguishable",
-                None => "too few seeds to say",
+                None if paired.pairs < PAIRS_FOR_INTERVAL => "too few seeds to say",
+                None => "the same difference in every seed",
             };
             let whom = named(report, cell).map_or(String::new(), |baseline| format!(" against {baseline}"));
             let p = paired.p.map_or(String::new(), |p| format!(", p {}", p_value(p)));
