@@ -627,7 +627,10 @@ fn check_and_doctor_say_what_there_is() {
     let folder = Folder::new();
     let checked = folder.json(&["check"]);
     assert_eq!(checked["input"], serde_json::json!([1, 8, 8]));
-    assert_eq!(checked["pipeline"]["stages"].as_array().unwrap().len(), 7);
+    let stages = ["collaborate", "select", "export", "verify", "bench", "report"];
+    assert_eq!(checked["stages"], serde_json::json!(stages));
+    let ramp = checked["pipeline"]["stages"][0]["collaborate"]["ramp_epochs"].as_u64();
+    assert_eq!(ramp, Some(40), "what was left to the method is filled in");
     let doctor = folder.json(&["doctor"]);
     let names: Vec<&str> = doctor["libraries"]
         .as_array()
