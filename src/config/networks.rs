@@ -20,12 +20,12 @@ pub struct Student {
     /// Factor on the stages' learning rates.
     #[serde(default = "whole")]
     pub lr_factor: f64,
-    /// Whose last layer it ends in, instead of its own.
+    /// The network whose last layer it reuses in the place of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadOf>,
 }
 
-/// Whose last layer a student ends in.
+/// The network whose last layer a student reuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadOf {

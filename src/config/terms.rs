@@ -173,8 +173,8 @@ pub enum Method {
     RkdOnlineAngle,
     /// Deep mutual learning with contrast between peers (after Yang et al. 2022).
     Mcl,
-    /// What the peers know in CTSL-MKT, responses and relations, with weights and a ramp that do not harm short
-    /// trainings, see `pipelines/studies/defaults`.
+    /// The mutual terms of CTSL-MKT, responses and relations, with weights that rise slowly so that short trainings are not
+    /// harmed, see `pipelines/studies/defaults-digits.yaml` and its siblings.
     #[default]
     CtslMkt,
     /// All three kinds of knowledge (arXiv 2101.08471): also each student's own frozen copy, from a stage `pretrain`.

@@ -1,7 +1,7 @@
 //! Winograd convolution of a range of tiles, a block of tiles at a time, for any registers.
 //!
-//! What is constructed here by `winograd` has checked sizes, and parts of the work that run at the same time write to
-//! disjoint places; each kernel relies on it.
+//! Its user, `winograd`, has checked all sizes before it constructs a kernel, and gives parts that run at the same time disjoint
+//! outputs; each kernel relies on both.
 
 #![allow(clippy::needless_range_loop, reason = "rows and columns of small square blocks")]
 

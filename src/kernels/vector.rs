@@ -55,7 +55,7 @@ impl Registers {
     }
 }
 
-/// What the kernels run on here, in words, or nothing where this machine cannot run them.
+/// The instruction set that the kernels use on this machine, or nothing where it cannot run them.
 pub fn instructions() -> Option<&'static str> {
     Some(match Registers::widest()? {
         #[cfg(not(emulated_registers))]

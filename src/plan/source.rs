@@ -30,7 +30,7 @@ pub struct Part {
     pub fresh: bool,
 }
 
-/// The last layer of the teacher, in a student that ends in it.
+/// The teacher's last layer, reused by a student.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TeachersHead {
     pub of: Arc<Model>,
